@@ -1,0 +1,149 @@
+"""What every balancer is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+__all__ = ["Balancer", "VectorAdam"]
+
+
+class Balancer:
+    """How K task losses become one update.
+
+    A balancer is maths: it sees the losses and, if `needs` says so, the Gram matrix of the task gradients, and answers
+    with one weight a task. It knows no model, tape or device. The trainer calls, every training step,
+
+    1. `weights(losses, present, gram)` for the factors of the tasks' gradients,
+    2. `total(losses, weights, present)` for the value that is logged as `balanced_loss`,
+    3. `update(losses, present, learning_rate)`, once the step is taken, to move its own state.
+
+    `losses` are the tasks' losses times their loss weights, averaged over all replicas, so that every replica computes
+    the same answer. A task without labels in the batch has `present` False: its weight is ignored and its state must
+    not move.
+
+    State lives in Keras variables made by `add_state`; it is saved with the model and restored.
+    """
+
+    #: "losses", or "gram" for methods that also need inner products of the task gradients.
+    needs = "losses"
+    #: Whether `balanced_loss` differs from the plain `loss` and is logged beside it.
+    reports_total = True
+
+    def __init__(self) -> None:
+        self.task_names: list[str] = []
+        self._state: dict[str, keras.Variable] = {}
+
+    @property
+    def built(self) -> bool:
+        return bool(self.task_names)
+
+    def build(self, tasks: Sequence[Any]) -> None:
+        """Make the state for these tasks. Called once, by `compile`; calling again starts anew."""
+        self.task_names = [task.name for task in tasks]
+        self._state = {}
+        self.build_state(tasks)
+
+    def build_state(self, tasks: Sequence[Any]) -> None:
+        """Make variables with `add_state`, and check that the tasks suit this method."""
+
+    def add_state(self, name: str, value: Any) -> keras.Variable:
+        """A float32 variable that is saved with the model and is the same on all replicas."""
+        value = ops.convert_to_numpy(ops.cast(value, "float32"))
+        variable = keras.Variable(
+            value, dtype="float32", trainable=False, name=name, aggregation="only_first_replica", autocast=False
+        )
+        self._state[name] = variable
+        return variable
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        return list(self._state.values())
+
+    def weights(self, losses, present, gram=None):
+        """Weights of the tasks, shape `(tasks,)`.
+
+        Args:
+            losses: float tensor `(tasks,)`; 0 where a task is absent.
+            present: bool tensor `(tasks,)`.
+            gram: float tensor `(tasks, tasks)` of inner products of the task gradients, for methods that need it.
+        """
+        raise NotImplementedError
+
+    def total(self, losses, weights, present):
+        """The scalar that the weighting optimizes. The default is the weighted sum of the present tasks' losses."""
+        return ops.sum(ops.where(present, weights * losses, ops.zeros_like(losses)))
+
+    def update(self, losses, present, learning_rate) -> None:
+        """Move the state by one step. Absent tasks' state must stay as it is."""
+
+    def current(self) -> dict[str, float]:
+        """What the state says of each task's weight now, where it says anything; for reports."""
+        return {}
+
+    # ------------------------------------------------------------------ state and config
+    def save_state(self, store: Any, prefix: str) -> None:
+        for name, variable in self._state.items():
+            store[f"{prefix}{name}"] = variable
+
+    def load_state(self, store: Any, prefix: str) -> None:
+        """Take the state from a weight file. A file of a model that was trained with another method has none of it, and
+        leaves the state as it is; a part of it is refused."""
+        keys = {f"{prefix}{name}" for name in self._state}
+        there = keys & set(store.keys())
+        if there and there != keys:
+            missing = ", ".join(sorted(keys - there))
+            raise ValueError(f"The weight file holds only a part of the state of balancer '{self.name}'; missing: {missing}.")
+        for name, variable in self._state.items():
+            key = f"{prefix}{name}"
+            if key in there:
+                if tuple(store[key].shape) != tuple(variable.shape):
+                    raise ValueError(
+                        f"State '{name}' of balancer '{self.name}' has shape {tuple(variable.shape)}, in the weight file "
+                        f"{tuple(store[key].shape)}: the model was trained with other tasks."
+                    )
+                variable.assign(store[key])
+
+    #: The registered name; set by `mtl_keras.balancing.register`.
+    name = "balancer"
+
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Balancer:
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.get_config().items())})"
+
+
+class VectorAdam:
+    """Adam (Kingma & Ba, ICLR 2015) for one number a task, in which a task that is absent is left as it is.
+
+    Each task counts its own steps, so that a task whose labels are rare is corrected for its own number of updates.
+
+    Args:
+        balancer: the `Balancer` that owns the state.
+        variable: `keras.Variable` of shape `(tasks,)`.
+    """
+
+    def __init__(self, balancer: Balancer, variable: keras.Variable, beta1=0.9, beta2=0.999, epsilon=1e-7):
+        self.variable, self.beta1, self.beta2, self.epsilon = variable, beta1, beta2, epsilon
+        zeros = ops.zeros(variable.shape, "float32")
+        self._first = balancer.add_state(f"{variable.name}_adam_first", zeros)
+        self._second = balancer.add_state(f"{variable.name}_adam_second", zeros)
+        self._steps = balancer.add_state(f"{variable.name}_adam_steps", zeros)
+
+    def step(self, gradient, present, learning_rate) -> None:
+        """Move the variable against `gradient` where `present`."""
+        first = self.beta1 * self._first.value + (1 - self.beta1) * gradient
+        second = self.beta2 * self._second.value + (1 - self.beta2) * ops.square(gradient)
+        steps = self._steps.value + 1.0
+        rate = learning_rate * ops.sqrt(1 - self.beta2**steps) / (1 - self.beta1**steps)
+        moved = self.variable.value - rate * first / (ops.sqrt(second) + self.epsilon)
+        for variable, new in ((self._first, first), (self._second, second), (self._steps, steps), (self.variable, moved)):
+            variable.assign(ops.where(present, new, variable.value))

@@ -1,0 +1,23 @@
+"""Every task as it is."""
+
+from keras import ops
+
+from mtl_keras.balancing.balancer import Balancer
+from mtl_keras.balancing.registry import register
+
+__all__ = ["Equal"]
+
+
+@register("equal")
+class Equal(Balancer):
+    """The sum of the task losses (each times its own loss weight): linear scalarization without weighting of its own.
+
+    Kurin et al., "In Defense of the Unitary Scalarization for Deep Multi-Task Learning", NeurIPS 2022, and Xin et al.,
+    "Do Current Multi-Task Optimization Methods in Deep Learning Even Help?", NeurIPS 2022, find it hard to beat. The
+    convention is the sum, not the mean: adding a task does not change the others' updates.
+    """
+
+    reports_total = False
+
+    def weights(self, losses, present, gram=None):
+        return ops.ones_like(losses)

@@ -1,0 +1,53 @@
+"""Fixed weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from keras import ops
+
+from mtl_keras.balancing.balancer import Balancer
+from mtl_keras.balancing.registry import register
+from mtl_keras.names import unknown_name
+from mtl_keras.tasks.task import check_loss_weight
+
+__all__ = ["Static"]
+
+
+@register("static")
+class Static(Balancer):
+    """A fixed weight a task, on top of the tasks' own loss weights: tuned linear scalarization.
+
+    Args:
+        task_weights: dict of task name to weight >= 0. Tasks that are not named get 1. None gives 1 to all.
+
+    The weights are a variable, `balancer.task_weights`: assign to it (or to `model.loss_weights[name]`) and the next step
+    uses the new value.
+
+    Raises:
+        ValueError: a weight that is negative or not finite, or one for a task that the model does not have.
+
+    Example:
+        >>> model.compile("adam", balancer=mtl.balancing.Static({"digit": 0.7, "box": 0.3}))
+    """
+
+    def __init__(self, task_weights: Mapping[str, float] | None = None):
+        super().__init__()
+        given = dict(task_weights or {})
+        self._given = {name: check_loss_weight(name, weight) for name, weight in given.items()}
+
+    def build_state(self, tasks):
+        for name in self._given:
+            if name not in self.task_names:
+                raise ValueError(unknown_name("task in the weights of balancer 'static':", name, self.task_names))
+        self.task_weights = self.add_state("task_weights", [self._given.get(name, 1.0) for name in self.task_names])
+
+    def weights(self, losses, present, gram=None):
+        return self.task_weights.value
+
+    def current(self):
+        values = ops.convert_to_numpy(self.task_weights)
+        return dict(zip(self.task_names, map(float, values), strict=True))
+
+    def get_config(self):
+        return {"task_weights": dict(self._given) or None}

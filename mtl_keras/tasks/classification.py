@@ -1,0 +1,189 @@
+"""Tasks whose answer is a class: one of two, or one of many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from mtl_keras.tasks.task import Task, TaskMetric, dense_head, finite, vector
+
+__all__ = ["Binary", "Classification"]
+
+
+class _ClassTask(Task):
+    likelihood = "categorical"
+    missing_value = -1
+    label_dtype = "int32"
+    num_classes = 2
+
+    def target(self, y):
+        known = finite(y)
+        y = ops.where(known, y, ops.cast(-1, y.dtype))
+        if len(y.shape) == 2:
+            y = ops.squeeze(y, axis=-1)
+            known = ops.squeeze(known, axis=-1)
+        present = ops.logical_and(known, y >= 0)
+        return self._shape_target(ops.where(present, y, ops.zeros_like(y))), present
+
+    def _shape_target(self, y):
+        raise NotImplementedError
+
+    @property
+    def label_shape(self):
+        return (1,)
+
+    def _check_values(self, y):
+        values = y.astype(float)
+        there = np.isfinite(values) & (values != -1)
+        bad = there & ((values < 0) | (values >= self.num_classes) | (values != np.floor(values)))
+        self._refuse(values, bad, f"whole numbers from 0 to {self.num_classes - 1}")
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class Classification(_ClassTask):
+    """One of `num_classes` classes.
+
+    The output is a probability a class, shape `(rows, num_classes)`; labels are whole numbers, shape `(rows,)` or
+    `(rows, 1)`; -1 or NaN means no label.
+
+    Args:
+        name: str. See `Task`.
+        num_classes: int >= 2.
+        labels: list of str. The classes' names, for `decode`, cards, and exported files.
+        hidden: int. Units of the head's hidden layer, 0 for none. Defaults to 64.
+        dropout: float. Dropout before the last layer while training. Defaults to 0.
+
+    Example:
+        >>> task = Classification("digit", num_classes=10, loss_weight=0.7)
+        >>> task.decode(np.eye(10)[[3]])
+        [{'label': 3, 'probability': 1.0}]
+    """
+
+    kind = "classification"
+
+    def __init__(
+        self,
+        name: str,
+        num_classes: int,
+        *,
+        labels: Sequence[str] | None = None,
+        hidden: int = 64,
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ):
+        super().__init__(name, **kwargs)
+        if int(num_classes) < 2:
+            raise ValueError(f"Task '{name}' needs at least 2 classes, got {num_classes}. Use Binary for yes or no.")
+        if labels is not None and len(labels) != num_classes:
+            raise ValueError(f"Task '{name}' has {num_classes} classes but {len(labels)} labels were given.")
+        self.num_classes = int(num_classes)
+        self.labels = None if labels is None else [str(label) for label in labels]
+        self.hidden = int(hidden)
+        self.dropout = float(dropout)
+
+    @property
+    def output_shape(self):
+        return (self.num_classes,)
+
+    def default_head(self, features, input_shape):
+        x = vector(features, self.name)
+        if self.dropout:
+            x = keras.layers.Dropout(self.dropout, name=f"{self.name}_dropout")(x)
+        return dense_head(x, self.name, self.num_classes, self.hidden)
+
+    def activate(self, x):
+        return keras.activations.softmax(x)
+
+    def default_loss(self):
+        return keras.losses.SparseCategoricalCrossentropy()
+
+    def default_metrics(self):
+        return [TaskMetric(keras.metrics.SparseCategoricalAccuracy(name="accuracy"), True)]
+
+    def _shape_target(self, y):
+        return ops.cast(y, "int32")
+
+    def decode(self, output):
+        index = np.argmax(output, axis=-1)
+        return [
+            {"label": int(i) if self.labels is None else self.labels[i], "probability": float(row[i])}
+            for i, row in zip(index, output, strict=True)
+        ]
+
+    def baseline(self, y):
+        y = np.asarray(y, float).ravel()
+        y = y[np.isfinite(y) & (y >= 0)].astype(int)
+        return np.bincount(y, minlength=self.num_classes).astype("float32") / max(len(y), 1)
+
+    def card(self):
+        return {**super().card(), "num_classes": self.num_classes, "labels": self.labels, "activation": "softmax"}
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "labels": self.labels,
+            "hidden": self.hidden,
+            "dropout": self.dropout,
+        }
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class Binary(_ClassTask):
+    """Yes or no.
+
+    The output is the probability of yes, shape `(rows, 1)`; labels are 0 or 1, shape `(rows,)` or `(rows, 1)`; -1 or NaN
+    means no label.
+
+    Args:
+        name: str. See `Task`.
+        hidden: int. Units of the head's hidden layer, 0 for none. Defaults to 64.
+        threshold: float. Probability from which `decode` says yes. Defaults to 0.5.
+    """
+
+    kind = "binary"
+
+    def __init__(self, name: str, *, hidden: int = 64, threshold: float = 0.5, **kwargs: Any):
+        super().__init__(name, **kwargs)
+        self.hidden = int(hidden)
+        self.threshold = float(threshold)
+
+    @property
+    def output_shape(self):
+        return (1,)
+
+    def default_head(self, features, input_shape):
+        return dense_head(vector(features, self.name), self.name, 1, self.hidden)
+
+    def activate(self, x):
+        return keras.activations.sigmoid(x)
+
+    def default_loss(self):
+        return keras.losses.BinaryCrossentropy()
+
+    def default_metrics(self):
+        return [
+            TaskMetric(keras.metrics.AUC(name="auc"), True),
+            TaskMetric(keras.metrics.BinaryAccuracy(name="accuracy", threshold=self.threshold), True),
+        ]
+
+    def _shape_target(self, y):
+        return ops.expand_dims(ops.cast(y, "float32"), -1)
+
+    def decode(self, output):
+        return [{"label": bool(p >= self.threshold), "probability": float(p)} for p in np.asarray(output)[:, 0]]
+
+    def baseline(self, y):
+        y = np.asarray(y, float).ravel()
+        y = y[np.isfinite(y) & (y >= 0)]
+        return np.array([y.mean() if len(y) else 0.5], "float32")
+
+    def card(self):
+        return {**super().card(), "threshold": self.threshold, "activation": "sigmoid"}
+
+    def get_config(self):
+        return {**super().get_config(), "hidden": self.hidden, "threshold": self.threshold}

@@ -1,0 +1,177 @@
+"""Tasks whose answer is a number, or several."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from mtl_keras.tasks.task import Task, TaskMetric, dense_head, finite, vector
+
+__all__ = ["Regression"]
+
+_LIKELIHOODS = {"mse": "gaussian", "mae": "laplace", "huber": "laplace"}
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class Regression(Task):
+    """One or several numbers, reported in the user's own unit.
+
+    The network learns `(label - mean) / scale`; the output layer turns that back, so predictions, metrics and exported
+    files speak the user's unit, while the loss stays near 1 at the start and does not drown the other tasks'.
+    Labels have shape `(rows,)` or `(rows, size)`; NaN (in any of a row's numbers) means no label.
+
+    Args:
+        name: str. See `Task`.
+        size: int. How many numbers. Defaults to 1.
+        mean, scale: float. Centre and spread of the labels; `fit_to` measures them. Default to 0 and 1.
+        low, high: float or None. Labels are clipped to this range, and so are decoded predictions.
+        log: bool. The task is a count (>= 0) on a log scale: the output, and the metrics, are `log(1 + count)`, and
+            `decode` returns counts. `mean`, `scale`, `low` and `high` then belong to the log scale. Defaults to False.
+        unit: str. What the number counts, for cards and files.
+        hidden: int. Units of the head's hidden layer, 0 for none. Defaults to 64.
+        error: "mse", "mae" or "huber". The loss, on normalized values. Defaults to "mse".
+
+    Example:
+        >>> delay = Regression("arrival_delay", unit="minutes", low=-60, high=180).fit_to(minutes)
+    """
+
+    kind = "regression"
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        size: int = 1,
+        mean: float = 0.0,
+        scale: float = 1.0,
+        low: float | None = None,
+        high: float | None = None,
+        log: bool = False,
+        unit: str = "",
+        hidden: int = 64,
+        error: str = "mse",
+        **kwargs: Any,
+    ):
+        super().__init__(name, **kwargs)
+        if error not in _LIKELIHOODS:
+            raise ValueError(f"Task '{name}': error must be one of {sorted(_LIKELIHOODS)}, got {error!r}.")
+        if not scale > 0:
+            raise ValueError(f"Task '{name}': scale must be > 0, got {scale}.")
+        if low is not None and high is not None and not low < high:
+            raise ValueError(f"Task '{name}': low must be below high, got {low} and {high}.")
+        self.size, self.mean, self.scale = int(size), float(mean), float(scale)
+        self.low = None if low is None else float(low)
+        self.high = None if high is None else float(high)
+        self.log, self.unit, self.hidden, self.error = bool(log), str(unit), int(hidden), error
+
+    @property
+    def likelihood(self):
+        return _LIKELIHOODS[self.error]
+
+    @property
+    def output_shape(self):
+        return (self.size,)
+
+    @property
+    def label_shape(self):
+        return (self.size,)
+
+    def fit_to(self, labels: Any) -> Regression:
+        """The same task with `mean` and `scale` measured on labels (missing ones left out)."""
+        y = self._transform(np.asarray(labels, float))
+        y = y[np.isfinite(y)]
+        if not len(y):
+            raise ValueError(f"Task '{self.name}': no label is there to measure mean and scale on.")
+        return self.copy(mean=float(y.mean()), scale=float(y.std()) or 1.0)
+
+    def _transform(self, y: np.ndarray) -> np.ndarray:
+        y = np.log1p(y) if self.log else y
+        return y if self.low is None and self.high is None else np.clip(y, self.low, self.high)
+
+    def default_head(self, features, input_shape):
+        return dense_head(vector(features, self.name), self.name, self.size, self.hidden)
+
+    def activate(self, x):
+        return x * self.scale + self.mean
+
+    def default_loss(self):
+        return ScaledError(self.error, self.scale)
+
+    def default_metrics(self):
+        return [
+            TaskMetric(keras.metrics.R2Score(name="r2", class_aggregation="variance_weighted_average"), True),
+            TaskMetric(keras.metrics.MeanAbsoluteError(name="mae"), False),
+        ]
+
+    def target(self, y):
+        y = ops.cast(y, "float32")
+        if len(y.shape) == 1:
+            y = ops.expand_dims(y, -1)
+        known = finite(y)
+        y = ops.where(known, y, ops.zeros_like(y))
+        if self.log:
+            y = ops.log1p(y)
+        if self.low is not None:
+            y = ops.maximum(y, self.low)
+        if self.high is not None:
+            y = ops.minimum(y, self.high)
+        return y, ops.all(known, axis=-1)
+
+    def _check_values(self, y):
+        values = y.astype(float)
+        self._refuse(values, np.isinf(values), "finite numbers")
+        if self.log:
+            self._refuse(values, values < 0, "counts >= 0")
+
+    def decode(self, output):
+        y = np.asarray(output, float)
+        if self.low is not None or self.high is not None:
+            y = np.clip(y, self.low, self.high)
+        y = np.expm1(y) if self.log else y
+        return [float(v[0]) if self.size == 1 else v.tolist() for v in y]
+
+    def baseline(self, y):
+        y = self._transform(np.asarray(y, float).reshape(-1, self.size))
+        return np.nanmean(y, axis=0).astype("float32")
+
+    def card(self):
+        unit = f"log(1 + {self.unit or 'count'})" if self.log else self.unit
+        return {**super().card(), "unit": unit, "size": self.size, "range": [self.low, self.high], "log": self.log}
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "size": self.size,
+            "mean": self.mean,
+            "scale": self.scale,
+            "low": self.low,
+            "high": self.high,
+            "log": self.log,
+            "unit": self.unit,
+            "hidden": self.hidden,
+            "error": self.error,
+        }
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class ScaledError(keras.losses.Loss):
+    """Squared, absolute or Huber error of values divided by `scale`, so that tasks in different units compare.
+
+    Args:
+        error: "mse", "mae" or "huber" (quadratic within one `scale`).
+        scale: float > 0, in the labels' unit.
+    """
+
+    def __init__(self, error: str = "mse", scale: float = 1.0, name: str = "scaled_error", **kwargs: Any):
+        super().__init__(name=name, **kwargs)
+        self.error, self.scale = error, float(scale)
+        self._function = keras.losses.get({"mse": "mean_squared_error", "mae": "mean_absolute_error"}.get(error, error))
+
+    def call(self, y_true, y_pred):
+        return self._function(y_true / self.scale, y_pred / self.scale)
+
+    def get_config(self):
+        return {**super().get_config(), "error": self.error, "scale": self.scale}

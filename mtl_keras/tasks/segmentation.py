@@ -1,0 +1,163 @@
+"""A class for every pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from mtl_keras.tasks.task import Task, TaskMetric, finite
+
+__all__ = ["Segmentation"]
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class Segmentation(Task):
+    """A class for every pixel of the input image.
+
+    With `num_classes=1` the task is one silhouette: the output is its probability, shape `(rows, height, width, 1)`, and
+    labels are 0 or 1. Otherwise the output is a probability a class, shape `(rows, height, width, num_classes)`. Labels
+    have shape `(rows, height, width)` (a last axis of 1 is allowed); -1 or NaN means that a pixel has no label.
+
+    The default head is a light top-down decoder: from the deepest stage up, each stage's map is brought to `channels`
+    channels and added to the resized deeper one (Lin et al., "Feature Pyramid Networks", CVPR 2017).
+
+    Args:
+        name: str. See `Task`.
+        num_classes: int >= 1.
+        labels: list of str. The classes' names.
+        channels: int. Channels of the decoder. Defaults to 24.
+    """
+
+    kind = "segmentation"
+    likelihood = "categorical"
+    missing_value = -1
+    label_dtype = "int32"
+
+    def __init__(
+        self, name: str, num_classes: int = 1, *, labels: Sequence[str] | None = None, channels: int = 24, **kwargs: Any
+    ):
+        super().__init__(name, **kwargs)
+        if int(num_classes) < 1:
+            raise ValueError(f"Task '{name}' needs at least 1 class, got {num_classes}.")
+        if labels is not None and len(labels) != num_classes:
+            raise ValueError(f"Task '{name}' has {num_classes} classes but {len(labels)} labels were given.")
+        self.num_classes, self.channels = int(num_classes), int(channels)
+        self.labels = None if labels is None else [str(label) for label in labels]
+
+    @property
+    def output_shape(self):
+        return (None, None, self.num_classes)
+
+    @property
+    def label_shape(self):
+        return (None, None, 1)
+
+    def missing(self, rows, output_shape=None):
+        if output_shape is None or None in tuple(output_shape[1:3]):
+            raise ValueError(
+                f"The size of a missing map of task '{self.name}' is not known. Fill absent labels with "
+                f"{self.missing_value} in the images' size."
+            )
+        return np.full((rows, *output_shape[1:3], 1), self.missing_value, self.label_dtype)
+
+    def default_head(self, features, input_shape):
+        maps = [x for x in features.values() if len(x.shape) == 4]
+        if not maps or input_shape is None or len(input_shape) != 3:
+            shapes = {k: tuple(v.shape) for k, v in features.items()}
+            raise ValueError(
+                f"Task '{self.name}' answers for every pixel and needs an image input and stages that are feature maps; "
+                f"the backbone gives {shapes}."
+            )
+        name, layers = self.name, keras.layers
+        x = None
+        for level, stage in reversed(list(enumerate(maps, 1))):
+            side = layers.Conv2D(self.channels, 1, name=f"{name}_side{level}")(stage)
+            if x is None:
+                x = side
+            else:
+                x = _resize(x, stage.shape[1:3], f"{name}_up{level}")
+                x = layers.Add(name=f"{name}_add{level}")([x, side])
+            x = layers.ReLU(max_value=6.0, name=f"{name}_relu{level}")(x)
+        x = layers.Conv2D(self.channels, 3, padding="same", use_bias=False, name=f"{name}_smooth")(x)
+        x = layers.BatchNormalization(name=f"{name}_norm")(x)
+        x = layers.ReLU(max_value=6.0, name=f"{name}_relu")(x)
+        # Few channels before the full size: that is where a map costs most, on a phone and in training.
+        x = layers.Conv2D(4 * self.num_classes, 1, name=f"{name}_narrow")(x)
+        x = _resize(x, input_shape[:2], f"{name}_full")
+        return layers.Conv2D(self.num_classes, 3, padding="same", name=f"{name}_linear")(x)
+
+    def activate(self, x):
+        return keras.activations.sigmoid(x) if self.num_classes == 1 else keras.activations.softmax(x)
+
+    def default_loss(self):
+        if self.num_classes == 1:
+            return keras.losses.BinaryCrossentropy()
+        return keras.losses.SparseCategoricalCrossentropy()
+
+    def default_metrics(self):
+        if self.num_classes == 1:
+            metric = keras.metrics.BinaryIoU(target_class_ids=[1], threshold=0.5, name="iou", dtype="float32")
+            return [TaskMetric(metric, True), TaskMetric(keras.metrics.BinaryAccuracy(name="pixel_accuracy"), True)]
+        metric = keras.metrics.MeanIoU(self.num_classes, sparse_y_pred=False, name="iou", dtype="float32")
+        accuracy = keras.metrics.SparseCategoricalAccuracy(name="pixel_accuracy")
+        return [TaskMetric(metric, True), TaskMetric(accuracy, True)]
+
+    def target(self, y):
+        known = finite(y)
+        y = ops.where(known, y, ops.cast(-1, y.dtype)) if "uint" not in keras.backend.standardize_dtype(y.dtype) else y
+        if len(y.shape) == 4:
+            y, known = ops.squeeze(y, axis=-1), ops.squeeze(known, axis=-1)
+        present = ops.logical_and(known, y >= 0)
+        y = ops.where(present, y, ops.zeros_like(y))
+        if self.num_classes == 1:
+            return ops.expand_dims(ops.cast(y, "float32"), -1), present
+        return ops.cast(y, "int32"), present
+
+    def _check_values(self, y):
+        values = y.astype(float)
+        there = np.isfinite(values) & (values != -1)
+        top = max(self.num_classes - 1, 1)
+        bad = there & ((values < 0) | (values > top) | (values != np.floor(values)))
+        self._refuse(values, bad, f"whole numbers from 0 to {top}")
+
+    def decode(self, output):
+        output = np.asarray(output)
+        if self.num_classes == 1:
+            return [mask for mask in output[..., 0] >= 0.5]
+        return [classes for classes in np.argmax(output, axis=-1)]
+
+    def baseline(self, y):
+        y = np.asarray(y, float)
+        y = y[..., 0] if y.ndim == 4 else y
+        known = np.isfinite(y) & (y >= 0)
+        if self.num_classes == 1:
+            # Each pixel's own share of silhouettes: the best answer that does not look at the picture.
+            share = np.where(known, y, 0).sum(0) / np.maximum(known.sum(0), 1)
+            return share[..., None].astype("float32")
+        counts = np.stack([(known & (y == c)).sum(0) for c in range(self.num_classes)], -1)
+        return (counts / np.maximum(counts.sum(-1, keepdims=True), 1)).astype("float32")
+
+    def card(self):
+        activation = "sigmoid" if self.num_classes == 1 else "softmax"
+        return {**super().card(), "num_classes": self.num_classes, "labels": self.labels, "activation": activation}
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "labels": self.labels,
+            "channels": self.channels,
+        }
+
+
+def _resize(x, size, name):
+    height, width = size
+    if (height, width) == tuple(x.shape[1:3]):
+        return x
+    if None in (height, width):
+        return keras.layers.UpSampling2D(2, interpolation="bilinear", name=name)(x)
+    return keras.layers.Resizing(height, width, interpolation="bilinear", name=name)(x)

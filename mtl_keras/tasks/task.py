@@ -1,0 +1,287 @@
+"""What a task is: a name, a head, a loss, a weight, metrics with a direction, and how a missing label looks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from mtl_keras.names import check_task_name
+
+__all__ = ["Task", "TaskMetric"]
+
+_HIGHER_IS_BETTER = ("acc", "auc", "iou", "f1", "precision", "recall", "r2", "score", "correlation")
+
+
+class TaskMetric:
+    """A metric of one task and the direction in which it improves.
+
+    Args:
+        metric: `keras.metrics.Metric`, or what `keras.metrics.get` takes.
+        higher_is_better: bool or None. None infers it from the metric's name.
+    """
+
+    def __init__(self, metric: Any, higher_is_better: bool | None = None):
+        metric = keras.metrics.get(metric)
+        if not isinstance(metric, keras.metrics.Metric):
+            metric = keras.metrics.MeanMetricWrapper(metric, name=getattr(metric, "__name__", None))
+        self.metric = metric
+        if higher_is_better is None:
+            higher_is_better = any(word in metric.name.lower() for word in _HIGHER_IS_BETTER)
+        self.higher_is_better = bool(higher_is_better)
+
+    @property
+    def name(self) -> str:
+        return self.metric.name
+
+
+class Task:
+    """Base class of all tasks.
+
+    A task turns features into its output (`head`), labels into what its loss and metrics compare (`target`), and raw
+    outputs into what a person reads (`decode`). Every label may be missing; `target` says which are there.
+
+    Args:
+        name: str. Name of the output, the logged losses and metrics, the exported tensor. A letter, then letters,
+            digits and underscores.
+        loss_weight: float >= 0. Factor of this task's loss. 0 switches the task off. Defaults to 1.
+        loss: name, function, or `keras.losses.Loss`. Replaces the task's own loss.
+        metrics: list of metrics (names, functions, `keras.metrics.Metric` or `TaskMetric`). Replaces the task's own.
+        head: callable `head(features) -> tensor`, or a Keras layer. Replaces the task's own head; its result goes
+            through the task's output activation. It lives on in the model's graph, not in the task's config.
+
+    Raises:
+        ValueError: a name that some format would change, or a negative or non-finite weight.
+    """
+
+    kind = "task"
+    #: How the loss is read as a likelihood ("gaussian", "laplace", "categorical"): weighting by uncertainty needs it.
+    likelihood = "gaussian"
+    #: What a label that is not there is filled with, in data where some rows or sources lack this task.
+    missing_value: float = math.nan
+    #: dtype of the labels that `missing` makes.
+    label_dtype = "float32"
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        loss_weight: float = 1.0,
+        loss: Any = None,
+        metrics: Sequence[Any] | None = None,
+        head: Callable | None = None,
+    ):
+        self.name = check_task_name(name)
+        self.loss_weight = check_loss_weight(name, loss_weight)
+        self._loss = keras.losses.get(loss) if loss is not None else None
+        self._metrics = None if metrics is None else list(metrics)
+        self._head = head
+
+    # ------------------------------------------------------------------ network
+    @property
+    def output_shape(self) -> tuple[int | None, ...]:
+        """Shape of one row's output, None where it follows the input."""
+        raise NotImplementedError
+
+    def head(self, features: dict[str, Any], input_shape: tuple[int | None, ...] | None = None):
+        """Build this task's own layers on `features` and return the tensor before the output activation.
+
+        Args:
+            features: dict of stage name to symbolic tensor, ordered from the input to the deepest stage.
+            input_shape: shape of one input row, for heads that answer at the input's resolution.
+        """
+        if self._head is not None:
+            last = list(features.values())[-1]
+            try:
+                return self._head(features)
+            except (TypeError, ValueError, AttributeError):
+                return self._head(last)
+        return self.default_head(features, input_shape)
+
+    def default_head(self, features, input_shape):
+        raise NotImplementedError
+
+    def activate(self, x):
+        """The output activation: from the head's last tensor to what the model, and the phone, returns."""
+        return x
+
+    # ------------------------------------------------------------------ loss and metrics
+    def default_loss(self):
+        raise NotImplementedError
+
+    def default_metrics(self) -> list[TaskMetric]:
+        raise NotImplementedError
+
+    @property
+    def loss(self):
+        """The loss: a `keras.losses.Loss` or a function of `(target, output)` that returns a value a row."""
+        return self._loss if self._loss is not None else self.default_loss()
+
+    def new_metrics(self) -> list[TaskMetric]:
+        """Fresh metrics, first the one by which the task is judged."""
+        if self._metrics is None:
+            return self.default_metrics()
+        return [m if isinstance(m, TaskMetric) else TaskMetric(_copy_metric(m)) for m in self._metrics]
+
+    # ------------------------------------------------------------------ labels
+    def target(self, y):
+        """Split labels into what the loss compares and where a label is there at all.
+
+        Args:
+            y: tensor of labels, one row a sample.
+
+        Returns:
+            `(target, present)`: the labels with a harmless value where one is missing, in the shape and dtype that the
+            loss expects, and a bool tensor, True where there is a label: one entry a row, or one an element for dense
+            tasks.
+        """
+        raise NotImplementedError
+
+    def missing(self, rows: int, output_shape: Sequence[int | None] | None = None) -> np.ndarray:
+        """Labels of `rows` rows of which none has a label for this task.
+
+        Args:
+            rows: int.
+            output_shape: shape of the task's output, rows included, where the labels' size follows it.
+        """
+        return np.full((rows, *self.label_shape), self.missing_value, self.label_dtype)
+
+    @property
+    def label_shape(self) -> tuple[int | None, ...]:
+        """Shape of one row's label, None where any size goes."""
+        raise NotImplementedError
+
+    def check_labels(self, y: Any) -> None:
+        """Refuse labels of a wrong shape, dtype or range, naming this task. Missing labels pass.
+
+        Raises:
+            ValueError: what is wrong, what was expected, and an example of the offending values.
+        """
+        y = np.asarray(y)
+        self.check_label_spec(y.shape, y.dtype)
+        self._check_values(y)
+
+    def check_label_spec(self, shape: Sequence[int | None], dtype: Any) -> None:
+        """Refuse a wrong shape or dtype of a batch of labels."""
+        shape = tuple(shape)
+        expected = self.label_shape
+        kind = np.dtype(dtype).kind
+        if kind not in "iufb":
+            raise ValueError(f"Labels of task '{self.name}' have dtype {np.dtype(dtype)}; numbers were expected.")
+        row = shape[1:]
+        while len(row) > len(expected) and row[-1] == 1:
+            row = row[:-1]
+        wide = expected
+        while len(wide) > len(row) and wide[-1] == 1:
+            wide = wide[:-1]
+        fits = len(row) == len(wide) and all(a is None or b is None or a == b for a, b in zip(row, wide, strict=True))
+        if not shape or not fits:
+            text = ", ".join("any" if s is None else str(s) for s in ("rows", *expected))
+            raise ValueError(f"Labels of task '{self.name}' have shape {shape}; ({text}) was expected.")
+
+    def _check_values(self, y: np.ndarray) -> None:
+        pass
+
+    def _refuse(self, y: np.ndarray, bad: np.ndarray, expected: str) -> None:
+        if bad.any():
+            found = ", ".join(str(v) for v in np.unique(y[bad])[:3])
+            raise ValueError(
+                f"Labels of task '{self.name}' hold {found} ({int(bad.sum())} of {y.size} values); expected {expected}, "
+                f"or {self.missing_value} where there is no label."
+            )
+
+    # ------------------------------------------------------------------ results
+    def decode(self, output: np.ndarray) -> Any:
+        """Turn raw outputs, shape `(rows, ...)`, into what a person reads."""
+        return output
+
+    def baseline(self, y: np.ndarray) -> np.ndarray:
+        """The output, for one row, of the best constant answer learned from labels `y`: what a head has to beat."""
+        raise NotImplementedError
+
+    def card(self) -> dict[str, Any]:
+        """Facts about this head for cards and exported files."""
+        return {"name": self.name, "kind": self.kind, "metrics": [m.name for m in self.new_metrics()]}
+
+    # ------------------------------------------------------------------ config
+    def get_config(self) -> dict[str, Any]:
+        config: dict[str, Any] = {"name": self.name, "loss_weight": self.loss_weight}
+        if self._loss is not None:
+            config["loss"] = keras.saving.serialize_keras_object(self._loss)
+        if self._metrics is not None:
+            config["metrics"] = [_metric_config(m) for m in self._metrics]
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Task:
+        config = dict(config)
+        if isinstance(config.get("loss"), dict):
+            config["loss"] = keras.saving.deserialize_keras_object(config["loss"])
+        if config.get("metrics") is not None:
+            config["metrics"] = [_metric_from_config(m) for m in config["metrics"]]
+        return cls(**config)
+
+    def copy(self, **changes: Any) -> Task:
+        """The same task with some settings changed."""
+        return type(self).from_config({**self.get_config(), **changes})
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items() if not isinstance(v, (dict, list)))
+        return f"{type(self).__name__}({settings})"
+
+
+def check_loss_weight(name: str, weight: Any) -> float:
+    """Return `weight` as a float, or refuse it by the task's name."""
+    try:
+        value = float(weight)
+    except (TypeError, ValueError):
+        raise ValueError(f"The loss weight of task '{name}' must be a number >= 0, got {weight!r}.") from None
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(f"The loss weight of task '{name}' must be finite and >= 0, got {value}.")
+    return value
+
+
+def vector(features: dict[str, Any], name: str):
+    """The deepest features as one vector a row: pooled over space or time where they still have those."""
+    x = list(features.values())[-1]
+    if len(x.shape) == 4:
+        return keras.layers.GlobalAveragePooling2D(name=f"{name}_pool")(x)
+    if len(x.shape) == 3:
+        return keras.layers.GlobalAveragePooling1D(name=f"{name}_pool")(x)
+    if len(x.shape) != 2:
+        raise ValueError(
+            f"Task '{name}' needs features of rank 2 (vectors), 3 (sequences) or 4 (maps), got shape {tuple(x.shape)}."
+        )
+    return x
+
+
+def dense_head(x, name: str, units: int, hidden: int):
+    """A hidden layer (none where `hidden` is 0) and a linear layer of `units`."""
+    if hidden:
+        x = keras.layers.Dense(hidden, activation="relu", name=f"{name}_hidden")(x)
+    return keras.layers.Dense(units, name=f"{name}_linear")(x)
+
+
+def finite(y):
+    """True where a float label is a number; integers always are."""
+    return ops.isfinite(y) if "float" in keras.backend.standardize_dtype(y.dtype) else ops.ones_like(y, dtype="bool")
+
+
+def _copy_metric(metric):
+    return type(metric).from_config(metric.get_config()) if isinstance(metric, keras.metrics.Metric) else metric
+
+
+def _metric_config(metric):
+    if isinstance(metric, TaskMetric):
+        return {"metric": _metric_config(metric.metric), "higher_is_better": metric.higher_is_better}
+    return metric if isinstance(metric, str) else keras.saving.serialize_keras_object(metric)
+
+
+def _metric_from_config(config):
+    if isinstance(config, dict) and "higher_is_better" in config:
+        return TaskMetric(_metric_from_config(config["metric"]), config["higher_is_better"])
+    return keras.saving.deserialize_keras_object(config) if isinstance(config, dict) else config
