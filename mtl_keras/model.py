@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from mtl_keras import balancing, trainer
-from mtl_keras.data import labels
+from mtl_keras.data import encoders, labels
 from mtl_keras.layers import TaskOutput
 from mtl_keras.names import check_task_names, unknown_name
 from mtl_keras.tasks import Task, TaskMetric
@@ -139,6 +139,7 @@ class MultiTaskModel(keras.Model):
                     "jit_compile": kwargs.get("jit_compile", "auto"),
                 },
             )
+            self._training.build_metrics({name: tensor.shape for name, tensor in self.output.items()})
 
     def _by_task(self, argument: str, given: Any, default: Any) -> dict[str, Any]:
         if given is None:
@@ -308,6 +309,11 @@ class MultiTaskModel(keras.Model):
         super().load_own_variables(own)
         if self._training is not None:
             self._training.balancer.load_state(store, "balancer.")
+
+
+# The encoders themselves know nothing of Keras, so that they run where it is not installed.
+for _encoder in (encoders.ImageEncoder, encoders.TableEncoder, encoders.WordTokenizer):
+    keras.saving.register_keras_serializable("mtl_keras")(_encoder)
 
 
 class _Facts:

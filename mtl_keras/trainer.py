@@ -41,6 +41,15 @@ class Training:
         self.trackers = {t.name: keras.metrics.Mean(name=f"{t.name}_loss") for t in tasks}
         self.total_tracker = keras.metrics.Mean(name="balanced_loss") if balancer.reports_total else None
 
+    def build_metrics(self, output_shapes: Mapping[str, Sequence[int | None]]) -> None:
+        """Make the variables of metrics that otherwise make them in the first step, where replicas can't."""
+        for task in self.tasks:
+            shape = tuple(8 if size is None else size for size in output_shapes[task.name][1:])
+            target, present = task.target(ops.convert_to_tensor(task.missing(2, (2, *shape))))
+            for m in self.task_metrics[task.name] + self.weighted_metrics[task.name]:
+                m.metric.update_state(target, ops.zeros((2, *shape)), sample_weight=ops.cast(present, "float32"))
+                m.metric.reset_state()
+
     def metric_objects(self) -> list[keras.metrics.Metric]:
         found = list(self.trackers.values())
         if self.total_tracker is not None:
@@ -142,7 +151,7 @@ def _batch_losses(training: Training, y: Any, y_pred: Mapping[str, Any], sample_
             continue
         target, present = task.target(ops.convert_to_tensor(y[name]))
         values, divisor, count, mask, weight = _reduce(
-            task, training.losses[name], target, present, y_pred[name], sample_weight.get(name)
+            task, training.losses[name], target, present, _cut(y_pred[name], present), sample_weight.get(name)
         )
         sums.append(values)
         divisors.append(divisor)
@@ -193,6 +202,16 @@ def _reduce(task, loss, target, present, output, sample_weight):
     elif reduction == "mean_with_sample_weight":
         divisor = ops.sum(spread)
     return total, divisor, count, ops.cast(weight > 0, "float32"), weight
+
+
+def _cut(output, present):
+    """The output, with no gradient where there is no label, even if the loss is infinite there.
+
+    Outputs of softmax and sigmoid stay as they are: Keras finds their logits on the tensor, and their losses are finite.
+    """
+    if hasattr(output, "_keras_logits"):
+        return output
+    return ops.where(_expand(present, output), output, ops.stop_gradient(output))
 
 
 def _expand(x, like):

@@ -40,7 +40,7 @@ def mlp(
     Returns:
         `keras.Model` to a dict of stages, `stage1` to `stage<n>`.
     """
-    columns = inputs if isinstance(inputs, dict) else {"numeric": inputs}
+    columns = inputs if isinstance(inputs, dict) else {"categorical" if inputs.name == "categorical" else "numeric": inputs}
     unknown = set(columns) - {"numeric", "categorical"}
     if unknown:
         raise ValueError(f"Backbone 'mlp' takes inputs 'numeric' and 'categorical', got also {sorted(unknown)}.")

@@ -32,7 +32,8 @@ def make_inputs(inputs: Any, backbone: Any) -> Any:
     if isinstance(inputs, keras.KerasTensor):
         return inputs
     if isinstance(inputs, Mapping):
-        return {name: _one_input(name, value) for name, value in inputs.items()}
+        made = {name: _one_input(name, value) for name, value in inputs.items()}
+        return next(iter(made.values())) if len(made) == 1 else made
     if isinstance(inputs, int):
         inputs = (inputs,)
     if not isinstance(inputs, (tuple, list)):

@@ -35,8 +35,8 @@ class ImageEncoder:
             raise ValueError(f"ImageEncoder takes 1 or 3 channels, got {channels}.")
         self.size, self.channels, self.scale, self.name = tuple(int(s) for s in size), channels, float(scale), name
 
-    def encode(self, images: Iterable[Any]) -> dict[str, np.ndarray]:
-        """Images, given as paths or byte arrays, to `{name: (rows, height, width, channels)}`.
+    def encode(self, images: Iterable[Any]) -> np.ndarray:
+        """Images, given as paths or byte arrays, to `(rows, height, width, channels)`, float32.
 
         Raises:
             ValueError: a file that is no picture.
@@ -56,7 +56,7 @@ class ImageEncoder:
             if image.size != self.size[::-1]:
                 image = image.resize(self.size[::-1], Image.Resampling.BILINEAR)
             rows.append(np.asarray(image, "float32").reshape(*self.size, self.channels) * self.scale)
-        return {self.name: np.stack(rows).astype("float32")}
+        return np.stack(rows).astype("float32")
 
     def get_config(self) -> dict[str, Any]:
         return {"size": list(self.size), "channels": self.channels, "scale": self.scale, "name": self.name}
@@ -94,13 +94,13 @@ class WordTokenizer:
     def __len__(self) -> int:
         return len(self.vocabulary) + 2
 
-    def encode(self, sentences: Iterable[str]) -> dict[str, np.ndarray]:
-        """Sentences to `{name: (rows, length)}`, int32."""
+    def encode(self, sentences: Iterable[str]) -> np.ndarray:
+        """Sentences to `(rows, length)`, int32."""
         rows = []
         for sentence in sentences:
             ids = [self._ids.get(word, 1) for word in _WORD.findall(sentence.lower())][: self.length]
             rows.append(ids + [0] * (self.length - len(ids)))
-        return {self.name: np.array(rows, "int32").reshape(-1, self.length)}
+        return np.array(rows, "int32").reshape(-1, self.length)
 
     def get_config(self) -> dict[str, Any]:
         return {"vocabulary": self.vocabulary, "length": self.length, "name": self.name}

@@ -1,6 +1,6 @@
 """Labels that may be missing: checked before training, completed where a task has none.
 
-Knows tasks only by what it is handed: a model, or anything with `tasks` and, for dense tasks, `output_shape`.
+Knows models only as what it is handed: something with `tasks` and a dict of `output` tensors.
 """
 
 from __future__ import annotations
@@ -84,9 +84,7 @@ def _label_cast(task, y):
 
 
 def _missing(task, model, rows):
-    shape = getattr(model, "output_shape", None)
-    shape = shape[task.name] if isinstance(shape, Mapping) else None
-    return task.missing(rows, shape)
+    return task.missing(rows, model.output[task.name].shape)
 
 
 def check_data(x: Any, y: Any, sample_weight: Any, model: Any, purpose: str) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from mtl_keras.data import batches
 from mtl_keras.data.sources import DataError, sha256
 
-__all__ = ["CANVAS", "ITEMS", "fashion", "scenes"]
+__all__ = ["CANVAS", "ITEMS", "fashion", "fashion_scenes"]
 
 BUNDLED = Path(__file__).parent / "bundled" / "fashion_mnist_14k.npz"
 SHA256 = "abf01d4f0f65ead25adbfe96979dc24de2131bbc53e0d0a043f9690a4f3f3af0"
@@ -74,7 +75,7 @@ def _layers(split: str) -> tuple[np.ndarray, np.ndarray]:
     return both, data[f"{split}_labels"].astype("int32")
 
 
-def scenes(split: str, batch_size: int = 64, seed: int = 0, shuffle: bool | None = None, limit: int | None = None) -> Any:
+def fashion_scenes(split: str, batch_size: int = 64, seed: int = 0, shuffle: bool | None = None, limit: int | None = None) -> Any:
     """Batches of scenes with three kinds of labels.
 
     Args:
@@ -86,7 +87,7 @@ def scenes(split: str, batch_size: int = 64, seed: int = 0, shuffle: bool | None
         limit: int or None. Only the first so many items.
 
     Returns:
-        `tf.data.Dataset` of `({"image": (rows, 40, 40, 1)}, {"item": (rows,), "box": (rows, 4), "mask": (rows, 40, 40, 1)})`:
+        `tf.data.Dataset` of `((rows, 40, 40, 1), {"item": (rows,), "box": (rows, 4), "mask": (rows, 40, 40, 1)})`:
         pixels from 0 to 1, class, `(left, top, right, bottom)` as parts of the canvas, silhouette of 0 and 1.
     """
     import tensorflow as tf
@@ -115,14 +116,7 @@ def scenes(split: str, batch_size: int = 64, seed: int = 0, shuffle: bool | None
     def compose(index, place, clutter):
         return _compose(tf, items, classes, index, place, clutter)
 
-    passes = tf.data.Dataset.range(2**31 - 1 if shuffle else 1)
-    dataset = passes.flat_map(one_pass).batch(batch_size)
-    return dataset.map(compose, num_parallel_calls=2, deterministic=True).prefetch(4)
-
-
-def steps_per_pass(batch_size: int) -> int:
-    """Batches of "train" after which every item was seen about once."""
-    return (len(fashion()["train_labels"]) - 1000) // batch_size
+    return batches.passes(one_pass, compose, count, batch_size, endless=shuffle)
 
 
 def _compose(tf: Any, items: Any, classes: Any, index: Any, place: Any, clutter: Any) -> Any:
@@ -150,7 +144,7 @@ def _compose(tf: Any, items: Any, classes: Any, index: Any, place: Any, clutter:
     image = tf.where(mask > 0, item, 0.8 * tf.reduce_max(fragments, axis=1))
     image = tf.ensure_shape(image, (None, CANVAS, CANVAS, 1))
     labels = {"item": tf.gather(classes, index), "box": _box(tf, mask[..., 0]), "mask": tf.cast(mask, tf.int32)}
-    return {"image": image}, labels
+    return image, labels
 
 
 def _draw(tf: Any, images: Any, which: Any, top: Any, left: Any, side: Any) -> Any:

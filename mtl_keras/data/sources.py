@@ -18,7 +18,7 @@ from pathlib import Path
 
 from mtl_keras.names import unknown_name
 
-__all__ = ["DataError", "Source", "cache_dir", "fetch", "sources"]
+__all__ = ["DataError", "Source", "cache_dir", "fetch", "here", "sources"]
 
 
 class DataError(RuntimeError):
@@ -52,13 +52,16 @@ def cache_dir() -> Path:
     return Path(home).expanduser() if home else Path.home() / ".cache" / "mtl_keras"
 
 
-def fetch(name: str, folder: str | os.PathLike[str] | None = None, download: bool = True) -> Path:
+def fetch(
+    name: str, folder: str | os.PathLike[str] | None = None, download: bool = True, keep: bool = False
+) -> Path:
     """The folder with a data set's files, checked.
 
     Args:
         name: "flights" or "gloss".
         folder: where you already have the files; nothing is downloaded then.
         download: bool. False looks into the cache only.
+        keep: bool. True copies the files of `folder` into the cache, so that later calls find them there.
 
     Raises:
         DataError: not there and not to be downloaded, a client that failed (its own words are in the message), or a file
@@ -71,9 +74,10 @@ def fetch(name: str, folder: str | os.PathLike[str] | None = None, download: boo
     if folder is not None:
         folder = Path(folder)
         _check(source, folder)
-        return folder
+        if not keep:
+            return folder
     kept = cache_dir() / "data" / name
-    if all((kept / file).exists() for file in source.files):
+    if folder is None and here(name):
         _check(source, kept)
         return kept
     if not download:
@@ -82,11 +86,20 @@ def fetch(name: str, folder: str | os.PathLike[str] | None = None, download: boo
     with tempfile.TemporaryDirectory(dir=kept.parent, prefix=f".{name}-") as beside:
         fresh = Path(beside) / "files"
         fresh.mkdir()
-        source.download(fresh)
+        if folder is None:
+            source.download(fresh)
+        else:
+            for file in source.files:
+                shutil.copyfile(folder / file, fresh / file)
         _check(source, fresh)
         shutil.rmtree(kept, ignore_errors=True)
         os.replace(fresh, kept)
     return kept
+
+
+def here(name: str) -> bool:
+    """Whether a data set's files are in the cache."""
+    return all((cache_dir() / "data" / name / file).is_file() for file in _SOURCES[name].files)
 
 
 def sources() -> dict[str, Source]:

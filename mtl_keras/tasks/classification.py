@@ -101,8 +101,11 @@ class Classification(_ClassTask):
     def default_loss(self):
         return keras.losses.SparseCategoricalCrossentropy()
 
+    def accuracy(self, name):
+        return keras.metrics.SparseCategoricalAccuracy(name=name)
+
     def default_metrics(self):
-        return [TaskMetric(keras.metrics.SparseCategoricalAccuracy(name="accuracy"), True)]
+        return [TaskMetric(self.accuracy("accuracy"), True)]
 
     def _shape_target(self, y):
         return ops.cast(y, "int32")
@@ -165,11 +168,11 @@ class Binary(_ClassTask):
     def default_loss(self):
         return keras.losses.BinaryCrossentropy()
 
+    def accuracy(self, name):
+        return keras.metrics.BinaryAccuracy(name=name, threshold=self.threshold)
+
     def default_metrics(self):
-        return [
-            TaskMetric(keras.metrics.AUC(name="auc"), True),
-            TaskMetric(keras.metrics.BinaryAccuracy(name="accuracy", threshold=self.threshold), True),
-        ]
+        return [TaskMetric(keras.metrics.AUC(name="auc"), True), TaskMetric(self.accuracy("accuracy"), True)]
 
     def _shape_target(self, y):
         return ops.expand_dims(ops.cast(y, "float32"), -1)

@@ -98,13 +98,17 @@ class Segmentation(Task):
             return keras.losses.BinaryCrossentropy()
         return keras.losses.SparseCategoricalCrossentropy()
 
+    def accuracy(self, name):
+        if self.num_classes == 1:
+            return keras.metrics.BinaryAccuracy(name=name)
+        return keras.metrics.SparseCategoricalAccuracy(name=name)
+
     def default_metrics(self):
         if self.num_classes == 1:
-            metric = keras.metrics.BinaryIoU(target_class_ids=[1], threshold=0.5, name="iou", dtype="float32")
-            return [TaskMetric(metric, True), TaskMetric(keras.metrics.BinaryAccuracy(name="pixel_accuracy"), True)]
-        metric = keras.metrics.MeanIoU(self.num_classes, sparse_y_pred=False, name="iou", dtype="float32")
-        accuracy = keras.metrics.SparseCategoricalAccuracy(name="pixel_accuracy")
-        return [TaskMetric(metric, True), TaskMetric(accuracy, True)]
+            iou = keras.metrics.BinaryIoU(target_class_ids=[1], threshold=0.5, name="iou", dtype="float32")
+        else:
+            iou = keras.metrics.MeanIoU(self.num_classes, sparse_y_pred=False, name="iou", dtype="float32")
+        return [TaskMetric(iou, True), TaskMetric(self.accuracy("pixel_accuracy"), True)]
 
     def target(self, y):
         known = finite(y)

@@ -26,9 +26,12 @@ class TaskMetric:
     """
 
     def __init__(self, metric: Any, higher_is_better: bool | None = None):
-        metric = keras.metrics.get(metric)
+        given, metric = metric, keras.metrics.get(metric)
         if not isinstance(metric, keras.metrics.Metric):
             metric = keras.metrics.MeanMetricWrapper(metric, name=getattr(metric, "__name__", None))
+        if isinstance(given, str):
+            # Logged under the name that was asked for, as Keras does: "mae", not "mean_absolute_error".
+            metric = type(metric).from_config({**metric.get_config(), "name": given})
         self.metric = metric
         if higher_is_better is None:
             higher_is_better = any(word in metric.name.lower() for word in _HIGHER_IS_BETTER)
@@ -125,7 +128,19 @@ class Task:
         """Fresh metrics, first the one by which the task is judged."""
         if self._metrics is None:
             return self.default_metrics()
-        return [m if isinstance(m, TaskMetric) else TaskMetric(_copy_metric(m)) for m in self._metrics]
+        return [self._new_metric(m) for m in self._metrics]
+
+    def _new_metric(self, metric: Any) -> TaskMetric:
+        if isinstance(metric, TaskMetric):
+            return TaskMetric(_copy_metric(metric.metric), metric.higher_is_better)
+        if metric in ("accuracy", "acc"):
+            # Keras picks the kind of accuracy by guessing from shapes; a task knows.
+            return TaskMetric(self.accuracy(metric), True)
+        return TaskMetric(_copy_metric(metric))
+
+    def accuracy(self, name: str) -> keras.metrics.Metric:
+        """What "accuracy" means for this task."""
+        return keras.metrics.Accuracy(name=name)
 
     # ------------------------------------------------------------------ labels
     def target(self, y):

@@ -1,0 +1,56 @@
+"""Streams of batches that are the same on every run and every machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+__all__ = ["from_arrays", "passes"]
+
+
+def passes(one_pass: Callable, make: Callable, count: int, batch_size: int, endless: bool) -> Any:
+    """Batches from passes over `count` rows, one pass after the other, without a seam where `endless`.
+
+    Args:
+        one_pass: function of the pass's number to a `tf.data.Dataset` of what `make` needs for each row.
+        make: function of a batch of that to `(x, y)`.
+        count: int. Rows a pass.
+        batch_size: int.
+        endless: bool. False stops after one pass.
+    """
+    import tensorflow as tf
+
+    dataset = tf.data.Dataset.range(2**31 - 1 if endless else 1).flat_map(one_pass).batch(batch_size)
+    dataset = dataset.map(make, num_parallel_calls=2, deterministic=True)
+    # Keras asks how long a data set is, and `flat_map` hides it.
+    length = tf.data.INFINITE_CARDINALITY if endless else -(-count // batch_size)
+    return dataset.apply(tf.data.experimental.assert_cardinality(length)).prefetch(4)
+
+
+def from_arrays(x: Any, y: Mapping[str, np.ndarray], batch_size: int, seed: int = 0, shuffle: bool = True) -> Any:
+    """Batches of `(x, y)` from arrays in memory.
+
+    Args:
+        x: array, or dict of arrays.
+        y: dict of task name to labels.
+        batch_size: int.
+        seed: int. Of the order.
+        shuffle: bool. True goes on for ever, every row once a pass, each pass in another order; False is one pass in
+            order.
+    """
+    import tensorflow as tf
+
+    with tf.device("CPU"):
+        table = tf.nest.map_structure(tf.constant, (x, dict(y)))
+    count = len(tf.nest.flatten(x)[0])
+
+    def one_pass(number):
+        order = tf.range(count)
+        if shuffle:
+            key = tf.stack([tf.cast(number, tf.int32), tf.constant(seed, tf.int32)])
+            order = tf.random.experimental.stateless_shuffle(order, seed=key)
+        return tf.data.Dataset.from_tensor_slices(order)
+
+    return passes(one_pass, lambda rows: tf.nest.map_structure(lambda t: tf.gather(t, rows), table), count, batch_size, shuffle)

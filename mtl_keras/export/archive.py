@@ -1,0 +1,135 @@
+"""From a Keras model to a SavedModel with one endpoint, its heads by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from mtl_keras.export.files import ExportError
+from mtl_keras.quiet import quiet
+
+__all__ = ["as_float32", "feed", "input_specs", "by_name", "sample_inputs", "write_archive"]
+
+
+def input_specs(model: keras.Model, batch: int | None) -> dict[str, keras.InputSpec]:
+    """The model's inputs by name, with this batch size.
+
+    Raises:
+        ExportError: an input whose other dimensions are not fixed, where the batch size is.
+    """
+    specs = {}
+    for tensor in model.inputs:
+        name, shape = tensor.name, tuple(tensor.shape[1:])
+        if batch is not None and None in shape:
+            raise ExportError(
+                f"Input '{name}' has shape {(batch, *shape)}; a file for a device needs every size fixed. Build the model "
+                "with fixed input sizes."
+            )
+        specs[name] = keras.InputSpec(shape=(batch, *shape), dtype=keras.backend.standardize_dtype(tensor.dtype), name=name)
+    return specs
+
+
+def feed(model: keras.Model, inputs: Mapping[str, Any]) -> Any:
+    """Inputs by name in the structure that the model was built with."""
+    return keras.tree.map_structure(lambda tensor: inputs[tensor.name], model.input)
+
+
+def by_name(model: keras.Model, x: Any) -> dict[str, np.ndarray]:
+    """A batch in the model's structure, a list, or a dict by name, as a dict by name."""
+    names = [tensor.name for tensor in model.inputs]
+    if isinstance(x, Mapping):
+        lacking = [name for name in names if name not in x]
+        if lacking:
+            raise ValueError(f"Inputs {', '.join(lacking)} are missing; got {sorted(x)}.")
+        return {name: np.asarray(x[name]) for name in names}
+    flat = keras.tree.flatten(x)
+    if len(flat) != len(names):
+        raise ValueError(f"The model has the inputs {', '.join(names)}; got {len(flat)} arrays.")
+    return {name: np.asarray(value) for name, value in zip(names, flat, strict=True)}
+
+
+def write_archive(model: keras.Model, path: Path, batch: int | None) -> None:
+    """Write a SavedModel whose `serving_default` takes the inputs and gives the heads by name, for inference.
+
+    `training=False` is passed on purpose: Keras's own export leaves augmentation layers active.
+    """
+    specs = input_specs(model, batch)
+
+    def serve(**inputs):
+        return dict(model(feed(model, inputs), training=False))
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    import tensorflow as tf
+
+    signature = {name: tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in specs.items()}
+    function = tf.function(serve, autograph=False)
+    function.get_concrete_function(**signature)
+    archive.add_endpoint("serving_default", function)
+    with quiet():
+        archive.write_out(str(path), verbose=False)
+
+
+def as_float32(model: keras.Model) -> keras.Model:
+    """The model itself, or, where a layer computes in half precision, its copy in float32 with the same weights."""
+    policies = {layer.dtype_policy.name for layer in model._flatten_layers()}
+    if not any(name.startswith("mixed_") for name in policies):
+        return model
+    config = _without_mixed(model.get_config())
+    copy = type(model).from_config(config)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _without_mixed(config: Any) -> Any:
+    if isinstance(config, dict):
+        if config.get("class_name") == "DTypePolicy":
+            name = config["config"]["name"]
+            return {**config, "config": {"name": "float32" if name.startswith("mixed_") else name}}
+        return {key: _without_mixed(value) for key, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return type(config)(_without_mixed(value) for value in config)
+    return config
+
+
+def sample_inputs(model: keras.Model, data: Any, count: int) -> dict[str, np.ndarray]:
+    """The first `count` rows of data (arrays, or a data set with or without labels) as arrays by input name.
+
+    Raises:
+        ValueError: no row, wrong names or shapes, a value that is not finite.
+    """
+    if data is None:
+        rng = np.random.default_rng(0)
+        found = {}
+        for name, spec in input_specs(model, count).items():
+            integer = "int" in spec.dtype
+            found[name] = rng.integers(0, 2, spec.shape).astype(spec.dtype) if integer else rng.random(spec.shape, "float32")
+        return found
+    parts: list[dict[str, np.ndarray]] = []
+    if hasattr(data, "element_spec") or hasattr(data, "__next__"):
+        rows = 0
+        for batch in data:
+            x = batch[0] if isinstance(batch, tuple) else batch
+            parts.append(by_name(model, x))
+            rows += len(next(iter(parts[-1].values())))
+            if rows >= count:
+                break
+    else:
+        parts.append(by_name(model, data[0] if isinstance(data, tuple) else data))
+    if not parts or not len(next(iter(parts[0].values()))):
+        raise ValueError("The sample data are empty: at least one row is needed.")
+    found = {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
+    for name, spec in input_specs(model, None).items():
+        value = found[name]
+        if value.ndim != len(spec.shape) or any(s not in (None, v) for s, v in zip(spec.shape, value.shape, strict=True)):
+            raise ValueError(f"Sample data for input '{name}' have shape {value.shape}; the model takes {tuple(spec.shape)}.")
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise ValueError(f"Sample data for input '{name}' hold values that are not finite.")
+        if value.dtype.kind not in "iufb":
+            raise ValueError(f"Sample data for input '{name}' have dtype {value.dtype}; the model takes {spec.dtype}.")
+        found[name] = value.astype(spec.dtype)
+    return found

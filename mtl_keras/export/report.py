@@ -1,0 +1,99 @@
+"""What an export reports: each head beside Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from mtl_keras.export import archive
+from mtl_keras.export.files import ExportError
+
+__all__ = ["ExportReport", "HeadReport", "compare"]
+
+
+@dataclass
+class HeadReport:
+    """One head of one file beside Keras, on the same rows.
+
+    Attributes:
+        name: of the task.
+        largest: largest absolute difference.
+        mean: mean absolute difference.
+        spread: Keras's largest output minus its smallest, for scale.
+    """
+
+    name: str
+    largest: float
+    mean: float
+    spread: float
+
+
+@dataclass
+class ExportReport:
+    """What was written: format, size in bytes, operators of the file, and each head's error."""
+
+    format: str
+    heads: list[HeadReport]
+    path: Path | None = None
+    size: int = 0
+    ops: dict[str, int] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and strings, for JSON."""
+        heads = {h.name: {"largest_error": h.largest, "mean_error": h.mean, "spread": h.spread} for h in self.heads}
+        return {"format": self.format, "bytes": self.size, "ops": self.ops, "heads": heads}
+
+    def show(self) -> None:
+        """Print a table."""
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(title=f"{self.format}: {self.path} ({self.size / 1000:.0f} kB)")
+        for column in ("head", "largest error", "mean error", "range of the output"):
+            table.add_column(column, justify="left" if column == "head" else "right")
+        for head in self.heads:
+            table.add_row(head.name, f"{head.largest:.2g}", f"{head.mean:.2g}", f"{head.spread:.3g}")
+        Console().print(table)
+
+
+def compare(
+    model: keras.Model, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray], tolerance: float | None, what: str
+) -> ExportReport:
+    """Each head of a file beside Keras's own answer.
+
+    Args:
+        model: float32 model.
+        inputs, outputs: by name, the same rows.
+        tolerance: largest difference allowed, relative to the head's range or to 1; None where the file is not exact.
+        what: name of the format, for messages.
+
+    Raises:
+        ExportError: a head is missing, has another shape, is not finite, is dead (the same for all rows, where Keras's
+            is not), or differs by more than `tolerance`.
+    """
+    expected = model.predict_on_batch(archive.feed(model, inputs))
+    heads = []
+    for name, reference in expected.items():
+        reference = np.asarray(reference, "float32")
+        if name not in outputs:
+            raise ExportError(f"The {what} has no head '{name}'; it has {sorted(outputs)}.")
+        found = np.asarray(outputs[name], "float32")
+        if found.shape != reference.shape:
+            raise ExportError(f"Head '{name}' of the {what} has shape {found.shape}, in Keras {reference.shape}.")
+        if not np.isfinite(found).all():
+            raise ExportError(f"Head '{name}' of the {what} gives values that are not finite.")
+        spread = float(reference.max() - reference.min())
+        error = np.abs(found - reference)
+        moved = np.abs(reference - reference[:1]).max()
+        # Rows that differ by less than a tenth of the outputs' size may well fall on one int8 step.
+        if len(reference) > 1 and moved > 0.1 * np.abs(reference).max() and np.abs(found - found[:1]).max() == 0:
+            raise ExportError(f"Head '{name}' of the {what} is dead: the same answer for every row, where Keras's differ.")
+        if tolerance is not None and error.max() > tolerance * max(1.0, spread, float(np.abs(reference).max())):
+            raise ExportError(f"Head '{name}' of the {what} differs from Keras by {error.max():.3g} (range {spread:.3g}).")
+        heads.append(HeadReport(name, float(error.max()), float(error.mean()), spread))
+    return ExportReport(what, heads)

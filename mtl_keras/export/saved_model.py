@@ -1,0 +1,58 @@
+"""SavedModel: what servers load, with neither Keras nor this package."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from mtl_keras.export import archive
+from mtl_keras.export.files import beside
+from mtl_keras.export.report import ExportReport, compare
+from mtl_keras.quiet import quiet
+
+__all__ = ["saved_model"]
+
+#: Largest difference from Keras that a float file may show, relative to a head's range.
+FLOAT_TOLERANCE = 1e-5
+
+
+def saved_model(model: keras.Model, path: str | os.PathLike[str], samples: Any = None) -> ExportReport:
+    """Write a SavedModel folder, load it again, and compare every head with Keras before anything is replaced.
+
+    The signature `serving_default` takes the inputs and gives the heads, all by name, for any batch size; layers that act
+    only in training (dropout, augmentation) are off.
+
+    Args:
+        model: `MultiTaskModel`, or any functional model with a flat dict of outputs. A mixed-precision model is exported
+            in float32.
+        path: folder to write. What is there is replaced, once the new one is proven.
+        samples: rows to compare on (arrays, or a data set). None uses random inputs.
+
+    Returns:
+        `ExportReport` with each head's error.
+
+    Raises:
+        ExportError: a path that can't be written, or a head that differs from Keras.
+
+    Example:
+        >>> mtl.export.saved_model(model, "out/saved_model").show()
+    """
+    plain = archive.as_float32(model)
+    inputs = archive.sample_inputs(model, samples, 8)
+    with beside(path) as fresh:
+        archive.write_archive(plain, fresh, batch=None)
+        outputs = _run(fresh, inputs)
+        report = compare(plain, inputs, outputs, FLOAT_TOLERANCE, "SavedModel")
+        report.path, report.size = Path(path), sum(f.stat().st_size for f in fresh.rglob("*") if f.is_file())
+    return report
+
+
+def _run(path: Path, inputs: dict[str, Any]) -> dict[str, Any]:
+    import tensorflow as tf
+
+    with quiet():
+        function = tf.saved_model.load(str(path)).signatures["serving_default"]
+    return {name: value.numpy() for name, value in function(**{k: tf.constant(v) for k, v in inputs.items()}).items()}

@@ -1,0 +1,1 @@
+"""What the zoo's recipes produced: one folder an entry, read through `mtl_keras.zoo`."""

@@ -1,0 +1,265 @@
+"""One training step: what missing labels, loss weights and replicas do to it, exactly."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import image_data, image_model, same, table_data, table_model
+
+import mtl_keras as mtl
+
+
+def _trained(model, x, y, **options):
+    fit = {"epochs": 2, "batch_size": 8, "shuffle": False, "verbose": 0}
+    model.fit(x, y, **{**fit, **options})
+    return model.get_weights()
+
+
+def _twin(model):
+    twin = keras.models.clone_model(model)
+    twin.set_weights(model.get_weights())
+    return twin
+
+
+def _plain(model):
+    """The same network as a plain Keras model."""
+    plain = keras.Model(model.input, model.output)
+    return plain
+
+
+LOSSES = {"cost": "mse", "sold": "binary_crossentropy"}
+
+
+# ------------------------------------------------------------------ like plain Keras where nothing is missing
+def test_training_equals_plain_keras():
+    x, y = table_data(rows=30)  # 30 rows in batches of 8: the last batch is smaller
+    ours, theirs = table_model(), None
+    theirs = _plain(_twin(ours))
+    ours.compile(keras.optimizers.Adam(0.01))
+    theirs.compile(keras.optimizers.Adam(0.01), loss=LOSSES)
+    history = ours.fit(x, y, epochs=3, batch_size=8, shuffle=False, verbose=0).history
+    expected = theirs.fit(x, y, epochs=3, batch_size=8, shuffle=False, verbose=0).history
+    same(ours.get_weights(), theirs.get_weights())
+    # The task losses are means over labels; Keras's are means over batches, in which the small one counts too much.
+    np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-5)
+    np.testing.assert_allclose(np.add(history["cost_loss"], history["sold_loss"]), history["loss"], rtol=1e-5)
+
+
+def test_plain_keras_arguments_and_loss_weights_equal_plain_keras():
+    x, y = table_data()
+    ours = table_model()
+    theirs = _plain(_twin(ours))
+    arguments = {"loss": LOSSES, "loss_weights": {"cost": 0.25, "sold": 2.0}, "metrics": {"cost": ["mae"]}}
+    ours.compile("sgd", **arguments)
+    theirs.compile("sgd", **arguments)
+    same(_trained(ours, x, y), _trained(theirs, x, y))
+    mine, yours = ours.evaluate(x, y, verbose=0), theirs.evaluate(x, y, verbose=0, return_dict=True)
+    assert set(yours) <= set(mine)
+    for key, value in yours.items():
+        np.testing.assert_allclose(mine[key], value, rtol=1e-5)
+
+
+def test_sample_weights_equal_plain_keras():
+    x, y = table_data()
+    weight = {"cost": np.linspace(0.5, 2, 32, dtype="float32"), "sold": np.linspace(2, 0.1, 32, dtype="float32")}
+    ours = table_model()
+    theirs = _plain(_twin(ours))
+    ours.compile("sgd")
+    theirs.compile("sgd", loss=LOSSES)
+    same(_trained(ours, x, y, sample_weight=weight), _trained(theirs, x, y, sample_weight=weight))
+
+
+def test_added_losses_are_part_of_the_total():
+    x, y = table_data()
+    inputs = keras.Input((5,))
+    trunk = keras.Model(inputs, keras.layers.Dense(4, kernel_regularizer="l2", name="trunk")(inputs))
+    ours = mtl.builders.hard_sharing((5,), table_model().tasks, backbone=trunk)
+    theirs = _plain(_twin(ours))
+    ours.compile("sgd")
+    theirs.compile("sgd", loss=LOSSES)
+    same(_trained(ours, x, y), _trained(theirs, x, y))
+    np.testing.assert_allclose(ours.evaluate(x, y, verbose=0)["loss"], theirs.evaluate(x, y, verbose=0, return_dict=True)["loss"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean_with_sample_weight"])
+def test_a_losss_own_reduction_is_kept(reduction):
+    x, y = table_data()
+    loss = {"cost": keras.losses.MeanSquaredError(reduction=reduction), "sold": "binary_crossentropy"}
+    weight = {"cost": np.linspace(0.5, 2, 32, dtype="float32"), "sold": np.ones(32, "float32")}
+    ours = table_model()
+    theirs = _plain(_twin(ours))
+    ours.compile(keras.optimizers.SGD(1e-3), loss=loss)
+    theirs.compile(keras.optimizers.SGD(1e-3), loss=loss)
+    same(_trained(ours, x, y, sample_weight=weight), _trained(theirs, x, y, sample_weight=weight))
+
+
+# ------------------------------------------------------------------ loss weights are live
+def test_loss_weights_change_without_compiling_again():
+    x, y = table_data()
+    live, fixed = table_model(), None
+    fixed = _twin(live)
+    live.compile(keras.optimizers.SGD(0.1))
+    before = live.get_weights()
+    live.fit(x, y, batch_size=32, epochs=1, verbose=0)
+    live.set_weights(before)
+    live.loss_weights["cost"].assign(0.0)
+    fixed.compile(keras.optimizers.SGD(0.1), loss_weights={"cost": 0.0})
+    live.fit(x, y, batch_size=32, epochs=1, verbose=0)
+    fixed.fit(x, y, batch_size=32, epochs=1, verbose=0)
+    same(live.get_weights(), fixed.get_weights())
+
+
+def test_a_users_variable_is_the_loss_weight():
+    x, y = table_data()
+    weight = keras.Variable(1.0, trainable=False)
+    model = table_model()
+    model.compile("sgd", loss_weights={"cost": weight})
+    first = model.evaluate(x, y, verbose=0)
+    weight.assign(3.0)
+    second = model.evaluate(x, y, verbose=0)
+    np.testing.assert_allclose(second["loss"], first["loss"] + 2 * first["cost_loss"], rtol=1e-5)
+    np.testing.assert_allclose(second["cost_loss"], first["cost_loss"], rtol=1e-6)
+
+
+# ------------------------------------------------------------------ missing labels
+def test_the_loss_averages_over_labels_that_are_there():
+    x, y = table_data()
+    y["cost"][::2] = np.nan
+    model = table_model()
+    model.compile("sgd")
+    logs = model.evaluate(x, y, batch_size=32, verbose=0)
+    error = model.predict(x, verbose=0)["cost"][:, 0] - y["cost"]
+    np.testing.assert_allclose(logs["cost_loss"], np.nanmean(error**2), rtol=1e-5)
+    np.testing.assert_allclose(logs["cost_mae"], np.nanmean(np.abs(error)), rtol=1e-5)
+
+
+def test_missing_by_nan_by_sentinel_and_by_weight_are_the_same():
+    x, y = table_data()
+    gone = np.arange(32) % 3 == 0
+    marked = {"cost": np.where(gone, np.nan, y["cost"]).astype("float32"), "sold": np.where(gone, -1, y["sold"])}
+    weights = {name: (~gone).astype("float32") for name in y}
+    first = table_model()
+    second = _twin(first)
+    for model in (first, second):
+        model.compile("sgd")
+    same(_trained(first, x, marked), _trained(second, x, y, sample_weight=weights), rtol=1e-6)
+    ours, theirs = first.evaluate(x, marked, verbose=0), second.evaluate(x, y, sample_weight=weights, verbose=0)
+    for key in ours:
+        np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-5, err_msg=key)
+
+
+def test_a_row_without_a_label_has_no_part_in_that_tasks_gradient():
+    """Labels of half the rows missing: the task's update is that of the other half alone, bit for bit the same loss."""
+    x, y = table_data(rows=16)
+    y = {"cost": y["cost"], "sold": np.full(16, -1)}
+    half = {"cost": y["cost"].copy(), "sold": y["sold"]}
+    half["cost"][8:] = np.nan
+    first = table_model()
+    second = _twin(first)
+    for model in (first, second):
+        model.compile("sgd")
+    a = _trained(first, x, half, batch_size=16, epochs=1)
+    b = _trained(second, x[:8], {k: v[:8] for k, v in y.items()}, batch_size=8, epochs=1)
+    same(a, b)
+
+
+@pytest.mark.parametrize("balancer", mtl.balancing.names())
+def test_a_task_that_is_absent_from_a_batch_changes_nothing_for_the_others(balancer):
+    """Bit for bit: the update with an absent task is the update of a model that never had it."""
+    x, y = table_data()
+    both = table_model()
+    alone = mtl.builders.hard_sharing(
+        (5,), [both.task("cost").copy()], backbone="mlp", backbone_options={"widths": (8,), "normalize": False}
+    )
+    by_name = {v.path: v for v in both.variables}
+    for v in alone.variables:
+        v.assign(by_name[v.path])
+    both.compile("adam", balancer=balancer)
+    alone.compile("adam", balancer=balancer)
+    _trained(both, x, {"cost": y["cost"], "sold": np.full(32, -1)})
+    _trained(alone, x, {"cost": y["cost"]})
+    for v in alone.variables:
+        np.testing.assert_array_equal(v.numpy(), by_name[v.path].numpy())
+
+
+@pytest.mark.parametrize("balancer", mtl.balancing.names())
+def test_an_absent_tasks_own_head_stays_as_it_is(balancer):
+    x, y = table_data()
+    model = table_model()
+    head = model.get_layer("sold_linear").get_weights()
+    model.compile("sgd", balancer=balancer)
+    _trained(model, x, {"cost": y["cost"], "sold": np.full(32, -1)})
+    same(head, model.get_layer("sold_linear").get_weights(), rtol=0, atol=0)
+
+
+def test_a_task_of_which_no_label_was_seen_reports_nan():
+    x, y = table_data()
+    model = table_model()
+    model.compile("sgd", balancer="uncertainty")
+    logs = model.evaluate(x, {"cost": y["cost"], "sold": np.full(32, -1)}, verbose=0)
+    assert np.isnan(logs["sold_loss"]) and np.isnan(logs["sold_auc"])
+    assert np.isfinite(logs["loss"]) and np.isfinite(logs["cost_loss"])
+    np.testing.assert_allclose(logs["loss"], logs["cost_loss"], rtol=1e-6)
+
+
+def test_a_loss_that_is_infinite_on_rows_without_a_label_does_no_harm():
+    x, y = table_data()
+
+    def loss(target, output):
+        return keras.ops.log(keras.ops.abs(target[:, 0])) * output[:, 0]
+
+    y["cost"][:5] = np.nan  # filled with 0, of which the log is -inf
+    model = table_model()
+    model.compile("sgd", loss={"cost": loss})
+    model.fit(x, y, verbose=0)
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+def test_missing_pixels_are_left_out():
+    x, y = image_data()
+    y["mask"][:, :8] = -1
+    model = image_model()
+    model.compile("sgd")
+    logs = model.evaluate(x, y, batch_size=24, verbose=0)
+    p = np.clip(model.predict(x, verbose=0)["mask"][:, 8:, :, 0], 1e-7, 1 - 1e-7)
+    t = y["mask"][:, 8:]
+    np.testing.assert_allclose(logs["mask_loss"], -(t * np.log(p) + (1 - t) * np.log(1 - p)).mean(), rtol=1e-4)
+
+
+def test_a_loss_that_returns_one_number_is_refused_by_the_tasks_name():
+    x, y = table_data()
+    model = table_model()
+    model.compile("sgd", loss={"cost": lambda target, output: keras.ops.mean(output)})
+    with pytest.raises(ValueError, match="loss of task 'cost' returns one number"):
+        model.fit(x, y, verbose=0)
+
+
+# ------------------------------------------------------------------ replicas
+@pytest.mark.parametrize("balancer", mtl.balancing.names())
+def test_two_replicas_make_the_update_of_one_device(balancer):
+    """Also where labels are missing on one replica more than on the other."""
+    x, y = table_data()
+    y["cost"][:5] = np.nan
+    one = table_model()
+    weights = one.get_weights()
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        two = table_model()
+        two.compile(keras.optimizers.SGD(0.1), balancer=balancer)
+    two.set_weights(weights)
+    one.compile(keras.optimizers.SGD(0.1), balancer=balancer)
+    options = {"epochs": 2, "batch_size": 16, "shuffle": False, "verbose": 0}
+    a, b = one.fit(x, y, **options).history, two.fit(x, y, **options).history
+    same(one.get_weights(), two.get_weights())
+    same(one.balancer.variables, two.balancer.variables)
+    for key in ("loss", "cost_loss", "sold_loss"):
+        np.testing.assert_allclose(a[key], b[key], rtol=1e-5, err_msg=key)
+
+
+def test_frozen_networks_are_refused():
+    x, y = table_data()
+    model = table_model()
+    model.trainable = False
+    model.compile("sgd")
+    with pytest.raises(ValueError, match="no trainable variables"):
+        model.fit(x, y, verbose=0)

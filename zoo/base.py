@@ -1,0 +1,82 @@
+"""What a recipe is: data, network and schedule of one entry of the zoo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+from mtl_keras.model import MultiTaskModel
+from mtl_keras.tasks import Task
+
+__all__ = ["Recipe"]
+
+
+@dataclass
+class Recipe:
+    """One entry of the zoo. A recipe's module makes a subclass that fills in the three methods at the end.
+
+    Attributes:
+        name, summary: of the entry.
+        data: where its data come from, for the card: `source`, `licence`, `citation`, `split`.
+        epochs, batch_size, learning_rate, weight_decay: the schedule: AdamW (Loshchilov & Hutter, ICLR 2019), one epoch of
+            warm-up, then a cosine to zero.
+        quantization: the second TFLite file, "int8" or "dynamic", and `why_quantization`.
+        notes: what a user has to know, for the card.
+    """
+
+    name: str
+    summary: str
+    data: Mapping[str, str]
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float = 0.0
+    quantization: str = "int8"
+    why_quantization: str = "int8 weights and activations: the smallest file, and the one that integer hardware runs."
+    notes: Sequence[str] = field(default_factory=tuple)
+
+    # ------------------------------------------------------------------ filled in by recipes
+    def prepare(self) -> Prepared:
+        """Load the data and measure what the network needs to know of them."""
+        raise NotImplementedError
+
+    def tasks(self) -> list[Task]:
+        """The tasks."""
+        raise NotImplementedError
+
+    def build(self, tasks: Sequence[Task] | None = None, encoder: Any = None) -> MultiTaskModel:
+        """The network, with fresh weights. `tasks` may be some of the recipe's, for single-task twins."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------ the same for all
+    def optimizer(self, steps: int, epochs: int) -> keras.optimizers.Optimizer:
+        """The schedule for `epochs` epochs of `steps` steps."""
+        total = max(steps * epochs, 2)
+        warmup = max(1, min(steps, total // 4))
+        rate = keras.optimizers.schedules.CosineDecay(
+            self.learning_rate / 20, total - warmup, warmup_target=self.learning_rate, warmup_steps=warmup
+        )
+        return keras.optimizers.AdamW(rate, weight_decay=self.weight_decay)
+
+
+@dataclass
+class Prepared:
+    """A recipe's data, ready to train on.
+
+    Attributes:
+        train: function of a seed to an endless `tf.data.Dataset` of batches.
+        steps: batches a pass.
+        validation, test: finite data sets.
+        train_labels: all training labels by task, for trivial baselines.
+        encoder: what makes the network's input from raw data.
+    """
+
+    train: Any
+    steps: int
+    validation: Any
+    test: Any
+    train_labels: Mapping[str, Any]
+    encoder: Any

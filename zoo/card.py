@@ -1,0 +1,80 @@
+"""A card in Markdown, from the same card in JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["markdown"]
+
+
+def markdown(card: dict[str, Any]) -> str:
+    """The card that a person reads."""
+    scores, found = card["scores"], card["evidence"]
+    artifacts = list(scores)
+    lines = [
+        f"# {card['name']}",
+        "",
+        f"{card['summary'][0].upper()}{card['summary'][1:]}. {card['parameters']:,} parameters, licence {card['licence']}.",
+        "",
+        "```python",
+        "from mtl_keras import zoo",
+        f'model = zoo.load("{card["name"]}")',
+        "```",
+        "",
+        "## Data",
+        "",
+        *(f"- {key}: {value}" for key, value in card["data"].items()),
+        "",
+        f"## What each file reaches on {card['test_rows']:,} test rows",
+        "",
+        "| metric | " + " | ".join(artifacts) + " |",
+        "|---|" + "---|" * len(artifacts),
+    ]
+    lines += [f"| {name} | " + " | ".join(f"{scores[a][name]:.4f}" for a in artifacts) + " |" for name in scores["keras"]]
+    seeds = len(card["recipe"]["seeds"])
+    lines += [
+        "",
+        f"## Beside simpler answers (mean ± standard deviation over {seeds} seed{'s' if seeds > 1 else ''})",
+        "",
+        "Trivial: the best constant answer. Single-task: a network a task, same backbone, data, and budget.",
+        "",
+        "| metric | trivial | single-task | multi-task |",
+        "|---|---|---|---|",
+    ]
+    for name, multi in found["multi_task"].items():
+        single = found["single_task"][name]
+        lines.append(
+            f"| {name} | {found['trivial'][name]:.4f} | {single['mean']:.4f} ± {single['sd']:.4f} | "
+            f"{multi['mean']:.4f} ± {multi['sd']:.4f} |"
+        )
+    delta = found["delta_m"]
+    recipe = card["recipe"]
+    lines += [
+        "",
+        f"Δm (mean over tasks of the relative change of {', '.join(found['judged_by'])}; above 0 is better): "
+        f"{delta['percent']:+.2f} % ± {delta['sd']:.2f}.",
+        "",
+        "## Recipe",
+        "",
+        f"{recipe['optimizer']}; learning rate {recipe['learning_rate']}, weight decay {recipe['weight_decay']}, batch "
+        f"{recipe['batch_size']}, {recipe['epochs']} epochs, balancer `{recipe['balancer']}`, loss weights "
+        + ", ".join(f"{t['name']} {t['loss_weight']:g}" for t in card["tasks"])
+        + f". Seeds {', '.join(map(str, recipe['seeds']))}; the network of seed {recipe['shipped_seed']} is shipped (chosen "
+        "before training).",
+        "",
+        "```",
+        recipe["command"],
+        "```",
+        "",
+        "## Files",
+        "",
+        "| file | bytes |",
+        "|---|---|",
+        *(f"| {name} | {facts['bytes']:,} |" for name, facts in card["files"].items()),
+        "",
+        f"`{card['quantization']['file']}`: {card['quantization']['why']}",
+    ]
+    if card["notes"]:
+        lines += ["", "## Notes", "", *(f"- {note}" for note in card["notes"])]
+    made = ", ".join(f"{k} {v}" for k, v in card["made_with"].items())
+    return "\n".join([*lines, "", f"Made {card['made']} with {made}.", ""])
