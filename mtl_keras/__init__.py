@@ -1,13 +1,13 @@
 """mtl_keras: multi-task learning for Keras 3, from a builder call to a checked file for the phone.
 
-    import keras, mtl_keras as mtl
+import keras, mtl_keras as mtl
 
-    tasks = [mtl.tasks.Classification("digit", num_classes=10, loss_weight=0.7),
-             mtl.tasks.BoundingBox("box", loss_weight=0.3)]
-    model = mtl.builders.hard_sharing(inputs=(32, 32, 3), backbone="small_cnn", tasks=tasks)
-    model.compile("adam", balancer="uncertainty")
-    model.fit(images, {"digit": digits, "box": boxes})
-    mtl.export.tflite(model, "model.tflite", quantization="int8", calibration=images)
+tasks = [mtl.tasks.Classification("digit", num_classes=10, loss_weight=0.7),
+         mtl.tasks.BoundingBox("box", loss_weight=0.3)]
+model = mtl.builders.hard_sharing(inputs=(32, 32, 3), backbone="small_cnn", tasks=tasks)
+model.compile("adam", balancer="uncertainty")
+model.fit(images, {"digit": digits, "box": boxes})
+mtl.export.tflite(model, "model.tflite", quantization="int8", calibration=images)
 """
 
 from __future__ import annotations

@@ -145,7 +145,9 @@ class MultiTaskModel(keras.Model):
         if given is None:
             return {task.name: default(task) for task in self.tasks}
         if isinstance(given, (list, tuple)):
-            raise ValueError(f"`{argument}` goes by task name, not by position: give a dict such as {{'{self.task_names[0]}': ...}}.")
+            raise ValueError(
+                f"`{argument}` goes by task name, not by position: give a dict such as {{'{self.task_names[0]}': ...}}."
+            )
         if not isinstance(given, Mapping):
             return {task.name: given for task in self.tasks}
         self._check_known(argument, given)
@@ -168,7 +170,9 @@ class MultiTaskModel(keras.Model):
                 weight = task.loss_weight
             if isinstance(weight, keras.Variable):
                 if tuple(weight.shape) != ():
-                    raise ValueError(f"The loss weight of task '{task.name}' must be a scalar, got shape {tuple(weight.shape)}.")
+                    raise ValueError(
+                        f"The loss weight of task '{task.name}' must be a scalar, got shape {tuple(weight.shape)}."
+                    )
                 check_loss_weight(task.name, weight.numpy())
             else:
                 weight = keras.Variable(
@@ -186,7 +190,7 @@ class MultiTaskModel(keras.Model):
         if given is None:
             return {}
         if not isinstance(given, Mapping):
-            given = {name: given for name in self.task_names}
+            given = dict.fromkeys(self.task_names, given)
         self._check_known(argument, given)
         return {
             # `copy` gives each task metrics of its own.
@@ -213,7 +217,7 @@ class MultiTaskModel(keras.Model):
 
     @property
     def metric_directions(self) -> dict[str, str]:
-        """"max" or "min" for every logged metric, by the name under which it is logged."""
+        """ "max" or "min" for every logged metric, by the name under which it is logged."""
         return self.compiled_training.directions()
 
     # ------------------------------------------------------------------ fit, evaluate, predict
@@ -305,7 +309,7 @@ class MultiTaskModel(keras.Model):
             self._training.balancer.save_state(store, "balancer.")
 
     def load_own_variables(self, store: Any) -> None:
-        own = {key: store[key] for key in store.keys() if not key.startswith("balancer.")}
+        own = {key: store[key] for key in store if not key.startswith("balancer.")}
         super().load_own_variables(own)
         if self._training is not None:
             self._training.balancer.load_state(store, "balancer.")

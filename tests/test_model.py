@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import image_data, image_model, same, table_data, table_model
+from helpers import image_data, image_model, same, table_data, table_model
 
 import mtl_keras as mtl
 
@@ -70,9 +70,7 @@ def test_what_is_saved_is_all_there(tmp_path):
     encoder = mtl.data.WordTokenizer(["one", "two"], length=4)
     task = mtl.tasks.Classification("topic", num_classes=2, labels=["x", "y"], loss_weight=0.5)
     options = {"vocabulary_size": len(encoder), "embedding_dim": 3, "units": 2}
-    model = mtl.builders.hard_sharing(
-        {"tokens": (4,)}, [task], backbone="bilstm", backbone_options=options, encoder=encoder
-    )
+    model = mtl.builders.hard_sharing({"tokens": (4,)}, [task], backbone="bilstm", backbone_options=options, encoder=encoder)
     model.compile("sgd", loss_weights={"topic": 0.25}, metrics={"topic": ["accuracy"]})
     model.loss_weights["topic"].assign(0.125)
     model.save(tmp_path / "m.keras")

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import image_data, image_model, same, table_data, table_model
+from helpers import image_data, image_model, same, table_data, table_model
 
 import mtl_keras as mtl
 
@@ -23,8 +23,7 @@ def _twin(model):
 
 def _plain(model):
     """The same network as a plain Keras model."""
-    plain = keras.Model(model.input, model.output)
-    return plain
+    return keras.Model(model.input, model.output)
 
 
 LOSSES = {"cost": "mse", "sold": "binary_crossentropy"}
@@ -78,7 +77,9 @@ def test_added_losses_are_part_of_the_total():
     ours.compile("sgd")
     theirs.compile("sgd", loss=LOSSES)
     same(_trained(ours, x, y), _trained(theirs, x, y))
-    np.testing.assert_allclose(ours.evaluate(x, y, verbose=0)["loss"], theirs.evaluate(x, y, verbose=0, return_dict=True)["loss"], rtol=1e-5)
+    np.testing.assert_allclose(
+        ours.evaluate(x, y, verbose=0)["loss"], theirs.evaluate(x, y, verbose=0, return_dict=True)["loss"], rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean_with_sample_weight"])

@@ -1,13 +1,14 @@
 """The zoo: multi-head networks by name, pretrained on real data, loaded offline.
 
-    from mtl_keras import zoo
-    model = zoo.load("fashion_scene")
+from mtl_keras import zoo
+model = zoo.load("fashion_scene")
 """
 
 from __future__ import annotations
 
 import builtins
 import importlib
+import importlib.util
 import json
 import os
 import shlex
@@ -126,6 +127,7 @@ def train(
     Raises:
         DataError: the data are not there (`mtl-keras data fetch NAME`).
     """
+    from mtl_keras.export.files import check_writable
     from mtl_keras.zoo import artifacts, training
 
     entry = recipe(name)
@@ -133,6 +135,7 @@ def train(
     if not seeds:
         raise ValueError("At least one seed is needed.")
     out = Path(out) if out is not None else Path("runs") / name
+    check_writable(out)
     prepared = entry.prepare()
     model, results = training.evidence(entry, prepared, seeds, epochs, say)
     command = ["mtl-keras", "zoo", "train", name, *(f"--seed={seed}" for seed in seeds)]

@@ -26,7 +26,9 @@ __all__ = ["write"]
 _GOLDEN_ROWS = 8
 
 
-def write(recipe: Recipe, prepared: Prepared, model: Any, results: dict[str, Any], run: dict[str, Any], folder: Path) -> dict[str, Any]:
+def write(
+    recipe: Recipe, prepared: Prepared, model: Any, results: dict[str, Any], run: dict[str, Any], folder: Path
+) -> dict[str, Any]:
     """Write all artifacts of a trained network; the folder appears whole or not at all.
 
     Args:
@@ -48,7 +50,9 @@ def write(recipe: Recipe, prepared: Prepared, model: Any, results: dict[str, Any
         reports = {
             "saved_model": export.saved_model(plain, fresh / "saved_model", samples=prepared.test),
             "model.tflite": export.tflite(plain, fresh / "model.tflite", samples=prepared.test),
-            quantized: export.tflite(plain, fresh / quantized, recipe.quantization, calibration=prepared.train(0), samples=prepared.test),
+            quantized: export.tflite(
+                plain, fresh / quantized, recipe.quantization, calibration=prepared.train(0), samples=prepared.test
+            ),
         }
         keras_outputs = predict(plain, x)
         scores = {"keras": analysis.score(tasks, keras_outputs, labels)}

@@ -61,7 +61,7 @@ RECIPE = FashionScene(
         "Algorithms, 2017 (arXiv 1708.07747)",
         "split": "11,000 items to train on, 1,000 to look at, 2,000 to test; each scene composed with a fixed seed",
     },
-    epochs=24,
+    epochs=12,
     batch_size=64,
     learning_rate=3e-3,
     weight_decay=1e-3,

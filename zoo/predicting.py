@@ -30,7 +30,9 @@ def predict(name: str, inputs: Sequence[str], as_json: bool = False) -> list[dic
     model = zoo.load(name)
     labels, x = read(model.encoder, inputs)
     decoded = model.decode(model.predict(x, verbose=0))
-    rows = [{"input": label, **{task: readable(values[i]) for task, values in decoded.items()}} for i, label in enumerate(labels)]
+    rows = [
+        {"input": label, **{task: readable(values[i]) for task, values in decoded.items()}} for i, label in enumerate(labels)
+    ]
     if as_json:
         print(json.dumps(rows, indent=1))
         return rows
@@ -56,12 +58,11 @@ def read(encoder: Any, inputs: Sequence[str]) -> tuple[list[str], Any]:
         if not rows:
             raise ValueError(f"{inputs[0]} has no row below its column names.")
         table: dict[str, Any] = {name: [row[name] or None for row in rows] for name in rows[0]}
-        for name in encoder.numeric:
+        for name in set(encoder.numeric) & set(table):
             try:
-                table[name] = [float("nan") if v is None else float(v) for v in table.get(name, ())] if name in table else None
+                table[name] = [float("nan") if v is None else float(v) for v in table[name]]
             except ValueError as error:
                 raise ValueError(f"Column '{name}' of {inputs[0]} must hold numbers: {error}.") from None
-        table = {name: values for name, values in table.items() if values is not None}
         return [f"row {i}" for i in range(1, len(rows) + 1)], encoder.encode(table)
     if encoder.kind == "image":
         for file in inputs:

@@ -12,7 +12,7 @@ import numpy as np
 
 from mtl_keras import analysis, export
 from mtl_keras.export.archive import by_name
-from mtl_keras.export.files import beside
+from mtl_keras.export.files import beside, check_writable
 from mtl_keras.training import Progress
 from mtl_keras.zoo import training
 from mtl_keras.zoo.fashion_scene import RECIPE
@@ -40,8 +40,7 @@ def run(out: str | os.PathLike[str] = "quickstart", epochs: int = 6, seed: int =
     from rich.console import Console
 
     console, out, begun = Console(), Path(out), time.perf_counter()
-    with beside(out / "results.json") as probe:
-        probe.write_text("{}\n")
+    check_writable(out / "results.json")
     console.print("[bold]1/4[/] A network with three heads, trained from scratch on photographs of Fashion-MNIST")
     prepared = RECIPE.prepare()
     model = training.fit(RECIPE, prepared, seed, epochs=epochs, callbacks=[Progress("fashion_scene", console)])
@@ -60,7 +59,9 @@ def run(out: str | os.PathLike[str] = "quickstart", epochs: int = 6, seed: int =
     reports = {
         "saved_model": export.saved_model(model, out / "saved_model", samples=x),
         "model.tflite": export.tflite(model, out / "model.tflite", samples=x),
-        "model_int8.tflite": export.tflite(model, out / "model_int8.tflite", "int8", calibration=prepared.train(seed), samples=x),
+        "model_int8.tflite": export.tflite(
+            model, out / "model_int8.tflite", "int8", calibration=prepared.train(seed), samples=x
+        ),
     }
 
     console.print("[bold]4/4[/] The int8 file on the test pictures, in the runtime that phones use")
@@ -104,7 +105,9 @@ def _table(console, scores, reports):
     console.print(table)
     for report in reports.values():
         worst = max(report.heads, key=lambda head: head.largest)
-        console.print(f"{report.format}: {report.size / 1000:.0f} kB, largest difference from Keras {worst.largest:.1g} ({worst.name})")
+        console.print(
+            f"{report.format}: {report.size / 1000:.0f} kB, largest difference from Keras {worst.largest:.1g} ({worst.name})"
+        )
 
 
 def _picture(path: Path, model: Any, x: Any, labels: Any, outputs: Any, on_device: Any, columns: int = 8) -> None:
@@ -126,7 +129,9 @@ def _picture(path: Path, model: Any, x: Any, labels: Any, outputs: Any, on_devic
                 axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, color=colour, linestyle=style))
             axis.contour(found["mask"][column, ..., 0], levels=[0.5], colors="tab:cyan", linewidths=1)
             truth, guess = names[int(labels["item"][column])], names[int(np.argmax(found["item"][column]))]
-            axis.set_title(guess if guess == truth else f"{guess}\n(is: {truth})", fontsize=9, color="green" if guess == truth else "red")
+            axis.set_title(
+                guess if guess == truth else f"{guess}\n(is: {truth})", fontsize=9, color="green" if guess == truth else "red"
+            )
             axis.set_xticks([])
             axis.set_yticks([])
         axes[row][0].set_ylabel(title)

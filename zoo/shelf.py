@@ -60,7 +60,7 @@ def verify(folder: Path, only: str | None = None) -> dict[str, Any]:
     return card
 
 
-def load_weights(recipe: Recipe, folder: Path) -> Any:
+def load_weights(recipe: Any, folder: Path) -> Any:
     """The recipe's network with the weights of a folder of artifacts, checked first."""
     verify(folder, "model.weights.h5")
     verify(folder, "encoder.json")

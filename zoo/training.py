@@ -52,7 +52,9 @@ def fit(
     return model
 
 
-def evidence(recipe: Recipe, prepared: Prepared, seeds: Sequence[int], epochs: int | None, say: Any) -> tuple[Any, dict[str, Any]]:
+def evidence(
+    recipe: Recipe, prepared: Prepared, seeds: Sequence[int], epochs: int | None, say: Any
+) -> tuple[Any, dict[str, Any]]:
     """Train the network and a single-task twin of each task, for every seed, and score all of them on the test data.
 
     Args:

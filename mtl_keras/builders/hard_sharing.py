@@ -52,10 +52,7 @@ def hard_sharing(
         ['box', 'digit']
     """
     tasks = check_tasks(tasks)
-    if isinstance(backbone, keras.Model):
-        inputs = backbone.input
-    else:
-        inputs = make_inputs(inputs, backbone)
+    inputs = backbone.input if isinstance(backbone, keras.Model) else make_inputs(inputs, backbone)
     trunk = make_backbone(backbone, inputs, backbone_options)
     taken = {layer.name for layer in trunk.layers}
     for task in tasks:

@@ -89,7 +89,9 @@ def zoo_info(name: Name, as_json: Annotated[bool, typer.Option("--json", help="T
 def zoo_train(
     name: Name,
     out: Annotated[Path | None, typer.Option(help="Folder for the artifacts. Default: runs/NAME.")] = None,
-    seed: Annotated[list[int] | None, typer.Option(help="May be given several times; the first one's network is kept.")] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="May be given several times; the first one's network is kept.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")] = None,
 ) -> None:
     """Train an entry and its single-task twins from scratch, and write all artifacts and the card."""

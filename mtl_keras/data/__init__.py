@@ -6,4 +6,17 @@ from mtl_keras.data.labels import complete, mix
 from mtl_keras.data.scenes import fashion_scenes
 from mtl_keras.data.sources import DataError, fetch
 
-__all__ = ["DataError", "ImageEncoder", "TableEncoder", "WordTokenizer", "batches", "complete", "encoders", "fashion_scenes", "fetch", "labels", "mix", "sources"]
+__all__ = [
+    "DataError",
+    "ImageEncoder",
+    "TableEncoder",
+    "WordTokenizer",
+    "batches",
+    "complete",
+    "encoders",
+    "fashion_scenes",
+    "fetch",
+    "labels",
+    "mix",
+    "sources",
+]

@@ -53,4 +53,6 @@ def from_arrays(x: Any, y: Mapping[str, np.ndarray], batch_size: int, seed: int 
             order = tf.random.experimental.stateless_shuffle(order, seed=key)
         return tf.data.Dataset.from_tensor_slices(order)
 
-    return passes(one_pass, lambda rows: tf.nest.map_structure(lambda t: tf.gather(t, rows), table), count, batch_size, shuffle)
+    return passes(
+        one_pass, lambda rows: tf.nest.map_structure(lambda t: tf.gather(t, rows), table), count, batch_size, shuffle
+    )

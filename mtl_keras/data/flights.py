@@ -51,7 +51,7 @@ def flights(folder: str | os.PathLike[str] | None = None, seed: int = 0) -> dict
     table = table.merge(planes, on="tailnum", how="left")
     date = pd.to_datetime(table[["year", "month", "day"]])
     table["day_of_year"] = date.dt.strftime("%j").astype(int)
-    table["weekday"] = date.dt.weekday
+    table["weekday"] = date.dt.strftime("%u").astype(int) - 1
     table["departures"] = table.groupby(["origin", "day_of_year", "hour"])["flight"].transform("count")
     clock = (table["hour"] + table["minute"] / 60) * (2 * np.pi / 24)
     wind = np.deg2rad(table["wind_dir"])

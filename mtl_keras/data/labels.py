@@ -69,9 +69,10 @@ def mix(datasets: Sequence[Any], model: Any, weights: Sequence[float] | None = N
     """
     import tensorflow as tf
 
-    full = []
-    for dataset in datasets:
-        full.append(complete(dataset, model).map(lambda x, y: (x, {t.name: _label_cast(t, y[t.name]) for t in model.tasks})))
+    def align(x, y):
+        return x, {task.name: _label_cast(task, y[task.name]) for task in model.tasks}
+
+    full = [complete(dataset, model).map(align) for dataset in datasets]
     return tf.data.Dataset.sample_from_datasets(full, weights=weights, seed=seed)
 
 

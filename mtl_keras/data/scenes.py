@@ -68,14 +68,19 @@ def silhouettes(images: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=2)
 def _layers(split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images beside their silhouettes, shape (rows, 28, 28, 2), float32 from 0 to 1; and labels."""
+    """Images beside their silhouettes, float32 from 0 to 1, in a frame of one empty pixel; and labels.
+
+    Shape (rows, 30, 30, 2). The frame keeps an item's outermost pixels when the sampling grid meets them up to rounding.
+    """
     data = fashion()
     images = data[f"{split}_images"]
     both = np.stack([images / 255.0, silhouettes(images)], -1).astype("float32")
-    return both, data[f"{split}_labels"].astype("int32")
+    return np.pad(both, ((0, 0), (1, 1), (1, 1), (0, 0))), data[f"{split}_labels"].astype("int32")
 
 
-def fashion_scenes(split: str, batch_size: int = 64, seed: int = 0, shuffle: bool | None = None, limit: int | None = None) -> Any:
+def fashion_scenes(
+    split: str, batch_size: int = 64, seed: int = 0, shuffle: bool | None = None, limit: int | None = None
+) -> Any:
     """Batches of scenes with three kinds of labels.
 
     Args:
@@ -135,7 +140,9 @@ def _compose(tf: Any, items: Any, classes: Any, index: Any, place: Any, clutter:
     at = tf.floor(flat[:, 3:5] * (CANVAS - window + 1))
     # The part of the other item that the window shows lies around its middle, where there is something to see.
     shift = at + window / 2 - _ITEM / 2 + (flat[:, 5:7] - 0.5) * 12
-    fragments = _draw(tf, tf.gather(items[..., :1], other), tf.range(rows * _FRAGMENTS), shift[:, 0], shift[:, 1], float(_ITEM))
+    fragments = _draw(
+        tf, tf.gather(items[..., :1], other), tf.range(rows * _FRAGMENTS), shift[:, 0], shift[:, 1], float(_ITEM)
+    )
     grid = tf.range(CANVAS, dtype=tf.float32)
     inside_y = tf.logical_and(grid >= at[:, :1], grid < at[:, :1] + window[:, :1])
     inside_x = tf.logical_and(grid >= at[:, 1:], grid < at[:, 1:] + window[:, 1:])
@@ -148,10 +155,11 @@ def _compose(tf: Any, items: Any, classes: Any, index: Any, place: Any, clutter:
 
 
 def _draw(tf: Any, images: Any, which: Any, top: Any, left: Any, side: Any) -> Any:
-    """Images scaled to `side` pixels with their corner at (top, left) of an empty canvas."""
+    """Framed images scaled so that the image has `side` pixels, its corner at (top, left) of an empty canvas."""
     # `crop_and_resize` samples a box of the image on a grid; a canvas around the image is a box that is larger than it.
-    step = (_ITEM - 1) / (_ITEM * side / _ITEM - 1) / (_ITEM - 1)
-    boxes = tf.stack([-top * step, -left * step, (CANVAS - 1 - top) * step, (CANVAS - 1 - left) * step], -1)
+    step = (_ITEM - 1) / (side - 1)  # pixels of the image for one of the canvas
+    corners = [1 - top * step, 1 - left * step, 1 + (CANVAS - 1 - top) * step, 1 + (CANVAS - 1 - left) * step]
+    boxes = tf.stack(corners, -1) / (_ITEM + 1)
     return tf.image.crop_and_resize(images, boxes, which, (CANVAS, CANVAS), extrapolation_value=0.0)
 
 

@@ -52,9 +52,7 @@ def cache_dir() -> Path:
     return Path(home).expanduser() if home else Path.home() / ".cache" / "mtl_keras"
 
 
-def fetch(
-    name: str, folder: str | os.PathLike[str] | None = None, download: bool = True, keep: bool = False
-) -> Path:
+def fetch(name: str, folder: str | os.PathLike[str] | None = None, download: bool = True, keep: bool = False) -> Path:
     """The folder with a data set's files, checked.
 
     Args:

@@ -12,7 +12,7 @@ import numpy as np
 from mtl_keras.export.files import ExportError
 from mtl_keras.quiet import quiet
 
-__all__ = ["as_float32", "feed", "input_specs", "by_name", "sample_inputs", "write_archive"]
+__all__ = ["as_float32", "by_name", "feed", "input_specs", "sample_inputs", "write_archive"]
 
 
 def input_specs(model: keras.Model, batch: int | None) -> dict[str, keras.InputSpec]:

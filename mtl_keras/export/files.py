@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["ExportError", "beside"]
+__all__ = ["ExportError", "beside", "check_writable"]
 
 
 class ExportError(RuntimeError):
@@ -26,11 +26,7 @@ def beside(path: str | os.PathLike[str]) -> Iterator[Path]:
         ExportError: the folder can't be written to.
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    except OSError as error:
-        raise ExportError(f"{path} can't be written: {error.strerror or error}. Choose a folder that you may write to.") from None
+    work = _work_folder(path)
     try:
         fresh = work / path.name
         yield fresh
@@ -38,6 +34,23 @@ def beside(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.replace(path, work / "old")
         os.replace(fresh, path)
     except OSError as error:
-        raise ExportError(f"{path} could not be written: {error.strerror or error}. What was there before is unchanged.") from error
+        raise ExportError(
+            f"{path} could not be written: {error.strerror or error}. What was there before is unchanged."
+        ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise `ExportError` now if `path` could not be written later, after hours of training."""
+    _work_folder(Path(path)).rmdir()
+
+
+def _work_folder(path: Path) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise ExportError(
+            f"{path} can't be written: {error.strerror or error}. Choose a folder that you may write to."
+        ) from None

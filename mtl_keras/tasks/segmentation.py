@@ -131,8 +131,8 @@ class Segmentation(Task):
     def decode(self, output):
         output = np.asarray(output)
         if self.num_classes == 1:
-            return [mask for mask in output[..., 0] >= 0.5]
-        return [classes for classes in np.argmax(output, axis=-1)]
+            return list(output[..., 0] >= 0.5)
+        return list(np.argmax(output, axis=-1))
 
     def baseline(self, y):
         y = np.asarray(y, float)

@@ -31,7 +31,12 @@ class Progress(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeRemainingColumn(),
+        )
         self._bar = Progress(*columns, console=self.console, transient=True)
         self._bar.start()
         steps = self.params.get("steps")
@@ -52,10 +57,13 @@ class Progress(keras.callbacks.Callback):
             first = f"{task.name}_{task.new_metrics()[0].name}"
             name = first if first in logs else next(iter(names), f"{task.name}_loss")
             if name in logs:
-                shown.append(f"{name} {logs[name]:.3f}" + (f" (val {logs['val_' + name]:.3f})" if "val_" + name in logs else ""))
+                shown.append(
+                    f"{name} {logs[name]:.3f}" + (f" (val {logs['val_' + name]:.3f})" if "val_" + name in logs else "")
+                )
         seconds = time.perf_counter() - self._started
         self.console.print(
-            f"epoch {epoch + 1}/{self.params['epochs']}  {seconds:.0f} s  loss {logs.get('loss', float('nan')):.3f}  " + "  ".join(shown),
+            f"epoch {epoch + 1}/{self.params['epochs']}  {seconds:.0f} s  loss {logs.get('loss', float('nan')):.3f}  "
+            + "  ".join(shown),
             highlight=False,
         )
 

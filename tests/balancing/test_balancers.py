@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import same, table_data, table_model
+from helpers import same, table_data, table_model
 
 import mtl_keras as mtl
 from mtl_keras import balancing

@@ -1,0 +1,98 @@
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtl_keras import zoo
+from mtl_keras.cli import main
+from mtl_keras.data import fashion_scenes
+
+
+def run(monkeypatch, capsys, *arguments):
+    """Run a command as the shell would; returns its exit code, output and error output."""
+    monkeypatch.setattr(sys, "argv", ["mtl-keras", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    out = capsys.readouterr()
+    return stop.value.code or 0, out.out, out.err
+
+
+def test_zoo_list_names_every_entry(monkeypatch, capsys):
+    code, out, _ = run(monkeypatch, capsys, "zoo", "list")
+    assert code == 0 and all(name in out for name in zoo.list())
+
+
+@pytest.mark.parametrize("name", zoo.list())
+def test_zoo_info_shows_the_card(monkeypatch, capsys, name):
+    code, out, _ = run(monkeypatch, capsys, "zoo", "info", name)
+    assert code == 0 and "Data" in out and "licence" in out
+    code, out, _ = run(monkeypatch, capsys, "zoo", "info", name, "--json")
+    assert code == 0 and json.loads(out)["name"] == name
+
+
+def test_an_unknown_entry_is_one_line_with_the_close_ones(monkeypatch, capsys):
+    code, _, err = run(monkeypatch, capsys, "zoo", "info", "fashion_scenes")
+    assert code == 1 and err.startswith("mtl-keras: Unknown zoo entry") and "Did you mean 'fashion_scene'" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_zoo_export_copies_checked_files(monkeypatch, capsys, tmp_path):
+    code, out, _ = run(monkeypatch, capsys, "zoo", "export", "flights", "--out", tmp_path / "f")
+    assert code == 0 and str(tmp_path / "f") in out
+    assert (tmp_path / "f" / "model.tflite").exists() and (tmp_path / "f" / "saved_model" / "saved_model.pb").exists()
+
+
+def test_predict_reads_a_picture(monkeypatch, capsys, tmp_path):
+    x, y = next(iter(fashion_scenes("test", 4)))
+    Image.fromarray((x[0, ..., 0].numpy() * 255).round().astype("uint8")).save(tmp_path / "scene.png")
+    code, out, _ = run(monkeypatch, capsys, "predict", "fashion_scene", tmp_path / "scene.png", "--json")
+    assert code == 0
+    row = json.loads(out)[0]
+    assert row["item"]["label"] == "ankle boot" and int(y["item"][0]) == 9
+    box = [row["box"][side] for side in ("left", "top", "right", "bottom")]
+    assert np.abs(np.array(box) - y["box"][0].numpy()).max() < 0.1
+    assert len(row["mask"]["rows"]) == 40
+    code, out, _ = run(monkeypatch, capsys, "predict", "fashion_scene", tmp_path / "scene.png")
+    assert code == 0 and "ankle boot" in out
+
+
+def test_predict_reads_sentences(monkeypatch, capsys):
+    code, out, _ = run(
+        monkeypatch, capsys, "predict", "gloss", "a small domesticated carnivorous mammal", "to run very fast", "--json"
+    )
+    rows = json.loads(out)
+    assert code == 0 and rows[0]["part_of_speech"]["label"] == "noun" and rows[0]["supersense"]["label"] == "noun.animal"
+    assert rows[1]["part_of_speech"]["label"] in ("verb", "noun")
+
+
+def test_predict_reads_a_table(monkeypatch, capsys, tmp_path):
+    encoder = zoo.load("flights").encoder
+    names = [*encoder.numeric, *encoder.categorical]
+    row = dict.fromkeys(names, "") | {"hour": "17", "carrier": "UA", "origin": "EWR"}
+    (tmp_path / "t.csv").write_text(",".join(names) + "\n" + ",".join(row.values()) + "\n")
+    code, out, _ = run(monkeypatch, capsys, "predict", "flights", tmp_path / "t.csv", "--json")
+    found = json.loads(out)[0]
+    assert code == 0 and 0 <= found["cancelled"]["probability"] <= 1 and -60 <= found["arrival_delay"] <= 180
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["predict", "fashion_scene", "nowhere.png"], "no file nowhere.png"),
+        (["predict", "flights", "a.csv", "b.csv"], "one CSV file"),
+        (["zoo", "train", "flight"], "Did you mean 'flights'"),
+        (["data", "fetch", "glos"], "Did you mean 'gloss'"),
+        (["data", "fetch", "gloss", "--from", "."], "needs the file data.noun"),
+    ],
+)
+def test_what_a_user_can_mend_is_said_in_one_line(monkeypatch, capsys, arguments, words):
+    code, _, err = run(monkeypatch, capsys, *arguments)
+    assert code == 1 and words in err and "Traceback" not in err
+
+
+def test_a_picture_that_is_none_is_named(monkeypatch, capsys, tmp_path):
+    (tmp_path / "x.png").write_text("no")
+    code, _, err = run(monkeypatch, capsys, "predict", "fashion_scene", tmp_path / "x.png")
+    assert code == 1 and "is not a picture" in err

@@ -1,0 +1,182 @@
+import keras
+import numpy as np
+import pytest
+from helpers import image_model
+
+import mtl_keras as mtl
+from mtl_keras.export.report import compare
+from mtl_keras.export.tflite import QUANTIZATIONS
+
+
+def _text_model():
+    tasks = [mtl.tasks.Classification("zz_topic", num_classes=3, hidden=0), mtl.tasks.Regression("age", hidden=0)]
+    options = {"vocabulary_size": 30, "embedding_dim": 8, "units": 4}
+    return mtl.builders.hard_sharing({"tokens": (6,)}, tasks, backbone="bilstm", backbone_options=options)
+
+
+def _table_model():
+    tasks = [mtl.tasks.Binary("sold", hidden=4), mtl.tasks.Regression("cost", mean=100.0, scale=50.0, hidden=0)]
+    options = {"widths": (8,), "cardinalities": [3, 4], "mean": [0.0] * 5, "variance": [1.0] * 5}
+    inputs = {"numeric": (5,), "categorical": (2,)}
+    return mtl.builders.hard_sharing(inputs, tasks, backbone="mlp", backbone_options=options)
+
+
+def _inputs(model, rows=24):
+    rng = np.random.default_rng(0)
+    ranges = {"tokens": 30, "categorical": 3}
+    found = {}
+    for tensor in model.inputs:
+        shape = (rows, *tensor.shape[1:])
+        if tensor.name in ranges:
+            found[tensor.name] = rng.integers(0, ranges[tensor.name], shape).astype("int32")
+        else:
+            found[tensor.name] = rng.standard_normal(shape).astype("float32")
+    return found
+
+
+@pytest.mark.parametrize("make", [image_model, _text_model, _table_model])
+def test_float_files_agree_with_keras_for_images_text_and_tables(make, tmp_path):
+    model = make()
+    inputs = _inputs(model)
+    report = mtl.export.tflite(model, tmp_path / "m.tflite", samples=inputs)
+    assert report.size == (tmp_path / "m.tflite").stat().st_size
+    found = mtl.export.run_tflite(tmp_path / "m.tflite", inputs)
+    expected = model.predict(mtl.export.archive.feed(model, inputs), verbose=0)
+    for name in model.task_names:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("quantization", [None, "float16", "dynamic", "int8"])
+def test_names_order_and_batch_in_every_kind_of_file(trained, tmp_path, quantization):
+    """Names of signature and tensors are the tasks', in the tasks' order; the converter alone gives neither."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    model, x, _ = trained
+    report = mtl.export.tflite(model, tmp_path / "m.tflite", quantization, calibration=x)
+    interpreter = Interpreter(model_path=str(tmp_path / "m.tflite"))
+    assert [d["name"] for d in interpreter.get_output_details()] == ["kind", "box", "mask"]
+    inputs = interpreter.get_input_details()
+    assert [(d["name"], d["shape"].tolist(), d["dtype"]) for d in inputs] == [("image", [1, 16, 16, 1], np.float32)]
+    signature = interpreter.get_signature_list()["serving_default"]
+    assert signature["inputs"] == ["image"] and set(signature["outputs"]) == {"kind", "box", "mask"}
+    assert not any("Flex" in op for op in report.ops) and "CONV_2D" in report.ops
+
+
+def test_another_client_sees_the_same_names(trained, tmp_path):
+    from ai_edge_litert.compiled_model import CompiledModel
+
+    from mtl_keras.quiet import quiet
+
+    model, _, _ = trained
+    mtl.export.tflite(model, tmp_path / "m.tflite")
+    with quiet():
+        compiled = CompiledModel.from_file(str(tmp_path / "m.tflite"))
+    signature = compiled.get_signature_list()["serving_default"]
+    assert signature["outputs"] == ["kind", "box", "mask"] and signature["inputs"] == ["image"]
+
+
+def test_int8_costs_each_heads_metric_little(trained, tmp_path):
+    model, x, y = trained
+    report = mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=x)
+    assert report.ops.get("QUANTIZE") and report.ops.get("DEQUANTIZE")
+    outputs = mtl.export.run_tflite(tmp_path / "m.tflite", {"image": x})
+    before = mtl.analysis.score(model.tasks, model.predict(x, verbose=0), y)
+    after = mtl.analysis.score(model.tasks, outputs, y)
+    for name in ("kind_accuracy", "box_iou", "mask_iou"):
+        assert after[name] >= before[name] - 0.02, name
+
+
+def test_smaller_files_are_smaller(trained, tmp_path):
+    _model, x, _ = trained
+    wide = image_model(widths=(32, 64))
+    sizes = {q: mtl.export.tflite(wide, tmp_path / "m.tflite", q, calibration=x).size for q in QUANTIZATIONS}
+    assert sizes["int8"] < 0.6 * sizes[None] and sizes["dynamic"] < 0.6 * sizes[None] and sizes["float16"] < 0.7 * sizes[None]
+
+
+def test_it_runs_where_there_is_only_the_runtime_and_numpy(trained, tmp_path, without):
+    model, x, _ = trained
+    mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=x)
+    np.save(tmp_path / "x.npy", x[:1])
+    code = f"""
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+run = Interpreter(model_path={str(tmp_path / "m.tflite")!r}).get_signature_runner('serving_default')
+np.savez({str(tmp_path / "out.npz")!r}, **run(image=np.load({str(tmp_path / "x.npy")!r})))
+"""
+    done = without(["tensorflow", "keras", "mtl_keras"], code)
+    assert done.returncode == 0, done.stderr[-2000:]
+    here = mtl.export.run_tflite(tmp_path / "m.tflite", {"image": x[:1]})
+    with np.load(tmp_path / "out.npz") as found:
+        assert set(found) == {"kind", "box", "mask"}
+        for name in found:
+            np.testing.assert_array_equal(found[name], here[name])
+
+
+def test_a_mixed_precision_model_is_exported_in_float32(tmp_path):
+    keras.config.set_dtype_policy("mixed_float16")
+    model = image_model()
+    keras.config.set_dtype_policy("float32")
+    report = mtl.export.tflite(model, tmp_path / "m.tflite")
+    assert max(h.largest for h in report.heads) < 1e-5
+
+
+def test_the_report_has_what_a_card_needs(trained, tmp_path, capsys):
+    report = mtl.export.tflite(trained[0], tmp_path / "m.tflite")
+    facts = report.to_dict()
+    assert facts["bytes"] == report.size and set(facts["heads"]) == {"kind", "box", "mask"}
+    report.show()
+    assert "largest error" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------ what must not pass
+def test_a_layer_that_has_no_builtin_operator_is_refused_and_no_file_is_left(tmp_path):
+    @keras.saving.register_keras_serializable("test")
+    class Odd(keras.layers.Layer):
+        def call(self, x):
+            return keras.ops.cast(keras.ops.argmax(x, axis=-1, keepdims=True), "float32")
+
+    model = mtl.builders.hard_sharing((4,), [mtl.tasks.Regression("cost", hidden=0)], backbone=lambda x: Odd(name="odd")(x))
+    (tmp_path / "m.tflite").write_bytes(b"good")
+    with pytest.raises(mtl.export.ExportError, match="can't be converted"):
+        mtl.export.tflite(model, tmp_path / "m.tflite")
+    assert (tmp_path / "m.tflite").read_bytes() == b"good" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda out: {**out, "kind": out["kind"] + 0.01}, "Head 'kind' .* differs from Keras"),
+        (lambda out: {**out, "mask": out["mask"] * np.nan}, "'mask' .* not finite"),
+        (lambda out: {"kind": out["kind"], "box": out["box"]}, "no head 'mask'"),
+        (lambda out: {**out, "kind": out["kind"][:, :2]}, "'kind' .* has shape"),
+        (lambda out: {**out, "kind": np.repeat(out["kind"][:1], 64, 0)}, "'kind' .* is dead"),
+    ],
+)
+def test_a_file_that_is_not_the_model_is_refused(trained, change, words):
+    model, x, _ = trained
+    outputs = model.predict(x, verbose=0)
+    compare(model, {"image": x}, outputs, 1e-5, "file")
+    with pytest.raises(mtl.export.ExportError, match=words):
+        compare(model, {"image": x}, change(outputs), None if "dead" in words else 1e-5, "file")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"quantization": "int4"}, "Unknown quantization"),
+        ({"quantization": "int8"}, "give `calibration`"),
+        ({"path": "m.lite"}, "must end in .tflite"),
+        ({"quantization": "int8", "calibration": np.zeros((2, 3), "float32")}, "model takes"),
+    ],
+)
+def test_bad_arguments_are_refused(trained, tmp_path, arguments, words):
+    arguments = {"path": "m.tflite", **arguments}
+    with pytest.raises(ValueError, match=words):
+        mtl.export.tflite(trained[0], tmp_path / arguments.pop("path"), **arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_input_whose_size_is_open_is_refused(tmp_path):
+    model = mtl.builders.hard_sharing((None, None, 1), [mtl.tasks.Classification("kind", num_classes=2)])
+    with pytest.raises(mtl.export.ExportError, match="every size fixed"):
+        mtl.export.tflite(model, tmp_path / "m.tflite")

@@ -1,0 +1,54 @@
+"""Small networks and small data for tests."""
+
+import numpy as np
+
+import mtl_keras as mtl
+
+
+def image_tasks():
+    """Three tasks of three kinds."""
+    return [
+        mtl.tasks.Classification("kind", num_classes=3, hidden=8),
+        mtl.tasks.BoundingBox("box", hidden=8, channels=4),
+        mtl.tasks.Segmentation("mask", channels=4),
+    ]
+
+
+def image_model(tasks=None, **options):
+    options = {"widths": (4, 8), "depth": 1, **options}
+    return mtl.builders.hard_sharing((16, 16, 1), tasks or image_tasks(), backbone_options=options)
+
+
+def image_data(rows=24, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.random((rows, 16, 16, 1), "float32")
+    corner = rng.random((rows, 2)) * 0.5
+    y = {
+        "kind": rng.integers(0, 3, rows).astype("int32"),
+        "box": np.concatenate([corner, corner + 0.4], -1).astype("float32"),
+        "mask": rng.integers(0, 2, (rows, 16, 16)).astype("int32"),
+    }
+    return x, y
+
+
+def table_model(tasks=None, widths=(8,), normalize=False, name="table"):
+    """A small network without dropout or batch normalization: what one task does to another is then exact."""
+    tasks = tasks or [mtl.tasks.Regression("cost", hidden=0), mtl.tasks.Binary("sold", hidden=0)]
+    return mtl.builders.hard_sharing(
+        (5,), tasks, backbone="mlp", backbone_options={"widths": widths, "normalize": normalize}, name=name
+    )
+
+
+def table_data(rows=32, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((rows, 5)).astype("float32")
+    cost = (x @ rng.standard_normal(5) + 0.1 * rng.standard_normal(rows)).astype("float32")
+    sold = (x @ rng.standard_normal(5) > 0).astype("int32")
+    return x, {"cost": cost, "sold": sold}
+
+
+def same(a, b, **tolerance):
+    """Assert that two lists of weights are alike."""
+    assert len(a) == len(b)
+    for left, right in zip(a, b, strict=True):
+        np.testing.assert_allclose(left, right, **{"rtol": 1e-5, "atol": 1e-6, **tolerance})

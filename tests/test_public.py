@@ -1,0 +1,87 @@
+"""What the package shows, and what importing it costs."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import mtl_keras as mtl
+
+PUBLIC = {
+    "mtl_keras": "MultiTaskModel __version__ analysis backbones balancing builders callbacks data export layers tasks zoo",
+    "mtl_keras.tasks": "Binary BoundingBox Classification Regression Segmentation Task TaskMetric",
+    "mtl_keras.builders": "hard_sharing",
+    "mtl_keras.backbones": "bilstm get mlp small_cnn",
+    "mtl_keras.layers": "CategoricalEmbedding TaskOutput",
+    "mtl_keras.balancing": "Balancer Equal Static Uncertainty get names register",
+    "mtl_keras.export": "ExportError ExportReport HeadReport run_tflite saved_model tflite",
+    "mtl_keras.analysis": "collect delta_m score trivial",
+    "mtl_keras.data": "DataError ImageEncoder TableEncoder WordTokenizer batches complete encoders fashion_scenes fetch "
+    "labels mix sources",
+    "mtl_keras.training": "Progress",
+    "mtl_keras.zoo": "build export info list load path recipe train",
+}
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_public_names_are_those_on_the_list(module):
+    found = importlib.import_module(module)
+    assert sorted(found.__all__) == sorted(PUBLIC[module].split())
+    for name in found.__all__:
+        assert getattr(found, name) is not None
+    assert found.__doc__.strip()
+
+
+def test_an_unknown_attribute_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = mtl.nothing
+
+
+@pytest.mark.parametrize("module", [m for m in PUBLIC if m != "mtl_keras"])
+def test_public_objects_have_docstrings(module):
+    found = importlib.import_module(module)
+    for name in found.__all__:
+        assert getattr(found, name).__doc__, f"{module}.{name}"
+
+
+def _modules_after(code):
+    script = f"import sys\n{code}\nprint(' '.join(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_makes_saved_models_loadable_and_leaves_the_rest_for_later():
+    found = _modules_after("import mtl_keras")
+    assert {"mtl_keras.model", "mtl_keras.layers.task_output", "mtl_keras.balancing.uncertainty"} <= found
+    assert (
+        not {
+            "mtl_keras.export",
+            "mtl_keras.zoo",
+            "mtl_keras.analysis",
+            "matplotlib",
+            "pandas",
+            "rich",
+            "typer",
+            "ai_edge_litert",
+        }
+        & found
+    )
+
+
+def test_the_library_never_imports_the_legacy_keras():
+    found = _modules_after("import mtl_keras as m; m.export, m.zoo, m.analysis, m.callbacks, m.data")
+    assert not {"tf_keras", "tensorflow_model_optimization"} & found
+
+
+def test_the_command_line_starts_without_tensorflow():
+    for arguments in (["--help"], ["zoo", "list"], ["zoo", "info", "--help"], ["data", "list"], ["--version"]):
+        code = (
+            f"sys.argv = ['mtl-keras', *{arguments!r}]\n"
+            "import contextlib, io\n"
+            "from mtl_keras.cli import main\n"
+            "with contextlib.redirect_stdout(io.StringIO()):\n"
+            "    try: main()\n"
+            "    except SystemExit as stop: assert not stop.code, stop.code\n"
+        )
+        assert not {"tensorflow", "keras"} & _modules_after(code), arguments
