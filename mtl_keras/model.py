@@ -309,7 +309,7 @@ class MultiTaskModel(keras.Model):
             self._training.balancer.save_state(store, "balancer.")
 
     def load_own_variables(self, store: Any) -> None:
-        own = {key: store[key] for key in store if not key.startswith("balancer.")}
+        own = {key: store[key] for key in store.keys() if not key.startswith("balancer.")}  # noqa: SIM118
         super().load_own_variables(own)
         if self._training is not None:
             self._training.balancer.load_state(store, "balancer.")
