@@ -230,6 +230,9 @@ class MultiTaskModel(keras.Model):
         Raises:
             ValueError: labels of unknown or missing tasks, of a wrong shape or dtype, or out of range.
         """
+        if hasattr(x, "element_spec"):
+            # Keras warns of its own default, `shuffle=True`, where it has no effect.
+            kwargs.setdefault("shuffle", False)
         weight = kwargs.get("sample_weight")
         labels.check_data(x, y, weight, self, "training")
         validation = kwargs.get("validation_data")

@@ -18,10 +18,11 @@ from mtl_keras.export.archive import by_name
 from mtl_keras.export.files import beside
 from mtl_keras.version import __version__
 from mtl_keras.zoo import card as cards
+from mtl_keras.zoo import shelf
 from mtl_keras.zoo.base import Prepared, Recipe
 from mtl_keras.zoo.training import predict
 
-__all__ = ["write"]
+__all__ = ["refresh", "write"]
 
 _GOLDEN_ROWS = 8
 
@@ -100,3 +101,14 @@ def write(
         (fresh / "card.json").write_text(json.dumps(card, indent=1, sort_keys=False) + "\n")
         (fresh / "README.md").write_text(cards.markdown(card))
     return card
+
+
+def refresh(recipe: Recipe, folder: Path) -> dict[str, Any]:
+    """Write a folder's files again from its own weights, with today's exporter; the evidence of the training stays.
+
+    For maintainers, after a change of the exporter or of the card's form.
+    """
+    card = shelf.verify(folder)
+    model = shelf.load_weights(recipe, folder)
+    run = {key: card["recipe"][key] for key in ("seeds", "epochs", "command")}
+    return write(recipe, recipe.prepare(), model, card["evidence"], run, folder)

@@ -62,16 +62,15 @@ def write_archive(model: keras.Model, path: Path, batch: int | None) -> None:
     def serve(**inputs):
         return dict(model(feed(model, inputs), training=False))
 
-    archive = keras.export.ExportArchive()
-    archive.track(model)
     import tensorflow as tf
 
     signature = {name: tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in specs.items()}
-    function = tf.function(serve, autograph=False)
-    function.get_concrete_function(**signature)
-    archive.add_endpoint("serving_default", function)
+    function = tf.function(serve, autograph=False).get_concrete_function(**signature)
+    # Not `keras.export.ExportArchive`: it stores every variable twice (as `variables` and as `_all_variables`).
+    module = tf.Module()
+    module.held = [variable.value for variable in model.variables]
     with quiet():
-        archive.write_out(str(path), verbose=False)
+        tf.saved_model.save(module, str(path), signatures={"serving_default": function})
 
 
 def as_float32(model: keras.Model) -> keras.Model:

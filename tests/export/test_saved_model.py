@@ -20,6 +20,13 @@ def test_every_head_agrees_by_name_for_any_batch(trained, tmp_path):
             np.testing.assert_allclose(value, expected[name][:rows], atol=1e-5)
 
 
+def test_every_variable_is_stored_once(trained, tmp_path):
+    mtl.export.saved_model(trained[0], tmp_path / "sm")
+    stored = tf.train.load_checkpoint(str(tmp_path / "sm" / "variables" / "variables")).get_variable_to_shape_map()
+    numbers = sum(int(np.prod(shape)) for key, shape in stored.items() if key.endswith("VARIABLE_VALUE"))
+    assert numbers == trained[0].count_params() + sum(int(np.prod(v.shape)) for v in trained[0].variables if "seed" in v.path)
+
+
 def test_it_serves_where_there_is_neither_keras_nor_this_package(trained, tmp_path, without):
     model, x, _ = trained
     mtl.export.saved_model(model, tmp_path / "sm")

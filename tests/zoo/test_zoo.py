@@ -189,6 +189,9 @@ def test_a_recipe_is_trained_with_its_twins_and_written_whole(small, tmp_path):
     x = fashion_scenes("test", 4, limit=4)
     for name, value in loaded.predict(x, verbose=0).items():
         np.testing.assert_allclose(value, model.predict(x, verbose=0)[name], atol=1e-6)
+    again = artifacts.refresh(small, tmp_path / "small")
+    shelf.verify(tmp_path / "small")
+    assert again["evidence"] == card["evidence"] and again["scores"] == card["scores"]
 
 
 def test_the_same_seed_trains_the_same_network(small):
