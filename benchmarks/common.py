@@ -1,0 +1,38 @@
+"""What benchmarks share: where and with what they ran, and where results go."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from datetime import date
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def machine() -> dict[str, Any]:
+    """Date, versions and processor."""
+    cpu = next(
+        (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), platform.processor()
+    )
+    packages = {name: metadata.version(name) for name in ("tensorflow", "keras", "numpy", "mtl-keras")}
+    cores = subprocess.run(["nproc"], capture_output=True, text=True, check=False).stdout.strip()
+    return {"date": date.today().isoformat(), "python": platform.python_version(), **packages, "cpu": cpu, "cores": cores}
+
+
+def write(name: str, results: Any) -> None:
+    """Write `results/<name>.json` beside the machine's facts."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({"machine": machine(), "results": results}, indent=1) + "\n")
+    print(f"written: {path}")
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
