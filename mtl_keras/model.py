@@ -116,8 +116,8 @@ class MultiTaskModel(keras.Model):
             made.update(chosen)
             weighted = self._metrics_by_task("weighted_metrics", weighted_metrics)
             balancer = balancing.get(balancer)
-            if balancer.needs != "losses":
-                raise ValueError(f"Balancer '{balancer.name}' needs {balancer.needs}; the trainer gives losses only.")
+            if balancer.needs not in ("losses", "gram"):
+                raise ValueError(f"Balancer '{balancer.name}' needs '{balancer.needs}'; the trainer has 'losses' and 'gram'.")
             active = [task for task in self.tasks if losses[task.name] is not None]
             if not active:
                 raise ValueError("Every task's loss is None: nothing is left to train. Give at least one task a loss.")

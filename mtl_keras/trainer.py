@@ -91,28 +91,89 @@ def _seen(tracker, value):
 
 
 def train_step(model: Any, data: Any) -> dict[str, Any]:
-    """Forward, weigh, one backward pass, one update."""
+    """Forward, weigh, backward (once, or once a task for methods that look at gradients), one update."""
     training: Training = model.compiled_training
+    balancer = training.balancer
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    with tf.GradientTape() as tape:
-        y_pred = model(x, training=True)
-        batch = _batch_losses(training, y, y_pred, sample_weight)
-        weights = ops.stop_gradient(training.balancer.weights(batch.seen, batch.present))
-        objective = ops.sum(ops.where(batch.present, weights * batch.own, ops.zeros_like(batch.own)))
-        extra = _added_losses(model)
-        if extra is not None:
-            objective = objective + extra / _replicas()
-        scaled = model.optimizer.scale_loss(objective)
     variables = model.trainable_variables
     if not variables:
         raise ValueError("The model has no trainable variables: every layer is frozen. Set `trainable = True` on some.")
-    gradients = tape.gradient(scaled, variables)
+    with tf.GradientTape(persistent=balancer.needs == "gram") as tape:
+        y_pred = model(x, training=True)
+        batch = _batch_losses(training, y, y_pred, sample_weight)
+        extra = _added_losses(model)
+        if balancer.needs == "gram":
+            each = [model.optimizer.scale_loss(loss) for loss in batch.each]
+            rest = None if extra is None else model.optimizer.scale_loss(extra / _replicas())
+        else:
+            weights = ops.stop_gradient(balancer.weigh(batch.seen, batch.present))
+            objective = ops.sum(ops.where(batch.present, weights * batch.own, ops.zeros_like(batch.own)))
+            if extra is not None:
+                objective = objective + extra / _replicas()
+            objective = model.optimizer.scale_loss(objective)
+    if balancer.needs == "gram":
+        rows = [tape.gradient(loss, variables) for loss in each]
+        scale = ops.cast(model.optimizer.scale_loss(tf.ones(())), "float32")
+        gradients, weights = _combine(balancer, batch, rows, scale)
+        if rest is not None:
+            gradients = [_plus(a, b) for a, b in zip(gradients, tape.gradient(rest, variables), strict=True)]
+        del tape
+    else:
+        gradients = tape.gradient(objective, variables)
     model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
     if training.total_tracker is not None:
-        total = training.balancer.total(batch.seen, weights, batch.present)
+        total = balancer.total(batch.seen, weights, batch.present)
         training.total_tracker.update_state(total if extra is None else total + extra)
-    training.balancer.update(batch.seen, batch.present, ops.cast(model.optimizer.learning_rate, "float32"))
+    balancer.update(batch.seen, batch.present, ops.cast(model.optimizer.learning_rate, "float32"))
     return _log(model, training, batch, extra, x, y_pred)
+
+
+def _combine(balancer: Balancer, batch: _Batch, rows: list[list[Any]], scale: Any) -> tuple[list[Any], Any]:
+    """One gradient a variable from one a task and variable, and the weights that made it.
+
+    Shared variables are those that two or more losses reach (all, where there is one task): the rest, each task's own
+    head, has one gradient anyway. The Gram matrix is summed up variable by variable, from gradients that are summed over
+    the replicas first.
+
+    Args:
+        rows: of every task, gradients of its (scaled) loss; None where it does not reach a variable.
+        scale: what the losses were multiplied with, under mixed precision.
+    """
+    tasks = len(rows)
+    columns = [[None if g is None else tf.convert_to_tensor(g) for g in column] for column in zip(*rows, strict=True)]
+    shared = [sum(g is not None for g in column) >= min(2, tasks) for column in columns]
+    if not any(shared):
+        raise ValueError(
+            f"Balancer '{balancer.name}' weighs gradients of shared variables, and no two tasks of this model share any."
+        )
+    columns = [
+        [None if g is None else _all_sum(g) for g in column] if both else column
+        for column, both in zip(columns, shared, strict=True)
+    ]
+    gram = ops.zeros((tasks, tasks), "float32")
+    for column, both in zip(columns, shared, strict=True):
+        if both:
+            like = next(g for g in column if g is not None)
+            flat = tf.stack([tf.reshape(tf.zeros_like(like) if g is None else g, [-1]) for g in column])
+            flat = ops.cast(flat, "float32") / scale
+            gram = gram + tf.matmul(flat, flat, transpose_b=True)
+    # Gradients that are not finite make a step that is not finite, which a loss scale skips; solvers must not meet them.
+    finite = ops.all(ops.isfinite(gram))
+    weights = balancer.weigh(batch.seen, ops.logical_and(batch.present, finite), ops.where(finite, gram, ops.zeros_like(gram)))
+    weights = ops.where(finite, weights, ops.ones_like(weights))
+    own = weights if balancer.scales_heads else ops.ones_like(weights)
+    combined = []
+    for column, both in zip(columns, shared, strict=True):
+        factors = weights / _replicas() if both else own
+        terms = [g * ops.cast(factors[i], g.dtype) for i, g in enumerate(column) if g is not None]
+        combined.append(tf.add_n(terms) if terms else None)
+    return combined, weights
+
+
+def _plus(a, b):
+    if a is None or b is None:
+        return a if b is None else tf.convert_to_tensor(b)
+    return a + tf.convert_to_tensor(b)
 
 
 def test_step(model: Any, data: Any) -> dict[str, Any]:
@@ -130,11 +191,12 @@ class _Batch:
     """The losses of one batch.
 
     `own` is this replica's part of every task's loss times its loss weight, `seen` the sum over all replicas, both of
-    shape `(tasks,)`; `present` says which tasks have a label anywhere in the global batch.
+    shape `(tasks,)`; `each` is `own` as a list of scalars, which have gradients of their own; `present` says which tasks
+    have a label anywhere in the global batch.
     """
 
-    def __init__(self, own, seen, raw, present, targets, counts):
-        self.own, self.seen, self.raw, self.present = own, seen, raw, present
+    def __init__(self, own, each, seen, raw, present, targets, counts):
+        self.own, self.each, self.seen, self.raw, self.present = own, each, seen, raw, present
         self.targets, self.counts = targets, counts
 
 
@@ -157,14 +219,18 @@ def _batch_losses(training: Training, y: Any, y_pred: Mapping[str, Any], sample_
         divisors.append(divisor)
         counts.append(count)
         targets[name] = (target, y_pred[name], mask, weight)
-    sums, divisors, counts = ops.stack(sums), ops.stack(divisors), ops.stack(counts)
+    divisors, counts = ops.stack(divisors), ops.stack(counts)
     total_counts, total_divisors = _all_sum(counts), _all_sum(divisors)
+    total_divisors = ops.where(total_divisors > 0, total_divisors, ops.ones_like(total_divisors))
     factors = ops.stack([training.loss_weights[t.name].value for t in training.tasks])
-    raw = sums / ops.where(total_divisors > 0, total_divisors, ops.ones_like(total_divisors))
     # A task whose loss weight is 0 is switched off: balancers must not see it as a task that is solved.
     present = ops.logical_and(total_counts > 0, factors > 0)
-    own = ops.where(present, raw * factors, ops.zeros_like(raw))
-    return _Batch(own, ops.stop_gradient(_all_sum(own)), ops.stop_gradient(_all_sum(raw)), present, targets, counts)
+    factors = ops.where(present, factors, ops.zeros_like(factors))
+    means = [value / total_divisors[i] for i, value in enumerate(sums)]
+    # Not taken from `own`: a gradient through a stack would reach every task's variables, with zeros.
+    each = [value * factors[i] for i, value in enumerate(means)]
+    own, raw = ops.stack(each), ops.stack(means)
+    return _Batch(own, each, ops.stop_gradient(_all_sum(own)), ops.stop_gradient(_all_sum(raw)), present, targets, counts)
 
 
 def _reduce(task, loss, target, present, output, sample_weight):

@@ -166,21 +166,25 @@ def test_a_row_without_a_label_has_no_part_in_that_tasks_gradient():
 
 @pytest.mark.parametrize("balancer", mtl.balancing.names())
 def test_a_task_that_is_absent_from_a_batch_changes_nothing_for_the_others(balancer):
-    """Bit for bit: the update with an absent task is the update of a model that never had it."""
+    """The update with an absent task is the update of a model that never had it; bit for bit without solvers."""
     x, y = table_data()
-    both = table_model()
-    alone = mtl.builders.hard_sharing(
-        (5,), [both.task("cost").copy()], backbone="mlp", backbone_options={"widths": (8,), "normalize": False}
-    )
-    by_name = {v.path: v for v in both.variables}
-    for v in alone.variables:
+    y["age"] = (x[:, 0] - 2 * x[:, 1]).astype("float32")
+    tasks = [mtl.tasks.Regression("cost", hidden=0), mtl.tasks.Binary("sold", hidden=0), mtl.tasks.Regression("age", hidden=0)]
+    three, two = table_model(tasks), table_model([tasks[0].copy(), tasks[2].copy()])
+    by_name = {v.path: v for v in three.variables}
+    for v in two.variables:
         v.assign(by_name[v.path])
-    both.compile("adam", balancer=balancer)
-    alone.compile("adam", balancer=balancer)
-    _trained(both, x, {"cost": y["cost"], "sold": np.full(32, -1)})
-    _trained(alone, x, {"cost": y["cost"]})
-    for v in alone.variables:
-        np.testing.assert_array_equal(v.numpy(), by_name[v.path].numpy())
+    three.compile("sgd", balancer=balancer)
+    two.compile("sgd", balancer=balancer)
+    exact = three.balancer.needs == "losses"
+    if not exact and hasattr(three.balancer, "seed"):
+        # With two tasks left, every order of surgery is the same.
+        assert balancer in ("pcgrad", "gradvac")
+    _trained(three, x, {**y, "sold": np.full(32, -1)})
+    _trained(two, x, {k: y[k] for k in ("cost", "age")})
+    tolerance = {"rtol": 0, "atol": 0} if exact else {"rtol": 1e-5, "atol": 1e-6}
+    for v in two.variables:
+        np.testing.assert_allclose(v.numpy(), by_name[v.path].numpy(), **tolerance)
 
 
 @pytest.mark.parametrize("balancer", mtl.balancing.names())
@@ -243,7 +247,8 @@ def test_two_replicas_make_the_update_of_one_device(balancer):
     y["cost"][:5] = np.nan
     one = table_model()
     weights = one.get_weights()
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    # The default all-reduce of TensorFlow 2.21 mixes up the collectives of several strategies in one process.
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice())
     with strategy.scope():
         two = table_model()
         two.compile(keras.optimizers.SGD(0.1), balancer=balancer)

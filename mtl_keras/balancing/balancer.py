@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 __all__ = ["Balancer", "VectorAdam"]
@@ -17,7 +18,7 @@ class Balancer:
     A balancer is maths: it sees the losses and, if `needs` says so, the Gram matrix of the task gradients, and answers
     with one weight a task. It knows no model, tape or device. The trainer calls, every training step,
 
-    1. `weights(losses, present, gram)` for the factors of the tasks' gradients,
+    1. `weigh(losses, present, gram)` for the factors of the tasks' gradients,
     2. `total(losses, weights, present)` for the value that is logged as `balanced_loss`,
     3. `update(losses, present, learning_rate)`, once the step is taken, to move its own state.
 
@@ -52,9 +53,13 @@ class Balancer:
 
     def add_state(self, name: str, value: Any) -> keras.Variable:
         """A float32 variable that is saved with the model and is the same on all replicas."""
-        value = ops.convert_to_numpy(ops.cast(value, "float32"))
         variable = keras.Variable(
-            value, dtype="float32", trainable=False, name=name, aggregation="only_first_replica", autocast=False
+            np.asarray(value, "float32"),
+            dtype="float32",
+            trainable=False,
+            name=name,
+            aggregation="only_first_replica",
+            autocast=False,
         )
         self._state[name] = variable
         return variable
@@ -63,7 +68,10 @@ class Balancer:
     def variables(self) -> list[keras.Variable]:
         return list(self._state.values())
 
-    def weights(self, losses, present, gram=None):
+    #: Whether a task's own head gets its gradient times the task's weight (True), or as it is (False).
+    scales_heads = True
+
+    def weigh(self, losses, present, gram=None):
         """Weights of the tasks, shape `(tasks,)`.
 
         Args:
@@ -133,7 +141,7 @@ class VectorAdam:
 
     def __init__(self, balancer: Balancer, variable: keras.Variable, beta1=0.9, beta2=0.999, epsilon=1e-7):
         self.variable, self.beta1, self.beta2, self.epsilon = variable, beta1, beta2, epsilon
-        zeros = ops.zeros(variable.shape, "float32")
+        zeros = np.zeros(tuple(variable.shape), "float32")
         self._first = balancer.add_state(f"{variable.name}_adam_first", zeros)
         self._second = balancer.add_state(f"{variable.name}_adam_second", zeros)
         self._steps = balancer.add_state(f"{variable.name}_adam_steps", zeros)

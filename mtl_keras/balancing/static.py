@@ -42,7 +42,7 @@ class Static(Balancer):
                 raise ValueError(unknown_name("task in the weights of balancer 'static':", name, self.task_names))
         self.task_weights = self.add_state("task_weights", [self._given.get(name, 1.0) for name in self.task_names])
 
-    def weights(self, losses, present, gram=None):
+    def weigh(self, losses, present, gram=None):
         return self.task_weights.value
 
     def current(self):

@@ -62,7 +62,7 @@ class Uncertainty(Balancer):
         self.log_variance = self.add_state("log_variance", [self.initial] * len(forms))
         self._adam = VectorAdam(self, self.log_variance)
 
-    def weights(self, losses, present, gram=None):
+    def weigh(self, losses, present, gram=None):
         return ops.convert_to_tensor(self._scale, "float32") * ops.exp(-self.log_variance.value)
 
     def total(self, losses, weights, present):
@@ -71,13 +71,13 @@ class Uncertainty(Balancer):
 
     def update(self, losses, present, learning_rate):
         slope = ops.convert_to_tensor(self._slope, "float32")
-        gradient = slope - self.weights(losses, present) * losses
+        gradient = slope - self.weigh(losses, present) * losses
         rate = learning_rate if self.learning_rate is None else self.learning_rate
         self._adam.step(gradient, present, rate)
         self.log_variance.assign(ops.clip(self.log_variance.value, -self.limit, self.limit))
 
     def current(self):
-        weights = ops.convert_to_numpy(self.weights(None, None))
+        weights = ops.convert_to_numpy(self.weigh(None, None))
         return dict(zip(self.task_names, map(float, weights), strict=True))
 
     def get_config(self):

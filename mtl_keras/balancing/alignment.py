@@ -1,0 +1,92 @@
+"""Methods that align or equalize the tasks' gradients in closed form: IMTL-G, ConFIG, Aligned-MTL."""
+
+from __future__ import annotations
+
+from keras import ops
+
+from mtl_keras.balancing.gram import GramBalancer
+from mtl_keras.balancing.registry import register
+from mtl_keras.balancing.solvers import masked_cosines, pseudo_inverse, pseudo_inverse_root
+
+__all__ = ["IMTLG", "AlignedMTL", "ConFIG"]
+
+
+@register("imtl_g")
+class IMTLG(GramBalancer):
+    """Weights that sum to 1, for which the update has the same projection on every task's unit gradient.
+
+    Weights may be negative. Where no such weights exist (gradients that cancel, or are 0), all are 0 and so is the
+    update.
+
+    Reference:
+        Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang, "Towards Impartial Multi-task Learning", ICLR 2021. Solved by a
+        pseudo-inverse in normalized coordinates, where the paper's inverse fails on parallel rows.
+    """
+
+    def solve(self, gram, present):
+        cosines, norms, live = masked_cosines(gram, present)
+        mask = ops.cast(live, "float64")
+        weights = mask * ops.matmul(pseudo_inverse(cosines), mask) / norms
+        total, size = ops.sum(weights), ops.sum(ops.abs(weights))
+        solvable = ops.logical_and(ops.abs(total) > 1e-12 * size, ops.all(ops.logical_or(live, ops.logical_not(present))))
+        return ops.where(solvable, weights / ops.where(solvable, total, 1.0), ops.zeros_like(weights))
+
+
+@register("config")
+class ConFIG(GramBalancer):
+    """The direction with the same positive cosine to every task's gradient, as long as the sum of their projections on it.
+
+    Reference:
+        Liu, Chu, Thuerey, "ConFIG: Towards Conflict-free Training of Physics Informed Neural Networks", ICLR 2025 (arXiv
+        2408.11104), in Gram form: with cosines C and norms N, w = N^-1 C^+ 1, times 1^T G w / w^T G w.
+    """
+
+    def solve(self, gram, present):
+        cosines, norms, live = masked_cosines(gram, present)
+        mask = ops.cast(live, "float64")
+        unit = mask * ops.matmul(pseudo_inverse(cosines), mask)
+        slope = mask * ops.matmul(cosines, unit)
+        square = ops.sum(unit * slope)
+        usable = square > 1e-13 * ops.maximum(ops.sum(unit**2), 1e-300)
+        length = ops.sum(norms * slope) / ops.where(usable, square, 1.0)
+        return ops.where(usable, unit / norms * length, ops.zeros_like(unit))
+
+
+@register("aligned_mtl")
+class AlignedMTL(GramBalancer):
+    """The sum of gradients after the nearest change that makes them orthogonal and equally long.
+
+    With `G = V L V^T`, weights are `sqrt(s) V L^(-1/2) V^T 1`, `s` the smallest eigenvalue that counts ("min", the
+    paper's), their median, or their mean ("rmse").
+
+    Args:
+        scale: "min", "median" or "rmse".
+
+    Reference:
+        Senushkin, Patakin, Kuznetsov, Konushin, "Independent Component Alignment for Multi-Task Learning", CVPR 2023. As in
+        the official code the tasks' preferences are 1, so that weights of orthogonal, equally long gradients are 1.
+    """
+
+    def __init__(self, scale: str = "min"):
+        super().__init__()
+        if scale not in ("min", "median", "rmse"):
+            raise ValueError(f"AlignedMTL: scale must be 'min', 'median' or 'rmse', got {scale!r}.")
+        self.scale = scale
+
+    def solve(self, gram, present):
+        size = ops.maximum(ops.max(ops.diagonal(gram)), 1e-300)
+        root, kept, values = pseudo_inverse_root(gram / size, 16 * 2.0**-52)
+        if self.scale == "min":
+            length = ops.min(ops.where(kept, values, float("inf")))
+        elif self.scale == "rmse":
+            length = ops.sum(ops.where(kept, values, 0.0)) / ops.maximum(ops.sum(ops.cast(kept, "float64")), 1.0)
+        else:
+            # Eigenvalues ascend; those that count are the last ones. The lower median, as torch.median takes it.
+            total = ops.sum(ops.cast(kept, "int32"))
+            place = values.shape[0] - total + (total - 1) // 2
+            length = ops.take(values, ops.minimum(place, values.shape[0] - 1))
+        length = ops.where(ops.any(kept), length, 0.0)
+        return ops.sqrt(length) * ops.matmul(root, ops.cast(present, "float64"))
+
+    def get_config(self):
+        return {"scale": self.scale}
