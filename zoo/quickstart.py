@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -81,16 +82,23 @@ def run(out: str | os.PathLike[str] = "quickstart", epochs: int = 6, seed: int =
     with beside(out / "predictions.png") as fresh:
         _picture(fresh, model, x, labels, outputs, on_device)
     _table(console, scores, reports)
+    here = _beside_python()
     console.print(
         f"\nAll of it is in [bold]{out}/[/] ({results['seconds']:.0f} s). Look at {out / 'predictions.png'}, then try:\n"
-        f"  mtl-keras zoo list\n"
-        f"  mtl-keras zoo info fashion_scene\n"
-        f"  python -c \"from mtl_keras import zoo; model = zoo.load('fashion_scene'); print(model.task_names)\"\n"
-        f"  python -c \"import mtl_keras, keras; keras.saving.load_model('{out / 'model.keras'}').summary()\"",
+        f"  {here / 'mtl-keras'} zoo list\n"
+        f"  {here / 'mtl-keras'} zoo info fashion_scene\n"
+        f"  {here / 'python'} -c \"from mtl_keras import zoo; model = zoo.load('fashion_scene'); print(model.task_names)\"\n"
+        f"  {here / 'python'} -c \"import mtl_keras, keras; keras.saving.load_model('{out / 'model.keras'}').summary()\"",
         highlight=False,
         soft_wrap=True,
     )
     return results
+
+
+def _beside_python() -> Path:
+    """The folder of this Python's programs as a user would type it."""
+    folder = Path(sys.executable).parent
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def _table(console, scores, reports):
@@ -127,13 +135,12 @@ def _picture(path: Path, model: Any, x: Any, labels: Any, outputs: Any, on_devic
             for box, colour, style in ((labels["box"][column], "white", ":"), (found["box"][column], "tab:red", "-")):
                 left, top, right, bottom = np.asarray(box) * size - 0.5
                 axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, color=colour, linestyle=style))
+            axis.contour(labels["mask"][column, ..., 0], levels=[0.5], colors="white", linewidths=0.8, linestyles=":")
             axis.contour(found["mask"][column, ..., 0], levels=[0.5], colors="tab:cyan", linewidths=1)
             truth, guess = names[int(labels["item"][column])], names[int(np.argmax(found["item"][column]))]
-            axis.set_title(
-                guess if guess == truth else f"{guess}\n(is: {truth})", fontsize=9, color="green" if guess == truth else "red"
-            )
+            axis.set_title(f"{guess}\n(is: {truth})", fontsize=9, color="green" if guess == truth else "red")
             axis.set_xticks([])
             axis.set_yticks([])
         axes[row][0].set_ylabel(title)
-    figure.suptitle("Predicted class, box (red; true box dotted) and silhouette (cyan)", fontsize=10)
+    figure.suptitle("Predicted and true class; predicted box (red) and silhouette (cyan), the true ones dotted", fontsize=10)
     FigureCanvasAgg(figure).print_png(str(path))

@@ -222,7 +222,7 @@ def test_the_quickstart_leaves_what_it_promises(monkeypatch, tmp_path, capsys, s
 
     assert min(Image.open(tmp_path / "q" / "predictions.png").size) > 300
     assert keras.saving.load_model(tmp_path / "q" / "model.keras").task_names == ["item", "box", "mask"]
-    assert "mtl-keras zoo list" in capsys.readouterr().out
+    assert "zoo list" in capsys.readouterr().out
 
 
 def test_the_quickstart_refuses_an_unwritable_folder_before_it_trains(monkeypatch, tmp_path):
