@@ -14,8 +14,8 @@ PUBLIC = {
     "mtl_keras.builders": "hard_sharing",
     "mtl_keras.backbones": "bilstm get mlp small_cnn",
     "mtl_keras.layers": "CategoricalEmbedding TaskOutput",
-    "mtl_keras.balancing": "AlignedMTL Balancer ConFIG DualProj Equal GradVac GramBalancer IMTLG MGDA NashMTL PCGrad Static "
-    "UPGrad Uncertainty get names register",
+    "mtl_keras.balancing": "AlignedMTL Balancer ConFIG DualProj Equal GLS GradVac GramBalancer IMTLG IMTLL LogLoss MGDA "
+    "NashMTL PCGrad RLW STCH Static UPGrad Uncertainty get names register",
     "mtl_keras.export": "ExportError ExportReport HeadReport run_tflite saved_model tflite",
     "mtl_keras.analysis": "collect delta_m score trivial",
     "mtl_keras.data": "DataError ImageEncoder TableEncoder WordTokenizer batches complete encoders fashion_scenes fetch "
