@@ -60,6 +60,8 @@ def tflite(
         raise ValueError(f"The file's name must end in .tflite, got {os.fspath(path)!r}.")
     if quantization == "int8" and calibration is None:
         raise ValueError("int8 needs typical inputs to measure ranges on: give `calibration`, a data set or arrays.")
+    if quantization == "int8":
+        _refuse_loops(model)
     if calibration is not None:
         calibration = archive.sample_inputs(model, calibration, _CALIBRATION_ROWS)
     if samples is not None:
@@ -105,6 +107,16 @@ def _convert(model: keras.Model, quantization: str | None, calibration: dict[str
             except Exception as error:
                 raise ExportError(_why(error)) from error
     return content
+
+
+def _refuse_loops(model: keras.Model) -> None:
+    """Recurrent layers become a loop, on which the converter's int8 calibration crashes the whole process."""
+    for layer in model._flatten_layers(include_self=False):
+        if isinstance(layer, keras.layers.RNN) and not layer.unroll:
+            raise ExportError(
+                f"Layer '{layer.name}' is recurrent, and TensorFlow's converter has no full-int8 form of its loop. Use "
+                "quantization='dynamic' (int8 weights), or build the layer with unroll=True."
+            )
 
 
 def _why(error: Exception) -> str:

@@ -176,6 +176,14 @@ def test_bad_arguments_are_refused(trained, tmp_path, arguments, words):
     assert not list(tmp_path.iterdir())
 
 
+def test_recurrent_layers_in_int8_are_refused_by_name_before_the_converter_crashes(tmp_path):
+    model = _text_model()
+    with pytest.raises(mtl.export.ExportError, match=r"Layer '\w*bilstm\w*' is recurrent.*'dynamic'"):
+        mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=_inputs(model))
+    assert not list(tmp_path.iterdir())
+    assert mtl.export.tflite(model, tmp_path / "m.tflite", "dynamic", samples=_inputs(model)).ops["WHILE"] == 2
+
+
 def test_an_input_whose_size_is_open_is_refused(tmp_path):
     model = mtl.builders.hard_sharing((None, None, 1), [mtl.tasks.Classification("kind", num_classes=2)])
     with pytest.raises(mtl.export.ExportError, match="every size fixed"):
