@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from mtl_keras.data import batches
 from mtl_keras.model import MultiTaskModel
 from mtl_keras.tasks import Task
 
@@ -52,6 +53,25 @@ class Recipe:
         raise NotImplementedError
 
     # ------------------------------------------------------------------ the same for all
+    def from_arrays(self, parts: Mapping[str, tuple[Any, Mapping[str, Any]]], encoder: Any, rows: int) -> Prepared:
+        """Data in memory, ready to train on.
+
+        Args:
+            parts: "train", "validation" and "test" to raw inputs and labels.
+            encoder: makes the network's input from raw inputs.
+            rows: int. Rows of a batch of "validation" and "test".
+        """
+        encoded = {part: (encoder.encode(raw), labels) for part, (raw, labels) in parts.items()}
+        x, y = encoded["train"]
+        return Prepared(
+            train=lambda seed: batches.from_arrays(x, y, self.batch_size, seed),
+            steps=len(next(iter(y.values()))) // self.batch_size,
+            validation=batches.from_arrays(*encoded["validation"], rows, shuffle=False),
+            test=batches.from_arrays(*encoded["test"], rows, shuffle=False),
+            train_labels=y,
+            encoder=encoder,
+        )
+
     def optimizer(self, steps: int, epochs: int) -> keras.optimizers.Optimizer:
         """The schedule for `epochs` epochs of `steps` steps."""
         total = max(steps * epochs, 2)

@@ -6,10 +6,10 @@ Tables, with labels that are missing by nature: a cancelled flight has no delay.
 from __future__ import annotations
 
 from mtl_keras import builders
-from mtl_keras.data import TableEncoder, batches
+from mtl_keras.data import TableEncoder
 from mtl_keras.data.flights import CATEGORICAL, NUMERIC, flights
 from mtl_keras.tasks import Binary, Regression
-from mtl_keras.zoo.base import Prepared, Recipe
+from mtl_keras.zoo.base import Recipe
 
 __all__ = ["RECIPE"]
 
@@ -43,16 +43,7 @@ class Flights(Recipe):
     def prepare(self):
         parts = flights()
         encoder = TableEncoder.fit(parts["train"][0], NUMERIC, CATEGORICAL)
-        encoded = {part: (encoder.encode(columns), labels) for part, (columns, labels) in parts.items()}
-        x, y = encoded["train"]
-        return Prepared(
-            train=lambda seed: batches.from_arrays(x, y, self.batch_size, seed),
-            steps=len(y["cancelled"]) // self.batch_size,
-            validation=batches.from_arrays(*encoded["validation"], 4096, shuffle=False),
-            test=batches.from_arrays(*encoded["test"], 4096, shuffle=False),
-            train_labels=y,
-            encoder=encoder,
-        )
+        return self.from_arrays(parts, encoder, 4096)
 
 
 RECIPE = Flights(

@@ -6,10 +6,10 @@ Text: three tasks on one bidirectional LSTM, the vocabulary saved in the model.
 from __future__ import annotations
 
 from mtl_keras import builders
-from mtl_keras.data import WordTokenizer, batches
+from mtl_keras.data import WordTokenizer
 from mtl_keras.data.gloss import PARTS_OF_SPEECH, SUPERSENSES, gloss
 from mtl_keras.tasks import Classification, Regression
-from mtl_keras.zoo.base import Prepared, Recipe
+from mtl_keras.zoo.base import Recipe
 
 __all__ = ["RECIPE"]
 
@@ -38,16 +38,7 @@ class Gloss(Recipe):
     def prepare(self):
         parts = gloss()
         encoder = WordTokenizer.fit(parts["train"][0], WORDS, LENGTH)
-        encoded = {part: (encoder.encode(texts), labels) for part, (texts, labels) in parts.items()}
-        x, y = encoded["train"]
-        return Prepared(
-            train=lambda seed: batches.from_arrays(x, y, self.batch_size, seed),
-            steps=len(x) // self.batch_size,
-            validation=batches.from_arrays(*encoded["validation"], 1024, shuffle=False),
-            test=batches.from_arrays(*encoded["test"], 1024, shuffle=False),
-            train_labels=y,
-            encoder=encoder,
-        )
+        return self.from_arrays(parts, encoder, 1024)
 
 
 RECIPE = Gloss(

@@ -157,7 +157,6 @@ def data_list() -> None:
 def _quiet_start() -> None:
     """Import TensorFlow without its start-up lines, which its C++ part writes past Python."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     from mtl_keras.quiet import quiet
 
     with quiet():
