@@ -1,9 +1,13 @@
 """What each balancer costs, as ratios to plain Keras `fit` with summed losses on the same network in the same run.
 
     python benchmarks/balancing_speed.py --tasks 2 4 --rounds 5
+    python benchmarks/balancing_speed.py --tasks 2 --methods equal cagrad mgda:gradients=representation nash_mtl:every=10
+    python benchmarks/balancing_speed.py --solvers            # only the time of the methods' own maths, T = 8
 
 The network: images (64, 32, 32, 3) through a small residual trunk (271,824 parameters), and a head a task. Also measured
 is the floor of exact gradient methods: one forward pass and a backward pass a task, and the update, without any balancing.
+
+Where LibMTL or TorchJD (and PyTorch) are installed, the same network runs in them too, as ratios to PyTorch's plain sum.
 
 `ratio` is of wall-clock medians, `cpu` of the medians of the process's CPU time, which is steadier where others use the
 machine too; a gap between the two says how far the wall clock can be trusted.
@@ -23,6 +27,7 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
 import common
 import keras
 import numpy as np
+import peers
 import tensorflow as tf
 from keras import layers
 
@@ -79,12 +84,56 @@ def floor(tasks: int):
     return run
 
 
+VARIANTS = ["famo:look=next_batch", "mgda:gradients=representation", "cagrad:gradients=representation", "nash_mtl:every=10"]
+
+
+def balancer(spec: str, data=None):
+    """A balancer from `name:key=value,key=value`."""
+    name, _, rest = spec.partition(":")
+    given = dict(pair.split("=", 1) for pair in rest.split(",")) if rest else {}
+    made = {key: int(value) if value.isdigit() else value for key, value in given.items()}
+    if name == "auto_lambda":
+        made["data"] = data
+    return type(mtl.balancing.get(name))(**made)
+
+
+def solvers(rounds: int) -> dict[str, float]:
+    """Milliseconds of CPU time for one solution, T = 8, in a graph."""
+    gram = np.random.default_rng(0).standard_normal((8, 40))
+    gram = tf.constant((gram @ gram.T).astype("float32"))
+    found = {}
+    for name in mtl.balancing.names():
+        made = mtl.balancing.get(name)
+        if made.needs != "gram":
+            continue
+        made.build([type("Row", (), {"name": f"row{i}", "likelihood": "gaussian"})() for i in range(8)])
+        there, losses = tf.constant([True] * 8), tf.ones(8)
+        function = tf.function(
+            lambda g, made=made, there=there, losses=losses: made.weigh_all(losses, there, g)[0], autograph=False
+        )
+        function(gram)
+        times = []
+        for _ in range(rounds):
+            start = time.process_time()
+            for _ in range(50):
+                function(gram)
+            times.append((time.process_time() - start) / 50)
+        found[name] = round(1e3 * statistics.median(times), 3)
+        print(f"  {name:14s} {found[name]:.2f} ms")
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--methods", nargs="+", default=mtl.balancing.names())
+    parser.add_argument("--methods", nargs="+", default=[*mtl.balancing.names(), *VARIANTS])
+    parser.add_argument("--solvers", action="store_true")
+    parser.add_argument("--out", default="balancing_speed", help="name of the file in results/")
     options = parser.parse_args()
+    if options.solvers:
+        common.write("balancing_solvers", solvers(options.rounds))
+        return
     rng, found = np.random.default_rng(0), {}
     for tasks in options.tasks:
         x = rng.random((64, 32, 32, 3), "float32")
@@ -96,8 +145,10 @@ def main() -> None:
         runs = {"plain Keras": lambda d, m=plain: m.fit(d, shuffle=False, verbose=0), "floor": floor(tasks)}
         for name in options.methods:
             model = network(tasks)
-            model.compile("adam", balancer=name)
+            model.compile("adam", balancer=balancer(name, data.take(2)))
             runs[name] = lambda d, m=model: m.fit(d, verbose=0)
+        theirs = peers.runs(tasks, x, y, STEPS)
+        runs.update(theirs)
         seconds: dict[str, list[float]] = {name: [] for name in runs}
         cpu: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(options.rounds + 1):
@@ -110,15 +161,16 @@ def main() -> None:
         found[str(tasks)] = {
             name: {
                 "ms": round(1e3 * wall[name], 1),
-                "ratio": round(wall[name] / wall["plain Keras"], 3),
-                "cpu": round(used[name] / used["plain Keras"], 3),
+                "ratio": round(wall[name] / wall[base], 3),
+                "cpu": round(used[name] / used[base], 3),
             }
             for name in runs
+            for base in ["torch plain sum" if name in theirs else "plain Keras"]
         }
         print(f"{tasks} tasks")
         for name, row in found[str(tasks)].items():
-            print(f"  {name:14s} {row['ms']:8.1f} ms  x {row['ratio']:.2f}  cpu x {row['cpu']:.2f}")
-    common.write("balancing_speed", found)
+            print(f"  {name:34s} {row['ms']:8.1f} ms  x {row['ratio']:.2f}  cpu x {row['cpu']:.2f}")
+    common.write(options.out, found)
 
 
 if __name__ == "__main__":

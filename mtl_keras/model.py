@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,6 +14,9 @@ from mtl_keras.layers import TaskOutput
 from mtl_keras.names import check_task_names, unknown_name
 from mtl_keras.tasks import Task, TaskMetric
 from mtl_keras.tasks.task import check_loss_weight
+from mtl_keras.trainer import fitting
+from mtl_keras.trainer.checks import check_balancer
+from mtl_keras.trainer.reach import BalancingReport
 
 __all__ = ["MultiTaskModel"]
 
@@ -90,6 +93,7 @@ class MultiTaskModel(keras.Model):
         metrics: Any = None,
         weighted_metrics: Any = None,
         balancer: Any = None,
+        shared: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         """Configure training. Losses, metrics and loss weights come from the tasks; every argument overrides a part.
@@ -102,7 +106,11 @@ class MultiTaskModel(keras.Model):
                 `model.loss_weights[name]` (or to the variable given) and the next step uses the new value.
             metrics, weighted_metrics: dict of task name to a metric or a list; tasks that are not named keep their own
                 metrics. Metrics see only rows with a label; `weighted_metrics` see sample weights too.
-            balancer: name or `mtl.balancing.Balancer`. Defaults to "equal", the plain sum of weighted losses.
+            balancer: name, `mtl.balancing.Balancer`, or a list of a loss weighting and a second method. Defaults to
+                "equal", the plain sum of weighted losses.
+            shared: regular expression, or a list of them. Narrows the shared variables whose gradients the balancer looks
+                at to those whose path matches; its weights still hold for all (methods that change the gradients
+                themselves leave the others as the plain sum). `balancing_report()` shows what they are.
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, `auto_scale_loss`, as in Keras.
 
         Raises:
@@ -116,8 +124,6 @@ class MultiTaskModel(keras.Model):
             made.update(chosen)
             weighted = self._metrics_by_task("weighted_metrics", weighted_metrics)
             balancer = balancing.get(balancer)
-            if balancer.needs not in ("losses", "gram"):
-                raise ValueError(f"Balancer '{balancer.name}' needs '{balancer.needs}'; the trainer has 'losses' and 'gram'.")
             active = [task for task in self.tasks if losses[task.name] is not None]
             if not active:
                 raise ValueError("Every task's loss is None: nothing is left to train. Give at least one task a loss.")
@@ -137,8 +143,11 @@ class MultiTaskModel(keras.Model):
                     "run_eagerly": kwargs.get("run_eagerly", False),
                     "steps_per_execution": kwargs.get("steps_per_execution", 1),
                     "jit_compile": kwargs.get("jit_compile", "auto"),
+                    "shared": shared if shared is None or isinstance(shared, str) else list(shared),
                 },
+                model=self,
             )
+            check_balancer(self, self._training, loading=self._facts.loading)
             self._training.build_metrics({name: tensor.shape for name, tensor in self.output.items()})
 
     def _by_task(self, argument: str, given: Any, default: Any) -> dict[str, Any]:
@@ -228,7 +237,8 @@ class MultiTaskModel(keras.Model):
         go through `mtl.data.complete`.
 
         Raises:
-            ValueError: labels of unknown or missing tasks, of a wrong shape or dtype, or out of range.
+            ValueError: labels of unknown or missing tasks, of a wrong shape or dtype, or out of range; a loss that is not
+                finite, by task and step.
         """
         if hasattr(x, "element_spec"):
             # Keras warns of its own default, `shuffle=True`, where it has no effect.
@@ -239,7 +249,31 @@ class MultiTaskModel(keras.Model):
         if validation is not None:
             parts = validation if isinstance(validation, tuple) else (validation, None)
             labels.check_data(parts[0], parts[1], parts[2] if len(parts) > 2 else None, self, "validation")
-        return super().fit(x, y, *args, **kwargs)
+        training = self.compiled_training
+        with fitting.readable_errors(training):
+            x, y, args, kwargs = fitting.prepare(self, x, y, args, kwargs)
+            try:
+                return super().fit(x, y, *args, **kwargs)
+            finally:
+                training.zipped = False
+                if training.monitor is not None:
+                    training.monitor = None
+                    self.train_function = None
+
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """As in Keras; errors of a loss name its task."""
+        with fitting.readable_errors(self.compiled_training):
+            return super().train_on_batch(*args, **kwargs)
+
+    def balancing_report(self) -> BalancingReport:
+        """Print which tasks reach which variables, and which of them the balancer looks at; return the same as an object.
+
+        Raises:
+            ValueError: the model is not compiled.
+        """
+        report = self.compiled_training.report()
+        print(report)
+        return report
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, return_dict: bool = True, **kwargs: Any) -> Any:
         """Losses and metrics on data: a flat dict, `loss`, `<task>_loss`, `<task>_<metric>`.
@@ -302,7 +336,11 @@ class MultiTaskModel(keras.Model):
         return keras.saving.serialize_keras_object(config)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        self._facts.loading = True
+        try:
+            self.compile(**keras.saving.deserialize_keras_object(config))
+        finally:
+            self._facts.loading = False
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 
@@ -328,6 +366,7 @@ class _Facts:
 
     def __init__(self, tasks: tuple[Task, ...], encoder: Any, representation: tuple[str, ...]):
         self.tasks, self.encoder, self.representation = tasks, encoder, representation
+        self.loading = False
 
 
 def _tasks_of(outputs: Any) -> list[Task]:

@@ -1,6 +1,7 @@
 """Small networks and small data for tests."""
 
 import numpy as np
+import tensorflow as tf
 
 import mtl_keras as mtl
 
@@ -45,6 +46,14 @@ def table_data(rows=32, seed=0):
     cost = (x @ rng.standard_normal(5) + 0.1 * rng.standard_normal(rows)).astype("float32")
     sold = (x @ rng.standard_normal(5) > 0).astype("int32")
     return x, {"cost": cost, "sold": sold}
+
+
+def balancer_named(name, x, y):
+    """A balancer by name; held-out data for the one that needs it."""
+    if name != "auto_lambda":
+        return mtl.balancing.get(name)
+    held_out = tf.data.Dataset.from_tensor_slices((x[::-1], {k: v[::-1] for k, v in y.items()})).batch(8)
+    return mtl.balancing.AutoLambda(held_out, learning_rate=0.01)
 
 
 def same(a, b, **tolerance):

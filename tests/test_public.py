@@ -14,13 +14,14 @@ PUBLIC = {
     "mtl_keras.builders": "hard_sharing",
     "mtl_keras.backbones": "bilstm get mlp small_cnn",
     "mtl_keras.layers": "CategoricalEmbedding TaskOutput",
-    "mtl_keras.balancing": "AlignedMTL Balancer ConFIG DualProj Equal GLS GradVac GramBalancer IMTLG IMTLL LogLoss MGDA "
-    "NashMTL PCGrad RLW STCH Static UPGrad Uncertainty get names register",
+    "mtl_keras.balancing": "AlignedMTL AutoLambda Balancer CAGrad Chain Chebyshev ConFIG DBMTL DWA DualProj EMA Equal "
+    "ExcessMTL FAMO FairGrad GLS GradDrop GradNorm GradVac GradientBalancer GramBalancer IMTL IMTLG IMTLL Krum LogLoss MGDA "
+    "MetaBalance MoCo MoDo NashMTL PBI PCGrad RLW SDMGrad STCH Static TrimmedMean UPGrad Uncertainty get list names register",
     "mtl_keras.export": "ExportError ExportReport HeadReport run_tflite saved_model tflite",
     "mtl_keras.analysis": "collect delta_m score trivial",
     "mtl_keras.data": "DataError ImageEncoder TableEncoder WordTokenizer batches complete encoders fashion_scenes fetch "
     "labels mix sources",
-    "mtl_keras.training": "Progress",
+    "mtl_keras.training": "BalanceMonitor Progress",
     "mtl_keras.zoo": "build export info list load path recipe train",
 }
 

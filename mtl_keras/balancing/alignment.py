@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from keras import ops
 
+from mtl_keras.balancing.balancer import require
 from mtl_keras.balancing.gram import GramBalancer
 from mtl_keras.balancing.registry import register
 from mtl_keras.balancing.solvers import masked_cosines, pseudo_inverse, pseudo_inverse_root
@@ -18,6 +19,9 @@ class IMTLG(GramBalancer):
     Weights may be negative. Where no such weights exist (gradients that cancel, or are 0), all are 0 and so is the
     update.
 
+    Args:
+        **options: `gradients`, `every`, `two_pass`, as in `GramBalancer`.
+
     Reference:
         Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang, "Towards Impartial Multi-task Learning", ICLR 2021. Solved by a
         pseudo-inverse in normalized coordinates, where the paper's inverse fails on parallel rows.
@@ -26,7 +30,7 @@ class IMTLG(GramBalancer):
     def solve(self, gram, present):
         cosines, norms, live = masked_cosines(gram, present)
         mask = ops.cast(live, "float64")
-        weights = mask * ops.matmul(pseudo_inverse(cosines), mask) / norms
+        weights = mask * ops.matmul(pseudo_inverse(cosines, self.rounding), mask) / norms
         total, size = ops.sum(weights), ops.sum(ops.abs(weights))
         solvable = ops.logical_and(ops.abs(total) > 1e-12 * size, ops.all(ops.logical_or(live, ops.logical_not(present))))
         return ops.where(solvable, weights / ops.where(solvable, total, 1.0), ops.zeros_like(weights))
@@ -36,15 +40,18 @@ class IMTLG(GramBalancer):
 class ConFIG(GramBalancer):
     """The direction with the same positive cosine to every task's gradient, as long as the sum of their projections on it.
 
+    Args:
+        **options: `gradients`, `every`, `two_pass`, as in `GramBalancer`.
+
     Reference:
         Liu, Chu, Thuerey, "ConFIG: Towards Conflict-free Training of Physics Informed Neural Networks", ICLR 2025 (arXiv
-        2408.11104), in Gram form: with cosines C and norms N, w = N^-1 C^+ 1, times 1^T G w / w^T G w.
+        2408.11104). In Gram form: with cosines C and norms N, w = N^-1 C^+ 1, times 1^T G w / w^T G w.
     """
 
     def solve(self, gram, present):
         cosines, norms, live = masked_cosines(gram, present)
         mask = ops.cast(live, "float64")
-        unit = mask * ops.matmul(pseudo_inverse(cosines), mask)
+        unit = mask * ops.matmul(pseudo_inverse(cosines, self.rounding), mask)
         slope = mask * ops.matmul(cosines, unit)
         square = ops.sum(unit * slope)
         usable = square > 1e-13 * ops.maximum(ops.sum(unit**2), 1e-300)
@@ -61,21 +68,21 @@ class AlignedMTL(GramBalancer):
 
     Args:
         scale: "min", "median" or "rmse".
+        **options: `gradients`, `every`, `two_pass`, as in `GramBalancer`.
 
     Reference:
         Senushkin, Patakin, Kuznetsov, Konushin, "Independent Component Alignment for Multi-Task Learning", CVPR 2023. As in
         the official code the tasks' preferences are 1, so that weights of orthogonal, equally long gradients are 1.
     """
 
-    def __init__(self, scale: str = "min"):
-        super().__init__()
-        if scale not in ("min", "median", "rmse"):
-            raise ValueError(f"AlignedMTL: scale must be 'min', 'median' or 'rmse', got {scale!r}.")
+    def __init__(self, scale: str = "min", **options):
+        super().__init__(**options)
+        require(self, scale in ("min", "median", "rmse"), "scale", "'min', 'median' or 'rmse'", scale)
         self.scale = scale
 
     def solve(self, gram, present):
         size = ops.maximum(ops.max(ops.diagonal(gram)), 1e-300)
-        root, kept, values = pseudo_inverse_root(gram / size, 16 * 2.0**-52)
+        root, kept, values = pseudo_inverse_root(gram / size, self.rounding)
         if self.scale == "min":
             length = ops.min(ops.where(kept, values, float("inf")))
         elif self.scale == "rmse":
@@ -89,4 +96,4 @@ class AlignedMTL(GramBalancer):
         return ops.sqrt(length) * ops.matmul(root, ops.cast(present, "float64"))
 
     def get_config(self):
-        return {"scale": self.scale}
+        return {**super().get_config(), "scale": self.scale}

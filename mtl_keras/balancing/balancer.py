@@ -9,7 +9,24 @@ import keras
 import numpy as np
 from keras import ops
 
-__all__ = ["Balancer", "VectorAdam"]
+from mtl_keras.names import unknown_name
+
+__all__ = ["Balancer", "VectorAdam", "on_simplex", "require"]
+
+
+def require(balancer: Any, condition: bool, argument: str, should: str, got: Any) -> None:
+    """Refuse a hyper-parameter that is out of range, naming the method."""
+    if not condition:
+        raise ValueError(f"{type(balancer).__name__}: {argument} must be {should}, got {got!r}.")
+
+
+def on_simplex(values, present):
+    """`(part, mass)`: the entries of the tasks that are there, summing to 1, and what they summed to."""
+    part = ops.where(present, values, ops.zeros_like(values))
+    mass = ops.sum(part)
+    count = ops.maximum(ops.sum(ops.cast(present, values.dtype)), 1.0)
+    even = ops.cast(present, values.dtype) / count
+    return ops.where(mass > 0, part / ops.where(mass > 0, mass, ops.ones_like(mass)), even), mass
 
 
 class Balancer:
@@ -29,10 +46,29 @@ class Balancer:
     State lives in Keras variables made by `add_state`; it is saved with the model and restored.
     """
 
-    #: "losses", or "gram" for methods that also need inner products of the task gradients.
+    #: "losses"; "gram" for methods that also need inner products of the task gradients; "gradients" for those that work on
+    #: the gradients themselves, one number at a time or with a state of their size.
     needs = "losses"
+    #: Whose gradients: "parameters" (of all shared variables), "representation" (of what the heads share), or "layer".
+    gradients = "parameters"
+    #: Weights are computed anew every so many steps.
+    every = 1
+    #: Whether the task gradients are let go once their products are known, and a weighted backward pass follows.
+    two_pass = False
+    #: How many independent batches one step needs.
+    batches = 1
+    #: Whether `look` wants the losses of the same batch after the step.
+    second_look = False
+    #: Whether the losses must be positive.
+    positive = False
+    #: Whether the method learns on data that are held out from training.
+    held_out = False
+    #: Whether a task's own head gets its gradient times the task's weight (True), or as it is (False).
+    scales_heads = True
     #: Whether `balanced_loss` differs from the plain `loss` and is logged beside it.
     reports_total = True
+    #: Independent data of the user's, for methods that need more than the training batch.
+    data: Any = None
 
     def __init__(self) -> None:
         self.task_names: list[str] = []
@@ -46,6 +82,11 @@ class Balancer:
         """Make the state for these tasks. Called once, by `compile`; calling again starts anew."""
         self.task_names = [task.name for task in tasks]
         self._state = {}
+        if self.every > 1:
+            # What the last solution was, for the steps between two.
+            self.kept = self.add_state("kept", np.ones(len(tasks)))
+            self.kept_heads = self.add_state("kept_heads", np.ones(len(tasks)))
+            self.steps = self.add_state("steps", np.zeros(()))
         self.build_state(tasks)
 
     def build_state(self, tasks: Sequence[Any]) -> None:
@@ -57,7 +98,7 @@ class Balancer:
             np.asarray(value, "float32"),
             dtype="float32",
             trainable=False,
-            name=name,
+            name=name.replace(".", "_"),
             aggregation="only_first_replica",
             autocast=False,
         )
@@ -67,9 +108,6 @@ class Balancer:
     @property
     def variables(self) -> list[keras.Variable]:
         return list(self._state.values())
-
-    #: Whether a task's own head gets its gradient times the task's weight (True), or as it is (False).
-    scales_heads = True
 
     def weigh(self, losses, present, gram=None):
         """Weights of the tasks, shape `(tasks,)`.
@@ -81,12 +119,31 @@ class Balancer:
         """
         raise NotImplementedError
 
+    def weigh_all(self, losses, present, gram=None):
+        """`weigh` for the shared variables, and the same for the tasks' own heads."""
+        weights = self.weigh(losses, present, gram)
+        return weights, weights if self.scales_heads else ops.ones_like(weights)
+
     def total(self, losses, weights, present):
         """The scalar that the weighting optimizes. The default is the weighted sum of the present tasks' losses."""
         return ops.sum(ops.where(present, weights * losses, ops.zeros_like(losses)))
 
     def update(self, losses, present, learning_rate) -> None:
         """Move the state by one step. Absent tasks' state must stay as it is."""
+
+    def lead(self, losses, present):
+        """Factors of the losses that come before everything else, or None: a first method in front of this one."""
+        return
+
+    def step_end(self, raw, losses, present, learning_rate) -> None:
+        """What the trainer calls instead of `update`: with the losses before and after `lead`."""
+        self.update(losses, present, learning_rate)
+
+    def look(self, losses, present) -> None:
+        """Called after the step, with the same batch's losses under the new weights, where `second_look` is True."""
+
+    def epoch_end(self) -> None:
+        """Called by `fit` at the end of every epoch, before the user's callbacks. Not part of the traced step."""
 
     def current(self) -> dict[str, float]:
         """What the state says of each task's weight now, where it says anything; for reports."""
@@ -124,6 +181,23 @@ class Balancer:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Balancer:
         return cls(**config)
+
+    def by_task(self, argument: str, given: Any, default: float) -> list[float]:
+        """A number a task from a dict by task name.
+
+        Raises:
+            ValueError: a name that is no task's.
+        """
+        for name in given or {}:
+            if name not in self.task_names:
+                raise ValueError(unknown_name(f"task in `{argument}` of balancer '{self.name}':", name, self.task_names))
+        return [float((given or {}).get(name, default)) for name in self.task_names]
+
+    def add_seed(self, seed: int) -> keras.random.SeedGenerator:
+        """A source of random draws whose state is saved with the model and is the same on all replicas."""
+        generator = keras.random.SeedGenerator(seed)
+        self._state["seed"] = generator.state
+        return generator
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.get_config().items())})"

@@ -12,9 +12,11 @@ __all__ = ["Equal"]
 class Equal(Balancer):
     """The sum of the task losses (each times its own loss weight): linear scalarization without weighting of its own.
 
-    Kurin et al., "In Defense of the Unitary Scalarization for Deep Multi-Task Learning", NeurIPS 2022, and Xin et al.,
-    "Do Current Multi-Task Optimization Methods in Deep Learning Even Help?", NeurIPS 2022, find it hard to beat. The
-    convention is the sum, not the mean: adding a task does not change the others' updates.
+    The convention is the sum, not the mean: adding a task does not change the others' updates. It is hard to beat.
+
+    Reference:
+        Kurin, De Palma, Kostrikov, Whiteson, Kumar, "In Defense of the Unitary Scalarization for Deep Multi-Task Learning",
+        NeurIPS 2022.
     """
 
     reports_total = False

@@ -7,12 +7,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from mtl_keras.balancing.balancer import Balancer
+from mtl_keras.balancing.balancer import Balancer, require
 
-__all__ = ["GramBalancer"]
+__all__ = ["GramBalancer", "Row", "count", "jacobian_of"]
 
 
-class _Row:
+class Row:
     """A task without a name, for matrices given by hand."""
 
     likelihood = "gaussian"
@@ -21,14 +21,42 @@ class _Row:
         self.name = f"row{number}"
 
 
+def jacobian_of(values: Any):
+    """A float tensor of shape `(rows, size)`, or a ValueError."""
+    jacobian = ops.convert_to_tensor(values)
+    if len(jacobian.shape) != 2:
+        raise ValueError(f"A Jacobian has a row a task, (rows, size); got shape {tuple(jacobian.shape)}.")
+    return jacobian
+
+
 class GramBalancer(Balancer):
     """A method that needs only the Gram matrix `G = J J^T` of the task gradients, the rows of `J`.
 
     The trainer takes one backward pass a task, over the shared variables, and combines the gradients with the weights
     that come back. A subclass writes `solve`. `weights` and `aggregate` work without any model.
+
+    Args:
+        gradients: "parameters" for the exact gradients of all shared variables (one backward pass a task), or
+            "representation" for gradients at the tensors that the heads share (one backward pass through the backbone).
+            The latter are flattened with the batch; the weights are then those of an upper bound (MGDA-UB), and for
+            several shared tensors the inner products are summed.
+        every: int. Weights are computed anew every so many steps; the steps between cost one backward pass.
+        two_pass: bool. Let the task gradients go once their inner products are known, and take one more, weighted
+            backward pass: less memory, more time.
+
+    Raises:
+        ValueError: a setting that does not exist.
     """
 
     needs = "gram"
+
+    def __init__(self, gradients: str = "parameters", every: int = 1, two_pass: bool = False):
+        super().__init__()
+        require(
+            self, gradients in ("parameters", "representation"), "gradients", "'parameters' or 'representation'", gradients
+        )
+        require(self, isinstance(every, int) and every >= 1, "every", "a whole number >= 1", every)
+        self.gradients, self.every, self.two_pass = gradients, every, bool(two_pass)
 
     def solve(self, gram, present):
         """Weights `(tasks,)` from the Gram matrix; both float64. Absent tasks' rows and columns are 0.
@@ -39,7 +67,11 @@ class GramBalancer(Balancer):
         """
         raise NotImplementedError
 
+    #: Relative rounding of the Gram matrix's numbers: float32 from the trainer, or what is given by hand.
+    rounding = 2.0**-52
+
     def weigh(self, losses, present, gram=None):
+        self.rounding = 2.0**-52 if keras.backend.standardize_dtype(gram.dtype) == "float64" else 2.0**-23
         both = ops.logical_and(present[:, None], present[None, :])
         exact = ops.where(both, ops.cast(gram, "float64"), ops.zeros(gram.shape, "float64"))
         weights = self.solve(exact, present)
@@ -58,7 +90,7 @@ class GramBalancer(Balancer):
         if len(gram.shape) != 2 or gram.shape[0] != gram.shape[1]:
             raise ValueError(f"A Gram matrix is square, (rows, rows); got shape {tuple(gram.shape)}.")
         if len(self.task_names) != gram.shape[0]:
-            self.build([_Row(i) for i in range(gram.shape[0])])
+            self.build([Row(i) for i in range(gram.shape[0])])
         return self.weigh(None, ops.ones((gram.shape[0],), "bool"), gram)
 
     def aggregate(self, jacobian: Any):
@@ -67,17 +99,12 @@ class GramBalancer(Balancer):
         Example:
             >>> mtl.balancing.get("upgrad").aggregate([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
         """
-        jacobian = ops.convert_to_tensor(jacobian)
-        if len(jacobian.shape) != 2:
-            raise ValueError(f"A Jacobian has a row a task, (rows, size); got shape {tuple(jacobian.shape)}.")
+        jacobian = jacobian_of(jacobian)
         weights = self.weights(ops.matmul(jacobian, ops.transpose(jacobian)))
         return ops.matmul(weights, jacobian)
 
-    def add_seed(self, seed: int) -> keras.random.SeedGenerator:
-        """A source of random draws whose state is saved with the model and is the same on all replicas."""
-        generator = keras.random.SeedGenerator(seed)
-        self._state["seed"] = generator.state
-        return generator
+    def get_config(self):
+        return {"gradients": self.gradients, "every": self.every, "two_pass": self.two_pass}
 
 
 def count(present):

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from mtl_keras.balancing.balancer import require
 from mtl_keras.balancing.gram import GramBalancer
 from mtl_keras.balancing.registry import register
 
@@ -20,8 +21,8 @@ class _Surgery(GramBalancer):
 
     scales_heads = False
 
-    def __init__(self, seed: int = 0):
-        super().__init__()
+    def __init__(self, seed: int = 0, **options):
+        super().__init__(**options)
         self.seed = int(seed)
 
     def build_state(self, tasks):
@@ -49,7 +50,7 @@ class _Surgery(GramBalancer):
         raise NotImplementedError
 
     def get_config(self):
-        return {"seed": self.seed}
+        return {**super().get_config(), "seed": self.seed}
 
 
 @register("pcgrad")
@@ -61,6 +62,7 @@ class PCGrad(_Surgery):
 
     Args:
         seed: int. Of the orders.
+        **options: `gradients`, `every`, `two_pass`, as in `GramBalancer`.
 
     Note:
         The official code shuffles and then goes on with the unshuffled list; here the order is random, as in the paper.
@@ -81,6 +83,7 @@ class GradVac(_Surgery):
     Args:
         beta: float in (0, 1]. Step of the running mean. Defaults to 0.5, as in the public implementations.
         seed: int. Of the orders.
+        **options: `gradients`, `every`, `two_pass`, as in `GramBalancer`.
 
     The running means start at 0, so that the first step is PCGrad's; they move at every step, also where nothing is
     changed, by the cosine before the change.
@@ -90,10 +93,9 @@ class GradVac(_Surgery):
         Multilingual Models", ICLR 2021.
     """
 
-    def __init__(self, beta: float = 0.5, seed: int = 0):
-        super().__init__(seed)
-        if not 0 < beta <= 1:
-            raise ValueError(f"GradVac: beta must be in (0, 1], got {beta}.")
+    def __init__(self, beta: float = 0.5, seed: int = 0, **options):
+        super().__init__(seed, **options)
+        require(self, 0 < beta <= 1, "beta", "in (0, 1]", beta)
         self.beta = float(beta)
 
     def build_state(self, tasks):

@@ -38,7 +38,7 @@ def names() -> list[str]:
 
 
 def get(balancer: Any) -> Balancer:
-    """A balancer from its name, its class, its config, or itself.
+    """A balancer from its name, its class, its config, a list of a loss weighting and a second method, or itself.
 
     Raises:
         ValueError: nobody knows the name; close ones are listed.
@@ -54,6 +54,10 @@ def get(balancer: Any) -> Balancer:
         return _BALANCERS[balancer]()
     if isinstance(balancer, type) and issubclass(balancer, Balancer):
         return balancer()
+    if isinstance(balancer, (list, tuple)):
+        from mtl_keras.balancing.chain import Chain
+
+        return get(balancer[0]) if len(balancer) == 1 else Chain(balancer)
     if isinstance(balancer, dict):
         return keras.saving.deserialize_keras_object(balancer)
     raise TypeError(f"A balancer is given by name or as a Balancer, got {balancer!r}.")

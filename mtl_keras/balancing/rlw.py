@@ -38,8 +38,7 @@ class RLW(Balancer):
         self.distribution, self.seed = distribution, int(seed)
 
     def build_state(self, tasks):
-        self._generator = keras.random.SeedGenerator(self.seed)
-        self._state["seed"] = self._generator.state
+        self._generator = self.add_seed(self.seed)
         # Drawn by `weigh`, so that reports and `balanced_loss` see the weights of the step.
         self._drawn = self.add_state("drawn", np.full(len(tasks), 1.0 / len(tasks)))
 

@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from keras import ops
 
-__all__ = ["dual_cone", "masked_cosines", "min_norm", "nash", "pseudo_inverse", "pseudo_inverse_root"]
+__all__ = [
+    "ball",
+    "dual_cone",
+    "fair",
+    "masked_cosines",
+    "min_norm",
+    "nash",
+    "project_simplex",
+    "pseudo_inverse",
+    "pseudo_inverse_root",
+]
 
 _ITERATIONS = 40
 _EPS = 2.0**-52
@@ -56,8 +66,7 @@ def min_norm(matrix, costs, live):
     level = ops.min(ops.where(live, slope / ops.where(live, costs, 1.0), float("inf"))) - 1.0
     z = ops.where(live, ops.maximum(slope - level * costs, 1e-8), ops.ones_like(x))
 
-    def step(_, state):
-        x, level, z = state
+    def step(x, level, z, _):
         dual = ops.matmul(matrix, x) - level * costs - z  # 0 at the solution
         primal = 1.0 - ops.sum(costs * x)
         gap = ops.sum(mask * x * z) / ops.sum(mask)
@@ -84,9 +93,9 @@ def min_norm(matrix, costs, live):
         length = ops.where(going, length, ops.zeros_like(length))
         dx, dz = (ops.where(going, v, ops.zeros_like(v)) for v in (dx, dz))
         dlevel = ops.where(going, dlevel, ops.zeros_like(dlevel))
-        return x + length * dx, level + length * dlevel, z + length * dz
+        return x + length * dx, level + length * dlevel, z + length * dz, going
 
-    x, _, _ = ops.fori_loop(0, _ITERATIONS, step, (x, level, z))
+    x, _, _, _ = _until(step, (x, level, z), _ITERATIONS)
     x = x * mask
     return x / ops.sum(costs * x) / scale
 
@@ -112,8 +121,7 @@ def dual_cone(matrix, start, live):
     slope = ops.where(live, slope / size, ops.ones_like(slope))
     x, z = ops.ones_like(slope), ops.maximum(slope + 1.0, ops.ones_like(slope))
 
-    def step(_, state):
-        x, z = state
+    def step(x, z, _):
         dual = ops.matmul(x, matrix) + slope - z
         gap = ops.mean(x * z, axis=-1, keepdims=True)
 
@@ -132,9 +140,10 @@ def dual_cone(matrix, start, live):
         return (
             ops.where(going, x + length * dx, x),
             ops.where(going, z + length * dz, z),
+            ops.any(going),
         )
 
-    x, z = ops.fori_loop(0, _ITERATIONS, step, (x, z))
+    x, z, _ = _until(step, (x, z), _ITERATIONS)
     # What is held at its bound is exactly there.
     x = ops.where(z > x, ops.zeros_like(x), x) * mask
     return start + size * x
@@ -151,32 +160,160 @@ def nash(matrix, live):
     matrix = ops.where(both, matrix, eye) + 1e-13 * eye
     a = ops.ones_like(mask) / ops.sqrt(ops.maximum(ops.sum(mask), 1.0))
 
-    def step(_, a):
+    def step(a, _):
         gradient = ops.matmul(matrix, a) - 1.0 / a
         direction = -ops.solve(matrix + _diag(1.0 / a**2), gradient[:, None])[:, 0]
         decrement = ops.sqrt(ops.maximum(-ops.sum(gradient * direction), 0.0))
         # Self-concordant: a step of 1 / (1 + decrement) stays inside and descends; near the end it is 1.
         length = ops.where(decrement < 0.25, ops.ones_like(decrement), 1.0 / (1.0 + decrement))
         length = ops.minimum(length, 0.99 * _length(a, direction, ops.ones_like(a)))
-        return a + length * direction
+        return a + length * direction, decrement > 1e-14
 
-    return ops.fori_loop(0, 2 * _ITERATIONS, step, a) * mask
+    return _until(step, (a,), 2 * _ITERATIONS)[0] * mask
 
 
-def pseudo_inverse(matrix):
-    """Moore-Penrose inverse of a symmetric matrix, small eigenvalues (relative to the largest) as zeros."""
+def ball(matrix, costs, start, radius, live):
+    """The `y >= 0` that lifts the lowest of several slopes as far as a ball allows.
+
+    Of `d = g_0 + sum_i y_i u_i` with `||d - g_0|| <= radius`, the one with the largest `level` such that every slope
+    `u_i . d` is at least `level * costs_i`. The solution moves along straight lines as the level rises, with a new line
+    wherever a row becomes active or free; the path is followed to where it meets the sphere, or the level can't rise.
+
+    Args:
+        matrix: `(tasks, tasks)`, the products of the rows `u_i`, unit diagonal.
+        costs: `(tasks,)`, positive, at most 1.
+        start: `(tasks,)`, the products of the rows with `g_0`.
+        radius: scalar >= 0.
+        live: bool `(tasks,)`; other entries stay 0. At least one must be True.
+    """
+    size = matrix.shape[0]
+    eye = ops.eye(size, dtype="float64")
+    matrix = matrix + _RIDGE * eye
+    infinity = ops.full((size,), float("inf"), "float64")
+    ratio = ops.where(live, start / costs, infinity)
+    level = ops.min(ratio)
+    active = ops.logical_and(live, _first(ratio == level))
+
+    def lines(level, active):
+        both = ops.logical_and(active[:, None], active[None, :])
+        right = ops.where(active[:, None], ops.stack([costs, start], axis=1), 0.0)
+        solved = ops.where(active[:, None], ops.solve(ops.where(both, matrix, eye), right), 0.0)
+        return level * solved[:, 0] - solved[:, 1], solved[:, 0]
+
+    def step(level, active, _):
+        y, dy = lines(level, active)
+        z, dz = start + ops.matmul(matrix, y) - level * costs, ops.matmul(matrix, dy) - costs
+        leaving = ops.logical_and(active, dy < 0)
+        leave = ops.where(leaving, ops.maximum(y, 0.0) / ops.where(leaving, -dy, 1.0), infinity)
+        # What is parallel to an active row stays where it is, up to rounding: it must not enter.
+        noise = 1e-12 * costs + 2 * size * _EPS * ops.max(ops.abs(dy))
+        entering = ops.logical_and(ops.logical_and(live, ops.logical_not(active)), dz < -noise)
+        enter = ops.where(entering, ops.maximum(z, 0.0) / ops.where(entering, -dz, 1.0), infinity)
+        slope = ops.matmul(matrix, dy)
+        square, cross = ops.sum(dy * slope), ops.sum(y * slope)
+        short = ops.maximum(radius**2 - ops.sum(y * ops.matmul(matrix, y)), 0.0)
+        root = cross + ops.sqrt(ops.maximum(cross**2 + square * short, 0.0))
+        sphere = ops.where(root > 0, short / ops.where(root > 0, root, 1.0), 0.0)
+        first_leave, first_enter = ops.min(leave), ops.min(enter)
+        length = ops.minimum(ops.minimum(first_leave, first_enter), sphere)
+        ends = sphere <= ops.minimum(first_leave, first_enter)
+        changed = ops.where(
+            first_leave <= first_enter,
+            ops.logical_and(active, ops.logical_not(_first(leave == first_leave))),
+            ops.logical_or(active, _first(enter == first_enter)),
+        )
+        return level + length, ops.where(ends, active, changed), ops.logical_not(ends)
+
+    level, active, _ = _until(step, (level, active), 2 * size + 8)
+    y = ops.maximum(lines(level, active)[0], 0.0)
+    norm = ops.sqrt(ops.maximum(ops.sum(y * ops.matmul(matrix, y)), 0.0))
+    return y * ops.where(norm > radius, radius / ops.where(norm > radius, norm, 1.0), 1.0)
+
+
+def fair(matrix, norms, live, power):
+    """The positive solution `x` of `(G x)_i = x_i^(-power)`, with `G_ij = norms_i M_ij norms_j`; `power` 1 is `nash`.
+
+    It is the minimizer of a convex function, found by Newton's method with the best of a few step lengths. Without a
+    solution a ridge of 1e-13 bounds it.
+    """
+    eye = ops.eye(matrix.shape[0], dtype="float64")
+    both = ops.logical_and(live[:, None], live[None, :])
+    matrix = ops.where(both, matrix, eye) + 1e-13 * eye
+    # With a_i = norms_i x_i the problem is (M a)_i = k_i a_i^(-power); `unit` solves it where M is the identity.
+    unit = ops.exp((power - 1.0) / (power + 1.0) * ops.log(ops.where(live, norms, ops.ones_like(norms))))
+    top = ops.max(ops.where(live, unit, ops.zeros_like(unit)))
+    top = ops.where(top > 0, top, ops.ones_like(top))
+    unit = ops.where(live, unit / top, ops.ones_like(unit))
+    scaled = matrix * unit[:, None] * unit[None, :]
+    weight = unit**2
+    lengths = ops.convert_to_tensor([2.0**-i for i in range(12)], "float64")
+
+    def value(y):
+        pull = ops.log(y) if power == 1 else y ** (1.0 - power) / (1.0 - power)
+        return 0.5 * ops.sum(y * ops.matmul(y, scaled), axis=-1) - ops.sum(weight * pull, axis=-1)
+
+    def step(y, _):
+        gradient = ops.matmul(scaled, y) - weight * y**-power
+        # Rows and columns are divided by `unit`, so that no row is small.
+        system = matrix + _diag(power * y ** (-power - 1.0))
+        direction = -ops.solve(system, (gradient / unit)[:, None])[:, 0] / unit
+        furthest = _length(y, direction, ops.ones_like(y))
+        furthest = ops.where(furthest < 1.0, 0.95 * furthest, 1.0)
+        tried = y[None, :] + (furthest * lengths)[:, None] * direction[None, :]
+        values = value(tried)
+        values = ops.where(ops.isfinite(values), values, float("inf"))
+        best = ops.take(tried, ops.argmin(values), axis=0)
+        # Where rounding hides the difference of values, the gradient decides: Newton's own step, if it is smaller.
+        full = tried[0]
+        size = ops.max(ops.abs(gradient / unit))
+        new = ops.max(ops.abs((ops.matmul(scaled, full) - weight * full**-power) / unit))
+        best = ops.where(new < size, full, best)
+        best = ops.where(ops.all(ops.isfinite(best)), best, y)
+        return best, ops.max(ops.abs(best / y - 1.0)) > 4 * _EPS
+
+    y = _until(step, (ops.ones_like(unit),), 60)[0]
+    # Undo the scaling by `top`: a = unit * top * y solves the problem with k where y solves it with k / top^(power+1).
+    return ops.where(live, unit * top * y / norms, 0.0)
+
+
+def project_simplex(x, live):
+    """The nearest point with entries >= 0 that sum to 1; entries that are not live are 0."""
+    low = ops.where(live, x, ops.full_like(x, -float("inf")))
+    ordered = ops.flip(ops.sort(low), axis=0)
+    count = ops.arange(1, x.shape[0] + 1, dtype=x.dtype)
+    finite = ops.isfinite(ordered)
+    sums = ops.cumsum(ops.where(finite, ordered, ops.zeros_like(ordered)))
+    inside = ops.logical_and(finite, ordered + (1.0 - sums) / count > 0)
+    number = ops.maximum(ops.sum(ops.cast(inside, "int32")), 1)
+    shift = (1.0 - ops.take(sums, number - 1)) / ops.cast(number, x.dtype)
+    return ops.where(live, ops.maximum(x + shift, 0.0), ops.zeros_like(x))
+
+
+def pseudo_inverse(matrix, rounding=_EPS):
+    """Moore-Penrose inverse of a symmetric matrix; eigenvalues that its rounding may have made count as zeros."""
     values, vectors = ops.eigh(matrix)
-    kept = values > ops.max(values) * matrix.shape[0] * 16 * _EPS
+    kept = values > ops.max(values) * matrix.shape[0] * 4 * rounding
     inverse = ops.where(kept, 1.0 / ops.where(kept, values, 1.0), 0.0)
     return ops.matmul(vectors * inverse[None, :], ops.transpose(vectors))
 
 
-def pseudo_inverse_root(matrix, tolerance):
+def pseudo_inverse_root(matrix, rounding=_EPS):
     """`(root, kept, values)`: the inverse square root of a symmetric matrix, which eigenvalues count, and all of them."""
     values, vectors = ops.eigh(matrix)
-    kept = values > ops.max(values) * matrix.shape[0] * tolerance
+    kept = values > ops.max(values) * matrix.shape[0] * 4 * rounding
     inverse = ops.where(kept, 1.0 / ops.sqrt(ops.where(kept, values, 1.0)), 0.0)
     return ops.matmul(vectors * inverse[None, :], ops.transpose(vectors)), kept, values
+
+
+def _until(step, state, limit):
+    """Repeat `state = step(*state)`, whose last part says whether to go on, at most `limit` times."""
+    state = (*state, ops.convert_to_tensor(True))
+    return ops.while_loop(lambda *state: state[-1], step, state, maximum_iterations=limit)
+
+
+def _first(mask):
+    """The first True of a mask alone."""
+    return ops.logical_and(mask, ops.cumsum(ops.cast(mask, "int32")) == 1)
 
 
 def _diag(x):

@@ -18,6 +18,9 @@ class UPGrad(GramBalancer):
 
     Projections are exact: no regularization, and no threshold under which small gradients would be left conflicting.
 
+    Args:
+        **options: `gradients`, `every`, `two_pass`, as in `GramBalancer`.
+
     Reference:
         Quinton, Rey, "Jacobian Descent for Multi-Objective Optimization", 2024 (arXiv 2406.16232). Their library adds
         1e-4 of the trace to the Gram matrix, and takes matrices below an absolute size for 0.
@@ -34,6 +37,9 @@ class UPGrad(GramBalancer):
 @register("dualproj")
 class DualProj(GramBalancer):
     """The projection of the mean gradient onto the dual cone of the task gradients.
+
+    Args:
+        **options: `gradients`, `every`, `two_pass`, as in `GramBalancer`.
 
     Reference:
         Lopez-Paz, Ranzato, "Gradient Episodic Memory for Continual Learning", NeurIPS 2017; named and used for several

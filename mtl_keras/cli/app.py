@@ -47,6 +47,23 @@ def quickstart(
     run(out, epochs=epochs, seed=seed)
 
 
+@app.command()
+def balancers() -> None:
+    """All balancing methods: what each needs, what a step costs, and who published it."""
+    _quiet_start()
+    from rich.console import Console
+    from rich.table import Table
+
+    from mtl_keras import balancing
+
+    table = Table(show_lines=True)
+    for column in ("name", "kind", "needs", "cost of a step", "citation"):
+        table.add_column(column)
+    for entry in balancing.list():
+        table.add_row(entry.name, entry.kind, entry.needs, entry.cost, entry.citation)
+    Console().print(table)
+
+
 @zoo_app.command("list")
 def zoo_list() -> None:
     """All entries, with what they reach."""

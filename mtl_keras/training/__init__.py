@@ -1,5 +1,5 @@
 """Training: strategies and callbacks around a model."""
 
-from mtl_keras.training.callbacks import Progress
+from mtl_keras.training.callbacks import BalanceMonitor, Progress
 
-__all__ = ["Progress"]
+__all__ = ["BalanceMonitor", "Progress"]

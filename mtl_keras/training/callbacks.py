@@ -7,7 +7,9 @@ from typing import Any
 
 import keras
 
-__all__ = ["Progress"]
+from mtl_keras.training.balance_monitor import BalanceMonitor
+
+__all__ = ["BalanceMonitor", "Progress"]
 
 
 class Progress(keras.callbacks.Callback):

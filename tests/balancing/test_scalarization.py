@@ -103,7 +103,7 @@ def test_imtl_l_brings_losses_to_one_scale():
     [
         (lambda: balancing.STCH(mu=0), "mu must be"),
         (lambda: balancing.STCH(preferences={"a": -1}), "preference of task 'a'"),
-        (lambda: _built(balancing.STCH(reference={"zz": 0.0})), "Unknown task in balancer 'stch'"),
+        (lambda: _built(balancing.STCH(reference={"zz": 0.0})), "Unknown task in `reference` of balancer 'stch'"),
         (lambda: balancing.RLW("cauchy"), "distribution must be"),
         (lambda: balancing.IMTLL(learning_rate=-1), "learning_rate must be"),
         (lambda: balancing.IMTLL(limit=0), "limit must be"),

@@ -1,0 +1,73 @@
+"""Weights from how fast each loss falls."""
+
+from __future__ import annotations
+
+import numpy as np
+from keras import ops
+
+from mtl_keras.balancing.balancer import Balancer, require
+from mtl_keras.balancing.registry import register
+
+__all__ = ["DWA"]
+
+
+@register("dwa")
+class DWA(Balancer):
+    """Tasks whose loss falls slower than the others' weigh more.
+
+    With `r_i` the ratio of the mean losses of the last two epochs, the weights are `T softmax(r / temperature)`; they sum
+    to the number of tasks, and are 1 until two epochs have been seen.
+
+    Args:
+        temperature: float > 0. Large ones make the weights alike. Defaults to 2.
+        window: int or None. Compare the last two windows of so many steps instead of epochs (25 in public code for other
+            benchmarks). Needed where `train_on_batch` is used, which knows no epochs.
+
+    Reference:
+        Liu, Johns, Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019.
+    """
+
+    def __init__(self, temperature: float = 2.0, window: int | None = None):
+        super().__init__()
+        require(self, 0 < temperature < float("inf"), "temperature", "a finite number > 0", temperature)
+        require(self, window is None or window >= 1, "window", ">= 1 or None", window)
+        self.temperature, self.window = float(temperature), None if window is None else int(window)
+
+    def build_state(self, tasks):
+        zeros = np.zeros(len(tasks))
+        self._sums, self._counts = self.add_state("sums", zeros), self.add_state("counts", zeros)
+        self._last, self._before = self.add_state("last", zeros), self.add_state("before", zeros)
+
+    def weigh(self, losses, present, gram=None):
+        last, before = self._last.value, self._before.value
+        # A mean of 0 says that there is none yet, or that the task is solved; its ratio then counts as 1.
+        known = ops.logical_and(last > 0, before > 0)
+        ready = ops.logical_and(present, known)
+        ratio = last / ops.where(known, before, ops.ones_like(before))
+        share = ops.softmax(ops.where(ready, ratio / self.temperature, ops.full_like(ratio, -1e30)))
+        return ops.where(ready, ops.sum(ops.cast(ready, "float32")) * share, ops.ones_like(share))
+
+    def update(self, losses, present, learning_rate):
+        there = ops.cast(present, "float32")
+        self._sums.assign(self._sums.value + there * losses)
+        self._counts.assign(self._counts.value + there)
+        if self.window is not None:
+            self._shift(ops.logical_and(present, self._counts.value >= self.window))
+
+    def epoch_end(self):
+        if self.window is None:
+            self._shift(self._counts.value > 0)
+
+    def _shift(self, due):
+        mean = self._sums.value / ops.maximum(self._counts.value, 1.0)
+        self._before.assign(ops.where(due, self._last.value, self._before.value))
+        self._last.assign(ops.where(due, mean, self._last.value))
+        for variable in (self._sums, self._counts):
+            variable.assign(ops.where(due, ops.zeros_like(mean), variable.value))
+
+    def current(self):
+        ones = ops.ones((len(self.task_names),), "bool")
+        return dict(zip(self.task_names, map(float, ops.convert_to_numpy(self.weigh(None, ones))), strict=True))
+
+    def get_config(self):
+        return {"temperature": self.temperature, "window": self.window}

@@ -1,0 +1,103 @@
+"""Methods that decide number by number: gradient sign dropout and the trimmed mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import keras
+from keras import ops
+
+from mtl_keras.balancing.balancer import require
+from mtl_keras.balancing.gradients import GradientBalancer
+from mtl_keras.balancing.registry import register
+
+__all__ = ["GradDrop", "TrimmedMean"]
+
+
+@register("graddrop")
+class GradDrop(GradientBalancer):
+    """Where tasks disagree about a number's sign, keep the gradients of one sign, drawn by how much speaks for it.
+
+    With `P = (1 + sum_i h_i / sum_i |h_i|) / 2` and a uniform draw U for each number, task i's gradient is kept where
+    `h_i > 0` and `P > U`, or `h_i < 0` and `P < U`; what is dropped is let through as far as `leak` says. On the
+    representation, `h_i` is the gradient times the sign of the activation, summed over the batch, and the mask holds for
+    all rows; on parameters, `h_i` is the gradient itself.
+
+    Args:
+        gradients: "representation", as in the paper, or "parameters".
+        leak: dict of task name to a number in [0, 1], or one for all. Defaults to 0.
+        seed: int. Of the draws; their state is saved, and is the same on all replicas.
+
+    Reference:
+        Chen, Ngiam, Huang, Luong, Kretzschmar, Chai, Anguelov, "Just Pick a Sign: Optimizing Deep Multitask Models with
+        Gradient Sign Dropout", NeurIPS 2020.
+    """
+
+    scales_heads = False
+
+    def __init__(self, gradients: str = "representation", leak: float | Mapping[str, float] | None = 0.0, seed: int = 0):
+        super().__init__()
+        require(
+            self, gradients in ("parameters", "representation"), "gradients", "'parameters' or 'representation'", gradients
+        )
+        for value in leak.values() if isinstance(leak, Mapping) else [leak or 0.0]:
+            require(self, 0 <= value <= 1, "leak", "in [0, 1]", value)
+        self.gradients, self.seed = gradients, int(seed)
+        self.leak = dict(leak) if isinstance(leak, Mapping) else float(leak or 0.0)
+
+    def build_state(self, tasks):
+        one = not isinstance(self.leak, Mapping)
+        self._leak = self.by_task("leak", {} if one else self.leak, self.leak if one else 0.0)
+        self._generator = self.add_seed(self.seed)
+
+    def masks(self, signs, present):
+        """What share of each task's gradient passes, like `signs` (`h`), `(tasks, ...)`."""
+        there = ops.reshape(ops.cast(present, "float32"), (-1,) + (1,) * (len(signs.shape) - 1))
+        signs = signs * there
+        size = ops.sum(ops.abs(signs), axis=0)
+        purity = 0.5 * (1.0 + ops.sum(signs, axis=0) / ops.where(size > 0, size, ops.ones_like(size)))
+        draws = keras.random.uniform(signs.shape[1:], seed=self._generator)
+        up = ops.logical_and(purity > draws, signs > 0)
+        down = ops.logical_and(purity < draws, signs < 0)
+        kept = ops.cast(ops.logical_or(up, down), "float32")
+        leak = ops.reshape(ops.convert_to_tensor(self._leak, "float32"), there.shape)
+        return (leak + (1.0 - leak) * kept) * there
+
+    def combine(self, rows, weights, key, present):
+        return ops.sum(self.masks(rows, present) * rows, axis=0)
+
+    def get_config(self):
+        return {"gradients": self.gradients, "leak": self.leak, "seed": self.seed}
+
+
+@register("trimmed_mean")
+class TrimmedMean(GradientBalancer):
+    """The mean over the tasks of each number of the gradient, without its largest and smallest values.
+
+    Args:
+        trim: int >= 0. How many values are left out at each end; fewer where no value would be left, so that two tasks are
+            simply averaged. Defaults to 1.
+
+    Reference:
+        Yin, Chen, Ramchandran, Bartlett, "Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates", ICML
+        2018.
+    """
+
+    scales_heads = False
+
+    def __init__(self, trim: int = 1):
+        super().__init__()
+        require(self, trim >= 0, "trim", ">= 0", trim)
+        self.trim = int(trim)
+
+    def combine(self, rows, weights, key, present):
+        number = ops.sum(ops.cast(present, "int32"))
+        trim = ops.minimum(self.trim, ops.maximum(number - 1, 0) // 2)
+        ordered = ops.sort(ops.where(present[:, None], rows, ops.full_like(rows, float("inf"))), axis=0)
+        place = ops.arange(rows.shape[0])[:, None]
+        inside = ops.logical_and(place >= trim, place < number - trim)
+        kept = ops.maximum(ops.cast(number - 2 * trim, "float32"), 1.0)
+        return ops.sum(ops.where(inside, ordered, ops.zeros_like(rows)), axis=0) / kept
+
+    def get_config(self):
+        return {"trim": self.trim}

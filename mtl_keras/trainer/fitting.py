@@ -1,0 +1,107 @@
+"""Around `fit`: epochs that balancers count, data of their own, and errors in words."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mtl_keras.data import labels
+from mtl_keras.trainer.step import BAD_LOSS, no_data
+
+__all__ = ["prepare", "readable_errors"]
+
+
+class _Epochs(keras.callbacks.Callback):
+    """Tells the balancer that an epoch is over, before any of the user's callbacks save the model."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.balancer.epoch_end()
+
+
+def prepare(model: Any, x: Any, y: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, Any, tuple, dict[str, Any]]:
+    """The arguments of `fit`, with the balancer's callback and, beside the training data, the balancer's own."""
+    training = model.compiled_training
+    # Positional arguments after x and y, as in Keras.
+    names = ("batch_size", "epochs", "verbose", "callbacks", "validation_split", "validation_data", "shuffle")
+    if len(args) > len(names):
+        raise TypeError("Give `fit` arguments after `shuffle` by name.")
+    kwargs = {**dict(zip(names, args, strict=False)), **kwargs}
+    callbacks = kwargs.get("callbacks")
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks.callbacks.insert(0, _Epochs())
+        callbacks.callbacks[0].set_model(model)
+    else:
+        given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks is not None else []
+        kwargs["callbacks"] = [_Epochs(), *given]
+    balancer = training.balancer
+    if balancer.held_out and balancer.data is None:
+        raise ValueError(no_data(balancer))
+    if balancer.data is not None:
+        labels.check_data(balancer.data, None, None, model, "balancing")
+        x, y = _zipped(model, balancer, x, y, kwargs), None
+        training.zipped = True
+    return x, y, (), kwargs
+
+
+def _zipped(model: Any, balancer: Any, x: Any, y: Any, kwargs: dict[str, Any]) -> tf.data.Dataset:
+    """A data set whose elements are a training batch and as many batches of the balancer's as it needs."""
+    if kwargs.get("validation_split"):
+        raise ValueError(f"Balancer '{balancer.name}' has data of its own: split off validation data before, not by `fit`.")
+    if hasattr(x, "element_spec"):
+        base = x
+    elif y is not None:
+        weight = kwargs.pop("sample_weight", None)
+        whole = (x, y) if weight is None else (x, y, weight)
+        rows = len(tf.nest.flatten(x)[0])
+        base = tf.data.Dataset.from_tensor_slices(tf.nest.map_structure(np.asarray, whole))
+        if kwargs.get("shuffle", True):
+            base = base.shuffle(rows, seed=int(keras.random.randint((), 0, 2**31 - 1)))
+        base = base.batch(kwargs.pop("batch_size", None) or 32)
+    else:
+        raise ValueError(f"Balancer '{balancer.name}' has data of its own: train on arrays or a tf.data.Dataset.")
+    kwargs["shuffle"] = False
+    number = 1 if balancer.held_out else balancer.batches - 1
+    size = int(balancer.data.cardinality())
+    if 0 <= size < number:
+        raise ValueError(f"Balancer '{balancer.name}' needs {number} batches of its data a step, and there are {size}.")
+    # After loading, go on where the saved model stood.
+    start = int(keras.ops.convert_to_numpy(model.optimizer.iterations)) * number
+    own = balancer.data.repeat().skip(start % size if size > 0 else start)
+    extra = [own.skip(i).shard(number, 0) if number > 1 else own for i in range(number)]
+    zipped = tf.data.Dataset.zip((base, *extra))
+    known = base.cardinality()
+    return zipped.apply(tf.data.experimental.assert_cardinality(known)) if int(known) >= 0 else zipped
+
+
+@contextlib.contextmanager
+def readable_errors(training: Any) -> Iterator[None]:
+    """Turn the failed check of a step into an error that names tasks and step."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        message = _explain(str(error), training)
+        if message is None:
+            raise
+        raise ValueError(message) from None
+
+
+def _explain(text: str, training: Any) -> str | None:
+    if BAD_LOSS not in text:
+        return None
+    count = len(training.tasks)
+    numbers = [int(n) for n in re.findall(r"\d+", text.split(BAD_LOSS, 1)[1])[: 2 * count + 1]]
+    bad, negative, step = numbers[:count], numbers[count : 2 * count], numbers[-1] + 1
+    told = []
+    for task, is_bad, below in zip(training.tasks, bad, negative, strict=True):
+        if is_bad:
+            told.append(f"of task '{task.name}' is {'negative' if below else 'not finite'}")
+    advice = "Look for labels or inputs that are not finite in this batch, lower the learning rate, or clip gradients."
+    if any(below and is_bad for below, is_bad in zip(negative, bad, strict=True)) and training.balancer.positive:
+        advice = f"Balancer '{training.balancer.name}' needs positive losses: use another loss, or another balancer."
+    return f"In training step {step} the loss {', and '.join(told)}. The step was not taken. {advice}"

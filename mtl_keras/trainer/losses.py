@@ -1,0 +1,149 @@
+"""The losses of one batch, over the labels that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+__all__ = ["Batch", "added_losses", "all_sum", "batch_losses", "replicas"]
+
+
+class Batch:
+    """The losses of one batch.
+
+    Attributes:
+        each: this replica's part of every task's loss times its loss weight, a list of scalars with gradients of their own.
+        seen: their sums over all replicas, `(tasks,)`.
+        raw: the same without loss weights.
+        present: bool `(tasks,)`; whether a task has a label anywhere in the global batch.
+        targets: by task name, `(target, output, mask, weight)` for the metrics.
+        counts: how many labels each task has on this replica, `(tasks,)`.
+    """
+
+    def __init__(self, each, seen, raw, present, targets, counts):
+        self.each, self.seen, self.raw, self.present = each, seen, raw, present
+        self.targets, self.counts = targets, counts
+
+
+def batch_losses(training: Any, y: Any, y_pred: Mapping[str, Any], sample_weight: Any) -> Batch:
+    y = _named(y, training)
+    sample_weight = _named_weights(sample_weight, training)
+    sums, divisors, counts, targets = [], [], [], {}
+    for task in training.tasks:
+        name = task.name
+        if name not in y or y[name] is None:
+            sums.append(ops.zeros(()))
+            divisors.append(ops.zeros(()))
+            counts.append(ops.zeros(()))
+            continue
+        target, present = task.target(ops.convert_to_tensor(y[name]))
+        values, divisor, count, mask, weight = _reduce(
+            task, training.losses[name], target, present, _cut(y_pred[name], present), sample_weight.get(name)
+        )
+        sums.append(values)
+        divisors.append(divisor)
+        counts.append(count)
+        targets[name] = (target, y_pred[name], mask, weight)
+    divisors, counts = ops.stack(divisors), ops.stack(counts)
+    total_counts, total_divisors = all_sum(counts), all_sum(divisors)
+    total_divisors = ops.where(total_divisors > 0, total_divisors, ops.ones_like(total_divisors))
+    factors = ops.stack([training.loss_weights[t.name].value for t in training.tasks])
+    # A task whose loss weight is 0 is switched off: balancers must not see it as a task that is solved.
+    present = ops.logical_and(total_counts > 0, factors > 0)
+    factors = ops.where(present, factors, ops.zeros_like(factors))
+    means = [value / total_divisors[i] for i, value in enumerate(sums)]
+    # Not taken from the stack: a gradient through a stack would reach every task's variables, with zeros.
+    each = [value * factors[i] for i, value in enumerate(means)]
+    own, raw = ops.stack(each), ops.stack(means)
+    return Batch(each, ops.stop_gradient(all_sum(own)), ops.stop_gradient(all_sum(raw)), present, targets, counts)
+
+
+def _reduce(task, loss, target, present, output, sample_weight):
+    """Sum of a task's losses over this replica's labels, what it is divided by, and how many labels there are.
+
+    The mean is over labels that are there with a weight above 0; Keras's `sum_over_batch_size` where none is missing. A
+    loss with reduction "sum" stays a sum, and "mean_with_sample_weight" divides by the sum of weights, as in Keras.
+    """
+    values = loss.call(target, output) if isinstance(loss, keras.losses.Loss) else loss(target, output)
+    values = ops.cast(values, "float32")
+    if len(values.shape) == 0:
+        raise ValueError(
+            f"The loss of task '{task.name}' returns one number for the whole batch. Missing labels need a value a row: "
+            "return a tensor of shape (rows,), or use a keras.losses.Loss."
+        )
+    mask = ops.cast(present, "float32")
+    while len(mask.shape) > len(values.shape):
+        mask = ops.max(mask, axis=-1)
+    weight = mask
+    if sample_weight is not None:
+        sample_weight = ops.cast(sample_weight, "float32")
+        while len(sample_weight.shape) > len(mask.shape):
+            sample_weight = ops.squeeze(sample_weight, axis=-1)
+        weight = mask * _expand(sample_weight, mask)
+    weight = ops.where(weight > 0, weight, ops.zeros_like(weight))
+    spread = _expand(weight, values) * ops.ones_like(values)
+    there = spread > 0
+    count = ops.sum(ops.cast(there, "float32"))
+    # `where` twice: a loss that is not finite where no label is must reach neither the value nor the gradient.
+    total = ops.sum(ops.where(there, ops.where(there, values, ops.zeros_like(values)) * spread, ops.zeros_like(values)))
+    reduction = getattr(loss, "reduction", "sum_over_batch_size")
+    divisor = count
+    if reduction == "sum":
+        divisor = ops.cast(count > 0, "float32") / replicas()
+    elif reduction == "mean_with_sample_weight":
+        divisor = ops.sum(spread)
+    return total, divisor, count, ops.cast(weight > 0, "float32"), weight
+
+
+def _cut(output, present):
+    """The output, with no gradient where there is no label, even if the loss is infinite there.
+
+    Outputs of softmax and sigmoid stay as they are: Keras finds their logits on the tensor, and their losses are finite.
+    """
+    if hasattr(output, "_keras_logits"):
+        return output
+    return ops.where(_expand(present, output), output, ops.stop_gradient(output))
+
+
+def _expand(x, like):
+    while len(x.shape) < len(like.shape):
+        x = ops.expand_dims(x, -1)
+    return x
+
+
+def _named(y: Any, training: Any) -> Mapping[str, Any]:
+    if isinstance(y, Mapping):
+        return y
+    if len(training.tasks) == 1 and y is not None:
+        return {training.tasks[0].name: y}
+    names = ", ".join(f"'{t.name}'" for t in training.tasks)
+    raise ValueError(f"Labels are a dict by task name ({names}), got {type(y).__name__}.")
+
+
+def _named_weights(weights: Any, training: Any) -> Mapping[str, Any]:
+    if weights is None:
+        return {}
+    if isinstance(weights, Mapping):
+        return weights
+    return {task.name: weights for task in training.tasks}
+
+
+def added_losses(model):
+    """Regularization and `add_loss`, as a scalar, or None."""
+    losses = [ops.cast(ops.sum(loss), "float32") for loss in model.losses]
+    return ops.sum(ops.stack(losses)) if losses else None
+
+
+def replicas() -> int:
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def all_sum(x):
+    """The sum over all replicas; `x` where there is one."""
+    if replicas() == 1:
+        return x
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, x)

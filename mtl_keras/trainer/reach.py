@@ -1,0 +1,144 @@
+"""Which losses reach which variables, read from the graph."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from mtl_keras.names import unknown_name
+
+__all__ = ["BalancingReport", "Reach", "narrow"]
+
+
+class Reach:
+    """The trainable variables that each task's output depends on through operations that have a gradient.
+
+    Args:
+        model: the model.
+        tasks: names of the outputs to look at.
+        stop: names of layers whose outputs are ends: what lies before them is not followed.
+    """
+
+    def __init__(self, model: Any, tasks: Sequence[str], stop: Sequence[str] = ()):
+        self.tasks = list(tasks)
+        variables = model.trainable_variables
+        found = _walk(model, self.tasks, stop)
+        self._tasks_of = {id(v): [name for name in self.tasks if id(v) in found[name]] for v in variables}
+        self.variables = variables
+
+    def tasks_of(self, variable: Any) -> list[str]:
+        """Names of the tasks that reach a variable."""
+        return self._tasks_of[id(variable)]
+
+    @property
+    def shared(self) -> list[Any]:
+        """Variables that two or more tasks reach (all that are reached, where there is one task)."""
+        return [v for v in self.variables if len(self.tasks_of(v)) >= min(2, len(self.tasks))]
+
+
+def _walk(model: Any, tasks: Sequence[str], stop: Sequence[str]) -> dict[str, set[int]]:
+    """By task, ids of the Keras variables that its output depends on."""
+    network = model
+    if stop:
+        ends = {f"end{i}": model.get_layer(name).output for i, name in enumerate(stop)}
+        network = keras.Model(model.inputs, {**model.output, **ends})
+    specs = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), model.input)
+    function = tf.function(lambda x: network(x, training=True), autograph=False)
+    graph = function.get_concrete_function(specs).graph
+    # Variables come into the graph as captured handles.
+    handles: dict[int, int] = {}
+    for variable in model.trainable_variables:
+        for local in tf.distribute.get_strategy().experimental_local_results(variable.value):
+            handles[id(local.handle)] = id(variable)
+    inside = {inner.ref(): handles[id(outer)] for outer, inner in graph.captures if id(outer) in handles}
+    ends_here = set()
+    if stop:
+        for name in ends:
+            ends_here |= {t.ref() for t in tf.nest.flatten(graph.structured_outputs[name])}
+            # An output is an identity of the tensor that the heads take.
+            ends_here |= {t.op.inputs[0].ref() for t in tf.nest.flatten(graph.structured_outputs[name]) if t.op.inputs}
+    result = {}
+    for task in tasks:
+        seen, reached = set(), set()
+        waiting = list(tf.nest.flatten(graph.structured_outputs[task]))
+        while waiting:
+            tensor = waiting.pop()
+            if tensor.ref() in seen or tensor.ref() in ends_here:
+                continue
+            seen.add(tensor.ref())
+            if tensor.ref() in inside:
+                reached.add(inside[tensor.ref()])
+                continue
+            if tensor.op.type in ("StopGradient", "PreventGradient"):
+                continue
+            # Gradients flow through real numbers only; resources are the variables themselves.
+            waiting += [t for t in tensor.op.inputs if t.dtype.is_floating or t.dtype == tf.resource]
+        result[task] = reached
+    return result
+
+
+def narrow(shared: Sequence[Any], chosen: Any) -> list[Any]:
+    """The shared variables whose path matches a regular expression, or one of several.
+
+    Raises:
+        ValueError: an expression that matches none.
+    """
+    if chosen is None:
+        return list(shared)
+    patterns = [chosen] if isinstance(chosen, str) else list(chosen)
+    kept = set()
+    for pattern in patterns:
+        found = {id(v) for v in shared if re.search(pattern, v.path)}
+        if not found:
+            raise ValueError(unknown_name("shared variables:", pattern, [v.path for v in shared]))
+        kept |= found
+    return [v for v in shared if id(v) in kept]
+
+
+@dataclass(frozen=True)
+class BalancingReport:
+    """What the balancer balances. Printing it shows a table.
+
+    Attributes:
+        balancer: the balancer's name.
+        gradients: whose gradients it looks at.
+        rows: one a trainable variable: `(path, shape, tasks that reach it, "shared", "narrowed out" or "head")`.
+        representation: names of the layers whose outputs the heads share.
+    """
+
+    balancer: str
+    gradients: str
+    rows: tuple[tuple[str, tuple[int, ...], tuple[str, ...], str], ...]
+    representation: tuple[str, ...]
+
+    @property
+    def shared(self) -> list[str]:
+        """Paths of the shared variables that are balanced."""
+        return [row[0] for row in self.rows if row[3] == "shared"]
+
+    def __str__(self) -> str:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(title=f"balancer '{self.balancer}' ({self.gradients})", title_justify="left")
+        for column in ("variable", "shape", "tasks", "role"):
+            table.add_column(column, overflow="fold")
+        for path, shape, tasks, role in self.rows:
+            table.add_row(path, "x".join(map(str, shape)) or "scalar", ", ".join(tasks), role)
+        console = Console(width=120, record=True, file=_Nowhere())
+        console.print(table)
+        if self.representation:
+            console.print("representation: " + ", ".join(self.representation), soft_wrap=True)
+        return console.export_text()
+
+
+class _Nowhere:
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None: ...

@@ -1,0 +1,217 @@
+"""What `compile` makes."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from mtl_keras.balancing import Balancer
+from mtl_keras.names import unknown_name
+from mtl_keras.tasks import Task, TaskMetric
+from mtl_keras.trainer.reach import BalancingReport, Reach, narrow
+
+__all__ = ["Training"]
+
+
+class Training:
+    """What `compile` makes: each task's loss, weight and metrics, and the balancer. Plain, so Keras does not track it."""
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        losses: Mapping[str, Any],
+        loss_weights: Mapping[str, keras.Variable],
+        metrics: Mapping[str, list[TaskMetric]],
+        weighted_metrics: Mapping[str, list[TaskMetric]],
+        balancer: Balancer,
+        given: dict[str, Any],
+        model: Any,
+    ):
+        self.tasks = list(tasks)
+        self.losses = dict(losses)
+        self.loss_weights = dict(loss_weights)
+        self.task_metrics = {t.name: list(metrics.get(t.name, ())) for t in tasks}
+        self.weighted_metrics = {t.name: list(weighted_metrics.get(t.name, ())) for t in tasks}
+        self.balancer = balancer
+        self.given = given
+        self.trackers = {t.name: keras.metrics.Mean(name=f"{t.name}_loss") for t in tasks}
+        #: What looks at weights and gradients, or None; see `mtl.callbacks.BalanceMonitor`.
+        self.monitor: Any = None
+        #: Whether `fit` has put the balancer's own data beside the training data.
+        self.zipped = False
+        self._model = weakref.ref(model)
+        self._reach: Reach | None = None
+        self._parts: tuple[Any, Any] | None = None
+        self.total_tracker = keras.metrics.Mean(name="balanced_loss") if balancer.reports_total else None
+
+    def build_metrics(self, output_shapes: Mapping[str, Sequence[int | None]]) -> None:
+        """Make the variables of metrics that otherwise make them in the first step, where replicas can't."""
+        for task in self.tasks:
+            shape = tuple(8 if size is None else size for size in output_shapes[task.name][1:])
+            target, present = task.target(ops.convert_to_tensor(task.missing(2, (2, *shape))))
+            for m in self.task_metrics[task.name] + self.weighted_metrics[task.name]:
+                m.metric.update_state(target, ops.zeros((2, *shape)), sample_weight=ops.cast(present, "float32"))
+                m.metric.reset_state()
+
+    def metric_objects(self) -> list[keras.metrics.Metric]:
+        found = list(self.trackers.values())
+        if self.total_tracker is not None:
+            found.append(self.total_tracker)
+        for task in self.tasks:
+            found += [m.metric for m in self.task_metrics[task.name] + self.weighted_metrics[task.name]]
+        if self.monitor is not None:
+            found += self.monitor.metric_objects()
+        return found
+
+    def train_only(self) -> set[str]:
+        """Names of logs that only training has."""
+        return {"balanced_loss", *(self.monitor.names() if self.monitor is not None else ())}
+
+    def results(self, loss_tracker: keras.metrics.Metric) -> dict[str, Any]:
+        """The logs: total, then every task's loss, then every task's metrics. NaN where no label was seen."""
+        logs = {"loss": loss_tracker.result()}
+        if self.total_tracker is not None:
+            # Training only: validation does not balance, and has no such value.
+            logs["balanced_loss"] = _seen(self.total_tracker, self.total_tracker.result())
+        for name, tracker in self.trackers.items():
+            logs[f"{name}_loss"] = _seen(tracker, tracker.result())
+        for task in self.tasks:
+            name = task.name
+            for prefix, metrics in (("", self.task_metrics[name]), ("weighted_", self.weighted_metrics[name])):
+                for m in metrics:
+                    # A plain metric of the same name keeps it; the weighted one is told apart.
+                    key = f"{name}_{m.name}"
+                    key = f"{name}_{prefix}{m.name}" if key in logs else key
+                    logs[key] = _seen(self.trackers[name], m.metric.result())
+        if self.monitor is not None:
+            logs.update({name: _seen(mean, mean.result()) for name, mean in self.monitor.means.items()})
+        return logs
+
+    def directions(self) -> dict[str, str]:
+        found = {"loss": "min", **{f"{name}_loss": "min" for name in self.trackers}}
+        for name, metrics in self.task_metrics.items():
+            found.update({f"{name}_{m.name}": "max" if m.higher_is_better else "min" for m in metrics})
+        for name, metrics in self.weighted_metrics.items():
+            for m in metrics:
+                found.setdefault(f"{name}_{m.name}", "max" if m.higher_is_better else "min")
+        return found
+
+    # ------------------------------------------------------------------ what reaches what
+    @property
+    def looks_again(self) -> bool:
+        """Whether a step makes passes that must leave no trace."""
+        return self.balancer.second_look or self.balancer.held_out
+
+    @property
+    def model(self) -> Any:
+        return self._model()
+
+    @property
+    def reach(self) -> Reach:
+        """Which tasks' losses reach which variables; read from the graph when it is first asked for."""
+        if self._reach is None or {id(v) for v in self._reach.variables} != {id(v) for v in self.model.trainable_variables}:
+            self._reach = Reach(self.model, [task.name for task in self.tasks])
+        return self._reach
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether fewer than all shared variables are looked at."""
+        return self.given.get("shared") is not None
+
+    @property
+    def sources(self) -> list[Any]:
+        """The shared variables whose gradients the balancer looks at."""
+        if self.balancer.gradients == "layer":
+            return self._layer()
+        return narrow(self.reach.shared, self.given.get("shared"))
+
+    def is_head(self, variable: Any) -> bool:
+        """Whether only one task's loss reaches a variable."""
+        return len(self.tasks) > 1 and len(self.reach.tasks_of(variable)) < 2
+
+    def _layer(self) -> list[Any]:
+        """Variables of the one layer that `GradNorm` looks at."""
+        shared = {id(v) for v in self.reach.shared}
+        layers = [
+            layer
+            for layer in self.model._flatten_layers(include_self=False)
+            if any(id(v) in shared for v in layer.trainable_variables) and not hasattr(layer, "layers")
+        ]
+        wanted = self.balancer.layer
+        if wanted is None:
+            everyone = [
+                layer
+                for layer in layers
+                if any(len(self.reach.tasks_of(v)) == len(self.tasks) for v in layer.trainable_variables)
+            ]
+            layer = (everyone or layers or [None])[-1]
+        else:
+            layer = next((layer for layer in layers if layer.name == wanted), None)
+            if layer is None:
+                names = [layer.name for layer in layers]
+                raise ValueError(unknown_name(f"shared layer for balancer '{self.balancer.name}':", wanted, names))
+        return [] if layer is None else [v for v in layer.trainable_variables if id(v) in shared]
+
+    # ------------------------------------------------------------------ the representation
+    def _split(self) -> tuple[Any, Any]:
+        """The network in two: what makes the tensors that heads share, and the heads."""
+        if self._parts is None:
+            model = self.model
+            tensors = {name: model.get_layer(name).output for name in model.representation}
+            trunk = keras.Model(model.input, tensors)
+            self._parts = (trunk, _heads(model, tensors))
+        return self._parts
+
+    @property
+    def trunk(self) -> Any:
+        return self._split()[0]
+
+    @property
+    def heads(self) -> Any:
+        return self._split()[1][0]
+
+    def heads_input(self, representation: Mapping[str, Any], x: Any) -> Any:
+        """What the heads' network takes: the shared tensors, and the inputs where heads look at them too."""
+        tensors = [representation[name] for name in self.model.representation]
+        if self._split()[1][1]:
+            flat = x if isinstance(x, Mapping) else {self.model.inputs[0].name: x}
+            tensors += [flat[t.name] for t in self.model.inputs]
+        return tensors
+
+    def sides(self, variables: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        """Variables before the shared tensors, and those behind them."""
+        before = {id(v) for v in self.trunk.trainable_variables}
+        behind = {id(v) for v in self.heads.trainable_variables}
+        return [v for v in variables if id(v) in before], [v for v in variables if id(v) in behind]
+
+    # ------------------------------------------------------------------ checks and report
+    def report(self) -> BalancingReport:
+        kept = {id(v) for v in self.sources} if self.balancer.needs != "losses" else {id(v) for v in self.reach.shared}
+        rows = []
+        for variable in self.reach.variables:
+            tasks = self.reach.tasks_of(variable)
+            role = "head" if self.is_head(variable) else "shared" if id(variable) in kept else "not looked at"
+            if not tasks:
+                role = "not reached"
+            rows.append((variable.path, tuple(variable.shape), tuple(tasks), role))
+        looks = "losses only" if self.balancer.needs == "losses" else f"gradients of the {self.balancer.gradients}"
+        return BalancingReport(self.balancer.name, looks, tuple(rows), tuple(self.model.representation))
+
+
+def _heads(model: Any, tensors: Mapping[str, Any]) -> tuple[Any, bool]:
+    """A network from the shared tensors to the outputs, and whether it needs the model's inputs as well.
+
+    Each tensor is an input of its own: what leads from one shared tensor to another belongs to the trunk.
+    """
+    try:
+        return keras.Model(list(tensors.values()), model.output), False
+    except ValueError:
+        return keras.Model([*tensors.values(), *model.inputs], model.output), True
+
+
+def _seen(tracker, value):
+    return ops.where(tracker.count > 0, ops.cast(value, "float32"), float("nan"))
