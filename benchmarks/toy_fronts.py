@@ -109,9 +109,7 @@ def run(make, starts, steps: int, scale: float = 0.1, clip: float | None = 1.0, 
             weights, _ = balancer.weigh_all(seen, there, balancer.measure(single, "x", there))
             step = tf.cast(balancer.combine(single, weights, "x", there), tf.float64)
         else:
-            # As the trainer has it.
-            gram = tf.cast(tf.matmul(rows, rows, transpose_b=True), tf.float32)
-            weights, _ = balancer.weigh_all(seen, there, gram)
+            weights, _ = balancer.weigh_all(seen, there, tf.matmul(rows, rows, transpose_b=True))
             step = tf.linalg.matvec(rows, tf.cast(weights, tf.float64), transpose_a=True)
         balancer.step_end(seen, seen, there, rate)
         return step

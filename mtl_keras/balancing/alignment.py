@@ -30,7 +30,7 @@ class IMTLG(GramBalancer):
     def solve(self, gram, present):
         cosines, norms, live = masked_cosines(gram, present)
         mask = ops.cast(live, "float64")
-        weights = mask * ops.matmul(pseudo_inverse(cosines, self.rounding), mask) / norms
+        weights = mask * ops.matmul(pseudo_inverse(cosines), mask) / norms
         total, size = ops.sum(weights), ops.sum(ops.abs(weights))
         solvable = ops.logical_and(ops.abs(total) > 1e-12 * size, ops.all(ops.logical_or(live, ops.logical_not(present))))
         return ops.where(solvable, weights / ops.where(solvable, total, 1.0), ops.zeros_like(weights))
@@ -51,7 +51,7 @@ class ConFIG(GramBalancer):
     def solve(self, gram, present):
         cosines, norms, live = masked_cosines(gram, present)
         mask = ops.cast(live, "float64")
-        unit = mask * ops.matmul(pseudo_inverse(cosines, self.rounding), mask)
+        unit = mask * ops.matmul(pseudo_inverse(cosines), mask)
         slope = mask * ops.matmul(cosines, unit)
         square = ops.sum(unit * slope)
         usable = square > 1e-13 * ops.maximum(ops.sum(unit**2), 1e-300)

@@ -67,11 +67,10 @@ class GramBalancer(Balancer):
         """
         raise NotImplementedError
 
-    #: Relative rounding of the Gram matrix's numbers: float32 from the trainer, or what is given by hand.
-    rounding = 2.0**-52
+    #: Relative rounding of the gradients' numbers: float32 in training, or that of what is given by hand.
+    rounding = 2.0**-23
 
     def weigh(self, losses, present, gram=None):
-        self.rounding = 2.0**-52 if keras.backend.standardize_dtype(gram.dtype) == "float64" else 2.0**-23
         both = ops.logical_and(present[:, None], present[None, :])
         exact = ops.where(both, ops.cast(gram, "float64"), ops.zeros(gram.shape, "float64"))
         weights = self.solve(exact, present)
@@ -91,6 +90,8 @@ class GramBalancer(Balancer):
             raise ValueError(f"A Gram matrix is square, (rows, rows); got shape {tuple(gram.shape)}.")
         if len(self.task_names) != gram.shape[0]:
             self.build([Row(i) for i in range(gram.shape[0])])
+        if keras.backend.standardize_dtype(gram.dtype) == "float64":
+            self.rounding = 2.0**-52
         return self.weigh(None, ops.ones((gram.shape[0],), "bool"), gram)
 
     def aggregate(self, jacobian: Any):

@@ -98,14 +98,18 @@ def _flat(column, scale):
 
 
 def _gram(columns, scale, others=None) -> Any:
-    """Inner products, summed up variable by variable; with `others`, between two batches' gradients."""
+    """Inner products, summed up variable by variable; with `others`, between two batches' gradients.
+
+    In float64: gradients that are nearly opposed differ in digits that products in float32 have lost.
+    """
     tasks = len(columns[0])
-    total = tf.zeros((tasks, tasks))
+    total = tf.zeros((tasks, tasks), tf.float64)
     for i, column in enumerate(columns):
         if all(g is None for g in column) or (others is not None and all(g is None for g in others[i])):
             continue
-        rows = _flat(column, scale)
-        total = total + tf.matmul(rows, rows if others is None else _flat(others[i], scale), transpose_b=True)
+        rows = tf.cast(_flat(column, scale), tf.float64)
+        other = rows if others is None else tf.cast(_flat(others[i], scale), tf.float64)
+        total = total + tf.matmul(rows, other, transpose_b=True)
     return total
 
 
@@ -174,7 +178,7 @@ def from_rows(balancer, tape, forward, variables, is_head) -> Found:
         heads = weights if balancer.scales_heads else heads
         gradients = _weighted(tape, forward, variables, weights, heads, is_head)
         dense = [None if g is None else tf.convert_to_tensor(g) for g in gradients]
-        return dense, weights, tf.zeros((len(forward.each),) * 2)
+        return dense, weights, tf.zeros((len(forward.each),) * 2, tf.float64)
 
     if balancer.every == 1:
         gradients, weights, gram = solve()
@@ -211,7 +215,7 @@ def _weights_of(balancer, tape, forward, sources, products, local, always=False)
         weights, heads = _decide(balancer, forward, gram)
         return weights, weights if balancer.scales_heads else heads, gram, None
     due = _due(balancer)
-    nothing = tf.zeros((tasks, tasks))
+    nothing = tf.zeros((tasks, tasks), tf.float64)
     if always:
         gram = products()
     elif replicas() == 1:

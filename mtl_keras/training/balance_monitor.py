@@ -81,7 +81,7 @@ class BalanceMonitor(keras.callbacks.Callback):
         if found.gram is None:
             return
         fine = ops.all(ops.isfinite(found.gram))
-        gram = ops.where(fine, found.gram, ops.zeros_like(found.gram))
+        gram = ops.cast(ops.where(fine, found.gram, ops.zeros_like(found.gram)), "float32")
         norms = ops.sqrt(ops.maximum(ops.diagonal(gram), 0.0))
         counted = there * ops.cast(fine, "float32") * found.fresh
         for i, name in enumerate(self.tasks):
