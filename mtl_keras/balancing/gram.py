@@ -41,8 +41,9 @@ class GramBalancer(Balancer):
             The latter are flattened with the batch; the weights are then those of an upper bound (MGDA-UB), and for
             several shared tensors the inner products are summed.
         every: int. Weights are computed anew every so many steps; the steps between cost one backward pass.
-        two_pass: bool. Let the task gradients go once their inner products are known, and take one more, weighted
-            backward pass: less memory, more time.
+        two_pass: bool or int. Let the task gradients go once their inner products are known, and take one more, weighted
+            backward pass. A number n > 1 makes them in n groups of variables, one after the other: about 1/n of the
+            memory for gradients, for up to n times the backward passes.
 
     Raises:
         ValueError: a setting that does not exist.
@@ -50,13 +51,14 @@ class GramBalancer(Balancer):
 
     needs = "gram"
 
-    def __init__(self, gradients: str = "parameters", every: int = 1, two_pass: bool = False):
+    def __init__(self, gradients: str = "parameters", every: int = 1, two_pass: bool | int = False):
         super().__init__()
         require(
             self, gradients in ("parameters", "representation"), "gradients", "'parameters' or 'representation'", gradients
         )
         require(self, isinstance(every, int) and every >= 1, "every", "a whole number >= 1", every)
-        self.gradients, self.every, self.two_pass = gradients, every, bool(two_pass)
+        require(self, int(two_pass) == two_pass >= 0, "two_pass", "True, False or a whole number", two_pass)
+        self.gradients, self.every, self.two_pass = gradients, every, two_pass
 
     def solve(self, gram, present):
         """Weights `(tasks,)` from the Gram matrix; both float64. Absent tasks' rows and columns are 0.

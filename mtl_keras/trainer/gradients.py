@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
@@ -68,9 +69,21 @@ def _due(balancer):
 
 
 # ------------------------------------------------------------------ pieces
-def _rows(tape, forward, sources) -> list[list[Any]]:
+def _groups(sources, number: int) -> list[list[Any]]:
+    """Variables in groups of about equal size, those nearest to the outputs first: their passes are short."""
+    sources = list(reversed(sources))
+    sizes = [int(np.prod(v.shape)) for v in sources]
+    groups: list[list[Any]] = [[] for _ in range(max(1, min(number, len(sources))))]
+    done = 0
+    for variable, size in zip(sources, sizes, strict=True):
+        groups[min(done * len(groups) // max(sum(sizes), 1), len(groups) - 1)].append(variable)
+        done += size
+    return [group for group in groups if group]
+
+
+def _rows(tape, forward, sources, seed=None) -> list[list[Any]]:
     """For every task, the gradients of its loss, dense; None where it does not reach a source."""
-    rows = [tape.gradient(loss, sources) for loss in forward.each]
+    rows = [tape.gradient(loss, sources, output_gradients=seed) for loss in forward.each]
     return [[None if g is None else tf.convert_to_tensor(g) for g in row] for row in rows]
 
 
@@ -97,6 +110,10 @@ def _flat(column, scale):
     return ops.cast(flat, "float32") / scale
 
 
+# Products of longer gradients are summed over pieces of this length, so that no copy of them is made.
+_PIECE = 2**18
+
+
 def _gram(columns, scale, others=None) -> Any:
     """Inner products, summed up variable by variable; with `others`, between two batches' gradients.
 
@@ -107,10 +124,38 @@ def _gram(columns, scale, others=None) -> Any:
     for i, column in enumerate(columns):
         if all(g is None for g in column) or (others is not None and all(g is None for g in others[i])):
             continue
-        rows = tf.cast(_flat(column, scale), tf.float64)
-        other = rows if others is None else tf.cast(_flat(others[i], scale), tf.float64)
-        total = total + tf.matmul(rows, other, transpose_b=True)
-    return total
+        total = total + _products(column, column if others is None else others[i])
+    return total / tf.cast(scale, tf.float64) ** 2
+
+
+def _products(left, right):
+    """The products `(tasks, tasks)` of one variable's gradients."""
+    same = left is right
+    left = [None if g is None else tf.reshape(g, [-1]) for g in left]
+    right = left if same else [None if g is None else tf.reshape(g, [-1]) for g in right]
+    like = next(g for g in left if g is not None)
+
+    def piece(column, begin, length):
+        parts = [tf.zeros((length,), like.dtype) if g is None else g[begin : begin + length] for g in column]
+        return tf.cast(tf.stack(parts), tf.float64)
+
+    def product(begin, length):
+        rows = piece(left, begin, length)
+        return tf.matmul(rows, rows if same else piece(right, begin, length), transpose_b=True)
+
+    size = like.shape[0]
+    if size is None or size <= 2 * _PIECE:
+        return product(0, tf.shape(like)[0] if size is None else size)
+    whole = size // _PIECE
+    total = tf.zeros((len(left), len(left)), tf.float64)
+    _, total = tf.while_loop(
+        lambda i, _: i < whole,
+        lambda i, total: (i + 1, total + product(i * _PIECE, _PIECE)),
+        (tf.constant(0), total),
+        parallel_iterations=1,
+    )
+    rest = size - whole * _PIECE
+    return total + product(whole * _PIECE, rest) if rest else total
 
 
 def _summed(columns):
@@ -198,8 +243,15 @@ def from_products(balancer, tape, forward, variables, sources, is_head, local: b
     """
 
     def products():
-        columns = _columns(_rows(tape, forward, sources))
-        return _gram(columns if local else _summed(columns), forward.scale)
+        gram = None
+        for group in _groups(sources, int(balancer.two_pass)) if not local else [sources]:
+            # A group's gradients are let go before the next one's are made.
+            with tf.control_dependencies([] if gram is None else [gram]):
+                seed = tf.ones(())
+            columns = _columns(_rows(tape, forward, group, None if gram is None else seed))
+            part = _gram(columns if local else _summed(columns), forward.scale)
+            gram = part if gram is None else gram + part
+        return gram
 
     weights, heads, gram, fresh = _weights_of(balancer, tape, forward, sources, products, local)
     gradients = _weighted(tape, forward, variables, weights, heads, is_head)

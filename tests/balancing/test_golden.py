@@ -239,3 +239,61 @@ def test_moco_and_excess_mtl_second_steps_by_hand():
     second = (4 * J2**2 / np.sqrt(5 * J2**2 + 1e-7)).sum(1)
     w = np.exp(0.5 * second / first)
     np.testing.assert_allclose(excess.aggregate(2 * J2), 2 * w / w.sum() @ (2 * J2), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("CAGrad", {"c": -0.1}, "c must be"),
+        ("CAGrad", {"rescale": 3}, "rescale must be"),
+        ("CAGrad", {"every": 0}, "every must be"),
+        ("CAGrad", {"gradients": "layer"}, "gradients must be"),
+        ("CAGrad", {"two_pass": -1}, "two_pass must be"),
+        ("MGDA", {"normalize": "l1"}, "normalize must be"),
+        ("NashMTL", {"normalize": "mean"}, "normalize must be"),
+        ("FairGrad", {"alpha": 0}, "alpha must be"),
+        ("Krum", {"outliers": -1}, "outliers must be"),
+        ("Krum", {"selected": 0}, "selected must be"),
+        ("SDMGrad", {"lam": -1}, "lam must be"),
+        ("SDMGrad", {"momentum": 1}, "momentum must be"),
+        ("SDMGrad", {"gradients": "representation"}, "for several batches"),
+        ("MoDo", {"gamma": 0}, "gamma must be"),
+        ("EMA", {"decay": 1}, "decay must be"),
+        ("EMA", {"balancer": "graddrop"}, "no weights of its own"),
+        ("DWA", {"temperature": 0}, "temperature must be"),
+        ("DWA", {"window": 0}, "window must be"),
+        ("FAMO", {"learning_rate": 0}, "learning_rate must be"),
+        ("FAMO", {"look": "twice"}, "look must be"),
+        ("GradNorm", {"alpha": -1}, "alpha must be"),
+        ("PBI", {"theta": -1}, "theta must be"),
+        ("Chebyshev", {"preferences": {"a": 0}}, "preference of task 'a' must be"),
+        ("STCH", {"form": "mtl", "preferences": {"a": 1}}, "takes no preferences"),
+        ("GradDrop", {"leak": 2}, "leak must be"),
+        ("TrimmedMean", {"trim": -1}, "trim must be"),
+        ("MoCo", {"beta": 0}, "beta must be"),
+        ("DBMTL", {"beta": 1}, "beta must be"),
+        ("ExcessMTL", {"step": 0}, "step must be"),
+        ("MetaBalance", {"relax": 2}, "relax must be"),
+        ("MetaBalance", {"strategy": "A"}, "strategy must be"),
+        ("AutoLambda", {"initial": 0}, "initial must be"),
+    ],
+)
+def test_settings_out_of_range_are_refused_in_the_constructor(name, options, words):
+    with pytest.raises(ValueError, match=words):
+        getattr(balancing, name)(**options)
+
+
+@pytest.mark.parametrize(
+    "balancer", [balancing.MetaBalance("z"), balancing.AutoLambda(primary=["z"]), balancing.GradDrop(leak={"z": 1.0})]
+)
+def test_settings_of_tasks_that_are_not_there_are_refused(balancer):
+    with pytest.raises(ValueError, match="'z'. Known: a, b, c"):
+        balancer.build([mtl.tasks.Regression(n) for n in "abc"])
+
+
+def test_the_docs_name_every_method():
+    from pathlib import Path
+
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    missing = [name for name in balancing.names() if f"`{name}`" not in text]
+    assert not missing

@@ -102,3 +102,12 @@ def test_a_picture_that_is_none_is_named(monkeypatch, capsys, tmp_path):
     (tmp_path / "x.png").write_text("no")
     code, _, err = run(monkeypatch, capsys, "predict", "fashion_scene", tmp_path / "x.png")
     assert code == 1 and "is not a picture" in err
+
+
+def test_balancers_are_listed_with_what_they_need_and_who_published_them(monkeypatch, capsys):
+    from mtl_keras import balancing
+
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, _ = run(monkeypatch, capsys, "balancers")
+    assert code == 0 and all(name in out for name in balancing.names())
+    assert "held-out data" in out and "NeurIPS 2020" in out
