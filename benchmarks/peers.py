@@ -6,6 +6,8 @@ Never a dependency: without PyTorch `runs` is empty.
 from __future__ import annotations
 
 import contextlib
+import sys
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,13 +23,23 @@ def runs(tasks: int, x: np.ndarray, y: Mapping[str, np.ndarray], steps: int) -> 
     except ImportError:
         return {}
     torch.set_num_threads(2)
-    images = torch.tensor(x.transpose(0, 3, 1, 2).copy()).to(memory_format=torch.channels_last)
+    images = torch.tensor(x.transpose(0, 3, 1, 2).copy())
     labels = [torch.tensor(value, dtype=torch.long) for value in y.values()]
     found = {"torch plain sum": _plain(torch, tasks, images, labels, steps)}
     for peer in (_torchjd, _libmtl):
         with contextlib.suppress(ImportError):
             found.update(peer(torch, tasks, images, labels, steps))
-    return found
+    return {name: run for name, run in found.items() if _works(name, run)}
+
+
+def _works(name: str, run: Callable[[Any], None]) -> bool:
+    """Whether a peer's method runs here; says why not."""
+    try:
+        run(None)
+    except Exception as error:
+        print(f"  {name} does not run: {type(error).__name__}: {error}")
+        return False
+    return True
 
 
 def _trunk(torch):
@@ -52,7 +64,7 @@ def _trunk(torch):
         for block in range(3):
             layers.append(Block(before, width, 2 if stage and not block else 1))
             before = width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()).to(memory_format=torch.channels_last)
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
 def _network(torch, tasks):
@@ -96,7 +108,11 @@ def _torchjd(torch, tasks, images, labels, steps):
     for name, make in makers.items():
         for chunk in (None, 1):
             trunk, heads, optimizer = _network(torch, tasks)
-            aggregator = make()
+            try:
+                aggregator = make()
+            except ImportError as error:
+                print(f"  torchjd {name} does not run: {error}")
+                continue
 
             def run(_, trunk=trunk, heads=heads, optimizer=optimizer, aggregator=aggregator, chunk=chunk):
                 for _ in range(steps):
@@ -129,6 +145,10 @@ def _accumulate(trunk, aggregator):
 
 
 def _libmtl(torch, tasks, images, labels, steps):
+    # LibMTL 1.1.5 asks for a module that torchvision has dropped, and only for its image networks.
+    shim = types.ModuleType("torchvision.models.utils")
+    shim.load_state_dict_from_url = torch.hub.load_state_dict_from_url
+    sys.modules.setdefault(shim.__name__, shim)
     import LibMTL.weighting as weighting
 
     found = {}

@@ -11,9 +11,9 @@ import mtl_keras as mtl
 PUBLIC = {
     "mtl_keras": "MultiTaskModel __version__ analysis backbones balancing builders callbacks data export layers tasks zoo",
     "mtl_keras.tasks": "Binary BoundingBox Classification Regression Segmentation Task TaskMetric",
-    "mtl_keras.builders": "hard_sharing",
+    "mtl_keras.builders": "hard_sharing mmoe omoe",
     "mtl_keras.backbones": "bilstm get mlp small_cnn",
-    "mtl_keras.layers": "CategoricalEmbedding TaskOutput",
+    "mtl_keras.layers": "CategoricalEmbedding Experts Gate Mixture TaskOutput",
     "mtl_keras.balancing": "AlignedMTL AutoLambda Balancer CAGrad Chain Chebyshev ConFIG DBMTL DWA DualProj EMA Equal "
     "ExcessMTL FAMO FairGrad GLS GradDrop GradNorm GradVac GradientBalancer GramBalancer IMTL IMTLG IMTLL Krum LogLoss MGDA "
     "MetaBalance MoCo MoDo NashMTL PBI PCGrad RLW SDMGrad STCH Static TrimmedMean UPGrad Uncertainty get list names register",
