@@ -7,7 +7,8 @@
 The network: images (64, 32, 32, 3) through a small residual trunk (271,824 parameters), and a head a task. Also measured
 is the floor of exact gradient methods: one forward pass and a backward pass a task, and the update, without any balancing.
 
-Where LibMTL or TorchJD (and PyTorch) are installed, the same network runs in them too, as ratios to PyTorch's plain sum.
+Where LibMTL or TorchJD (and PyTorch) are installed, the same network runs in them too (in a process of its own, step by step
+in the same rounds), as ratios to PyTorch's plain sum.
 
 `ratio` is of wall-clock medians, `cpu` of the medians of the process's CPU time, which is steadier where others use the
 machine too; a gap between the two says how far the wall clock can be trusted.
@@ -27,9 +28,9 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
 import common
 import keras
 import numpy as np
-import peers
 import tensorflow as tf
 from keras import layers
+from peers import Peers
 
 import mtl_keras as mtl
 
@@ -147,16 +148,22 @@ def main() -> None:
             model = network(tasks)
             model.compile("adam", balancer=balancer(name, data.take(2)))
             runs[name] = lambda d, m=model: m.fit(d, verbose=0)
-        theirs = peers.runs(tasks, x, y, STEPS)
-        runs.update(theirs)
-        seconds: dict[str, list[float]] = {name: [] for name in runs}
-        cpu: dict[str, list[float]] = {name: [] for name in runs}
+        peers = Peers(tasks, STEPS)
+        names = [*runs, *peers.names]
+        seconds: dict[str, list[float]] = {name: [] for name in names}
+        cpu: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(options.rounds + 1):
-            for name in random.sample(list(runs), len(runs)):
+            for name in random.sample(names, len(names)):
+                if name in peers.names:
+                    wall_s, cpu_s = peers.step(name)
+                    seconds[name].append(wall_s)
+                    cpu[name].append(cpu_s)
+                    continue
                 start, cpu_start = time.perf_counter(), time.process_time()
                 runs[name](data)
                 seconds[name].append((time.perf_counter() - start) / STEPS)
                 cpu[name].append((time.process_time() - cpu_start) / STEPS)
+        peers.close()
         wall, used = ({name: statistics.median(values[1:]) for name, values in kind.items()} for kind in (seconds, cpu))
         found[str(tasks)] = {
             name: {
@@ -164,8 +171,8 @@ def main() -> None:
                 "ratio": round(wall[name] / wall[base], 3),
                 "cpu": round(used[name] / used[base], 3),
             }
-            for name in runs
-            for base in ["torch plain sum" if name in theirs else "plain Keras"]
+            for name in names
+            for base in ["torch plain sum" if name in peers.names else "plain Keras"]
         }
         print(f"{tasks} tasks")
         for name, row in found[str(tasks)].items():

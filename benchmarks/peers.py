@@ -1,27 +1,73 @@
 """The network of `balancing_speed.py` in PyTorch, balanced by TorchJD and LibMTL where they are installed.
 
-Never a dependency: without PyTorch `runs` is empty.
+Never a dependency: without PyTorch there are no peers. They run in a process of their own, because PyTorch and TensorFlow
+bring two copies of LLVM that can abort when loaded together; the process is told which method to run next, and answers
+with the seconds of wall-clock and CPU time of one step.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import json
+import subprocess
 import sys
+import time
 import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-__all__ = ["runs"]
+__all__ = ["Peers"]
 
 
-def runs(tasks: int, x: np.ndarray, y: Mapping[str, np.ndarray], steps: int) -> dict[str, Callable[[Any], None]]:
+class Peers:
+    """The process that runs the peers' methods. `names` is empty where PyTorch is missing."""
+
+    def __init__(self, tasks: int, steps: int):
+        self.names: list[str] = []
+        if importlib.util.find_spec("torch") is None:
+            return
+        command = [sys.executable, __file__, str(tasks), str(steps)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.names = self._answer()
+
+    def _answer(self) -> Any:
+        for line in self.process.stdout:
+            if line.startswith("="):
+                return json.loads(line[1:])
+            print(line, end="")
+        raise RuntimeError(f"the process of the peers ended with {self.process.wait()}")
+
+    def step(self, name: str) -> tuple[float, float]:
+        """Seconds of wall-clock and of CPU time for one step."""
+        self.process.stdin.write(name + "\n")
+        self.process.stdin.flush()
+        return tuple(self._answer())
+
+    def close(self) -> None:
+        if self.names:
+            self.process.stdin.close()
+            self.process.wait()
+
+
+def _serve(tasks: int, steps: int) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.random((64, 32, 32, 3), "float32")
+    y = {f"t{i}": rng.integers(0, 10, 64).astype("int32") for i in range(tasks)}
+    runs = _runs(tasks, x, y, steps)
+    print("=" + json.dumps(list(runs)), flush=True)
+    for line in sys.stdin:
+        start, cpu = time.perf_counter(), time.process_time()
+        runs[line.strip()](None)
+        print(f"=[{(time.perf_counter() - start) / steps}, {(time.process_time() - cpu) / steps}]", flush=True)
+
+
+def _runs(tasks: int, x: np.ndarray, y: Mapping[str, np.ndarray], steps: int) -> dict[str, Callable[[Any], None]]:
     """By name, functions that take `steps` training steps."""
-    try:
-        import torch
-    except ImportError:
-        return {}
+    import torch
+
     torch.set_num_threads(2)
     images = torch.tensor(x.transpose(0, 3, 1, 2).copy())
     labels = [torch.tensor(value, dtype=torch.long) for value in y.values()]
@@ -195,3 +241,7 @@ def _libmtl(torch, tasks, images, labels, steps):
 
         found[f"libmtl {name}"] = run
     return found
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]), int(sys.argv[2]))

@@ -12,6 +12,7 @@ from mtl_keras import balancing, trainer
 from mtl_keras.data import encoders, labels
 from mtl_keras.layers import TaskOutput
 from mtl_keras.names import check_task_names, unknown_name
+from mtl_keras.sharing import SharingReport, sharing_report
 from mtl_keras.tasks import Task, TaskMetric
 from mtl_keras.tasks.task import check_loss_weight
 from mtl_keras.trainer import fitting
@@ -76,6 +77,23 @@ class MultiTaskModel(keras.Model):
     def representation(self) -> list[str]:
         """Names of the layers whose outputs the heads share."""
         return list(self._facts.representation)
+
+    @property
+    def tie(self) -> Any:
+        """The penalty that ties layers of this model, or None."""
+        for task in self.task_names:
+            tie = self.get_layer(task).tie
+            if tie is not None:
+                return tie
+        return None
+
+    @property
+    def losses(self) -> list[Any]:
+        """Regularization, what layers added, and the penalty that ties layers."""
+        inherited = super().losses
+        # Keras asks while the model is being made.
+        tie = self.tie if getattr(self, "_facts", None) is not None else None
+        return inherited if tie is None or not tie.weight else [*inherited, tie(self)]
 
     def task(self, name: str) -> Task:
         """The task of this name."""
@@ -147,7 +165,12 @@ class MultiTaskModel(keras.Model):
                 },
                 model=self,
             )
-            check_balancer(self, self._training, loading=self._facts.loading)
+            try:
+                check_balancer(self, self._training, loading=self._facts.loading)
+            except ValueError:
+                # What was refused must not be trained with, nor saved.
+                self._training, self.compiled = None, False
+                raise
             self._training.build_metrics({name: tensor.shape for name, tensor in self.output.items()})
 
     def _by_task(self, argument: str, given: Any, default: Any) -> dict[str, Any]:
@@ -275,6 +298,22 @@ class MultiTaskModel(keras.Model):
         print(report)
         return report
 
+    def summary_sharing(self, path: Any = None) -> SharingReport:
+        """Print which variables, and how many multiply-adds, are used by which tasks, and what separate networks would need;
+        return the same as an object.
+
+        Args:
+            path: where to draw it as a PNG, or None.
+
+        Example:
+            >>> report = model.summary_sharing("sharing.png")
+        """
+        report = sharing_report(self)
+        print(report)
+        if path is not None:
+            report.draw(path)
+        return report
+
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, return_dict: bool = True, **kwargs: Any) -> Any:
         """Losses and metrics on data: a flat dict, `loss`, `<task>_loss`, `<task>_<metric>`.
 
@@ -357,8 +396,8 @@ class MultiTaskModel(keras.Model):
 
 
 # The encoders themselves know nothing of Keras, so that they run where it is not installed.
-for _encoder in (encoders.ImageEncoder, encoders.TableEncoder, encoders.WordTokenizer):
-    keras.saving.register_keras_serializable("mtl_keras")(_encoder)
+for _encoder in encoders.__all__:
+    keras.saving.register_keras_serializable("mtl_keras")(getattr(encoders, _encoder))
 
 
 class _Facts:

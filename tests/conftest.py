@@ -22,3 +22,7 @@ def _seeded():
     keras.utils.set_random_seed(7)
     yield
     keras.config.set_dtype_policy("float32")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--write-tables", action="store_true", help="write the tables in docs/ that tests generate")

@@ -9,7 +9,7 @@ from keras import layers
 
 from mtl_keras.layers import CategoricalEmbedding
 
-__all__ = ["mlp"]
+__all__ = ["mlp", "table_vector"]
 
 
 def mlp(
@@ -40,24 +40,7 @@ def mlp(
     Returns:
         `keras.Model` to a dict of stages, `stage1` to `stage<n>`.
     """
-    columns = inputs if isinstance(inputs, dict) else {"categorical" if inputs.name == "categorical" else "numeric": inputs}
-    unknown = set(columns) - {"numeric", "categorical"}
-    if unknown:
-        raise ValueError(f"Backbone 'mlp' takes inputs 'numeric' and 'categorical', got also {sorted(unknown)}.")
-    parts = []
-    if "numeric" in columns:
-        x = columns["numeric"]
-        if (mean is None) != (variance is None):
-            raise ValueError("Backbone 'mlp' needs mean and variance together, or neither.")
-        if mean is not None:
-            x = layers.Normalization(mean=list(mean), variance=list(variance), name=f"{name}_normalization")(x)
-        parts.append(x)
-    if "categorical" in columns:
-        if cardinalities is None:
-            raise ValueError("Backbone 'mlp' needs `cardinalities`, the number of ids of each categorical column.")
-        embedding = CategoricalEmbedding(cardinalities, embedding_dim, name=f"{name}_embedding")
-        parts.append(embedding(columns["categorical"]))
-    x = parts[0] if len(parts) == 1 else layers.Concatenate(name=f"{name}_concat")(parts)
+    x = table_vector("mlp", inputs, cardinalities, embedding_dim, mean, variance, name)
     stages = {}
     for level, width in enumerate(widths, 1):
         x = layers.Dense(width, use_bias=not normalize, name=f"{name}_stage{level}_dense")(x)
@@ -68,3 +51,29 @@ def mlp(
             x = layers.Dropout(dropout, name=f"{name}_stage{level}_dropout")(x)
         stages[f"stage{level}"] = x
     return keras.Model(inputs, stages, name=name)
+
+
+def table_vector(backbone, inputs, cardinalities, embedding_dim, mean, variance, name):
+    """Normalized numbers and embedded categories, side by side.
+
+    Raises:
+        ValueError: inputs of other names, categories without cardinalities, mean without variance.
+    """
+    columns = inputs if isinstance(inputs, dict) else {"categorical" if inputs.name == "categorical" else "numeric": inputs}
+    unknown = set(columns) - {"numeric", "categorical"}
+    if unknown:
+        raise ValueError(f"Backbone '{backbone}' takes inputs 'numeric' and 'categorical', got also {sorted(unknown)}.")
+    parts = []
+    if "numeric" in columns:
+        x = columns["numeric"]
+        if (mean is None) != (variance is None):
+            raise ValueError(f"Backbone '{backbone}' needs mean and variance together, or neither.")
+        if mean is not None:
+            x = layers.Normalization(mean=list(mean), variance=list(variance), name=f"{name}_normalization")(x)
+        parts.append(x)
+    if "categorical" in columns:
+        if cardinalities is None:
+            raise ValueError(f"Backbone '{backbone}' needs `cardinalities`, the number of ids of each categorical column.")
+        embedding = CategoricalEmbedding(cardinalities, embedding_dim, name=f"{name}_embedding")
+        parts.append(embedding(columns["categorical"]))
+    return parts[0] if len(parts) == 1 else layers.Concatenate(name=f"{name}_concat")(parts)

@@ -3,16 +3,112 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 
 from mtl_keras import backbones
 from mtl_keras.layers import TaskOutput
-from mtl_keras.names import check_task_names
+from mtl_keras.model import MultiTaskModel
+from mtl_keras.names import check_task_names, unknown_name
 from mtl_keras.tasks import Task
 
-__all__ = ["attach_head", "check_tasks", "make_backbone", "make_inputs"]
+__all__ = [
+    "Base",
+    "attach_head",
+    "bring_to",
+    "check_leaves",
+    "check_stage",
+    "check_tasks",
+    "finish",
+    "make_backbone",
+    "make_inputs",
+    "start",
+]
+
+
+@dataclass
+class Base:
+    """What a builder begins with.
+
+    Attributes:
+        inputs: symbolic input, or a dict of them.
+        trunk: the backbone's model.
+        tasks: checked list of tasks.
+        pretrained: whether the backbone came with weights, so that copies of its layers start from them.
+    """
+
+    inputs: Any
+    trunk: keras.Model
+    tasks: list[Task]
+    pretrained: bool
+
+    @property
+    def stages(self) -> dict[str, Any]:
+        return stages_of(self.trunk)
+
+    @property
+    def deepest(self) -> str:
+        return list(self.stages)[-1]
+
+    @property
+    def names(self) -> list[str]:
+        return [task.name for task in self.tasks]
+
+    @property
+    def representation(self) -> list[str]:
+        """The layers that end the backbone's stages."""
+        return [tensor._keras_history.operation.name for tensor in self.stages.values()]
+
+
+def start(inputs: Any, tasks: Sequence[Task], backbone: Any, options: Mapping[str, Any] | None) -> Base:
+    """Check tasks, make inputs and the backbone.
+
+    Raises:
+        ValueError: bad tasks, an unknown backbone, a task with the name of a layer of the backbone.
+    """
+    tasks = check_tasks(tasks)
+    if isinstance(backbone, keras.Model):
+        inputs = backbone.input
+        if isinstance(inputs, (list, tuple)):
+            inputs = {tensor.name: tensor for tensor in inputs} if len(inputs) > 1 else inputs[0]
+    else:
+        inputs = make_inputs(inputs, backbone)
+    trunk = make_backbone(backbone, inputs, options)
+    taken = {layer.name for layer in trunk.layers}
+    for task in tasks:
+        if task.name in taken:
+            raise ValueError(f"Task '{task.name}' has the name of a layer of the backbone. Rename the task.")
+    pretrained = isinstance(backbone, keras.Model) or bool((options or {}).get("weights"))
+    return Base(inputs, trunk, tasks, pretrained)
+
+
+def finish(
+    base: Base,
+    features: Mapping[str, Mapping[str, Any]],
+    *,
+    name: str,
+    encoder: Any = None,
+    representation: Sequence[str] = (),
+    outputs: Mapping[str, Any] | None = None,
+    tie: Any = None,
+) -> MultiTaskModel:
+    """A head on each task's features, and the model of all of them.
+
+    Args:
+        features: by task name, a dict of stages for its head.
+        outputs: by task name, outputs that stand already.
+        tie: `WeightTie` or None.
+    """
+    made = dict(outputs or {})
+    for task in base.tasks:
+        if task.name not in made:
+            made[task.name] = attach_head(task, features[task.name], base.inputs)
+    ordered = {task.name: made[task.name] for task in base.tasks}
+    # Carried by the first output's layer, so that clones and loaded models keep it.
+    ordered[base.names[0]]._keras_history.operation.tie = tie
+    return MultiTaskModel(base.inputs, ordered, encoder=encoder, representation=list(representation), name=name)
 
 
 def check_tasks(tasks: Sequence[Task]) -> list[Task]:
@@ -86,3 +182,49 @@ def attach_head(task: Task, features: Mapping[str, Any], inputs: Any) -> keras.K
     if expected and found[-len(expected) :] != expected:
         raise ValueError(f"The head of task '{task.name}' ends in shape {found}; the task needs {task.output_shape}.")
     return TaskOutput(task)(logits)
+
+
+def check_stage(stages: Mapping[str, Any], name: str, what: str) -> str:
+    """A stage's name that the backbone has, or an error that lists those it has."""
+    if name not in stages:
+        raise ValueError(f"{what}: " + unknown_name("stage", name, list(stages)))
+    return name
+
+
+def check_leaves(base: Base, given: Mapping[str, str], what: str) -> dict[str, str]:
+    """By task, the stage it belongs to; the deepest for those that are not named.
+
+    Raises:
+        ValueError: an unknown task or stage, a backbone with one stage only.
+    """
+    if len(base.stages) < 2:
+        raise ValueError(
+            f"`{what}` places tasks at stages, and this backbone has only one. Give a backbone whose outputs are a dict of "
+            "stages, from the input to the deepest."
+        )
+    for task, stage in given.items():
+        if task not in base.names:
+            raise ValueError(unknown_name(f"task in `{what}`:", task, base.names))
+        check_stage(base.stages, stage, f"`{what}` of task '{task}'")
+    return {name: given.get(name, base.deepest) for name in base.names}
+
+
+def bring_to(x: Any, target: Any, name: str) -> Any:
+    """A tensor in another's shape: resized or averaged over places, then a linear layer to its channels."""
+    layers = keras.layers
+    width = target.shape[-1]
+    if len(target.shape) == 2 and len(x.shape) == 4:
+        x = layers.GlobalAveragePooling2D(name=f"{name}_pool")(x)
+    elif len(target.shape) == 2 and len(x.shape) == 3:
+        x = layers.GlobalAveragePooling1D(name=f"{name}_pool")(x)
+    elif len(target.shape) == 3 and len(x.shape) == 2:
+        x = layers.RepeatVector(target.shape[1], name=f"{name}_repeat")(x)
+    elif len(target.shape) == 4 and len(x.shape) == 2:
+        x = layers.Reshape((1, 1, x.shape[-1]), name=f"{name}_reshape")(x)
+    elif len(target.shape) == 4 and len(x.shape) == 4 and tuple(x.shape[1:3]) != tuple(target.shape[1:3]):
+        x = layers.Resizing(*target.shape[1:3], interpolation="bilinear", name=f"{name}_resize")(x)
+    if len(target.shape) == 4 and len(x.shape) == 4:
+        return layers.Conv2D(width, 1, name=f"{name}_project")(x)
+    if len(x.shape) > len(target.shape):
+        x = layers.Flatten(name=f"{name}_flatten")(x)
+    return layers.Dense(width, name=f"{name}_project")(x)

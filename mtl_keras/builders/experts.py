@@ -7,12 +7,12 @@ from typing import Any
 
 import keras
 
-from mtl_keras.builders.common import attach_head, check_tasks, make_backbone, make_inputs, stages_of
-from mtl_keras.layers import Experts, Gate, Mixture
+from mtl_keras.builders.common import finish, make_inputs, start
+from mtl_keras.layers import DSelectKGate, Experts, Gate, Mixture
 from mtl_keras.model import MultiTaskModel
 from mtl_keras.tasks import Task
 
-__all__ = ["mmoe", "omoe"]
+__all__ = ["cgc", "dselect_k", "mmoe", "omoe", "ple"]
 
 
 def mmoe(
@@ -93,35 +93,184 @@ def omoe(
     return _gated(inputs, tasks, backbone, backbone_options, encoder, name, experts, units, activation, gate_bias, one=True)
 
 
+def dselect_k(
+    inputs: Any,
+    tasks: Sequence[Task],
+    backbone: str | Callable | keras.Model | None = None,
+    *,
+    experts: int = 4,
+    k: int = 2,
+    units: int = 64,
+    activation: Any = "relu",
+    per_example: bool = False,
+    gamma: float = 1.0,
+    entropy: float = 1e-6,
+    backbone_options: Mapping[str, Any] | None = None,
+    encoder: Any = None,
+    name: str = "dselect_k",
+) -> MultiTaskModel:
+    """As `mmoe`, with gates that learn to use at most `k` experts each.
+
+    Args:
+        inputs, tasks, backbone, experts, units, activation, backbone_options, encoder, name: as in `mmoe`.
+        k: int. Experts a gate may use in the end. Defaults to 2.
+        per_example, gamma, entropy: as in `mtl.layers.DSelectKGate`.
+
+    Returns:
+        `MultiTaskModel`. Static gates have `k (ceil(log2 experts) + 1)` parameters each.
+
+    Raises:
+        ValueError: k larger than the number of experts; what `mmoe` refuses.
+
+    Example:
+        >>> model = mtl.builders.dselect_k((100,), [mtl.tasks.Regression("a"), mtl.tasks.Regression("b")], experts=8, k=2)
+
+    Reference:
+        Hazimeh et al., "DSelect-k: Differentiable Selection in the Mixture of Experts with Applications to Multi-Task
+        Learning", NeurIPS 2021.
+    """
+    base, features = _base(inputs, tasks, backbone, backbone_options, name)
+    made = Experts(experts, units, activation, name=f"{name}_experts")(features)
+    mixed = {}
+    for task in base.names:
+        gate = DSelectKGate(experts, k, per_example, gamma, entropy, name=f"{name}_{task}_gate")(features)
+        mixed[task] = Mixture(name=f"{name}_{task}_mixture")([made, gate])
+    return _finish(base, mixed, backbone, encoder, name)
+
+
+def cgc(
+    inputs: Any,
+    tasks: Sequence[Task],
+    backbone: str | Callable | keras.Model | None = None,
+    *,
+    experts: int = 2,
+    shared_experts: int = 2,
+    units: int = 64,
+    activation: Any = "relu",
+    gate_bias: bool = False,
+    backbone_options: Mapping[str, Any] | None = None,
+    encoder: Any = None,
+    name: str = "cgc",
+) -> MultiTaskModel:
+    """Customized gate control: experts of each task's own beside shared ones; a task's gate weighs its own and the shared.
+
+    Args:
+        inputs, tasks, backbone, units, activation, gate_bias, backbone_options, encoder, name: as in `mmoe`.
+        experts: int >= 1. Experts of each task.
+        shared_experts: int >= 1.
+
+    Returns:
+        `MultiTaskModel`. It is `ple` with one level.
+
+    Raises:
+        ValueError: as `ple`.
+
+    Example:
+        >>> model = mtl.builders.cgc((100,), [mtl.tasks.Regression("a"), mtl.tasks.Regression("b")])
+
+    Reference:
+        Tang, Liu, Zhao, Gong, "Progressive Layered Extraction (PLE): A Novel Multi-Task Learning (MTL) Model for Personalized
+        Recommendations", RecSys 2020.
+    """
+    settings = {"experts": experts, "shared_experts": shared_experts, "units": units, "activation": activation}
+    settings |= {"gate_bias": gate_bias, "backbone_options": backbone_options, "encoder": encoder, "name": name}
+    return ple(inputs, tasks, backbone, levels=1, **settings)
+
+
+def ple(
+    inputs: Any,
+    tasks: Sequence[Task],
+    backbone: str | Callable | keras.Model | None = None,
+    *,
+    levels: int = 2,
+    experts: int = 2,
+    shared_experts: int = 2,
+    units: int = 64,
+    activation: Any = "relu",
+    gate_bias: bool = False,
+    backbone_options: Mapping[str, Any] | None = None,
+    encoder: Any = None,
+    name: str = "ple",
+) -> MultiTaskModel:
+    """Progressive layered extraction: levels of own and shared experts, and a stream a task and a shared one between them.
+
+    At each level the experts of task k see its stream, the shared experts the shared stream. Task k's gate, on its stream,
+    weighs its own and the shared experts and makes its next stream; the shared gate, on the shared stream, weighs all experts
+    of all tasks and makes the next shared stream. All streams begin as the backbone's deepest stage; the last level has no
+    shared gate.
+
+    Args:
+        inputs, tasks, backbone, units, activation, gate_bias, backbone_options, encoder, name: as in `mmoe`.
+        levels: int >= 1. Defaults to 2.
+        experts: int >= 1. Experts of each task at each level. Defaults to 2.
+        shared_experts: int >= 1. At each level. Defaults to 2.
+
+    Returns:
+        `MultiTaskModel`. With T tasks, m own and s shared experts, a level on features of size d has
+        `(T m + s)(d + 1) units` parameters in experts, `T d (m + s)` in the tasks' gates, and, but for the last level,
+        `d (T m + s)` in the shared gate.
+
+    Raises:
+        ValueError: no levels or experts; what `mmoe` refuses.
+
+    Example:
+        >>> model = mtl.builders.ple((100,), [mtl.tasks.Regression("a"), mtl.tasks.Regression("b")], levels=2)
+
+    Reference:
+        Tang, Liu, Zhao, Gong, RecSys 2020.
+    """
+    for what, value in (("levels", levels), ("experts", experts), ("shared_experts", shared_experts)):
+        if value < 1:
+            raise ValueError(f"Builder '{name}' needs {what} >= 1, got {value}.")
+    base, features = _base(inputs, tasks, backbone, backbone_options, name)
+    streams = dict.fromkeys(base.names, features)
+    shared = features
+    for level in range(1, levels + 1):
+        part = f"{name}_level{level}"
+        own = {t: Experts(experts, units, activation, name=f"{part}_{t}_experts")(x) for t, x in streams.items()}
+        common = Experts(shared_experts, units, activation, name=f"{part}_experts")(shared)
+        mixed = {}
+        for task, x in streams.items():
+            gate = Gate(experts + shared_experts, gate_bias, name=f"{part}_{task}_gate")(x)
+            both = keras.layers.Concatenate(axis=-2, name=f"{part}_{task}_seen")([own[task], common])
+            mixed[task] = Mixture(name=f"{part}_{task}_mixture")([both, gate])
+        if level < levels:
+            gate = Gate(experts * len(base.tasks) + shared_experts, gate_bias, name=f"{part}_gate")(shared)
+            everything = keras.layers.Concatenate(axis=-2, name=f"{part}_seen")([*own.values(), common])
+            shared = Mixture(name=f"{part}_mixture")([everything, gate])
+        streams = mixed
+    return _finish(base, streams, backbone, encoder, name)
+
+
 def _gated(inputs, tasks, backbone, backbone_options, encoder, name, experts, units, activation, gate_bias, one):
-    tasks = check_tasks(tasks)
+    base, features = _base(inputs, tasks, backbone, backbone_options, name)
+    made = Experts(experts, units, activation, name=f"{name}_experts")(features)
+    if one:
+        gate = Gate(experts, gate_bias, name=f"{name}_gate")(features)
+        mixed = dict.fromkeys(base.names, Mixture(name=f"{name}_mixture")([made, gate]))
+    else:
+        mixed = {}
+        for task in base.names:
+            gate = Gate(experts, gate_bias, name=f"{name}_{task}_gate")(features)
+            mixed[task] = Mixture(name=f"{name}_{task}_mixture")([made, gate])
+    return _finish(base, mixed, backbone, encoder, name)
+
+
+def _base(inputs, tasks, backbone, backbone_options, name):
+    """The beginning, and what the experts see: the backbone's deepest stage, or the input itself."""
     if backbone is None:
         inputs = make_inputs(inputs, backbone)
         if not isinstance(inputs, keras.KerasTensor) or not inputs.dtype.startswith("float"):
             raise ValueError(
                 f"Builder '{name}' without a backbone takes one input of numbers; give a backbone that joins them."
             )
-        stages = {"stage1": inputs}
-        taken: set[str] = set()
+        base = start(inputs, tasks, keras.Model(inputs, {"stage1": inputs}), None)
     else:
-        inputs = backbone.input if isinstance(backbone, keras.Model) else make_inputs(inputs, backbone)
-        trunk = make_backbone(backbone, inputs, backbone_options)
-        stages = stages_of(trunk)
-        taken = {layer.name for layer in trunk.layers}
-    for task in tasks:
-        if task.name in taken:
-            raise ValueError(f"Task '{task.name}' has the name of a layer of the backbone. Rename the task.")
-    deepest = list(stages)[-1]
-    features = stages[deepest]
-    made = Experts(experts, units, activation, name=f"{name}_experts")(features)
-    shared_gate = Gate(experts, gate_bias, name=f"{name}_gate")(features) if one else None
-    if one:
-        mixed = Mixture(name=f"{name}_mixture")([made, shared_gate])
-    outputs = {}
-    for task in tasks:
-        if not one:
-            gate = Gate(experts, gate_bias, name=f"{name}_{task.name}_gate")(features)
-            mixed = Mixture(name=f"{name}_{task.name}_mixture")([made, gate])
-        outputs[task.name] = attach_head(task, {**stages, deepest: mixed}, inputs)
-    representation = [] if backbone is None else [t._keras_history.operation.name for t in stages.values()]
-    return MultiTaskModel(inputs, outputs, encoder=encoder, representation=representation, name=name)
+        base = start(inputs, tasks, backbone, backbone_options)
+    return base, base.stages[base.deepest]
+
+
+def _finish(base, mixed, backbone, encoder, name):
+    features = {task: {**base.stages, base.deepest: x} for task, x in mixed.items()}
+    representation = () if backbone is None else base.representation
+    return finish(base, features, name=name, encoder=encoder, representation=representation)

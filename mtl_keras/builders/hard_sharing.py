@@ -1,4 +1,4 @@
-"""Hard parameter sharing."""
+"""Hard parameter sharing: one trunk, left by all tasks at its end, or by each at its own stage."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 import keras
 
-from mtl_keras.builders.common import attach_head, check_tasks, make_backbone, make_inputs, stages_of
+from mtl_keras.builders.common import check_leaves, finish, start
 from mtl_keras.model import MultiTaskModel
 from mtl_keras.tasks import Task
 
-__all__ = ["hard_sharing"]
+__all__ = ["hard_sharing", "layerwise"]
 
 
 def hard_sharing(
@@ -51,14 +51,45 @@ def hard_sharing(
         >>> sorted(model.output)
         ['box', 'digit']
     """
-    tasks = check_tasks(tasks)
-    inputs = backbone.input if isinstance(backbone, keras.Model) else make_inputs(inputs, backbone)
-    trunk = make_backbone(backbone, inputs, backbone_options)
-    taken = {layer.name for layer in trunk.layers}
-    for task in tasks:
-        if task.name in taken:
-            raise ValueError(f"Task '{task.name}' has the name of a layer of the backbone. Rename the task.")
-    features = stages_of(trunk)
-    outputs = {task.name: attach_head(task, features, inputs) for task in tasks}
-    representation = [tensor._keras_history.operation.name for tensor in features.values()]
-    return MultiTaskModel(inputs, outputs, encoder=encoder, representation=representation, name=name)
+    base = start(inputs, tasks, backbone, backbone_options)
+    features = dict.fromkeys(base.names, base.stages)
+    return finish(base, features, name=name, encoder=encoder, representation=base.representation)
+
+
+def layerwise(
+    inputs: Any,
+    tasks: Sequence[Task],
+    backbone: str | Callable | keras.Model = "small_cnn",
+    *,
+    leaves: Mapping[str, str],
+    backbone_options: Mapping[str, Any] | None = None,
+    encoder: Any = None,
+    name: str = "layerwise",
+) -> MultiTaskModel:
+    """One trunk that each task leaves at a stage of its own: its head sees that stage and those before it.
+
+    A task that needs little depth costs little, and does not shape the layers behind its stage.
+
+    Args:
+        inputs, tasks, backbone, backbone_options, encoder, name: as in `hard_sharing`.
+        leaves: dict of task name to the stage after which it leaves. Tasks that are not named go to the deepest.
+
+    Returns:
+        `MultiTaskModel`.
+
+    Raises:
+        ValueError: a task or stage that does not exist; a backbone with one stage; what `hard_sharing` refuses.
+
+    Example:
+        >>> model = mtl.builders.layerwise((32, 32, 3), [mtl.tasks.Binary("edge"), mtl.tasks.Binary("cat")],
+        ...     leaves={"edge": "stage1"})
+
+    Reference:
+        Shared layers that end at different depths: Sogaard & Goldberg, "Deep multi-task learning with low level tasks
+        supervised at lower layers", ACL 2016; Ruder, "An Overview of Multi-Task Learning in Deep Neural Networks", 2017.
+    """
+    base = start(inputs, tasks, backbone, backbone_options)
+    stages, places = base.stages, check_leaves(base, leaves, "leaves")
+    order = list(stages)
+    seen = {task: {s: stages[s] for s in order[: order.index(place) + 1]} for task, place in places.items()}
+    return finish(base, seen, name=name, encoder=encoder, representation=base.representation)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import math
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["ImageEncoder", "TableEncoder", "WordTokenizer"]
+__all__ = ["CharTokenizer", "HashingTokenizer", "ImageEncoder", "TableEncoder", "WordTokenizer"]
 
 
 class ImageEncoder:
@@ -96,11 +97,8 @@ class WordTokenizer:
 
     def encode(self, sentences: Iterable[str]) -> np.ndarray:
         """Sentences to `(rows, length)`, int32."""
-        rows = []
-        for sentence in sentences:
-            ids = [self._ids.get(word, 1) for word in _WORD.findall(sentence.lower())][: self.length]
-            rows.append(ids + [0] * (self.length - len(ids)))
-        return np.array(rows, "int32").reshape(-1, self.length)
+        rows = [[self._ids.get(word, 1) for word in _WORD.findall(s.lower())][: self.length] for s in sentences]
+        return _padded(rows, self.length)
 
     def get_config(self) -> dict[str, Any]:
         return {"vocabulary": self.vocabulary, "length": self.length, "name": self.name}
@@ -108,6 +106,91 @@ class WordTokenizer:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> WordTokenizer:
         return cls(**config)
+
+
+class CharTokenizer:
+    """Texts to rows of letter ids: 0 is padding (at the end), 1 a letter that the alphabet lacks.
+
+    Args:
+        alphabet: str. The letters with ids 2, 3, ...
+        length: int. Ids a row; longer texts are cut.
+        lower: bool. Take letters as lower case. Defaults to True.
+        name: str. The network's input.
+    """
+
+    kind = "text"
+
+    def __init__(self, alphabet: str, length: int, lower: bool = True, name: str = "tokens"):
+        self.alphabet, self.length, self.lower, self.name = str(alphabet), int(length), bool(lower), name
+        self._ids = {letter: i for i, letter in enumerate(self.alphabet, 2)}
+        if len(self._ids) != len(self.alphabet):
+            raise ValueError(f"CharTokenizer: the alphabet holds a letter twice: {self.alphabet!r}.")
+
+    @classmethod
+    def fit(
+        cls, texts: Iterable[str], length: int, size: int = 256, lower: bool = True, name: str = "tokens"
+    ) -> CharTokenizer:
+        """A tokenizer with the `size` - 2 most frequent letters (ties in their order in Unicode)."""
+        counts = Counter(letter for text in texts for letter in (text.lower() if lower else text))
+        letters = sorted(counts, key=lambda letter: (-counts[letter], letter))[: size - 2]
+        return cls("".join(letters), length, lower, name)
+
+    def __len__(self) -> int:
+        return len(self.alphabet) + 2
+
+    def encode(self, texts: Iterable[str]) -> np.ndarray:
+        """Texts to `(rows, length)`, int32."""
+        rows = [[self._ids.get(c, 1) for c in (text.lower() if self.lower else text)[: self.length]] for text in texts]
+        return _padded(rows, self.length)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"alphabet": self.alphabet, "length": self.length, "lower": self.lower, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> CharTokenizer:
+        return cls(**config)
+
+
+class HashingTokenizer:
+    """Sentences to rows of word ids without a vocabulary: a word's id is 1 plus its checksum (CRC-32) modulo `size` - 1.
+
+    Nothing has to be learned or stored, no word is unknown, and different words may share an id. The checksum is the same on
+    every machine and in every language's standard library.
+
+    Args:
+        size: int >= 2. Number of ids, padding (0) included.
+        length: int. Ids a row; longer sentences are cut.
+        name: str. The network's input.
+    """
+
+    kind = "text"
+
+    def __init__(self, size: int, length: int, name: str = "tokens"):
+        if int(size) < 2:
+            raise ValueError(f"HashingTokenizer needs at least 2 ids, got {size}.")
+        self.size, self.length, self.name = int(size), int(length), name
+
+    def __len__(self) -> int:
+        return self.size
+
+    def encode(self, sentences: Iterable[str]) -> np.ndarray:
+        """Sentences to `(rows, length)`, int32."""
+        rows = []
+        for sentence in sentences:
+            words = _WORD.findall(sentence.lower())[: self.length]
+            rows.append([1 + zlib.crc32(word.encode()) % (self.size - 1) for word in words])
+        return _padded(rows, self.length)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"size": self.size, "length": self.length, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> HashingTokenizer:
+        return cls(**config)
+
+
+def _padded(rows: Sequence[Sequence[int]], length: int) -> np.ndarray:
+    return np.array([[*row, *[0] * (length - len(row))] for row in rows], "int32").reshape(-1, length)
 
 
 class TableEncoder:

@@ -1,7 +1,57 @@
 """Keras layers that backbones, heads and builders need and Keras lacks."""
 
 from mtl_keras.layers.categorical_embedding import CategoricalEmbedding
-from mtl_keras.layers.experts import Experts, Gate, Mixture
+from mtl_keras.layers.experts import DSelectKGate, Experts, Gate, Mixture
+from mtl_keras.layers.factorized import FactorizedConv1D, FactorizedConv2D, FactorizedDense
+from mtl_keras.layers.features import Cross, FiLM, InformationTransfer, OrderCalibrator, ProbabilityProduct, StageMixture
+from mtl_keras.layers.log_mel import LogMel
+from mtl_keras.layers.modality import ModalityAttention, ModalityDefault
+from mtl_keras.layers.ordinal import OrdinalThresholds
+from mtl_keras.layers.sequences import (
+    FoldFrames,
+    MaskedMean,
+    MaskedSelfAttention,
+    PaddingMask,
+    PositionEmbedding,
+    UnfoldFrames,
+)
+from mtl_keras.layers.soft_argmax import SoftArgmax
+from mtl_keras.layers.streams import BlockIdentity, BranchChoice, BranchPath, CrossStitch, MutualInformation, SubspaceStitch
 from mtl_keras.layers.task_output import TaskOutput
+from mtl_keras.layers.ties import WeightTie
 
-__all__ = ["CategoricalEmbedding", "Experts", "Gate", "Mixture", "TaskOutput"]
+__all__ = [
+    "BlockIdentity",
+    "BranchChoice",
+    "BranchPath",
+    "CategoricalEmbedding",
+    "Cross",
+    "CrossStitch",
+    "DSelectKGate",
+    "Experts",
+    "FactorizedConv1D",
+    "FactorizedConv2D",
+    "FactorizedDense",
+    "FiLM",
+    "FoldFrames",
+    "Gate",
+    "InformationTransfer",
+    "LogMel",
+    "MaskedMean",
+    "MaskedSelfAttention",
+    "Mixture",
+    "ModalityAttention",
+    "ModalityDefault",
+    "MutualInformation",
+    "OrderCalibrator",
+    "OrdinalThresholds",
+    "PaddingMask",
+    "PositionEmbedding",
+    "ProbabilityProduct",
+    "SoftArgmax",
+    "StageMixture",
+    "SubspaceStitch",
+    "TaskOutput",
+    "UnfoldFrames",
+    "WeightTie",
+]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 
-__all__ = ["Experts", "Gate", "Mixture"]
+__all__ = ["DSelectKGate", "Experts", "Gate", "Mixture"]
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
@@ -89,6 +91,110 @@ class Gate(layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "experts": self.experts, "use_bias": self.use_bias}
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class DSelectKGate(layers.Layer):
+    """Weights over experts of which at most `k` are not zero once training has settled; smooth all the way.
+
+    Each of k selectors writes the number of an expert in `m = ceil(log2 experts)` bits `s = S(z)`, with the smooth step
+    `S(t) = -2/g^3 t^3 + 3/(2g) t + 1/2` between -g/2 and g/2, 0 before and 1 behind. Expert e gets from a selector the
+    product of its bits, `s_b` or `1 - s_b`, and from the gate the mixture of the selectors by a softmax. The entropy of the
+    selectors, times `entropy`, is added to the losses while training and drives the bits to 0 and 1. Where `experts` is no
+    power of two, the codes that are left name experts again, from the first.
+
+    Args:
+        experts: int >= 1.
+        k: int >= 1. How many experts at most.
+        per_example: bool. Bits and mixture depend on the row (linear layers), else they are learned for all rows. Defaults to
+            False.
+        gamma: float > 0. Width of the smooth step. Defaults to 1.
+        entropy: float >= 0. Factor of the regularizer. Defaults to 1e-6, that of the official code; selection needs
+            larger ones, or long training.
+
+    Shapes:
+        `(rows, ..., features)` to `(rows, experts)`; rows sum to 1.
+
+    Reference:
+        Hazimeh, Zhao, Chowdhery, Sathiamoorthy, Chen, Mazumder, Hong, Chi, "DSelect-k: Differentiable Selection in the
+        Mixture of Experts with Applications to Multi-Task Learning", NeurIPS 2021. Departure: the official code lets codes
+        beyond the last expert name none, leaves sums below 1 there, and adds `sum_i 1 / (selector i's weight on the others)`
+        against it; with codes that all name an expert rows sum to 1 from the first step, and nothing has to be added.
+    """
+
+    def __init__(
+        self, experts: int, k: int = 2, per_example: bool = False, gamma: float = 1.0, entropy: float = 1e-6, **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        if experts < 1 or not 1 <= k <= experts or not gamma > 0 or not entropy >= 0:
+            raise ValueError(
+                f"Layer '{self.name}' needs experts >= 1, 1 <= k <= experts, gamma > 0 and entropy >= 0; got {experts}, {k}, "
+                f"{gamma}, {entropy}."
+            )
+        self.experts, self.k, self.per_example = int(experts), int(k), bool(per_example)
+        self.gamma, self.entropy = float(gamma), float(entropy)
+        self.bits = math.ceil(math.log2(experts))
+        # Which bits the number of each expert has, the lowest first.
+        codes = np.arange(2**self.bits)
+        self._codes = ((codes[:, None] >> np.arange(self.bits)) & 1).astype("float32")
+        self._named = np.eye(experts, dtype="float32")[codes % experts]
+
+    def build(self, input_shape):
+        near_half = keras.initializers.RandomUniform(-self.gamma / 100, self.gamma / 100)
+        small = keras.initializers.RandomUniform(-0.05, 0.05)
+        if self.per_example:
+            size = input_shape[-1]
+            self.z_kernel = self.add_weight(shape=(size, self.k * self.bits), initializer=near_half, name="z_kernel")
+            self.w_kernel = self.add_weight(shape=(size, self.k), initializer=small, name="w_kernel")
+        self.z = self.add_weight(shape=(self.k * self.bits,), initializer=near_half, name="z")
+        self.w = self.add_weight(shape=(self.k,), initializer=small, name="w")
+
+    def call(self, inputs, training=False):
+        places = tuple(range(1, len(inputs.shape) - 1))
+        x = ops.mean(inputs, axis=places) if places else inputs
+        z, w = self.z + 0.0, self.w + 0.0
+        if self.per_example:
+            z, w = z + ops.matmul(x, self.z_kernel), w + ops.matmul(x, self.w_kernel)
+        else:
+            z, w = ops.expand_dims(z, 0), ops.expand_dims(w, 0)
+        steps = self._smooth_step(ops.reshape(z, (-1, self.k, self.bits))) if self.bits else None
+        chances = ops.ones((1, self.k, 2**self.bits), dtype=w.dtype)
+        for bit in range(self.bits):
+            step = steps[:, :, bit : bit + 1]
+            code = ops.cast(self._codes[:, bit], w.dtype)
+            chances = chances * (step * code + (1.0 - step) * (1.0 - code))
+        if 2**self.bits > self.experts:
+            chances = ops.matmul(chances, ops.cast(self._named, w.dtype))
+        if training and self.entropy and self.bits:
+            self.add_loss(self.entropy * _entropy(chances))
+        gate = ops.sum(chances * ops.expand_dims(ops.softmax(w), -1), axis=1)
+        # One row for all where it does not depend on the row; written out so that every gate has the same shape.
+        return gate + ops.zeros_like(x[:, :1])
+
+    def _smooth_step(self, t):
+        g = self.gamma
+        t = ops.clip(t, -g / 2, g / 2)
+        return t * (3.0 / (2.0 * g) - (2.0 / g**3) * ops.square(t)) + 0.5
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.experts)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "experts": self.experts,
+            "k": self.k,
+            "per_example": self.per_example,
+            "gamma": self.gamma,
+            "entropy": self.entropy,
+        }
+
+
+def _entropy(chances):
+    """The selectors' entropy, added over selectors and averaged over rows."""
+    chances = ops.cast(chances, "float32")
+    safe = ops.where(chances > 0, chances, 1.0)
+    return ops.mean(-ops.sum(chances * ops.log(safe), axis=(1, 2)))
 
 
 @keras.saving.register_keras_serializable("mtl_keras")

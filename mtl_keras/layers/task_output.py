@@ -19,6 +19,7 @@ class TaskOutput(keras.layers.Layer):
 
     Args:
         task: `Task`.
+        tie: `WeightTie` or None. A penalty of the whole model, which has no place of its own in the graph.
 
     Example:
         >>> digit = mtl.tasks.Classification("digit", num_classes=10)
@@ -27,7 +28,7 @@ class TaskOutput(keras.layers.Layer):
         >>> model = mtl.MultiTaskModel(x, {"digit": TaskOutput(digit)(logits)})
     """
 
-    def __init__(self, task: Task | dict[str, Any], **kwargs: Any):
+    def __init__(self, task: Task | dict[str, Any], tie: Any = None, **kwargs: Any):
         if isinstance(task, dict):
             task = keras.saving.deserialize_keras_object(task)
         if not isinstance(task, Task):
@@ -36,6 +37,7 @@ class TaskOutput(keras.layers.Layer):
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
         self.task = task
+        self.tie = keras.saving.deserialize_keras_object(tie) if isinstance(tie, dict) else tie
 
     def call(self, inputs):
         return self.task.activate(inputs)
@@ -46,4 +48,7 @@ class TaskOutput(keras.layers.Layer):
     def get_config(self):
         config = super().get_config()
         del config["dtype"]
-        return {**config, "task": keras.saving.serialize_keras_object(self.task)}
+        config["task"] = keras.saving.serialize_keras_object(self.task)
+        if self.tie is not None:
+            config["tie"] = keras.saving.serialize_keras_object(self.tie)
+        return config

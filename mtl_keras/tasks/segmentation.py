@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from mtl_keras.tasks.maps import full_size, map_decoder
 from mtl_keras.tasks.task import Task, TaskMetric, finite
 
 __all__ = ["Segmentation"]
@@ -22,8 +23,7 @@ class Segmentation(Task):
     labels are 0 or 1. Otherwise the output is a probability a class, shape `(rows, height, width, num_classes)`. Labels
     have shape `(rows, height, width)` (a last axis of 1 is allowed); -1 or NaN means that a pixel has no label.
 
-    The default head is a light top-down decoder: from the deepest stage up, each stage's map is brought to `channels`
-    channels and added to the resized deeper one (Lin et al., "Feature Pyramid Networks", CVPR 2017).
+    The default head is a light top-down decoder, `mtl_keras.tasks.maps.map_decoder`.
 
     Args:
         name: str. See `Task`.
@@ -65,30 +65,9 @@ class Segmentation(Task):
         return np.full((rows, *output_shape[1:3], 1), self.missing_value, self.label_dtype)
 
     def default_head(self, features, input_shape):
-        maps = [x for x in features.values() if len(x.shape) == 4]
-        if not maps or input_shape is None or len(input_shape) != 3:
-            shapes = {k: tuple(v.shape) for k, v in features.items()}
-            raise ValueError(
-                f"Task '{self.name}' answers for every pixel and needs an image input and stages that are feature maps; "
-                f"the backbone gives {shapes}."
-            )
-        name, layers = self.name, keras.layers
-        x = None
-        for level, stage in reversed(list(enumerate(maps, 1))):
-            side = layers.Conv2D(self.channels, 1, name=f"{name}_side{level}")(stage)
-            if x is None:
-                x = side
-            else:
-                x = _resize(x, stage.shape[1:3], f"{name}_up{level}")
-                x = layers.Add(name=f"{name}_add{level}")([x, side])
-            x = layers.ReLU(max_value=6.0, name=f"{name}_relu{level}")(x)
-        x = layers.Conv2D(self.channels, 3, padding="same", use_bias=False, name=f"{name}_smooth")(x)
-        x = layers.BatchNormalization(name=f"{name}_norm")(x)
-        x = layers.ReLU(max_value=6.0, name=f"{name}_relu")(x)
+        x = map_decoder(self.name, features, input_shape, self.channels)
         # Few channels before the full size: that is where a map costs most, on a phone and in training.
-        x = layers.Conv2D(4 * self.num_classes, 1, name=f"{name}_narrow")(x)
-        x = _resize(x, input_shape[:2], f"{name}_full")
-        return layers.Conv2D(self.num_classes, 3, padding="same", name=f"{name}_linear")(x)
+        return full_size(self.name, x, input_shape, self.num_classes)
 
     def activate(self, x):
         return keras.activations.sigmoid(x) if self.num_classes == 1 else keras.activations.softmax(x)
@@ -156,12 +135,3 @@ class Segmentation(Task):
             "labels": self.labels,
             "channels": self.channels,
         }
-
-
-def _resize(x, size, name):
-    height, width = size
-    if (height, width) == tuple(x.shape[1:3]):
-        return x
-    if None in (height, width):
-        return keras.layers.UpSampling2D(2, interpolation="bilinear", name=name)(x)
-    return keras.layers.Resizing(height, width, interpolation="bilinear", name=name)(x)

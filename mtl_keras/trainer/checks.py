@@ -53,7 +53,8 @@ def check_balancer(model: Any, training: Any, loading: bool = False) -> None:
         _check_representation(model, training)
     if not training.sources:
         raise ValueError(
-            f"Balancer '{balancer.name}' weighs gradients of shared variables, and no two tasks of this model share any."
+            f"Balancer '{balancer.name}' weighs gradients of shared variables, and no two tasks of this model share any. Use "
+            "a balancer that looks at losses, or a builder that shares variables (`split_after` where networks are separate)."
         )
     if balancer.needs == "gradients":
         balancer.build_rows({v.path: tuple(v.shape) for v in training.sources})

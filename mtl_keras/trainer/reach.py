@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from mtl_keras.names import unknown_name
 
-__all__ = ["BalancingReport", "Reach", "narrow"]
+__all__ = ["BalancingReport", "Reach", "narrow", "print_table"]
 
 
 class Reach:
@@ -76,8 +76,9 @@ def _walk(model: Any, tasks: Sequence[str], stop: Sequence[str]) -> dict[str, se
                 continue
             if tensor.op.type in ("StopGradient", "PreventGradient"):
                 continue
-            # Gradients flow through real numbers only; resources are the variables themselves.
-            waiting += [t for t in tensor.op.inputs if t.dtype.is_floating or t.dtype == tf.resource]
+            # Gradients flow through real numbers only; resources are the variables themselves, and loops keep the numbers of
+            # all turns in lists, which are variants.
+            waiting += [t for t in tensor.op.inputs if t.dtype.is_floating or t.dtype in (tf.resource, tf.variant)]
         result[task] = reached
     return result
 
@@ -122,19 +123,24 @@ class BalancingReport:
         return [row[0] for row in self.rows if row[3] == "shared"]
 
     def __str__(self) -> str:
-        from rich.console import Console
-        from rich.table import Table
+        rows = [(path, "x".join(map(str, s)) or "scalar", ", ".join(tasks), role) for path, s, tasks, role in self.rows]
+        text = print_table(f"balancer '{self.balancer}' ({self.gradients})", ("variable", "shape", "tasks", "role"), rows)
+        return text + (f"representation: {', '.join(self.representation)}\n" if self.representation else "")
 
-        table = Table(title=f"balancer '{self.balancer}' ({self.gradients})", title_justify="left")
-        for column in ("variable", "shape", "tasks", "role"):
-            table.add_column(column, overflow="fold")
-        for path, shape, tasks, role in self.rows:
-            table.add_row(path, "x".join(map(str, shape)) or "scalar", ", ".join(tasks), role)
-        console = Console(width=120, record=True, file=_Nowhere())
-        console.print(table)
-        if self.representation:
-            console.print("representation: " + ", ".join(self.representation), soft_wrap=True)
-        return console.export_text()
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as text."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console = Console(width=120, record=True, file=_Nowhere())
+    console.print(table)
+    return console.export_text()
 
 
 class _Nowhere:

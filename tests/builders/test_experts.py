@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import image_data, image_tasks, same, table_data
+from helpers import table_data
 
 import mtl_keras as mtl
 
@@ -64,42 +64,104 @@ def test_experts_start_different_and_gates_belong_to_their_task():
     assert "m_gate/kernel" in one.balancing_report().shared
 
 
-@pytest.mark.parametrize("builder", BUILDERS)
-@pytest.mark.parametrize("balancer", ["equal", "uncertainty", "cagrad"])
-@pytest.mark.parametrize("kind", ["image", "text", "table"])
-def test_every_kind_of_input_trains_saves_and_loads(builder, balancer, kind, tmp_path):
-    model, x, y = _network(builder, kind)
-    model.compile("adam", balancer=balancer)
-    assert np.isfinite(model.fit(x, y, batch_size=8, verbose=0).history["loss"]).all()
-    model.save(tmp_path / "m.keras")
-    loaded = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
-    a, b = model.predict(x, verbose=0), loaded.predict(x, verbose=0)
-    same([a[k] for k in a], [b[k] for k in a], rtol=0, atol=0)
+# ------------------------------------------------------------------ CGC and PLE
+def test_levels_follow_the_papers_formula():
+    x, _ = table_data(6)
+    model = mtl.builders.ple((5,), TASKS, levels=2, experts=2, shared_experts=1, units=3, name="p")
+
+    def experts(name, z):
+        layer = model.get_layer(name)
+        kernel = layer.kernel.numpy().reshape(z.shape[1], layer.experts, 3)
+        return np.maximum(np.einsum("ri,ieo->reo", z, kernel) + layer.bias.numpy().reshape(layer.experts, 3), 0)
+
+    def gate(name, z):
+        return _softmax(z @ model.get_layer(name).kernel.numpy())
+
+    streams, shared = {"cost": x, "sold": x}, x
+    for level in (1, 2):
+        own = {t: experts(f"p_level{level}_{t}_experts", z) for t, z in streams.items()}
+        common = experts(f"p_level{level}_experts", shared)
+        new = {
+            t: np.einsum("re,reo->ro", gate(f"p_level{level}_{t}_gate", z), np.concatenate([own[t], common], 1))
+            for t, z in streams.items()
+        }
+        if level == 1:
+            shared = np.einsum("re,reo->ro", gate("p_level1_gate", shared), np.concatenate([*own.values(), common], 1))
+        streams = new
+    head = model.get_layer("cost_linear")
+    expected = streams["cost"] @ head.kernel.numpy() + head.bias.numpy()
+    np.testing.assert_allclose(model.predict(x, verbose=0)["cost"], expected, rtol=1e-4, atol=1e-5)
 
 
-def _network(builder, kind):
-    if kind == "image":
-        x, y = image_data(8)
-        options = {"backbone": "small_cnn", "backbone_options": {"widths": (4, 8), "depth": 1}}
-        return builder((16, 16, 1), image_tasks(), experts=2, units=6, **options), x, y
-    if kind == "text":
-        x = np.random.default_rng(0).integers(1, 9, (8, 4)).astype("int32")
-        options = {"backbone": "bilstm", "backbone_options": {"vocabulary_size": 10, "embedding_dim": 3, "units": 2}}
-        tasks = [mtl.tasks.Binary("sold"), mtl.tasks.Regression("cost")]
-        y = {"sold": np.arange(8) % 2, "cost": np.arange(8.0)}
-        return builder({"tokens": (4,)}, tasks, experts=2, units=6, **options), x, y
-    x, y = table_data(8)
-    return builder((5,), TASKS, backbone="mlp", backbone_options={"widths": (8,)}, experts=2, units=6), x, y
+def test_one_level_of_ple_is_cgc():
+    x, _ = table_data(6)
+    a = mtl.builders.ple((5,), TASKS, levels=1, experts=2, shared_experts=3, units=4)
+    b = mtl.builders.cgc((5,), TASKS, experts=2, shared_experts=3, units=4)
+    assert [w.shape for w in a.weights] == [w.shape for w in b.weights]
+    b.set_weights(a.get_weights())
+    one, other = a.predict(x, verbose=0), b.predict(x, verbose=0)
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name])
+    assert "cgc_level1_gate" not in {layer.name for layer in b.layers}, "the last level has no shared gate"
 
 
-@pytest.mark.parametrize("builder", BUILDERS)
-@pytest.mark.parametrize("quantization", [None, "int8"])
-def test_files_for_the_phone_have_builtin_operators_only(builder, quantization, tmp_path):
-    """Float and int8, image and table; the exporter compares every head itself."""
-    for kind in ("image", "table"):
-        model, x, _ = _network(builder, kind)
-        report = mtl.export.tflite(model, tmp_path / f"{kind}.tflite", quantization=quantization, calibration=x)
-        assert {head.name for head in report.heads} == set(model.task_names)
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_ple_has_the_number_of_parameters_of_the_formula(levels):
+    tasks, own, shared, units, size = 2, 3, 2, 4, 5
+    model = mtl.builders.ple((size,), TASKS, levels=levels, experts=own, shared_experts=shared, units=units)
+    count = tasks * (units + 1)
+    for level in range(levels):
+        d = size if level == 0 else units
+        count += (tasks * own + shared) * (d + 1) * units + tasks * d * (own + shared)
+        count += d * (tasks * own + shared) if level < levels - 1 else 0
+    assert model.count_params() == count
+
+
+def test_own_experts_of_the_last_level_are_their_tasks_alone():
+    model = mtl.builders.ple((5,), TASKS, levels=2, units=4, name="p")
+    model.compile("sgd", balancer="cagrad")
+    shared = set(model.balancing_report().shared)
+    assert "p_level2_experts/kernel" in shared and "p_level1_gate/kernel" in shared
+    # Through the shared gate the first level's experts of one task serve the other; the last level's do not.
+    assert "p_level1_cost_experts/kernel" in shared
+    assert not {"p_level2_cost_experts/kernel", "p_level2_cost_gate/kernel", "p_level1_cost_gate/kernel"} & shared
+
+
+# ------------------------------------------------------------------ DSelect-k
+@pytest.mark.parametrize("experts", [1, 3, 4, 8])
+@pytest.mark.parametrize("per_example", [False, True])
+def test_selecting_gates_sum_to_one(experts, per_example):
+    x = np.random.default_rng(0).standard_normal((7, 5)).astype("float32")
+    layer = mtl.layers.DSelectKGate(experts, k=min(2, experts), per_example=per_example)
+    gate = np.asarray(layer(x))
+    assert gate.shape == (7, experts) and gate.min() >= 0
+    np.testing.assert_allclose(gate.sum(1), 1.0, rtol=1e-5)
+
+
+def test_a_gate_whose_bits_are_set_selects_the_experts_of_these_codes():
+    layer = mtl.layers.DSelectKGate(8, k=2)
+    layer.build((None, 5))
+    # Bits, lowest first: expert 3 = 1 1 0 and expert 4 = 0 0 1; the mixture is the softmax of (0, log 3).
+    layer.z.assign([1, 1, -1, -1, -1, 1])
+    layer.w.assign([0.0, np.log(3.0)])
+    gate = np.asarray(layer(np.zeros((1, 5), "float32")))[0]
+    np.testing.assert_allclose(gate, np.eye(8)[3] * 0.25 + np.eye(8)[4] * 0.75, atol=1e-6)
+
+
+def test_after_training_with_the_regularizer_at_most_k_experts_are_left():
+    x, y = table_data(64)
+    model = mtl.builders.dselect_k((5,), TASKS, experts=6, k=2, units=4, entropy=1.0, name="d")
+    model.compile(keras.optimizers.Adam(0.02))
+    model.fit(x, y, epochs=150, batch_size=64, verbose=0)
+    for task in model.task_names:
+        gate = np.asarray(model.get_layer(f"d_{task}_gate")(x))
+        np.testing.assert_allclose(gate.sum(1), 1.0, rtol=1e-5)
+        assert (gate[0] > 1e-4).sum() <= 2, gate[0]
+
+
+def test_static_gates_have_the_papers_number_of_parameters():
+    model = mtl.builders.dselect_k((5,), TASKS, experts=6, k=2, units=4)
+    assert model.count_params() == 6 * (5 + 1) * 4 + 2 * 2 * (3 + 1) + 2 * 5
 
 
 @pytest.mark.parametrize(
@@ -121,3 +183,17 @@ def test_a_gate_for_other_experts_is_refused_by_the_layers_name():
     experts, gate = mtl.layers.Experts(3, 4)(keras.Input((5,))), keras.Input((2,))
     with pytest.raises(ValueError, match="Mixture 'mix': a gate for 2 experts meets 3"):
         mtl.layers.Mixture(name="mix")([experts, gate])
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: mtl.builders.ple((5,), TASKS, levels=0), "'ple' needs levels >= 1, got 0"),
+        (lambda: mtl.builders.cgc((5,), TASKS, shared_experts=0), "'cgc' needs shared_experts >= 1"),
+        (lambda: mtl.builders.dselect_k((5,), TASKS, experts=2, k=3), "1 <= k <= experts"),
+        (lambda: mtl.builders.dselect_k((5,), TASKS, gamma=0), "gamma > 0"),
+    ],
+)
+def test_impossible_numbers_of_experts_are_refused(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()

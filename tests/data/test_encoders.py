@@ -1,10 +1,12 @@
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+import mtl_keras as mtl
 from mtl_keras.data import encoders
 
 TABLE = {"age": [20.0, 40.0, np.nan], "city": ["Rome", "Oslo", None], "month": [3.0, 4.0, 3.0]}
@@ -64,3 +66,49 @@ def test_encoders_need_neither_keras_nor_tensorflow():
         "assert not {'keras', 'tensorflow'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_letters_become_ids():
+    tokenizer = mtl.data.CharTokenizer.fit(["abba", "Cab"], length=5)
+    assert tokenizer.alphabet == "abc" and len(tokenizer) == 5
+    assert tokenizer.encode(["Ab!", "", "aaaaaaa"]).tolist() == [[2, 3, 1, 0, 0], [0] * 5, [2] * 5]
+    assert mtl.data.CharTokenizer("ab", 3, lower=False).encode(["Aa"]).tolist() == [[1, 2, 0]]
+    with pytest.raises(ValueError, match="a letter twice"):
+        mtl.data.CharTokenizer("aba", 3)
+
+
+def test_hashed_words_need_no_vocabulary():
+    tokenizer = mtl.data.HashingTokenizer(size=1000, length=4)
+    ids = tokenizer.encode(["The cat, the hat", "", "cat"])
+    # CRC-32 of "cat" is 0x9E5E43A8, whatever the machine.
+    assert ids[0, 1] == 1 + 0x9E5E43A8 % 999 == ids[2, 0]
+    assert ids[0, 0] == ids[0, 2] and ids[1].tolist() == [0] * 4 and ids[:, 0].max() < 1000
+    with pytest.raises(ValueError, match="at least 2 ids"):
+        mtl.data.HashingTokenizer(1, 4)
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [mtl.data.CharTokenizer("abc", 6, lower=False), mtl.data.HashingTokenizer(50, 6)],
+    ids=lambda t: type(t).__name__,
+)
+def test_tokenizers_are_saved_with_the_model_and_run_without_keras(tokenizer, tmp_path):
+    import subprocess
+    import sys
+
+    options = {"vocabulary_size": len(tokenizer), "embedding_dim": 2, "filters": 2}
+    task = mtl.tasks.Binary("t", hidden=0)
+    model = mtl.builders.hard_sharing({"tokens": (6,)}, [task], "text_cnn", backbone_options=options, encoder=tokenizer)
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
+    assert loaded.encoder.get_config() == tokenizer.get_config()
+    assert loaded.encoder.encode(["abca b"]).tolist() == tokenizer.encode(["abca b"]).tolist()
+    code = (
+        "import sys, importlib.util as u\n"
+        f"spec = u.spec_from_file_location('encoders', {mtl.data.encoders.__file__!r}); m = u.module_from_spec(spec)\n"
+        "spec.loader.exec_module(m)\n"
+        f"t = m.{type(tokenizer).__name__}.from_config({tokenizer.get_config()!r})\n"
+        "print(t.encode(['abca b']).tolist()); assert not {'keras', 'tensorflow'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == str(tokenizer.encode(["abca b"]).tolist())

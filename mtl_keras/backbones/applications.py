@@ -1,0 +1,151 @@
+"""Backbones that wrap `keras.applications`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import layers
+
+from mtl_keras.backbones.common import image_input
+from mtl_keras.graph import play
+
+__all__ = ["efficientnet_v2_b0", "mobilenet_v2", "mobilenet_v3_small"]
+
+
+def mobilenet_v2(
+    inputs,
+    alpha: float = 1.0,
+    weights: str | None = None,
+    value_range: Sequence[float] = (0.0, 1.0),
+    name: str = "mobilenet_v2",
+) -> keras.Model:
+    """MobileNetV2 (Sandler, Howard, Zhu, Zhmoginov, Chen, CVPR 2018), from `keras.applications`.
+
+    Args:
+        inputs: symbolic images `(rows, height, width, 3)`.
+        alpha: float. Factor on all widths.
+        weights: None, "imagenet" (Keras downloads them, for 3 channels), or the path of a weights file.
+        value_range: `(low, high)` of the images' values; they are scaled to what the network was trained on.
+        name: str. Prefix of the layers' names.
+
+    Returns:
+        `keras.Model` to `stage1` (half the image's size) ... `stage5` (1/32).
+    """
+    image_input("mobilenet_v2", inputs)
+
+    def make(x):
+        return keras.applications.MobileNetV2(input_tensor=x, alpha=alpha, include_top=False, weights=weights)
+
+    return _wrap(inputs, make, value_range, (-1.0, 1.0), name)
+
+
+def mobilenet_v3_small(
+    inputs,
+    alpha: float = 1.0,
+    minimalistic: bool = False,
+    weights: str | None = None,
+    value_range: Sequence[float] = (0.0, 1.0),
+    name: str = "mobilenet_v3_small",
+) -> keras.Model:
+    """MobileNetV3-Small (Howard et al., "Searching for MobileNetV3", ICCV 2019), from `keras.applications`.
+
+    Args:
+        inputs, alpha, weights, value_range, name: as in `mobilenet_v2`.
+        minimalistic: bool. Without squeeze-and-excitation, hard-swish and 5 x 5 kernels: int8 runs as one delegate partition
+            instead of many.
+
+    Returns:
+        `keras.Model` to `stage1` ... `stage5`.
+    """
+    image_input("mobilenet_v3_small", inputs)
+
+    def make(x):
+        return keras.applications.MobileNetV3Small(
+            input_tensor=x,
+            alpha=alpha,
+            minimalistic=minimalistic,
+            include_top=False,
+            weights=weights,
+            include_preprocessing=False,
+        )
+
+    return _wrap(inputs, make, value_range, (-1.0, 1.0), name)
+
+
+def efficientnet_v2_b0(
+    inputs, weights: str | None = None, value_range: Sequence[float] = (0.0, 1.0), name: str = "efficientnet_v2_b0"
+) -> keras.Model:
+    """EfficientNetV2-B0 (Tan & Le, ICML 2021), from `keras.applications`.
+
+    Args:
+        inputs, weights, value_range, name: as in `mobilenet_v2`.
+
+    Returns:
+        `keras.Model` to `stage1` ... `stage5`.
+    """
+    image_input("efficientnet_v2_b0", inputs)
+
+    def make(x):
+        return keras.applications.EfficientNetV2B0(
+            input_tensor=x, include_top=False, weights=weights, include_preprocessing=False
+        )
+
+    return _wrap(inputs, make, value_range, (-1.0, 1.0), name)
+
+
+def _wrap(inputs: Any, make: Any, given: Sequence[float], wanted: Sequence[float], name: str) -> keras.Model:
+    """The application's network on these inputs, its layers under our prefix, with a stage for every size."""
+    low, high = map(float, given)
+    if not low < high:
+        raise ValueError(f"Backbone '{name}': value_range is (low, high) with low < high, got {tuple(given)}.")
+    template = make(keras.Input(inputs.shape[1:]))
+    factor = (wanted[1] - wanted[0]) / (high - low)
+    x = inputs
+    if (factor, wanted[0] - low * factor) != (1.0, 0.0):
+        x = layers.Rescaling(factor, wanted[0] - low * factor, name=f"{name}_rescale")(x)
+
+    def renamed(layer):
+        return type(layer).from_config({**layer.get_config(), "name": f"{name}_{layer.name}"})
+
+    ends = {f"stage{i}": tensor for i, tensor in enumerate(_ends(template), 1)}
+    staged = keras.Model(template.inputs, ends)
+    model = keras.Model(inputs, play(staged, x, renamed), name=name)
+    model.set_weights(staged.get_weights())
+    return model
+
+
+def _ends(model: keras.Model) -> list[Any]:
+    """For every size of map the end of its last block, and the output for the deepest.
+
+    Of the tensors through which all must pass that is the last sum, or, where a size has none, the narrowest, the last of
+    equals: what expands a block for the next size is wider.
+    """
+    order = [layer for layer in model.layers if isinstance(layer.output, keras.KerasTensor)]
+    place = {id(layer): i for i, layer in enumerate(order)}
+    until = [0] * len(order)
+    for i, layer in enumerate(order):
+        for node in layer._inbound_nodes:
+            for tensor in node.input_tensors:
+                before = place.get(id(tensor._keras_history.operation))
+                if before is not None:
+                    until[before] = max(until[before], i)
+    found: dict[tuple[int, ...], Any] = {}
+    sums: set[tuple[int, ...]] = set()
+    open_until = 0
+    for i, layer in enumerate(order):
+        tensor = layer.output
+        # Paddings make sizes that belong to no stage.
+        if i and open_until <= i and len(tensor.shape) == 4 and not isinstance(layer, layers.ZeroPadding2D):
+            size = tuple(tensor.shape[1:3])
+            if isinstance(layer, layers.Add):
+                sums.add(size)
+                found[size] = tensor
+            elif size not in found or (size not in sums and tensor.shape[-1] <= found[size].shape[-1]):
+                found[size] = tensor
+        open_until = max(open_until, until[i])
+    last = model.output
+    found[tuple(last.shape[1:3])] = last
+    full = tuple(model.inputs[0].shape[1:3])
+    return [tensor for size, tensor in found.items() if size != full]

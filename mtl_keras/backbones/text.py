@@ -1,0 +1,157 @@
+"""Trunks over token ids: recurrent, convolutional, and a transformer encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import layers
+
+from mtl_keras.backbones.common import rank_input
+from mtl_keras.layers import MaskedMean, MaskedSelfAttention, PaddingMask, PositionEmbedding
+
+__all__ = ["gru", "lstm", "text_cnn", "transformer"]
+
+
+def lstm(
+    inputs,
+    vocabulary_size: int,
+    embedding_dim: int = 64,
+    units: int = 64,
+    dropout: float = 0.2,
+    unroll: bool = False,
+    name: str = "lstm",
+) -> keras.Model:
+    """Embedded tokens through an LSTM (Hochreiter & Schmidhuber, Neural Computation 1997).
+
+    Args:
+        inputs: symbolic token ids, shape `(rows, length)`; 0 is padding and comes last.
+        vocabulary_size: int. Number of ids, padding and unknown included.
+        embedding_dim: int. Length of a token's vector.
+        units: int.
+        dropout: float. Dropped part of the embedding and of the pooled vector while training.
+        unroll: bool. Write the loop out, step by step: the graph grows with the length, and converts to full int8.
+        name: str. Prefix of the layers' names.
+
+    Returns:
+        `keras.Model` to `stage1`, the states `(rows, length, units)`, and `stage2`, `(rows, 2 units)`: each unit's largest
+        value over the sequence beside the last state.
+    """
+    return _recurrent("lstm", layers.LSTM, inputs, vocabulary_size, embedding_dim, units, dropout, unroll, name)
+
+
+def gru(
+    inputs,
+    vocabulary_size: int,
+    embedding_dim: int = 64,
+    units: int = 64,
+    dropout: float = 0.2,
+    unroll: bool = False,
+    name: str = "gru",
+) -> keras.Model:
+    """Embedded tokens through a GRU (Cho et al., EMNLP 2014).
+
+    Args:
+        inputs, vocabulary_size, embedding_dim, units, dropout, unroll, name: as in `lstm`.
+
+    Returns:
+        `keras.Model` to `stage1` and `stage2`, as `lstm`.
+    """
+    return _recurrent("gru", layers.GRU, inputs, vocabulary_size, embedding_dim, units, dropout, unroll, name)
+
+
+def _recurrent(kind: str, layer: Any, inputs: Any, vocabulary: int, dim: int, units: int, dropout: float, unroll, name: str):
+    rank_input(kind, inputs, 2, "token ids (rows, length)")
+    x = layers.Embedding(vocabulary, dim, name=f"{name}_embedding")(inputs)
+    if dropout:
+        x = layers.SpatialDropout1D(dropout, name=f"{name}_embedding_dropout")(x)
+    recurrent = layer(units, return_sequences=True, return_state=True, unroll=unroll, name=f"{name}_stage1")
+    states, last, *_ = recurrent(x)
+    pooled = layers.GlobalMaxPooling1D(name=f"{name}_pool")(states)
+    x = layers.Concatenate(name=f"{name}_stage2")([pooled, last])
+    if dropout:
+        x = layers.Dropout(dropout, name=f"{name}_dropout")(x)
+    return keras.Model(inputs, {"stage1": states, "stage2": x}, name=name)
+
+
+def text_cnn(
+    inputs,
+    vocabulary_size: int,
+    embedding_dim: int = 64,
+    filters: int = 64,
+    windows: Sequence[int] = (3, 4, 5),
+    dropout: float = 0.2,
+    name: str = "text_cnn",
+) -> keras.Model:
+    """Convolutions of several widths over embedded tokens, each pooled to its largest value (Kim, "Convolutional Neural
+    Networks for Sentence Classification", EMNLP 2014).
+
+    Args:
+        inputs, vocabulary_size, embedding_dim, dropout, name: as in `lstm`.
+        filters: int. Of each width.
+        windows: list of int. Widths, in tokens.
+
+    Returns:
+        `keras.Model` to `stage1`, all convolutions side by side `(rows, length, filters * widths)`, and `stage2`, their
+        largest values `(rows, filters * widths)`.
+    """
+    rank_input("text_cnn", inputs, 2, "token ids (rows, length)")
+    if not windows or min(windows) < 1:
+        raise ValueError(f"Backbone 'text_cnn' needs windows of at least one token, got {list(windows)}.")
+    x = layers.Embedding(vocabulary_size, embedding_dim, name=f"{name}_embedding")(inputs)
+    if dropout:
+        x = layers.SpatialDropout1D(dropout, name=f"{name}_embedding_dropout")(x)
+    made = [layers.Conv1D(filters, w, padding="same", activation="relu", name=f"{name}_window{w}")(x) for w in windows]
+    x = layers.Concatenate(name=f"{name}_stage1")(made) if len(made) > 1 else made[0]
+    y = layers.GlobalMaxPooling1D(name=f"{name}_stage2")(x)
+    if dropout:
+        y = layers.Dropout(dropout, name=f"{name}_dropout")(y)
+    return keras.Model(inputs, {"stage1": x, "stage2": y}, name=name)
+
+
+def transformer(
+    inputs,
+    vocabulary_size: int,
+    dim: int = 64,
+    heads: int = 4,
+    blocks: int = 2,
+    hidden: int = 128,
+    dropout: float = 0.1,
+    name: str = "transformer",
+) -> keras.Model:
+    """A transformer encoder (Vaswani et al., NeurIPS 2017) with normalization before each part (Xiong et al., ICML 2020) and
+    learned positions.
+
+    Args:
+        inputs, vocabulary_size, name: as in `lstm`. Padding (id 0) is not attended to.
+        dim: int. Length of a token's vector; `heads` divides it.
+        heads: int.
+        blocks: int >= 1.
+        hidden: int. Width of the feed-forward part.
+        dropout: float.
+
+    Returns:
+        `keras.Model` to `stage1` ... `stage<blocks>`, sequences `(rows, length, dim)`, and one stage more, the mean over
+        tokens that are no padding, `(rows, dim)`.
+    """
+    rank_input("transformer", inputs, 2, "token ids (rows, length)")
+    if blocks < 1 or heads < 1 or dim % heads:
+        raise ValueError(f"Backbone 'transformer' needs blocks >= 1 and heads that divide dim, got {blocks}, {heads}, {dim}.")
+    mask = PaddingMask(name=f"{name}_mask")(inputs)
+    x = layers.Embedding(vocabulary_size, dim, name=f"{name}_embedding")(inputs)
+    x = PositionEmbedding(name=f"{name}_positions")(x)
+    stages = {}
+    for block in range(1, blocks + 1):
+        part = f"{name}_stage{block}"
+        y = layers.LayerNormalization(epsilon=1e-6, name=f"{part}_attention_norm")(x)
+        y = MaskedSelfAttention(heads, dropout, name=f"{part}_attention")([y, mask])
+        x = layers.Add(name=f"{part}_attention_add")([x, layers.Dropout(dropout, name=f"{part}_dropout1")(y)])
+        y = layers.LayerNormalization(epsilon=1e-6, name=f"{part}_norm")(x)
+        y = layers.Dense(hidden, activation="relu", name=f"{part}_hidden")(y)
+        y = layers.Dense(dim, name=f"{part}_dense")(y)
+        x = layers.Add(name=f"{part}_add")([x, layers.Dropout(dropout, name=f"{part}_dropout2")(y)])
+        stages[f"stage{block}"] = x
+    x = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm")(x)
+    stages[f"stage{blocks + 1}"] = MaskedMean(name=f"{name}_mean")([x, mask])
+    return keras.Model(inputs, stages, name=name)

@@ -1,0 +1,333 @@
+"""What stands between parallel networks: layers that map a list of streams' tensors to a list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+__all__ = ["BlockIdentity", "BranchChoice", "BranchPath", "CrossStitch", "MutualInformation", "SubspaceStitch"]
+
+
+class _Streams(layers.Layer):
+    """A layer over several tensors of one shape."""
+
+    def _check_streams(self, shapes: Any, count: int | None = None) -> tuple[int | None, ...]:
+        if not shapes or not isinstance(shapes[0], (tuple, list)):
+            raise ValueError(f"Layer '{self.name}' takes a list of tensors, one a stream; got one of shape {shapes}.")
+        first = tuple(shapes[0])
+        if count is not None and len(shapes) != count:
+            raise ValueError(f"Layer '{self.name}' joins {count} streams, got {len(shapes)}.")
+        for i, shape in enumerate(shapes):
+            if tuple(shape[1:]) != first[1:]:
+                raise ValueError(
+                    f"Layer '{self.name}' joins streams of one shape; stream 0 has {first}, stream {i} {tuple(shape)}. Give "
+                    "all streams the same backbone with the same options."
+                )
+        return first
+
+    def compute_output_shape(self, input_shape):
+        return [tuple(shape) for shape in input_shape]
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class CrossStitch(_Streams):
+    """Each stream goes on with a learned linear mixture of all streams, channel by channel.
+
+    `y_i = sum_j alpha_ij * x_j`, with `alpha_ii = own` and the rest of 1 spread over the others at the start. Each target's
+    factors are one variable.
+
+    Args:
+        own: float. Starting factor of a stream for itself. 1 starts as independent networks. Defaults to 0.9.
+        per_channel: bool. A factor a channel, else one a pair of streams. Defaults to True.
+
+    Shapes:
+        List of `(rows, ..., channels)` to a list of the same.
+
+    Reference:
+        Misra, Shrivastava, Gupta, Hebert, "Cross-stitch Networks for Multi-task Learning", CVPR 2016.
+    """
+
+    def __init__(self, own: float = 0.9, per_channel: bool = True, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.own, self.per_channel = float(own), bool(per_channel)
+
+    def build(self, input_shape):
+        first = self._check_streams(input_shape)
+        count = len(input_shape)
+        size = first[-1] if self.per_channel else 1
+        self.alpha = []
+        for i in range(count):
+            start = [[self.own if i == j else (1 - self.own) / max(count - 1, 1)] * size for j in range(count)]
+            self.alpha.append(self.add_weight(shape=(count, size), initializer=_Given(start), name=f"alpha_{i}"))
+
+    def call(self, inputs):
+        return [sum(x * row[j] for j, x in enumerate(inputs)) for row in self.alpha]
+
+    def get_config(self):
+        return {**super().get_config(), "own": self.own, "per_channel": self.per_channel}
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class SubspaceStitch(_Streams):
+    """A cross-stitch between parts of the streams: each stream's channels are cut into subspaces, and every subspace goes on
+    as a mixture of all streams' subspaces. A penalty keeps a stream's subspaces from saying the same.
+
+    `[y_i1; ..; y_iG] = A_i [x_11; ..; x_TG]`, `A` starting at `own` on the diagonal and the rest of 1 spread over the others.
+    The penalty is the squared Frobenius norm of the products between subspaces' columns (features over all rows and places,
+    each of unit length), averaged over pairs of columns, times `orthogonality`.
+
+    Args:
+        subspaces: int >= 1. Defaults to 2, one to share and one to keep.
+        own: float. Defaults to 0.9.
+        orthogonality: float >= 0. Defaults to 0.
+
+    Reference:
+        Ruder, Bingel, Augenstein, Sogaard, "Latent Multi-task Architecture Learning", AAAI 2019 (sluice networks). There the
+        penalty is on the layers' weights; on features it is defined for every kind of layer.
+    """
+
+    def __init__(self, subspaces: int = 2, own: float = 0.9, orthogonality: float = 0.0, **kwargs: Any):
+        super().__init__(**kwargs)
+        if subspaces < 1 or orthogonality < 0:
+            raise ValueError(
+                f"Layer '{self.name}' needs subspaces >= 1 and orthogonality >= 0, got {subspaces} and {orthogonality}."
+            )
+        self.subspaces, self.own, self.orthogonality = int(subspaces), float(own), float(orthogonality)
+
+    def build(self, input_shape):
+        first = self._check_streams(input_shape)
+        if first[-1] % self.subspaces:
+            raise ValueError(
+                f"Layer '{self.name}' cuts {first[-1]} channels into {self.subspaces} subspaces: choose a number that divides "
+                "the channels of every stage."
+            )
+        total = len(input_shape) * self.subspaces
+        self.alpha = []
+        for i in range(len(input_shape)):
+            start = [
+                [self.own if g == i * self.subspaces + p else (1 - self.own) / max(total - 1, 1) for g in range(total)]
+                for p in range(self.subspaces)
+            ]
+            self.alpha.append(self.add_weight(shape=(self.subspaces, total), initializer=_Given(start), name=f"alpha_{i}"))
+
+    def call(self, inputs, training=False):
+        parts = [part for x in inputs for part in ops.split(x, self.subspaces, axis=-1)]
+        if training and self.orthogonality and self.subspaces > 1:
+            for i in range(len(inputs)):
+                self.add_loss(self.orthogonality * _overlap(parts[i * self.subspaces : (i + 1) * self.subspaces]))
+        mixed = []
+        for row in self.alpha:
+            mine = [sum(part * row[p, g] for g, part in enumerate(parts)) for p in range(self.subspaces)]
+            mixed.append(mine[0] if len(mine) == 1 else ops.concatenate(mine, axis=-1))
+        return mixed
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "subspaces": self.subspaces,
+            "own": self.own,
+            "orthogonality": self.orthogonality,
+        }
+
+
+def _overlap(parts):
+    """The mean squared cosine between columns of different subspaces."""
+    columns = [ops.reshape(ops.cast(part, "float32"), (-1, part.shape[-1])) for part in parts]
+    lengths = [ops.sum(ops.square(c), axis=0, keepdims=True) for c in columns]
+    total, pairs = 0.0, 0
+    for i in range(len(parts)):
+        for j in range(i):
+            product = ops.square(ops.matmul(ops.transpose(columns[i]), columns[j]))
+            size = ops.matmul(ops.transpose(lengths[i]), lengths[j])
+            total = total + ops.mean(ops.where(size > 0, product / ops.where(size > 0, size, 1.0), 0.0))
+            pairs += 1
+    return total / pairs
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class MutualInformation(_Streams):
+    """Streams as they are, with a penalty that falls as corresponding channels tell more about each other.
+
+    For two channels that are jointly Gaussian over the rows, with correlation r, the mutual information is
+    `-log(1 - r^2) / 2`; the penalty is `1 - r^2 = exp(-2 I)`, which is bounded, averaged over channels and pairs of streams.
+    Feature maps and sequences count by their means. It is there while training.
+
+    Args:
+        weight: float >= 0.
+    """
+
+    def __init__(self, weight: float = 0.01, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.weight = float(weight)
+
+    def build(self, input_shape):
+        self._check_streams(input_shape)
+
+    def call(self, inputs, training=False):
+        if training and self.weight and len(inputs) > 1:
+            rows = []
+            for x in inputs:
+                places = tuple(range(1, len(x.shape) - 1))
+                x = ops.cast(ops.mean(x, axis=places) if places else x, "float32")
+                rows.append(x - ops.mean(x, axis=0, keepdims=True))
+            total, pairs = 0.0, 0
+            for i in range(len(rows)):
+                for j in range(i):
+                    shared = ops.square(ops.sum(rows[i] * rows[j], axis=0))
+                    size = ops.sum(ops.square(rows[i]), axis=0) * ops.sum(ops.square(rows[j]), axis=0)
+                    known = size > 0
+                    total = total + ops.mean(1.0 - ops.where(known, shared / ops.where(known, size, 1.0), 0.0))
+                    pairs += 1
+            self.add_loss(self.weight * total / pairs)
+        return [x * 1.0 for x in inputs]
+
+    def get_config(self):
+        return {**super().get_config(), "weight": self.weight}
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class BranchChoice(layers.Layer):
+    """Each child takes one of several parents, chosen by logits that are learned.
+
+    While training a child takes the parents' mixture by a sample of the Gumbel-softmax at a temperature that falls from
+    `temperature` by the factor `decay` a step, down to `lowest`; for the first `warm_up` steps it takes their plain mean.
+    At inference it takes the parent with the largest logit, the first of equals. Each child's logits are one variable.
+
+    Args:
+        children: int. How many tensors come out.
+        temperature, decay, lowest: floats > 0. Defaults 5, 0.999, 0.1.
+        warm_up: int. Steps of training before the choice begins. Defaults to 0.
+        stage: str. Whose copies the parents are, for `mtl.builders.branches`.
+        seed: int or None. Of the samples.
+
+    Shapes:
+        List of `parents` tensors `(rows, ...)` to a list of `children` of the same shape and, last, each child's shares of
+        its parents, `(children, parents)`; rows sum to 1.
+
+    Reference:
+        Guo, Lee, Ulbricht, "Learning to Branch for Multi-Task Learning", ICML 2020; Jang, Gu, Poole, "Categorical
+        Reparameterization with Gumbel-Softmax", ICLR 2017.
+    """
+
+    def __init__(
+        self,
+        children: int,
+        temperature: float = 5.0,
+        decay: float = 0.999,
+        lowest: float = 0.1,
+        warm_up: int = 0,
+        stage: str = "",
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if children < 1 or not 0 < lowest <= temperature or not 0 < decay <= 1 or warm_up < 0:
+            raise ValueError(
+                f"Layer '{self.name}' needs children >= 1, 0 < lowest <= temperature, 0 < decay <= 1 and warm_up >= 0; got "
+                f"{children}, {lowest}, {temperature}, {decay}, {warm_up}."
+            )
+        self.children, self.temperature, self.decay = int(children), float(temperature), float(decay)
+        self.lowest, self.warm_up, self.stage, self.seed = float(lowest), int(warm_up), str(stage), seed
+        self.generator = keras.random.SeedGenerator(seed)
+
+    def build(self, input_shape):
+        self.parents = len(input_shape)
+        self.logits = [
+            self.add_weight(shape=(self.parents,), initializer="zeros", name=f"logits_{i}") for i in range(self.children)
+        ]
+        self.steps = self.add_weight(
+            shape=(), initializer="zeros", trainable=False, dtype="float32", name="steps", aggregation="only_first_replica"
+        )
+
+    def shares(self, training: bool = False):
+        """Each child's shares of its parents, `(children, parents)`; rows sum to 1."""
+        logits = ops.stack([ops.cast(row, "float32") for row in self.logits])
+        if not training:
+            _, first = ops.top_k(logits, k=1)
+            return ops.one_hot(ops.squeeze(first, axis=-1), self.parents, dtype="float32")
+        noise = keras.random.uniform((self.children, self.parents), 1e-6, 1 - 1e-6, seed=self.generator)
+        heat = ops.maximum(self.temperature * ops.power(self.decay, self.steps), self.lowest)
+        sampled = ops.softmax((ops.log_softmax(logits) - ops.log(-ops.log(noise))) / heat)
+        return ops.where(self.steps < self.warm_up, ops.full_like(sampled, 1 / self.parents), sampled)
+
+    def call(self, inputs, training=False):
+        shares = ops.cast(self.shares(training), self.compute_dtype)
+        if training:
+            self.steps.assign_add(1.0)
+        return [*_mixtures(shares, inputs), shares]
+
+    def compute_output_shape(self, input_shape):
+        return [*[tuple(input_shape[0])] * self.children, (self.children, len(input_shape))]
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "children": self.children,
+            "temperature": self.temperature,
+            "decay": self.decay,
+            "lowest": self.lowest,
+            "warm_up": self.warm_up,
+            "stage": self.stage,
+            "seed": self.seed,
+        }
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class BranchPath(layers.Layer):
+    """What lies on chosen paths at an earlier stage.
+
+    Shapes:
+        A list of two lists: shares from the ends back to this stage, `(ends, n)`, ..., `(m, copies)`, and the stage's copies,
+        tensors of one shape; to a list of `ends` tensors of that shape.
+    """
+
+    def call(self, inputs):
+        shares, copies = inputs
+        path = shares[0]
+        for earlier in shares[1:]:
+            path = ops.matmul(path, earlier)
+        return _mixtures(ops.cast(path, self.compute_dtype), copies)
+
+    def compute_output_shape(self, input_shape):
+        shares, copies = input_shape
+        return [tuple(copies[0])] * shares[0][0]
+
+
+def _mixtures(shares, tensors):
+    return [sum(x * shares[i, j] for j, x in enumerate(tensors)) for i in range(shares.shape[0])]
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class BlockIdentity(keras.initializers.Initializer):
+    """A kernel over several streams' channels side by side: `own` times the identity for one of them, the rest of 1 spread
+    over the others' identities.
+
+    Args:
+        index: int. Which stream is its own.
+        streams: int.
+        own: float. Defaults to 0.9.
+    """
+
+    def __init__(self, index: int, streams: int, own: float = 0.9):
+        self.index, self.streams, self.own = int(index), int(streams), float(own)
+
+    def __call__(self, shape, dtype=None):
+        width = shape[-1]
+        rest = (1 - self.own) / max(self.streams - 1, 1)
+        blocks = [ops.eye(width, dtype=dtype) * (self.own if j == self.index else rest) for j in range(self.streams)]
+        return ops.reshape(ops.concatenate(blocks, axis=0), shape)
+
+    def get_config(self):
+        return {"index": self.index, "streams": self.streams, "own": self.own}
+
+
+class _Given(keras.initializers.Initializer):
+    """Values that a layer's own settings decide; never saved."""
+
+    def __init__(self, values: Any):
+        self.values = values
+
+    def __call__(self, shape, dtype=None):
+        return ops.reshape(ops.convert_to_tensor(self.values, dtype=dtype), shape)

@@ -1,0 +1,347 @@
+"""Any number of objects in an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from mtl_keras.tasks.bounding_box import box_iou
+from mtl_keras.tasks.maps import map_decoder
+from mtl_keras.tasks.task import Task, TaskMetric, finite
+
+__all__ = ["CentreLoss", "Detection", "MeanAveragePrecision"]
+
+_CLIP = 1e-4
+
+
+def centre_targets(boxes, height: int, width: int, num_classes: int):
+    """What a grid of cells should say about boxes `(rows, objects, 5)`; class -1 is no object.
+
+    Returns:
+        `(heat, cell, there)`: heat `(rows, height, width, classes)`, 1 at centres and falling off like a Gaussian whose spread
+        follows the box (Liu et al., "Training-Time-Friendly Network", AAAI 2020: 0.54 of a sixth of each side); cell
+        `(rows, objects, height * width)`, one-hot where an object's centre lies; there `(rows, objects)`.
+    """
+    there = ops.cast(boxes[..., 4] >= 0, "float32")
+    x, y = (boxes[..., 0] + boxes[..., 2]) / 2 * width, (boxes[..., 1] + boxes[..., 3]) / 2 * height
+    column = ops.clip(ops.floor(x), 0, width - 1)
+    row = ops.clip(ops.floor(y), 0, height - 1)
+    spread_x = ops.maximum(0.54 / 6 * (boxes[..., 2] - boxes[..., 0]) * width, 1e-2)
+    spread_y = ops.maximum(0.54 / 6 * (boxes[..., 3] - boxes[..., 1]) * height, 1e-2)
+    columns, rows = ops.arange(width, dtype="float32"), ops.arange(height, dtype="float32")
+    fall_x = ops.exp(-0.5 * ops.square((columns - column[..., None]) / spread_x[..., None]))
+    fall_y = ops.exp(-0.5 * ops.square((rows - row[..., None]) / spread_y[..., None]))
+    bump = fall_y[..., :, None] * fall_x[..., None, :] * there[..., None, None]
+    kind = ops.one_hot(ops.cast(ops.maximum(boxes[..., 4], 0), "int32"), num_classes, dtype="float32")
+    heat = ops.max(bump[..., None] * kind[:, :, None, None, :], axis=1)
+    cell = ops.one_hot(ops.cast(row * width + column, "int32"), height * width, dtype="float32") * there[..., None]
+    return heat, cell, there
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class CentreLoss(keras.losses.Loss):
+    """Focal loss of the heat map, and the absolute error of size and offset at the objects' centres, a value an image.
+
+    Heat: `-(1 - p)^2 log p` at centres and `-(1 - t)^4 p^2 log(1 - p)` elsewhere, divided by the number of objects (at least
+    1). Size: `size_weight` times the absolute error of width and height. Offset: `offset_weight` times that of the centre's
+    place in its cell.
+
+    Reference:
+        Zhou, Wang, Kraehenbuehl, "Objects as Points", 2019. There sizes are in pixels of the map and weighed 0.1; here they
+        are parts of the image, weighed 5.
+    """
+
+    def __init__(self, size_weight: float = 5.0, offset_weight: float = 1.0, name: str = "centre_loss", **kwargs: Any):
+        super().__init__(name=name, **kwargs)
+        self.size_weight, self.offset_weight = float(size_weight), float(offset_weight)
+
+    def call(self, y_true, y_pred):
+        height, width, size = y_pred.shape[1:]
+        heat, cell, there = centre_targets(y_true, height, width, size - 4)
+        count = ops.maximum(ops.sum(there, axis=1), 1.0)
+        p = ops.clip(y_pred[..., :-4], _CLIP, 1 - _CLIP)
+        centre = ops.cast(heat > 1 - 1e-6, "float32")
+        hit = -centre * ops.square(1 - p) * ops.log(p)
+        miss = -(1 - centre) * ops.power(1 - heat, 4) * ops.square(p) * ops.log(1 - p)
+        loss = ops.sum(hit + miss, axis=(1, 2, 3)) / count
+        found = ops.matmul(cell, ops.reshape(y_pred[..., -4:], (-1, height * width, 4)))
+        wide, high = y_true[..., 2] - y_true[..., 0], y_true[..., 3] - y_true[..., 1]
+        x, y = (y_true[..., 0] + y_true[..., 2]) / 2 * width, (y_true[..., 1] + y_true[..., 3]) / 2 * height
+        off_size = ops.abs(found[..., 0] - wide) + ops.abs(found[..., 1] - high)
+        off_place = ops.abs(found[..., 2] - (x - ops.floor(x))) + ops.abs(found[..., 3] - (y - ops.floor(y)))
+        at_centres = self.size_weight * off_size + self.offset_weight * off_place
+        return loss + ops.sum(at_centres * there, axis=1) / count
+
+    def get_config(self):
+        return {**super().get_config(), "size_weight": self.size_weight, "offset_weight": self.offset_weight}
+
+
+def peaks(output, count: int):
+    """The `count` best peaks of a detector's output: `(boxes, scores, classes)`, best first.
+
+    A peak is a cell that none of its eight neighbours exceeds, class by class.
+    """
+    height, width, size = output.shape[1:]
+    heat = output[..., :-4]
+    top = ops.max_pool(heat, 3, 1, "same")
+    heat = ops.where(heat >= top, heat, 0.0)
+    scores, index = ops.top_k(ops.reshape(heat, (-1, height * width * (size - 4))), min(count, height * width * (size - 4)))
+    classes, cells = index % (size - 4), index // (size - 4)
+    flat = ops.reshape(output[..., -4:], (-1, height * width, 4))
+    found = ops.take_along_axis(flat, ops.expand_dims(cells, -1), axis=1)
+    x = (ops.cast(cells % width, "float32") + found[..., 2]) / width
+    y = (ops.cast(cells // width, "float32") + found[..., 3]) / height
+    half_w, half_h = found[..., 0] / 2, found[..., 1] / 2
+    return ops.stack([x - half_w, y - half_h, x + half_w, y + half_h], -1), scores, classes
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class MeanAveragePrecision(keras.metrics.Metric):
+    """Mean over classes of average precision at one overlap.
+
+    Predictions of an image are matched to its objects of the same class, best score first, each object once. Scores are kept
+    in `bins` equal bins; the curve is the area under the precision envelope (PASCAL VOC since 2010). Classes without
+    objects are left out.
+
+    Args:
+        num_classes: int.
+        overlap: float. Intersection over union from which a prediction is right. Defaults to 0.5.
+        max_objects: int. Predictions an image that count. Defaults to 20.
+        bins: int. Defaults to 200.
+    """
+
+    def __init__(
+        self, num_classes: int, overlap: float = 0.5, max_objects: int = 20, bins: int = 200, name: str = "map", **kwargs: Any
+    ):
+        super().__init__(name=name, **kwargs)
+        self.num_classes, self.overlap, self.max_objects, self.bins = int(num_classes), float(overlap), int(max_objects), bins
+        shape = (self.num_classes, self.bins)
+        self.right = self.add_weight(shape=shape, initializer="zeros", name="right")
+        self.wrong = self.add_weight(shape=shape, initializer="zeros", name="wrong")
+        self.objects = self.add_weight(shape=(self.num_classes,), initializer="zeros", name="objects")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        boxes, scores, classes = peaks(ops.cast(y_pred, "float32"), self.max_objects)
+        y_true = ops.cast(y_true, "float32")
+        there = y_true[..., 4] >= 0
+        weight = ops.ones_like(scores[:, 0])
+        if sample_weight is not None:
+            weight = weight * ops.cast(sample_weight, "float32")
+        free, hits = ops.cast(there, "float32"), []
+        for i in range(boxes.shape[1]):
+            fits = box_iou(boxes[:, i : i + 1], y_true[..., :4]) * free
+            fits = fits * ops.cast(y_true[..., 4] == ops.cast(classes[:, i : i + 1], "float32"), "float32")
+            hit = ops.cast(ops.max(fits, axis=1) >= self.overlap, "float32")
+            best = ops.one_hot(ops.argmax(fits, axis=1), fits.shape[1], dtype="float32") if fits.shape[1] else fits
+            free = free * (1 - best * hit[:, None])
+            hits.append(hit)
+        hit = ops.stack(hits, axis=1)
+        # A score of 0 is no prediction.
+        counted = weight[:, None] * ops.cast(scores > 0, "float32")
+        column = ops.one_hot(ops.cast(ops.clip(scores * self.bins, 0, self.bins - 1), "int32"), self.bins, dtype="float32")
+        kind = ops.one_hot(ops.cast(classes, "int32"), self.num_classes, dtype="float32")
+        place = kind[..., :, None] * column[..., None, :]
+        self.right.assign_add(ops.sum(place * (hit * counted)[..., None, None], axis=(0, 1)))
+        self.wrong.assign_add(ops.sum(place * ((1 - hit) * counted)[..., None, None], axis=(0, 1)))
+        true_kind = ops.one_hot(ops.cast(ops.maximum(y_true[..., 4], 0), "int32"), self.num_classes, dtype="float32")
+        self.objects.assign_add(ops.sum(true_kind * (ops.cast(there, "float32") * weight[:, None])[..., None], axis=(0, 1)))
+
+    def result(self):
+        right = ops.cumsum(ops.flip(self.right.value, axis=1), axis=1)
+        wrong = ops.cumsum(ops.flip(self.wrong.value, axis=1), axis=1)
+        said = right + wrong
+        precision = ops.where(said > 0, right / ops.where(said > 0, said, 1.0), 0.0)
+        # Precision at a recall is the best at this recall or beyond.
+        later = ops.arange(self.bins)[:, None] <= ops.arange(self.bins)[None, :]
+        envelope = ops.max(ops.where(later[None], precision[:, None, :], 0.0), axis=-1)
+        objects = self.objects.value
+        recall = right / ops.maximum(objects, 1.0)[:, None]
+        steps = ops.concatenate([recall[:, :1], recall[:, 1:] - recall[:, :-1]], axis=1)
+        average = ops.sum(steps * envelope, axis=1)
+        known = ops.cast(objects > 0, "float32")
+        return ops.sum(average * known) / ops.maximum(ops.sum(known), 1.0)
+
+    def reset_state(self):
+        for variable in (self.right, self.wrong, self.objects):
+            variable.assign(ops.zeros_like(variable))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "overlap": self.overlap,
+            "max_objects": self.max_objects,
+            "bins": self.bins,
+        }
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class Detection(Task):
+    """Any number of objects, each a box and a class; no anchors.
+
+    The output is a grid, shape `(rows, height, width, num_classes + 4)`: for each cell the probability that an object of each
+    class has its centre there, then width and height as parts of the image and the centre's place in the cell, all 0 to 1.
+    Labels have shape `(rows, objects, 5)`: left, top, right, bottom (0 to 1) and class; class -1 fills up rows with fewer
+    objects. A row of NaN has no label; a row without objects is a label too.
+
+    Args:
+        name: str. See `Task`.
+        num_classes: int >= 1.
+        labels: list of str. The classes' names.
+        stride: int. The grid is at the largest stage that is at most the image's size divided by this. Defaults to 4.
+        channels: int. Channels of the decoder. Defaults to 32.
+        threshold: float. Probability from which `decode` names an object. Defaults to 0.3.
+        overlap: float. `decode` drops boxes that overlap a better one of their class by more. Defaults to 0.5.
+        max_objects: int. `decode` and the metric look at this many peaks. Defaults to 20.
+
+    Example:
+        >>> Detection("things", num_classes=2, labels=["cup", "plate"])
+
+    Reference:
+        Zhou, Wang, Kraehenbuehl, "Objects as Points", 2019 (CenterNet).
+    """
+
+    kind = "detection"
+    likelihood = "categorical"
+
+    def __init__(
+        self,
+        name: str,
+        num_classes: int = 1,
+        *,
+        labels: Sequence[str] | None = None,
+        stride: int = 4,
+        channels: int = 32,
+        threshold: float = 0.3,
+        overlap: float = 0.5,
+        max_objects: int = 20,
+        **kwargs: Any,
+    ):
+        super().__init__(name, **kwargs)
+        if int(num_classes) < 1:
+            raise ValueError(f"Task '{name}' needs at least 1 class, got {num_classes}.")
+        if labels is not None and len(labels) != num_classes:
+            raise ValueError(f"Task '{name}' has {num_classes} classes but {len(labels)} labels were given.")
+        if stride < 1 or max_objects < 1:
+            raise ValueError(f"Task '{name}' needs stride and max_objects >= 1, got {stride} and {max_objects}.")
+        self.num_classes, self.stride, self.channels = int(num_classes), int(stride), int(channels)
+        self.threshold, self.overlap, self.max_objects = float(threshold), float(overlap), int(max_objects)
+        self.labels = None if labels is None else [str(label) for label in labels]
+
+    @property
+    def output_shape(self):
+        return (None, None, self.num_classes + 4)
+
+    @property
+    def label_shape(self):
+        return (None, 5)
+
+    def missing(self, rows, output_shape=None):
+        return np.full((rows, 1, 5), np.nan, "float32")
+
+    def default_head(self, features, input_shape):
+        if input_shape is None or len(input_shape) != 3 or None in input_shape[:2]:
+            raise ValueError(f"Task '{self.name}' needs images of fixed size, got inputs of shape {input_shape}.")
+        size = (-(-input_shape[0] // self.stride), -(-input_shape[1] // self.stride))
+        x = map_decoder(self.name, features, input_shape, self.channels, size)
+        # Few cells hold an object: all start improbable, so that the first steps are not spent on saying so.
+        rare = _Biases([-2.19] * self.num_classes + [0.0] * 4)
+        return keras.layers.Conv2D(self.num_classes + 4, 1, bias_initializer=rare, name=f"{self.name}_linear")(x)
+
+    def activate(self, x):
+        return keras.activations.sigmoid(x)
+
+    def default_loss(self):
+        return CentreLoss()
+
+    def default_metrics(self):
+        return [TaskMetric(MeanAveragePrecision(self.num_classes, max_objects=self.max_objects), True)]
+
+    def target(self, y):
+        y = ops.cast(y, "float32")
+        known = finite(y)
+        # A row has no label where nothing of it is finite; an entry that is not finite is no object.
+        whole = ops.all(known, axis=-1)
+        nothing = ops.concatenate([ops.zeros_like(y[..., :4]), -ops.ones_like(y[..., 4:])], axis=-1)
+        return ops.where(ops.expand_dims(whole, -1), y, nothing), ops.any(whole, axis=-1)
+
+    def _check_values(self, y):
+        values = y.astype(float)
+        boxes, kinds = values[..., :4], values[..., 4]
+        there = np.isfinite(kinds) & (kinds != -1)
+        self._refuse(boxes, there[..., None] & ~((boxes >= 0) & (boxes <= 1)), "parts of the image's size, 0 to 1")
+        bad = there & ((kinds < 0) | (kinds >= self.num_classes) | (kinds != np.floor(kinds)))
+        self._refuse(kinds, bad, f"classes from 0 to {self.num_classes - 1}, or -1 where there is no further object")
+        turned = there & ((boxes[..., 0] > boxes[..., 2]) | (boxes[..., 1] > boxes[..., 3]))
+        if turned.any():
+            raise ValueError(
+                f"{int(turned.sum())} boxes of task '{self.name}' have right < left or bottom < top, for example "
+                f"{boxes[turned][0].tolist()}; expected (left, top, right, bottom, class)."
+            )
+
+    def decode(self, output):
+        found = []
+        for row in np.asarray(output, float):
+            heat, places = row[..., :-4], row[..., -4:]
+            height, width = heat.shape[:2]
+            padded = np.pad(heat, ((1, 1), (1, 1), (0, 0)), constant_values=-1)
+            around = [padded[i : i + height, j : j + width] for i in range(3) for j in range(3)]
+            top = (heat >= np.max(around, axis=0)) & (heat >= self.threshold)
+            items = sorted(np.argwhere(top).tolist(), key=lambda place: -heat[tuple(place)])[: self.max_objects]
+            kept: list[dict[str, Any]] = []
+            for r, c, k in items:
+                wide, high, dx, dy = places[r, c]
+                x, y = (c + dx) / width, (r + dy) / height
+                box = np.clip([x - wide / 2, y - high / 2, x + wide / 2, y + high / 2], 0, 1)
+                label = k if self.labels is None else self.labels[k]
+                if all(other["label"] != label or _overlap(other, box) <= self.overlap for other in kept):
+                    edges = dict(zip(("left", "top", "right", "bottom"), map(float, box), strict=True))
+                    kept.append({"label": label, "probability": float(heat[r, c, k]), **edges})
+            found.append(kept)
+        return found
+
+    def baseline(self, y):
+        # No object anywhere; one cell stands for a map of any size.
+        return np.zeros((1, 1, self.num_classes + 4), "float32")
+
+    def card(self):
+        facts = {"num_classes": self.num_classes, "labels": self.labels, "threshold": self.threshold}
+        return {**super().card(), **facts, "format": "heat map, width, height, offsets", "activation": "sigmoid"}
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "labels": self.labels,
+            "stride": self.stride,
+            "channels": self.channels,
+            "threshold": self.threshold,
+            "overlap": self.overlap,
+            "max_objects": self.max_objects,
+        }
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class _Biases(keras.initializers.Initializer):
+    """One value a channel."""
+
+    def __init__(self, values: Sequence[float]):
+        self.values = [float(v) for v in values]
+
+    def __call__(self, shape, dtype=None):
+        return ops.convert_to_tensor(self.values, dtype=dtype)
+
+    def get_config(self):
+        return {"values": self.values}
+
+
+def _overlap(a: dict[str, Any], box: np.ndarray) -> float:
+    left, top = max(a["left"], box[0]), max(a["top"], box[1])
+    right, bottom = min(a["right"], box[2]), min(a["bottom"], box[3])
+    shared = max(right - left, 0.0) * max(bottom - top, 0.0)
+    union = (a["right"] - a["left"]) * (a["bottom"] - a["top"]) + (box[2] - box[0]) * (box[3] - box[1]) - shared
+    return shared / union if union > 0 else 0.0

@@ -1,0 +1,65 @@
+"""What heads that answer for every place of a picture share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+__all__ = ["full_size", "map_decoder"]
+
+
+def map_decoder(name: str, features: dict[str, Any], input_shape: Any, channels: int, size: Any = None) -> Any:
+    """A light top-down decoder: from the deepest stage up, each stage's map is brought to `channels` channels and added to
+    the resized deeper one (Lin et al., "Feature Pyramid Networks", CVPR 2017).
+
+    Args:
+        name: the task's, for layers and errors.
+        features: stages; those that are no maps are left out.
+        input_shape: of one row; it must be an image.
+        channels: int.
+        size: `(height, width)` of the smallest map that the result may have; stages that are larger are left out. None goes
+            up to the largest stage.
+
+    Raises:
+        ValueError: no image, or no stage that is a map.
+    """
+    maps = [x for x in features.values() if len(x.shape) == 4]
+    if not maps or input_shape is None or len(input_shape) != 3:
+        shapes = {k: tuple(v.shape) for k, v in features.items()}
+        raise ValueError(
+            f"Task '{name}' answers for places of a picture and needs an image input and stages that are feature maps; the "
+            f"backbone gives {shapes}."
+        )
+    if size is not None:
+        kept = [x for x in maps if None not in x.shape[1:3] and x.shape[1] <= size[0] and x.shape[2] <= size[1]]
+        maps = kept or maps[-1:]
+    layers = keras.layers
+    x = None
+    for level, stage in reversed(list(enumerate(maps, 1))):
+        side = layers.Conv2D(channels, 1, name=f"{name}_side{level}")(stage)
+        if x is None:
+            x = side
+        else:
+            x = _resize(x, stage.shape[1:3], f"{name}_up{level}")
+            x = layers.Add(name=f"{name}_add{level}")([x, side])
+        x = layers.ReLU(max_value=6.0, name=f"{name}_relu{level}")(x)
+    x = layers.Conv2D(channels, 3, padding="same", use_bias=False, name=f"{name}_smooth")(x)
+    x = layers.BatchNormalization(name=f"{name}_norm")(x)
+    return layers.ReLU(max_value=6.0, name=f"{name}_relu")(x)
+
+
+def full_size(name: str, x: Any, input_shape: Any, outputs: int) -> Any:
+    """A decoder's result brought to the picture's size, with this many channels."""
+    x = keras.layers.Conv2D(4 * outputs, 1, name=f"{name}_narrow")(x)
+    x = _resize(x, input_shape[:2], f"{name}_full")
+    return keras.layers.Conv2D(outputs, 3, padding="same", name=f"{name}_linear")(x)
+
+
+def _resize(x, size, name):
+    height, width = size
+    if (height, width) == tuple(x.shape[1:3]):
+        return x
+    if None in (height, width):
+        return keras.layers.UpSampling2D(2, interpolation="bilinear", name=name)(x)
+    return keras.layers.Resizing(height, width, interpolation="bilinear", name=name)(x)

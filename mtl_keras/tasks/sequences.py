@@ -1,0 +1,360 @@
+"""Tasks whose answer is a sequence: a tag for every token, a text for a line of sound or handwriting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from mtl_keras.tasks.task import Task, TaskMetric, finite
+
+__all__ = ["CTCLoss", "EditDistance", "SequenceTranscription", "SpanF1", "TokenTagging"]
+
+
+def _tag_parts(labels: Sequence[str]) -> tuple[list[int], list[int]]:
+    """For each tag of a B-/I-/O scheme: its type's number (0 for O), and whether it continues a span."""
+    types: dict[str, int] = {}
+    kinds, inside = [], []
+    for label in labels:
+        prefix, _, kind = label.partition("-")
+        kinds.append(0 if prefix == "O" else types.setdefault(kind, len(types) + 1))
+        inside.append(int(prefix == "I"))
+    return kinds, inside
+
+
+def _is_bio(labels: Sequence[str] | None) -> bool:
+    return labels is not None and "O" in labels and all(l == "O" or l[:2] in ("B-", "I-") for l in labels)  # noqa: E741
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class SpanF1(keras.metrics.Metric):
+    """F1 of whole spans: a predicted span is right where type, start and end are those of a true one.
+
+    An I- tag that does not continue a span of its type starts one, as in the CoNLL-2000 evaluation (Tjong Kim Sang &
+    Buchholz). Tokens without a label count as O on both sides.
+
+    Args:
+        labels: list of str. The tags: "O", "B-X", "I-X".
+    """
+
+    def __init__(self, labels: Sequence[str], name: str = "span_f1", **kwargs: Any):
+        super().__init__(name=name, **kwargs)
+        self.labels = list(labels)
+        kinds, inside = _tag_parts(self.labels)
+        self._kinds, self._inside = np.array(kinds, "int32"), np.array(inside, "int32")
+        self.counts = self.add_weight(shape=(3,), initializer="zeros", name="counts")
+
+    def _spans(self, tags, known):
+        """Type of each token (0 outside), and whether it continues the one before."""
+        kind = ops.where(known, ops.take(self._kinds, tags), 0)
+        before = ops.concatenate([ops.zeros_like(kind[:, :1]), kind[:, :-1]], axis=1)
+        goes_on = ops.logical_and(ops.take(self._inside, tags) > 0, ops.logical_and(kind > 0, kind == before))
+        return kind, goes_on
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        length = y_pred.shape[1]
+        known = ops.ones_like(y_true, dtype="bool") if sample_weight is None else sample_weight > 0
+        if len(known.shape) == 1:
+            known = ops.logical_and(ops.expand_dims(known, -1), ops.ones_like(y_true, dtype="bool"))
+        true, true_on = self._spans(ops.cast(y_true, "int32"), known)
+        said, said_on = self._spans(ops.cast(ops.argmax(y_pred, axis=-1), "int32"), known)
+        starts = ops.logical_and(true > 0, ops.logical_not(true_on))
+        said_starts = ops.logical_and(said > 0, ops.logical_not(said_on))
+        # The end: the first place behind that does not go on. Up to and with it both must go on alike.
+        place = ops.arange(length)
+        behind = place[None, :] > place[:, None]
+        stops = ops.logical_and(behind[None], ops.logical_not(true_on)[:, None, :])
+        end = ops.min(ops.where(stops, place[None, None, :], length), axis=-1)
+        unlike = ops.cast(ops.logical_xor(true_on, said_on), "int32")
+        within = ops.logical_and(behind[None], place[None, None, :] <= end[..., None])
+        apart = ops.sum(ops.where(within, unlike[:, None, :], 0), axis=-1)
+        right = ops.logical_and(ops.logical_and(starts, said_starts), ops.logical_and(true == said, apart == 0))
+        sums = [ops.sum(ops.cast(x, "float32")) for x in (right, said_starts, starts)]
+        self.counts.assign_add(ops.stack(sums))
+
+    def result(self):
+        right, said, true = self.counts[0], self.counts[1], self.counts[2]
+        return ops.where(said + true > 0, 2 * right / ops.maximum(said + true, 1.0), 0.0)
+
+    def reset_state(self):
+        self.counts.assign(ops.zeros((3,)))
+
+    def get_config(self):
+        return {**super().get_config(), "labels": self.labels}
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class TokenTagging(Task):
+    """A tag for every token: part of speech, names (with B-, I-, O tags).
+
+    The output is a probability a tag, shape `(rows, length, num_tags)`; labels are tag numbers `(rows, length)`; -1 or NaN
+    means no label (padding). Head: a linear layer on the deepest stage that is a sequence.
+
+    Args:
+        name: str. See `Task`.
+        num_tags: int >= 2. Defaults to the number of `labels`.
+        labels: list of str. The tags. With "O", "B-X" and "I-X" the first metric is the F1 of whole spans, and `decode` names
+            spans.
+
+    Example:
+        >>> TokenTagging("names", labels=["O", "B-PER", "I-PER", "B-LOC", "I-LOC"])
+    """
+
+    kind = "token_tagging"
+    likelihood = "categorical"
+    missing_value = -1
+    label_dtype = "int32"
+
+    def __init__(self, name: str, num_tags: int | None = None, *, labels: Sequence[str] | None = None, **kwargs: Any):
+        super().__init__(name, **kwargs)
+        if num_tags is None:
+            num_tags = 0 if labels is None else len(labels)
+        if int(num_tags) < 2:
+            raise ValueError(f"Task '{name}' needs at least 2 tags: give `num_tags` or `labels`.")
+        if labels is not None and len(labels) != num_tags:
+            raise ValueError(f"Task '{name}' has {num_tags} tags but {len(labels)} labels were given.")
+        self.num_tags = int(num_tags)
+        self.labels = None if labels is None else [str(label) for label in labels]
+
+    @property
+    def output_shape(self):
+        return (None, self.num_tags)
+
+    @property
+    def label_shape(self):
+        return (None,)
+
+    def missing(self, rows, output_shape=None):
+        if output_shape is None or output_shape[1] is None:
+            raise ValueError(f"The length of a missing label of task '{self.name}' is not known. Fill absent labels with -1.")
+        return np.full((rows, output_shape[1]), -1, "int32")
+
+    def default_head(self, features, input_shape):
+        x = next((x for x in reversed(features.values()) if len(x.shape) == 3), None)
+        if x is None:
+            shapes = {k: tuple(v.shape) for k, v in features.items()}
+            raise ValueError(f"Task '{self.name}' tags every token and needs a stage that is a sequence; got {shapes}.")
+        return keras.layers.Dense(self.num_tags, name=f"{self.name}_linear")(x)
+
+    def activate(self, x):
+        return keras.activations.softmax(x)
+
+    def default_loss(self):
+        return keras.losses.SparseCategoricalCrossentropy()
+
+    def accuracy(self, name):
+        return keras.metrics.SparseCategoricalAccuracy(name=name)
+
+    def default_metrics(self):
+        accuracy = TaskMetric(self.accuracy("accuracy"), True)
+        return [TaskMetric(SpanF1(self.labels), True), accuracy] if _is_bio(self.labels) else [accuracy]
+
+    def target(self, y):
+        known = finite(y)
+        present = ops.logical_and(known, y >= 0)
+        return ops.cast(ops.where(present, y, ops.zeros_like(y)), "int32"), present
+
+    def _check_values(self, y):
+        values = y.astype(float)
+        there = np.isfinite(values) & (values != -1)
+        bad = there & ((values < 0) | (values >= self.num_tags) | (values != np.floor(values)))
+        self._refuse(values, bad, f"whole numbers from 0 to {self.num_tags - 1}")
+
+    def decode(self, output):
+        tags = np.argmax(np.asarray(output), axis=-1)
+        if not _is_bio(self.labels):
+            return [[t if self.labels is None else self.labels[t] for t in row.tolist()] for row in tags]
+        return [_spans([self.labels[t] for t in row]) for row in tags]
+
+    def baseline(self, y):
+        y = np.asarray(y, float)
+        tags = y[np.isfinite(y) & (y >= 0)].astype(int)
+        share = np.bincount(tags, minlength=self.num_tags) / max(len(tags), 1)
+        return np.tile(share, (y.shape[1], 1)).astype("float32")
+
+    def card(self):
+        return {**super().card(), "num_tags": self.num_tags, "labels": self.labels, "activation": "softmax"}
+
+    def get_config(self):
+        return {**super().get_config(), "num_tags": self.num_tags, "labels": self.labels}
+
+
+def _spans(tags: Sequence[str]) -> list[dict[str, Any]]:
+    """Spans of B-/I-/O tags; `end` is the place behind the last token."""
+    found: list[dict[str, Any]] = []
+    for place, tag in enumerate(tags):
+        prefix, _, kind = tag.partition("-")
+        if prefix == "I" and found and found[-1]["end"] == place and found[-1]["label"] == kind:
+            found[-1]["end"] = place + 1
+        elif prefix != "O":
+            found.append({"label": kind, "start": place, "end": place + 1})
+    return found
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class CTCLoss(keras.losses.Loss):
+    """Connectionist temporal classification on probabilities, with class 0 as blank and labels filled up with 0.
+
+    Divided by the number of letters (at least 1), so that long texts do not outweigh short ones.
+
+    Reference:
+        Graves, Fernandez, Gomez, Schmidhuber, ICML 2006.
+    """
+
+    def __init__(self, name: str = "ctc_loss", **kwargs: Any):
+        super().__init__(name=name, **kwargs)
+
+    def call(self, y_true, y_pred):
+        logits = getattr(y_pred, "_keras_logits", None)
+        if logits is None:
+            logits = ops.log(ops.maximum(y_pred, 1e-9))
+        y_true = ops.cast(y_true, "int32")
+        letters = ops.sum(ops.cast(y_true > 0, "int32"), axis=1)
+        times = ops.ones_like(letters) * y_pred.shape[1]
+        loss = ops.ctc_loss(y_true, ops.cast(logits, "float32"), letters, times, mask_index=0)
+        return loss / ops.cast(ops.maximum(letters, 1), "float32")
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class EditDistance(keras.metrics.Mean):
+    """Letters to insert, delete or replace, divided by the true text's length (at least 1); the best path is decoded."""
+
+    def __init__(self, name: str = "edit_distance", **kwargs: Any):
+        super().__init__(name=name, **kwargs)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        y_true = ops.cast(y_true, "int32")
+        size = y_true.shape[1]
+        letters = ops.sum(ops.cast(y_true > 0, "int32"), axis=1)
+        best = ops.cast(ops.argmax(y_pred, axis=-1), "int32")
+        place = ops.arange(size + 1, dtype="float32")
+        # A row of the table of distances from the text read so far to every beginning of the true text; one more row for
+        # every letter that is read: a class that is no blank and differs from the one before.
+        row = ops.zeros_like(best[:, :1], dtype="float32") + place
+        before = ops.zeros_like(best[:, 0])
+        for t in range(best.shape[1]):
+            now = best[:, t]
+            reads = ops.logical_and(now > 0, now != before)
+            other = ops.cast(y_true != now[:, None], "float32")
+            first = row[:, :1] + 1
+            rest = ops.minimum(row[:, 1:] + 1, row[:, :-1] + other)
+            start = ops.concatenate([first, rest], axis=1) - place
+            # Insertions: the least of all places before, plus the way from there.
+            ahead = ops.where((place[:, None] >= place[None, :])[None], start[:, None, :], 1e9)
+            row = ops.where(reads[:, None], ops.min(ahead, axis=-1) + place, row)
+            before = now
+        end = ops.one_hot(letters, size + 1, dtype="float32")
+        distance = ops.sum(row * end, axis=1) / ops.cast(ops.maximum(letters, 1), "float32")
+        return super().update_state(distance, sample_weight=sample_weight)
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class SequenceTranscription(Task):
+    """A text read off a sequence: speech, a line of handwriting.
+
+    The output is a probability a letter at every time, shape `(rows, times, letters + 1)`, the first class being blank. Labels
+    are numbers of letters in `alphabet`, `(rows, longest)`, from 0, filled up with -1; a row of nothing but -1 (or NaN) has no
+    label. `encode` makes them from texts. Needs at least as many times as letters, and one more where a letter repeats.
+
+    Args:
+        name: str. See `Task`.
+        alphabet: str. The letters.
+        time_axis: "width" or "height". Which axis of feature maps is time; the other is averaged. Defaults to "width" (lines
+            of writing); "height" for `log_mel_cnn`.
+
+    Example:
+        >>> task = SequenceTranscription("said", alphabet="abcdefghijklmnopqrstuvwxyz ")
+        >>> labels = task.encode(["yes", "no"], length=10)
+    """
+
+    kind = "transcription"
+    likelihood = "categorical"
+    missing_value = -1
+    label_dtype = "int32"
+
+    def __init__(self, name: str, alphabet: str, *, time_axis: str = "width", **kwargs: Any):
+        super().__init__(name, **kwargs)
+        if not alphabet or len(set(alphabet)) != len(alphabet):
+            raise ValueError(f"Task '{name}' needs an alphabet of different letters, got {alphabet!r}.")
+        if time_axis not in ("width", "height"):
+            raise ValueError(f"Task '{name}': time_axis is 'width' or 'height', got {time_axis!r}.")
+        self.alphabet, self.time_axis = str(alphabet), time_axis
+
+    @property
+    def output_shape(self):
+        return (None, len(self.alphabet) + 1)
+
+    @property
+    def label_shape(self):
+        return (None,)
+
+    def missing(self, rows, output_shape=None):
+        return np.full((rows, 1), -1, "int32")
+
+    def encode(self, texts: Sequence[str], length: int) -> np.ndarray:
+        """Texts to labels.
+
+        Raises:
+            ValueError: a letter that the alphabet lacks, a text longer than `length`.
+        """
+        rows = np.full((len(texts), length), -1, "int32")
+        for row, text in zip(rows, texts, strict=True):
+            strange = set(text) - set(self.alphabet)
+            if strange or len(text) > length:
+                what = f"letters {sorted(strange)} that the alphabet lacks" if strange else f"more than {length} letters"
+                raise ValueError(f"Task '{self.name}': the text {text!r} has {what}.")
+            row[: len(text)] = [self.alphabet.index(letter) for letter in text]
+        return rows
+
+    def default_head(self, features, input_shape):
+        x = next((x for x in reversed(features.values()) if len(x.shape) in (3, 4)), None)
+        if x is None:
+            shapes = {k: tuple(v.shape) for k, v in features.items()}
+            raise ValueError(f"Task '{self.name}' reads along a sequence or a map and needs such a stage; got {shapes}.")
+        if len(x.shape) == 4:
+            height, width, channels = x.shape[1:]
+            along = self.time_axis == "width"
+            window = (height, 1) if along else (1, width)
+            x = keras.layers.AveragePooling2D(window, name=f"{self.name}_across")(x)
+            x = keras.layers.Reshape((width if along else height, channels), name=f"{self.name}_along")(x)
+        return keras.layers.Dense(len(self.alphabet) + 1, name=f"{self.name}_linear")(x)
+
+    def activate(self, x):
+        return keras.activations.softmax(x)
+
+    def default_loss(self):
+        return CTCLoss()
+
+    def default_metrics(self):
+        return [TaskMetric(EditDistance(), False)]
+
+    def target(self, y):
+        known = ops.logical_and(finite(y), y >= 0)
+        # Letters from 1: the loss calls blank 0.
+        return ops.cast(ops.where(known, y + 1, ops.zeros_like(y)), "int32"), ops.any(known, axis=-1)
+
+    def _check_values(self, y):
+        values = y.astype(float)
+        there = np.isfinite(values) & (values != -1)
+        bad = there & ((values < 0) | (values >= len(self.alphabet)) | (values != np.floor(values)))
+        self._refuse(values, bad, f"numbers of letters, 0 to {len(self.alphabet) - 1}")
+
+    def decode(self, output):
+        texts = []
+        for row in np.argmax(np.asarray(output), axis=-1):
+            kept = [c for c, before in zip(row, [0, *row[:-1]], strict=True) if c and c != before]
+            texts.append("".join(self.alphabet[c - 1] for c in kept))
+        return texts
+
+    def baseline(self, y):
+        # Nothing read; one blank stands for any time.
+        return np.eye(1, len(self.alphabet) + 1, dtype="float32")
+
+    def card(self):
+        return {**super().card(), "alphabet": self.alphabet, "activation": "softmax", "blank": 0}
+
+    def get_config(self):
+        return {**super().get_config(), "alphabet": self.alphabet, "time_axis": self.time_axis}

@@ -1,0 +1,168 @@
+"""Every builder on every kind of input: trains, is saved and loaded, and goes to the phone, or says why not.
+
+The table in docs/sharing.md is what these tests find: `pytest tests/builders/test_every_builder.py -n0 --write-tables` writes
+it, and every other run compares.
+"""
+
+import inspect
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from helpers import same
+
+import mtl_keras as mtl
+from mtl_keras.export import ExportError
+
+DOCS = Path(__file__).parents[2] / "docs" / "sharing.md"
+KINDS = ("image", "text", "table")
+BUILDERS = [name for name in mtl.builders.__all__ if "tasks" in inspect.signature(getattr(mtl.builders, name)).parameters]
+ROWS = 8
+_RNG = np.random.default_rng(0)
+INPUTS = {
+    "image": _RNG.random((ROWS, 16, 16, 1)).astype("float32"),
+    "text": _RNG.integers(1, 9, (ROWS, 6)).astype("int32"),
+    "table": _RNG.standard_normal((ROWS, 5)).astype("float32"),
+}
+BACKBONES = {
+    "image": ("small_cnn", {"widths": (4, 8), "depth": 1}),
+    "text": ("text_cnn", {"vocabulary_size": 10, "embedding_dim": 4, "filters": 2, "windows": (2, 3)}),
+    "table": ("mlp", {"widths": (8, 6)}),
+}
+#: Arguments that a builder needs, or that keep its network small.
+EXTRA = {
+    "layerwise": lambda tasks: {"leaves": {tasks[1].name: "stage1"}},
+    "hierarchical": lambda tasks: {"levels": {tasks[1].name: "stage1"}},
+    "task_gated": lambda tasks: {"channels": 4, "stages": ["stage1", "stage2"]},
+    "adapters": lambda tasks: {"bottleneck": 2},
+    "sluice": lambda tasks: {"subspaces": 2},
+    "tensor_factorized": lambda tasks: {"rank": 2},
+    **{name: lambda tasks: {"units": 6} for name in ("mmoe", "omoe", "dselect_k", "cgc", "ple")},
+    **{name: lambda tasks: {"units": (6,)} for name in ("esmm", "aitm")},
+}
+NO_SHARED = "no gradient method: no variable is shared"
+
+
+def tasks_for(builder, kind):
+    if builder in ("esmm", "aitm"):
+        return [mtl.tasks.Binary("click", hidden=0), mtl.tasks.Binary("bought", hidden=0)]
+    if kind == "image" and builder != "cross_modal":
+        return [mtl.tasks.Classification("kind", num_classes=3, hidden=4), mtl.tasks.Segmentation("mask", channels=4)]
+    return [mtl.tasks.Regression("cost", hidden=0), mtl.tasks.Binary("sold", hidden=0)]
+
+
+LABELS = {
+    "kind": np.arange(ROWS) % 3,
+    "mask": (INPUTS["image"][..., 0] > 0.5).astype("int32"),
+    "click": np.arange(ROWS) % 2,
+    "bought": np.arange(ROWS) // 4 % 2,
+    "cost": np.linspace(-1, 1, ROWS).astype("float32"),
+    "sold": np.arange(ROWS) // 2 % 2,
+}
+
+
+def network(builder, kind):
+    """A small network of this builder on this kind of input, with data for it."""
+    tasks, x = tasks_for(builder, kind), INPUTS[kind]
+    backbone, options = BACKBONES[kind]
+    y = {task.name: LABELS[task.name] for task in tasks}
+    make = getattr(mtl.builders, builder)
+    if builder == "cross_modal":
+        shapes = {"main": x.shape[1:], "side": (5,)}
+        fusion = {"image": "early", "text": "late", "table": "attention"}[kind]
+        model = make(
+            shapes,
+            tasks,
+            {"main": backbone, "side": "mlp"},
+            fusion=fusion,
+            units=4,
+            shared=(4,),
+            optional=("main",),
+            backbone_options={"main": options, "side": {"widths": (4,)}},
+        )
+        return model, {"main": x, "side": INPUTS["table"], "main_present": np.ones((ROWS, 1), "float32")}, y
+    if builder == "multi_input":
+        shapes = {task.name: x.shape[1:] for task in tasks}
+        model = make(shapes, tasks, backbone, backbone_options=options)
+        return model, {f"{task.name}_input": x for task in tasks}, y
+    shape = {"tokens": x.shape[1:]} if kind == "text" else x.shape[1:]
+    extra = EXTRA.get(builder, lambda tasks: {})(tasks)
+    return make(shape, tasks, backbone=backbone, backbone_options=options, **extra), x, y
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_trains_is_saved_and_goes_to_the_phone(builder, kind, tmp_path, table):
+    found = []
+    try:
+        model, x, y = network(builder, kind)
+    except ValueError as error:
+        table(builder, kind, f"no: {error}")
+        return
+    model.compile("adam")
+    history = model.fit(x, y, batch_size=ROWS, epochs=2, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    for balancer in ("uncertainty", "cagrad"):
+        try:
+            model.compile("adam", balancer=balancer, run_eagerly=True)
+        except ValueError as error:
+            assert balancer == "cagrad" and "no two tasks of this model share any" in str(error)
+            found.append(NO_SHARED)
+            model.compile("adam", run_eagerly=True)
+            continue
+        before = [v.numpy() for v in model.trainable_variables]
+        assert np.isfinite(model.train_on_batch(x, y, return_dict=True)["loss"])
+        assert any((v.numpy() != old).any() for v, old in zip(model.trainable_variables, before, strict=True))
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
+    a, b = model.predict(x, verbose=0), loaded.predict(x, verbose=0)
+    same([a[k] for k in a], [b[k] for k in a], rtol=0, atol=0)
+    assert loaded.task_names == model.task_names
+    kinds = []
+    for quantization in (None, "int8"):
+        try:
+            report = mtl.export.tflite(model, tmp_path / "m.tflite", quantization=quantization, calibration=x)
+            assert [head.name for head in report.heads] == model.task_names
+            kinds.append(quantization or "float")
+        except ExportError as error:
+            found.append(f"{quantization or 'float'}: {error}")
+    table(builder, kind, "; ".join([", ".join(kinds), *found]))
+
+
+# ------------------------------------------------------------------ the table of the docs
+@pytest.fixture(scope="module")
+def _cells(request):
+    """What this run finds; written to the docs where that was asked for."""
+    cells = {}
+    yield cells
+    if request.config.getoption("--write-tables"):
+        missing = [f"{b} on {k}" for b in BUILDERS for k in KINDS if (b, k) not in cells]
+        assert not missing, f"run all of these tests in one process (-n0) to write the table; missing: {missing}"
+        lines = [f"| builder | {' | '.join(KINDS)} |", "|---|---|---|---|"]
+        lines += [f"| `{b}` | " + " | ".join(cells[b, k] for k in KINDS) + " |" for b in BUILDERS]
+        text = DOCS.read_text()
+        before, after = text.split("<!-- table -->\n")[0], text.split("<!-- end of table -->")[1]
+        DOCS.write_text(before + "<!-- table -->\n" + "\n".join(lines) + "\n<!-- end of table -->" + after)
+
+
+@pytest.fixture
+def table(request, _cells):
+    """Takes what was found, and compares it with the docs."""
+
+    def check(builder, kind, cell):
+        _cells[builder, kind] = cell
+        if not request.config.getoption("--write-tables"):
+            row = next((line for line in DOCS.read_text().splitlines() if line.startswith(f"| `{builder}` |")), None)
+            assert row is not None, f"docs/sharing.md has no row for {builder}: run with -n0 --write-tables"
+            assert re.split(r" \| ", row.strip("| "))[1 + KINDS.index(kind)] == cell
+
+    return check
+
+
+def test_the_table_has_a_row_for_every_builder_and_no_other(request):
+    if request.config.getoption("--write-tables"):
+        pytest.skip("the table is being written")
+    rows = re.findall(r"^\| `(\w+)` \|", DOCS.read_text(), flags=re.M)
+    assert rows == BUILDERS
