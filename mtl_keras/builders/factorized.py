@@ -68,9 +68,7 @@ def tensor_factorized(
         config = {"name": layer.name, "use_bias": getattr(layer, "use_bias", None), **common}
         if type(layer) is keras.layers.Dense:
             made.setdefault(layer.name, FactorizedDense(layer.units, activation=layer.activation, **config))
-        elif (
-            type(layer) in convolutions and layer.groups == 1 and set(layer.dilation_rate) == {1} and layer.padding != "causal"
-        ):
+        elif type(layer) in convolutions and _plain(layer):
             config |= {"kernel_size": layer.kernel_size, "strides": layer.strides, "padding": layer.padding}
             made.setdefault(layer.name, convolutions[type(layer)](layer.filters, activation=layer.activation, **config))
         return made.get(layer.name)

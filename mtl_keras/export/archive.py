@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,10 @@ import keras
 import numpy as np
 
 from mtl_keras.export.files import ExportError
+from mtl_keras.names import unknown_name
 from mtl_keras.quiet import quiet
 
-__all__ = ["as_float32", "by_name", "feed", "input_specs", "sample_inputs", "write_archive"]
+__all__ = ["as_float32", "by_name", "feed", "input_specs", "sample_inputs", "subset", "write_archive"]
 
 
 def input_specs(model: keras.Model, batch: int | None) -> dict[str, keras.InputSpec]:
@@ -93,6 +94,43 @@ def _without_mixed(config: Any) -> Any:
     if isinstance(config, (list, tuple)):
         return type(config)(_without_mixed(value) for value in config)
     return config
+
+
+def subset(model: keras.Model, tasks: Sequence[str] | None) -> keras.Model:
+    """The model with some of its tasks only, in their order in the model; layers and inputs that no kept task uses are gone.
+
+    Raises:
+        ValueError: no task, or one that the model does not have.
+    """
+    if tasks is None:
+        return model
+    chosen = [tasks] if isinstance(tasks, str) else list(tasks)
+    known = list(model.output)
+    for name in chosen:
+        if name not in known:
+            raise ValueError(unknown_name("task in `tasks`:", name, known))
+    if not chosen:
+        raise ValueError(f"`tasks` is empty; the model has {', '.join(known)}.")
+    outputs = {name: tensor for name, tensor in model.output.items() if name in chosen}
+    used = _inputs_of(outputs.values())
+    inputs = {tensor.name: tensor for tensor in model.inputs if id(tensor) in used}
+    kept = inputs if isinstance(model.input, Mapping) and len(inputs) > 1 else next(iter(inputs.values()))
+    return type(model)(kept, outputs, name=model.name)
+
+
+def _inputs_of(tensors: Iterable[Any]) -> set[int]:
+    """Ids of the model inputs that tensors depend on."""
+    found, seen, waiting = set(), set(), list(tensors)
+    while waiting:
+        tensor = waiting.pop()
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        node = tensor._keras_history.operation._inbound_nodes[tensor._keras_history.node_index]
+        if node.is_input:
+            found.add(id(tensor))
+        waiting += node.input_tensors
+    return found
 
 
 def sample_inputs(model: keras.Model, data: Any, count: int) -> dict[str, np.ndarray]:

@@ -25,12 +25,20 @@ class HeadReport:
         largest: largest absolute difference.
         mean: mean absolute difference.
         spread: Keras's largest output minus its smallest, for scale.
+        clipped: part of the values at which the file stands at its own end of the range while Keras goes beyond.
+        metric, before, after, drop: the task's first metric on held-out data, in Keras and in the file, and by how much the
+            file is worse; None where nothing was evaluated.
     """
 
     name: str
     largest: float
     mean: float
     spread: float
+    clipped: float = 0.0
+    metric: str | None = None
+    before: float | None = None
+    after: float | None = None
+    drop: float | None = None
 
 
 @dataclass
@@ -45,7 +53,11 @@ class ExportReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings, for JSON."""
-        heads = {h.name: {"largest_error": h.largest, "mean_error": h.mean, "spread": h.spread} for h in self.heads}
+        heads = {}
+        for h in self.heads:
+            heads[h.name] = {"largest_error": h.largest, "mean_error": h.mean, "spread": h.spread, "clipped": h.clipped}
+            if h.metric is not None:
+                heads[h.name] |= {"metric": h.metric, "before": h.before, "after": h.after}
         return {"format": self.format, "bytes": self.size, "ops": self.ops, "heads": heads}
 
     def show(self) -> None:
@@ -54,10 +66,13 @@ class ExportReport:
         from rich.table import Table
 
         table = Table(title=f"{self.format}: {self.path} ({self.size / 1000:.0f} kB)")
-        for column in ("head", "largest error", "mean error", "range of the output"):
-            table.add_column(column, justify="left" if column == "head" else "right")
+        columns = ["head", "largest error", "mean error", "range of the output", "clipped"]
+        judged = any(head.metric is not None for head in self.heads)
+        for column in [*columns, *(("metric", "Keras", "file") if judged else ())]:
+            table.add_column(column, justify="left" if column in ("head", "metric") else "right")
         for head in self.heads:
-            table.add_row(head.name, f"{head.largest:.2g}", f"{head.mean:.2g}", f"{head.spread:.3g}")
+            row = [head.name, f"{head.largest:.2g}", f"{head.mean:.2g}", f"{head.spread:.3g}", f"{head.clipped:.1%}"]
+            table.add_row(*row, *((head.metric, f"{head.before:.4f}", f"{head.after:.4f}") if judged else ()))
         Console().print(table)
 
 
@@ -95,5 +110,13 @@ def compare(
             raise ExportError(f"Head '{name}' of the {what} is dead: the same answer for every row, where Keras's differ.")
         if tolerance is not None and error.max() > tolerance * max(1.0, spread, float(np.abs(reference).max())):
             raise ExportError(f"Head '{name}' of the {what} differs from Keras by {error.max():.3g} (range {spread:.3g}).")
-        heads.append(HeadReport(name, float(error.max()), float(error.mean()), spread))
+        heads.append(HeadReport(name, float(error.max()), float(error.mean()), spread, _clipped(found, reference, spread)))
     return ExportReport(what, heads)
+
+
+def _clipped(found: np.ndarray, reference: np.ndarray, spread: float) -> float:
+    """How often the file stands at an end of its range and Keras goes beyond by more than 1 % of its own."""
+    beyond = 0.01 * max(spread, 1e-12)
+    high = (found == found.max()) & (reference > found + beyond)
+    low = (found == found.min()) & (reference < found - beyond)
+    return float(np.mean(high | low))

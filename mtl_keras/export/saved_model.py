@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ __all__ = ["saved_model"]
 FLOAT_TOLERANCE = 1e-5
 
 
-def saved_model(model: keras.Model, path: str | os.PathLike[str], samples: Any = None) -> ExportReport:
+def saved_model(
+    model: keras.Model, path: str | os.PathLike[str], samples: Any = None, *, tasks: Sequence[str] | None = None
+) -> ExportReport:
     """Write a SavedModel folder, load it again, and compare every head with Keras before anything is replaced.
 
     The signature `serving_default` takes the inputs and gives the heads, all by name, for any batch size; layers that act
@@ -30,6 +33,7 @@ def saved_model(model: keras.Model, path: str | os.PathLike[str], samples: Any =
             in float32.
         path: folder to write. What is there is replaced, once the new one is proven.
         samples: rows to compare on (arrays, or a data set). None uses random inputs.
+        tasks: names of the tasks to export; layers and inputs that only others use are left out. None exports all.
 
     Returns:
         `ExportReport` with each head's error.
@@ -40,6 +44,7 @@ def saved_model(model: keras.Model, path: str | os.PathLike[str], samples: Any =
     Example:
         >>> mtl.export.saved_model(model, "out/saved_model").show()
     """
+    model = archive.subset(model, tasks)
     plain = archive.as_float32(model)
     inputs = archive.sample_inputs(model, samples, 8)
     with beside(path) as fresh:

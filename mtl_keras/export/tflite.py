@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from mtl_keras.export import archive, flatbuffer
+from mtl_keras.export import archive, flatbuffer, gate
 from mtl_keras.export.files import ExportError, beside
 from mtl_keras.export.report import ExportReport, compare
 from mtl_keras.export.saved_model import FLOAT_TOLERANCE
@@ -18,7 +19,8 @@ from mtl_keras.quiet import quiet
 
 __all__ = ["QUANTIZATIONS", "run_tflite", "tflite"]
 
-QUANTIZATIONS = (None, "float16", "dynamic", "int8")
+QUANTIZATIONS = (None, "float16", "dynamic", "int8", "int16x8")
+CALIBRATED = ("int8", "int16x8")
 _CALIBRATION_ROWS = 256
 
 
@@ -28,28 +30,41 @@ def tflite(
     quantization: str | None = None,
     calibration: Any = None,
     samples: Any = None,
+    *,
+    tasks: Sequence[str] | None = None,
+    io: str = "float32",
+    evaluate: Any = None,
+    max_drop: float | None = None,
 ) -> ExportReport:
     """Write a `.tflite` file, load it again, and compare every head with Keras before anything is replaced.
 
     The file has a static batch of 1, builtin operators only, and the heads under their tasks' names, as signature keys
-    and as tensor names, in the tasks' order. Inputs and outputs are float32 in every kind of file.
+    and as tensor names, in the tasks' order. Inputs and outputs are float32 unless `io` says otherwise.
 
     Args:
         model: `MultiTaskModel`, or any functional model with a flat dict of outputs. A mixed-precision model is exported
             in float32.
         path: file to write, `.tflite`.
         quantization: None (float32); "float16" (weights; computes in float32 on a CPU); "dynamic" (int8 weights, float
-            activations, no calibration needed); "int8" (weights and activations).
-        calibration: typical inputs, for "int8": arrays, or a data set with or without labels. 256 rows are used.
+            activations, no calibration needed); "int8" (weights and activations); "int16x8" (int8 weights, int16
+            activations: finer, and slower where a delegate lacks it).
+        calibration: typical inputs, for "int8" and "int16x8": arrays, or a data set with or without labels. 256 rows are used.
         samples: rows to compare on. None uses the calibration data, or random inputs.
+        tasks: names of the tasks to export; layers and inputs that only others use are left out. None exports all.
+        io: "float32", or, for "int8", "int8" or "uint8": what real-valued inputs and outputs are in the file. Their scales and
+            zero points are in the file; `run_tflite` applies them.
+        evaluate: held-out data with labels, `(x, y)` or a data set: the report then has each task's first metric in Keras and
+            in the file.
+        max_drop: float. A head whose metric is worse by more, in its own unit, stops the export; needs `evaluate`.
 
     Returns:
         `ExportReport` with each head's error, the file's size and its operators.
 
     Raises:
         ExportError: a layer that can't be converted (named by the converter), a path that can't be written, a head that
-            is missing, dead, not finite, or, in a float file, differs from Keras.
-        ValueError: an unknown quantization, or calibration data that don't fit the model.
+            is missing, dead, not finite, differs from Keras in a float file, or loses more than `max_drop`. What was at
+            `path` before stays.
+        ValueError: an unknown quantization or task, or data that don't fit the model.
 
     Example:
         >>> mtl.export.tflite(model, "out/model.tflite", quantization="int8", calibration=train).show()
@@ -58,10 +73,18 @@ def tflite(
         raise ValueError(f"Unknown quantization {quantization!r}. Known: {', '.join(map(repr, QUANTIZATIONS))}.")
     if Path(path).suffix != ".tflite":
         raise ValueError(f"The file's name must end in .tflite, got {os.fspath(path)!r}.")
-    if quantization == "int8" and calibration is None:
-        raise ValueError("int8 needs typical inputs to measure ranges on: give `calibration`, a data set or arrays.")
-    if quantization == "int8":
+    if quantization in CALIBRATED and calibration is None:
+        raise ValueError(
+            f"{quantization} needs typical inputs to measure ranges on: give `calibration`, a data set or arrays."
+        )
+    if io not in ("float32", "int8", "uint8") or (io != "float32" and quantization != "int8"):
+        raise ValueError(f"io is 'float32', or 'int8' or 'uint8' with quantization='int8'; got {io!r} with {quantization!r}.")
+    if max_drop is not None and evaluate is None:
+        raise ValueError("`max_drop` needs held-out data with labels: give `evaluate`.")
+    model = archive.subset(model, tasks)
+    if quantization in CALIBRATED:
         _refuse_loops(model)
+    data = None if evaluate is None else gate.held_out(model, evaluate)
     if calibration is not None:
         calibration = archive.sample_inputs(model, calibration, _CALIBRATION_ROWS)
     if samples is not None:
@@ -72,17 +95,21 @@ def tflite(
         inputs = archive.sample_inputs(model, None, 4)
     plain = archive.as_float32(model)
     with beside(path) as fresh:
-        content = _convert(plain, quantization, calibration)
+        content = _convert(plain, quantization, calibration, io)
         content = flatbuffer.name_and_order(content, list(plain.output))
         operators = flatbuffer.ops(content)
         fresh.write_bytes(content)
         what = f"TFLite file ({quantization or 'float32'})"
         report = compare(plain, inputs, run_tflite(fresh, inputs), FLOAT_TOLERANCE if quantization is None else None, what)
         report.path, report.size, report.ops = Path(path), len(content), operators
+        if data is not None:
+            gate.judge(plain, report, lambda x: run_tflite(fresh, x), data, max_drop)
     return report
 
 
-def _convert(model: keras.Model, quantization: str | None, calibration: dict[str, np.ndarray] | None) -> bytes:
+def _convert(
+    model: keras.Model, quantization: str | None, calibration: dict[str, np.ndarray] | None, io: str = "float32"
+) -> bytes:
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory() as folder:
@@ -94,7 +121,12 @@ def _convert(model: keras.Model, quantization: str | None, calibration: dict[str
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
             if quantization == "float16":
                 converter.target_spec.supported_types = [tf.float16]
-            if quantization == "int8":
+            if quantization == "int16x8":
+                fine = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+                converter.target_spec.supported_ops = [fine, tf.lite.OpsSet.TFLITE_BUILTINS]
+            if io != "float32":
+                converter.inference_input_type = converter.inference_output_type = getattr(tf, io)
+            if quantization in CALIBRATED:
                 rows = len(next(iter(calibration.values())))
 
                 def batches():
@@ -127,12 +159,33 @@ def _why(error: Exception) -> str:
 
 
 def run_tflite(path: str | os.PathLike[str], inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Run a `.tflite` file row by row on inputs by name; outputs by name."""
+    """Run a `.tflite` file row by row on inputs by name; outputs by name.
+
+    Real numbers go in and come out also where the file takes and gives int8 or uint8.
+    """
     from ai_edge_litert.interpreter import Interpreter
 
     with quiet():
         interpreter = Interpreter(model_path=os.fspath(path))
         runner = interpreter.get_signature_runner("serving_default")
-        rows = len(next(iter(inputs.values())))
-        found = [runner(**{name: value[row : row + 1] for name, value in inputs.items()}) for row in range(rows)]
-    return {name: np.concatenate([row[name] for row in found]) for name in found[0]}
+        takes, gives = runner.get_input_details(), runner.get_output_details()
+        ready = {name: _to_steps(np.asarray(value), takes[name]) for name, value in inputs.items() if name in takes}
+        rows = len(next(iter(ready.values())))
+        found = [runner(**{name: value[row : row + 1] for name, value in ready.items()}) for row in range(rows)]
+    return {name: _from_steps(np.concatenate([row[name] for row in found]), gives[name]) for name in found[0]}
+
+
+def _to_steps(value: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
+    """Real numbers as the integers that a quantized input takes; everything else as it is."""
+    scale, zero = detail["quantization"]
+    if not scale or value.dtype.kind != "f" or np.dtype(detail["dtype"]).kind == "f":
+        return value
+    limits = np.iinfo(detail["dtype"])
+    return np.clip(np.round(value / scale) + zero, limits.min, limits.max).astype(detail["dtype"])
+
+
+def _from_steps(value: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
+    scale, zero = detail["quantization"]
+    if not scale or value.dtype.kind == "f":
+        return value
+    return ((value.astype("float32") - zero) * scale).astype("float32")

@@ -46,7 +46,7 @@ def test_float_files_agree_with_keras_for_images_text_and_tables(make, tmp_path)
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("quantization", [None, "float16", "dynamic", "int8"])
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
 def test_names_order_and_batch_in_every_kind_of_file(trained, tmp_path, quantization):
     """Names of signature and tensors are the tasks', in the tasks' order; the converter alone gives neither."""
     from ai_edge_litert.interpreter import Interpreter
@@ -188,3 +188,100 @@ def test_an_input_whose_size_is_open_is_refused(tmp_path):
     model = mtl.builders.hard_sharing((None, None, 1), [mtl.tasks.Classification("kind", num_classes=2)])
     with pytest.raises(mtl.export.ExportError, match="every size fixed"):
         mtl.export.tflite(model, tmp_path / "m.tflite")
+
+
+# ------------------------------------------------------------------ some tasks, whole integers, a gate a head
+def test_a_file_for_some_tasks_lacks_what_only_the_others_use(trained, tmp_path):
+    model, x, _ = trained
+    whole = mtl.export.tflite(model, tmp_path / "all.tflite")
+    some = mtl.export.tflite(model, tmp_path / "some.tflite", tasks=["box", "kind"])
+    assert [head.name for head in some.heads] == ["kind", "box"] and some.size < whole.size
+    assert "RESIZE_BILINEAR" in whole.ops and "RESIZE_BILINEAR" not in some.ops
+    found = mtl.export.run_tflite(tmp_path / "some.tflite", {"image": x[:4]})
+    expected = model.predict(x[:4], verbose=0)
+    assert set(found) == {"kind", "box"}
+    np.testing.assert_allclose(found["box"], expected["box"], rtol=1e-4, atol=1e-5)
+    assert mtl.export.saved_model(model, tmp_path / "saved", tasks="mask").heads[0].name == "mask"
+    with pytest.raises(ValueError, match="Did you mean 'mask'"):
+        mtl.export.tflite(model, tmp_path / "no.tflite", tasks=["mast"])
+
+
+def test_inputs_that_no_exported_task_uses_are_left_out(tmp_path):
+    tasks = [mtl.tasks.Regression("cost", hidden=0), mtl.tasks.Binary("sold", hidden=0)]
+    model = mtl.builders.multi_input({"cost": (5,), "sold": (5,)}, tasks, backbone_options={"widths": (4,)})
+    mtl.export.tflite(model, tmp_path / "m.tflite", tasks=["sold"])
+    found = mtl.export.run_tflite(tmp_path / "m.tflite", {"sold_input": np.ones((2, 5), "float32")})
+    assert set(found) == {"sold"}
+
+
+@pytest.mark.parametrize(("io", "dtype"), [("int8", np.int8), ("uint8", np.uint8)])
+def test_whole_integer_files_take_and_give_integers_and_runs_apply_their_scales(trained, tmp_path, io, dtype):
+    from ai_edge_litert.interpreter import Interpreter
+
+    model, x, _ = trained
+    report = mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=x, io=io)
+    interpreter = Interpreter(model_path=str(tmp_path / "m.tflite"))
+    details = interpreter.get_input_details() + interpreter.get_output_details()
+    assert {d["dtype"] for d in details} == {dtype}
+    assert [d["name"] for d in interpreter.get_output_details()] == ["kind", "box", "mask"]
+    floats = mtl.export.tflite(model, tmp_path / "f.tflite", "int8", calibration=x)
+    for whole, plain in zip(report.heads, floats.heads, strict=True):
+        assert whole.largest <= plain.largest + 0.01
+
+
+def test_finer_activations_are_nearer_to_keras(trained, tmp_path):
+    model, x, _ = trained
+    errors = {
+        q: np.mean([head.mean for head in mtl.export.tflite(model, tmp_path / "m.tflite", q, calibration=x).heads])
+        for q in ("int8", "int16x8")
+    }
+    assert errors["int16x8"] < 0.5 * errors["int8"]
+
+
+def test_the_report_has_each_tasks_metric_before_and_after(trained, tmp_path, capsys):
+    model, x, y = trained
+    report = mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=x, evaluate=(x, y), max_drop=0.05)
+    before = mtl.analysis.score(model.tasks, model.predict(x, verbose=0), y)
+    after = mtl.analysis.score(model.tasks, mtl.export.run_tflite(tmp_path / "m.tflite", {"image": x}), y)
+    for head, metric in zip(report.heads, ("accuracy", "iou", "iou"), strict=True):
+        assert head.metric == metric and head.before == pytest.approx(before[f"{head.name}_{metric}"])
+        assert head.after == pytest.approx(after[f"{head.name}_{metric}"])
+        assert head.drop == pytest.approx(head.before - head.after) and head.drop <= 0.05
+    report.show()
+    assert "metric" in capsys.readouterr().out and report.to_dict()["heads"]["box"]["metric"] == "iou"
+
+
+def test_a_file_that_loses_too_much_is_not_written_and_the_head_is_named(trained, tmp_path):
+    model, x, y = trained
+    (tmp_path / "m.tflite").write_bytes(b"good")
+    # Calibrated on pictures in the dark, what is bright is clipped.
+    dark = 0.3 * x
+    with pytest.raises(mtl.export.ExportError, match=r"loses more than 0.01 on .*'mask' iou 0\.\d+ -> 0\.\d+"):
+        mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=dark, samples=x, evaluate=(x, y), max_drop=0.01)
+    assert (tmp_path / "m.tflite").read_bytes() == b"good" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_clipping_is_counted():
+    from mtl_keras.export.report import _clipped
+
+    reference = np.linspace(-1, 1, 201).astype("float32")
+    assert _clipped(reference, reference, 2.0) == 0.0
+    assert _clipped(np.clip(reference, -1, 0.5), reference, 2.0) == pytest.approx(48 / 201)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"quantization": "int16x8"}, "int16x8 needs typical inputs"),
+        ({"io": "int8"}, "with quantization='int8'"),
+        ({"io": "int4", "quantization": "int8", "calibration": np.zeros((1, 16, 16, 1), "float32")}, "got 'int4'"),
+        ({"max_drop": 0.1}, "give `evaluate`"),
+        ({"tasks": []}, "`tasks` is empty"),
+        ({"evaluate": np.zeros((1, 16, 16, 1), "float32")}, "held-out data with labels"),
+        ({"evaluate": (np.zeros((1, 16, 16, 1), "float32"), {"kind": np.zeros(1)})}, "no labels for task 'box'"),
+    ],
+)
+def test_more_bad_arguments_are_refused(trained, tmp_path, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        mtl.export.tflite(trained[0], tmp_path / "m.tflite", **arguments)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,77 @@
+"""What a file costs each task in its own metric, and files that cost too much refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from mtl_keras.analysis import score
+from mtl_keras.export import archive
+from mtl_keras.export.files import ExportError
+from mtl_keras.export.report import ExportReport
+
+__all__ = ["held_out", "judge"]
+
+
+def held_out(model: keras.Model, data: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Inputs by name and labels by task of held-out data: `(x, y)` arrays, or a finite data set of `(x, y)` batches.
+
+    Raises:
+        ValueError: data without labels, labels that lack a task, a model without tasks.
+    """
+    if not hasattr(model, "tasks"):
+        raise ValueError("Metrics are the tasks' own: `evaluate` needs a MultiTaskModel.")
+    if hasattr(data, "element_spec"):
+        if not isinstance(data.element_spec, tuple) or len(data.element_spec) < 2:
+            raise ValueError("`evaluate` needs labels: a data set of (inputs, labels).")
+        batches = [(archive.by_name(model, batch[0]), batch[1]) for batch in data]
+        if not batches:
+            raise ValueError("`evaluate` is empty: at least one row is needed.")
+        x = {name: np.concatenate([part[name] for part, _ in batches]) for name in batches[0][0]}
+        y = {name: np.concatenate([np.asarray(part[name]) for _, part in batches]) for name in batches[0][1]}
+    elif isinstance(data, (tuple, list)) and len(data) >= 2:
+        x, y = archive.by_name(model, data[0]), data[1]
+        if not isinstance(y, Mapping) and len(model.tasks) == 1:
+            y = {model.tasks[0].name: y}
+    else:
+        raise ValueError("`evaluate` is held-out data with labels: (x, y), or a data set of (x, y) batches.")
+    for task in model.tasks:
+        if task.name not in y:
+            raise ValueError(f"`evaluate` has no labels for task '{task.name}'; it has {sorted(y)}.")
+        task.check_labels(np.asarray(y[task.name]))
+    return x, {task.name: np.asarray(y[task.name]) for task in model.tasks}
+
+
+def judge(
+    model: keras.Model,
+    report: ExportReport,
+    run: Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]],
+    data: tuple[dict[str, np.ndarray], dict[str, np.ndarray]],
+    max_drop: float | None,
+) -> None:
+    """Add every head's first metric, in Keras and in the file, to the report.
+
+    Raises:
+        ExportError: a head is worse by more than `max_drop`, in the metric's own unit.
+    """
+    x, y = data
+    before = score(model.tasks, model.predict(archive.feed(model, x), verbose=0), y)
+    after = score(model.tasks, run(x), y)
+    heads = {head.name: head for head in report.heads}
+    too_much = []
+    for task in model.tasks:
+        metric = task.new_metrics()[0]
+        key, head = f"{task.name}_{metric.name}", heads[task.name]
+        head.metric, head.before, head.after = metric.name, before[key], after[key]
+        head.drop = (before[key] - after[key]) * (1 if metric.higher_is_better else -1)
+        if max_drop is not None and not head.drop <= max_drop:
+            too_much.append(f"'{task.name}' {metric.name} {before[key]:.4f} -> {after[key]:.4f}")
+    if too_much:
+        rows = len(next(iter(x.values())))
+        raise ExportError(
+            f"The {report.format} loses more than {max_drop} on {'; '.join(too_much)} ({rows} rows). Use a finer "
+            "quantization, keep these tasks in a file of their own (`tasks=`), or allow more (`max_drop`)."
+        )
