@@ -13,6 +13,7 @@ mtl.export.tflite(model, "model.tflite", quantization="int8", calibration=images
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,15 @@ def _is_command_line() -> bool:
     return Path(program).stem in ("mtl-keras", "mtl-keras-script") or (program == "-m" and "mtl_keras" in sys.orig_argv)
 
 
-if not _is_command_line():
+def _keras_is_here() -> bool:
+    """Whether Keras can be imported: where it is missing, exported files can still be run (`mtl_keras.export.TFLiteModel`)."""
+    try:
+        return importlib.util.find_spec("keras") is not None
+    except ImportError:
+        return False
+
+
+if not _is_command_line() and _keras_is_here():
     for _room in _AT_ONCE.values():
         importlib.import_module(f"mtl_keras.{_room}")
     del _room

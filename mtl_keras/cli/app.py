@@ -143,6 +143,42 @@ def predict(
     run(name, inputs, as_json)
 
 
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A .tflite file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """What a .tflite file takes, gives, and says of itself: tasks, labels, units, operators."""
+    from mtl_keras.export.runner import TFLiteModel
+
+    facts = TFLiteModel(file).describe()
+    if as_json:
+        import json
+
+        print(json.dumps(facts, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    kind = facts.get("quantization", "not from mtl_keras")
+    console.print(f"{file}: {facts['bytes']:,} bytes, {kind}", highlight=False)
+    table = Table()
+    for column in ("tensor", "name", "shape", "dtype", "scale", "zero point", "task"):
+        table.add_column(column, overflow="fold")
+    tasks = {task["name"]: task for task in facts.get("tasks", ())}
+    for side in ("inputs", "outputs"):
+        for name, detail in facts[side].items():
+            task = {k: v for k, v in tasks.get(name, {}).items() if k != "name" and v not in (None, "")}
+            said = ", ".join(f"{k}: {', '.join(map(str, v)) if isinstance(v, list) else v}" for k, v in task.items())
+            scale = f"{detail['scale']:.4g}" if detail["scale"] else ""
+            zero = str(detail["zero_point"]) if detail["scale"] else ""
+            shape = "x".join(map(str, detail["shape"]))
+            table.add_row(side[:-1], name, shape, detail["dtype"], scale, zero, said)
+    console.print(table)
+    console.print("operators: " + ", ".join(f"{name} {count}" for name, count in facts["operators"].items()), highlight=False)
+
+
 @data_app.command("fetch")
 def data_fetch(
     name: Annotated[str, typer.Argument(help="flights or gloss")],

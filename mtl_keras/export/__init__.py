@@ -1,8 +1,24 @@
-"""Export: SavedModel and TFLite files, each loaded again and compared with Keras before it counts."""
+"""Export: SavedModel and TFLite files, each loaded again and compared with Keras before it counts.
+
+`TFLiteModel` runs a file with `ai-edge-litert` and NumPy alone; the rest needs Keras.
+"""
+
+import importlib.util as _util
 
 from mtl_keras.export.files import ExportError
-from mtl_keras.export.report import ExportReport, HeadReport
-from mtl_keras.export.saved_model import saved_model
-from mtl_keras.export.tflite import run_tflite, tflite
+from mtl_keras.export.runner import TFLiteModel
 
-__all__ = ["ExportError", "ExportReport", "HeadReport", "run_tflite", "saved_model", "tflite"]
+
+def _keras_is_here() -> bool:
+    try:
+        return _util.find_spec("keras") is not None
+    except ImportError:
+        return False
+
+
+if _keras_is_here():
+    from mtl_keras.export.report import ExportReport, HeadReport
+    from mtl_keras.export.saved_model import saved_model
+    from mtl_keras.export.tflite import run_tflite, tflite
+
+__all__ = ["ExportError", "ExportReport", "HeadReport", "TFLiteModel", "run_tflite", "saved_model", "tflite"]

@@ -115,7 +115,8 @@ def subset(model: keras.Model, tasks: Sequence[str] | None) -> keras.Model:
     used = _inputs_of(outputs.values())
     inputs = {tensor.name: tensor for tensor in model.inputs if id(tensor) in used}
     kept = inputs if isinstance(model.input, Mapping) and len(inputs) > 1 else next(iter(inputs.values()))
-    return type(model)(kept, outputs, name=model.name)
+    facts = {"encoder": model.encoder} if getattr(model, "encoder", None) is not None else {}
+    return type(model)(kept, outputs, name=model.name, **facts)
 
 
 def _inputs_of(tensors: Iterable[Any]) -> set[int]:

@@ -6,12 +6,19 @@ which older runtimes, web runtimes and viewers don't read.
 
 from __future__ import annotations
 
+import json
+import struct
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from mtl_keras.export.files import ExportError
 
-__all__ = ["name_and_order", "ops"]
+__all__ = ["ENTRY", "describe", "facts_of", "name_and_order", "ops"]
+
+ENTRY = "mtl_keras"
 
 
 def name_and_order(content: bytes, outputs: Sequence[str]) -> bytes:
@@ -37,6 +44,41 @@ def name_and_order(content: bytes, outputs: Sequence[str]) -> bytes:
         signature.outputs = [found[name] for name in outputs]
         graph.outputs = [found[name].tensorIndex for name in outputs]
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def describe(content: bytes, facts: Mapping[str, Any]) -> bytes:
+    """Put facts into the file, as a metadata entry of JSON named `mtl_keras`; runtimes pass over it."""
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+    model.buffers.append(buffer)
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = ENTRY, len(model.buffers) - 1
+    model.metadata = [*(m for m in model.metadata or () if _text(m.name) != ENTRY), entry]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def facts_of(content: bytes) -> dict[str, Any] | None:
+    """What `describe` put into a file, or None.
+
+    Raises:
+        ExportError: no TFLite file.
+    """
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    if content[4:8] != b"TFL3":
+        raise ExportError("This is no TFLite file: it does not begin as one.")
+    try:
+        model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+        for entry in model.metadata or ():
+            if _text(entry.name) == ENTRY:
+                return json.loads(bytes(bytearray(model.buffers[entry.buffer].data)))
+    except (struct.error, IndexError, ValueError, TypeError) as error:
+        raise ExportError(f"The TFLite file is damaged: {error}.") from None
+    return None
 
 
 def ops(content: bytes) -> dict[str, int]:

@@ -11,11 +11,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from mtl_keras.data import encoders
 from mtl_keras.export import archive, flatbuffer, gate
 from mtl_keras.export.files import ExportError, beside
 from mtl_keras.export.report import ExportReport, compare
+from mtl_keras.export.runner import TFLiteModel
 from mtl_keras.export.saved_model import FLOAT_TOLERANCE
 from mtl_keras.quiet import quiet
+from mtl_keras.version import __version__
 
 __all__ = ["QUANTIZATIONS", "run_tflite", "tflite"]
 
@@ -97,6 +100,7 @@ def tflite(
     with beside(path) as fresh:
         content = _convert(plain, quantization, calibration, io)
         content = flatbuffer.name_and_order(content, list(plain.output))
+        content = flatbuffer.describe(content, _facts(model, quantization, io, calibration))
         operators = flatbuffer.ops(content)
         fresh.write_bytes(content)
         what = f"TFLite file ({quantization or 'float32'})"
@@ -159,33 +163,30 @@ def _why(error: Exception) -> str:
 
 
 def run_tflite(path: str | os.PathLike[str], inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Run a `.tflite` file row by row on inputs by name; outputs by name.
+    """Run a `.tflite` file row by row on inputs by name; raw outputs by name, as `TFLiteModel.run`.
 
-    Real numbers go in and come out also where the file takes and gives int8 or uint8.
+    Inputs that the file does not take are passed over.
     """
-    from ai_edge_litert.interpreter import Interpreter
-
-    with quiet():
-        interpreter = Interpreter(model_path=os.fspath(path))
-        runner = interpreter.get_signature_runner("serving_default")
-        takes, gives = runner.get_input_details(), runner.get_output_details()
-        ready = {name: _to_steps(np.asarray(value), takes[name]) for name, value in inputs.items() if name in takes}
-        rows = len(next(iter(ready.values())))
-        found = [runner(**{name: value[row : row + 1] for name, value in ready.items()}) for row in range(rows)]
-    return {name: _from_steps(np.concatenate([row[name] for row in found]), gives[name]) for name in found[0]}
+    model = TFLiteModel(path)
+    return model.run({name: value for name, value in inputs.items() if name in model.inputs})
 
 
-def _to_steps(value: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
-    """Real numbers as the integers that a quantized input takes; everything else as it is."""
-    scale, zero = detail["quantization"]
-    if not scale or value.dtype.kind != "f" or np.dtype(detail["dtype"]).kind == "f":
-        return value
-    limits = np.iinfo(detail["dtype"])
-    return np.clip(np.round(value / scale) + zero, limits.min, limits.max).astype(detail["dtype"])
-
-
-def _from_steps(value: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
-    scale, zero = detail["quantization"]
-    if not scale or value.dtype.kind == "f":
-        return value
-    return ((value.astype("float32") - zero) * scale).astype("float32")
+def _facts(model: keras.Model, quantization: str | None, io: str, calibration: dict[str, np.ndarray] | None) -> dict[str, Any]:
+    """What the file tells of itself."""
+    inputs = []
+    for name, spec in archive.input_specs(model, 1).items():
+        entry: dict[str, Any] = {"name": name, "shape": list(spec.shape), "dtype": spec.dtype}
+        if calibration is not None and "float" in spec.dtype:
+            entry["range"] = [float(calibration[name].min()), float(calibration[name].max())]
+        inputs.append(entry)
+    encoder = getattr(model, "encoder", None)
+    made_by = {"class": type(encoder).__name__, "config": encoder.get_config()} if encoder is not None else None
+    return {
+        "mtl_keras": __version__,
+        "model": model.name,
+        "quantization": quantization or "float32",
+        "io": io,
+        "inputs": inputs,
+        "tasks": [task.facts() for task in getattr(model, "tasks", ())],
+        "encoder": made_by if made_by is not None and made_by["class"] in encoders.__all__ else None,
+    }

@@ -127,14 +127,11 @@ class BoundingBox(Task):
                 f"{values[turned][0].tolist()}; expected (left, top, right, bottom)."
             )
 
-    def decode(self, output):
-        return [dict(zip(("left", "top", "right", "bottom"), map(float, row), strict=True)) for row in np.asarray(output)]
-
     def baseline(self, y):
         return np.nanmedian(np.asarray(y, float).reshape(-1, 4), axis=0).astype("float32")
 
-    def card(self):
-        return {**super().card(), "format": "left, top, right, bottom", "unit": "parts of the image's size"}
+    def facts(self):
+        return {**super().facts(), "format": "left, top, right, bottom", "unit": "parts of the image's size"}
 
     def get_config(self):
         return {**super().get_config(), "hidden": self.hidden, "channels": self.channels}

@@ -110,20 +110,13 @@ class Classification(_ClassTask):
     def _shape_target(self, y):
         return ops.cast(y, "int32")
 
-    def decode(self, output):
-        index = np.argmax(output, axis=-1)
-        return [
-            {"label": int(i) if self.labels is None else self.labels[i], "probability": float(row[i])}
-            for i, row in zip(index, output, strict=True)
-        ]
-
     def baseline(self, y):
         y = np.asarray(y, float).ravel()
         y = y[np.isfinite(y) & (y >= 0)].astype(int)
         return np.bincount(y, minlength=self.num_classes).astype("float32") / max(len(y), 1)
 
-    def card(self):
-        return {**super().card(), "num_classes": self.num_classes, "labels": self.labels, "activation": "softmax"}
+    def facts(self):
+        return {**super().facts(), "num_classes": self.num_classes, "labels": self.labels, "activation": "softmax"}
 
     def get_config(self):
         return {
@@ -177,16 +170,13 @@ class Binary(_ClassTask):
     def _shape_target(self, y):
         return ops.expand_dims(ops.cast(y, "float32"), -1)
 
-    def decode(self, output):
-        return [{"label": bool(p >= self.threshold), "probability": float(p)} for p in np.asarray(output)[:, 0]]
-
     def baseline(self, y):
         y = np.asarray(y, float).ravel()
         y = y[np.isfinite(y) & (y >= 0)]
         return np.array([y.mean() if len(y) else 0.5], "float32")
 
-    def card(self):
-        return {**super().card(), "threshold": self.threshold, "activation": "sigmoid"}
+    def facts(self):
+        return {**super().facts(), "threshold": self.threshold, "activation": "sigmoid"}
 
     def get_config(self):
         return {**super().get_config(), "hidden": self.hidden, "threshold": self.threshold}

@@ -283,34 +283,14 @@ class Detection(Task):
                 f"{boxes[turned][0].tolist()}; expected (left, top, right, bottom, class)."
             )
 
-    def decode(self, output):
-        found = []
-        for row in np.asarray(output, float):
-            heat, places = row[..., :-4], row[..., -4:]
-            height, width = heat.shape[:2]
-            padded = np.pad(heat, ((1, 1), (1, 1), (0, 0)), constant_values=-1)
-            around = [padded[i : i + height, j : j + width] for i in range(3) for j in range(3)]
-            top = (heat >= np.max(around, axis=0)) & (heat >= self.threshold)
-            items = sorted(np.argwhere(top).tolist(), key=lambda place: -heat[tuple(place)])[: self.max_objects]
-            kept: list[dict[str, Any]] = []
-            for r, c, k in items:
-                wide, high, dx, dy = places[r, c]
-                x, y = (c + dx) / width, (r + dy) / height
-                box = np.clip([x - wide / 2, y - high / 2, x + wide / 2, y + high / 2], 0, 1)
-                label = k if self.labels is None else self.labels[k]
-                if all(other["label"] != label or _overlap(other, box) <= self.overlap for other in kept):
-                    edges = dict(zip(("left", "top", "right", "bottom"), map(float, box), strict=True))
-                    kept.append({"label": label, "probability": float(heat[r, c, k]), **edges})
-            found.append(kept)
-        return found
-
     def baseline(self, y):
         # No object anywhere; one cell stands for a map of any size.
         return np.zeros((1, 1, self.num_classes + 4), "float32")
 
-    def card(self):
+    def facts(self):
         facts = {"num_classes": self.num_classes, "labels": self.labels, "threshold": self.threshold}
-        return {**super().card(), **facts, "format": "heat map, width, height, offsets", "activation": "sigmoid"}
+        facts |= {"overlap": self.overlap, "max_objects": self.max_objects}
+        return {**super().facts(), **facts, "format": "heat map, width, height, offsets", "activation": "sigmoid"}
 
     def get_config(self):
         return {
@@ -337,11 +317,3 @@ class _Biases(keras.initializers.Initializer):
 
     def get_config(self):
         return {"values": self.values}
-
-
-def _overlap(a: dict[str, Any], box: np.ndarray) -> float:
-    left, top = max(a["left"], box[0]), max(a["top"], box[1])
-    right, bottom = min(a["right"], box[2]), min(a["bottom"], box[3])
-    shared = max(right - left, 0.0) * max(bottom - top, 0.0)
-    union = (a["right"] - a["left"]) * (a["bottom"] - a["top"]) + (box[2] - box[0]) * (box[3] - box[1]) - shared
-    return shared / union if union > 0 else 0.0

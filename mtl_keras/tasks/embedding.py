@@ -135,14 +135,11 @@ class Embedding(Task):
         there = np.isfinite(values) & (values != -1)
         self._refuse(values, there & ((values < 0) | (values != np.floor(values))), "whole numbers >= 0")
 
-    def decode(self, output):
-        return list(np.asarray(output))
-
     def baseline(self, y):
         return np.eye(1, self.size, dtype="float32")[0]
 
-    def card(self):
-        return {**super().card(), "size": self.size, "unit": "vector of length 1; compare by inner product"}
+    def facts(self):
+        return {**super().facts(), "size": self.size, "unit": "vector of length 1; compare by inner product"}
 
     def get_config(self):
         return {**super().get_config(), "size": self.size, "hidden": self.hidden, "temperature": self.temperature}

@@ -108,9 +108,6 @@ class Depth(_Map):
         present = ops.logical_and(finite(y), y > 0)
         return ops.where(present, y, ops.ones_like(y)), ops.squeeze(present, axis=-1)
 
-    def decode(self, output):
-        return list(np.asarray(output)[..., 0])
-
     def baseline(self, y):
         y = np.asarray(y, float)
         y = y if y.ndim == 4 else y[..., None]
@@ -119,8 +116,8 @@ class Depth(_Map):
         fallback = np.median(known) if len(known) else self.scale
         return np.ma.median(np.ma.masked_invalid(y), axis=0).filled(fallback).astype("float32")
 
-    def card(self):
-        return {**super().card(), "unit": self.unit}
+    def facts(self):
+        return {**super().facts(), "unit": self.unit}
 
     def get_config(self):
         return {**super().get_config(), "scale": self.scale, "unit": self.unit}
@@ -194,9 +191,6 @@ class Normals(_Map):
         up = ops.concatenate([ops.zeros_like(y[..., :2]), ops.ones_like(y[..., :1])], axis=-1)
         unit = y / ops.expand_dims(ops.where(present, length, 1.0), -1)
         return ops.where(ops.expand_dims(present, -1), unit, up), present
-
-    def decode(self, output):
-        return list(np.asarray(output))
 
     def baseline(self, y):
         y = np.asarray(y, float)

@@ -111,21 +111,15 @@ class Keypoints(Task):
         values = y.astype(float)
         self._refuse(values, ~np.isnan(values) & ((values < 0) | (values > 1)), "parts of the image's size, 0 to 1")
 
-    def decode(self, output):
-        names = self.labels or list(range(self.num_points))
-        return [
-            {n: {"x": float(x), "y": float(y)} for n, (x, y) in zip(names, row, strict=True)} for row in np.asarray(output)
-        ]
-
     def baseline(self, y):
         y = np.asarray(y, float).reshape(-1, self.num_points, 2)
         known = np.isfinite(y).all(-1)
         places = [np.median(y[known[:, i], i], axis=0) if known[:, i].any() else [0.5, 0.5] for i in range(self.num_points)]
         return np.asarray(places, "float32")
 
-    def card(self):
+    def facts(self):
         facts = {"num_points": self.num_points, "labels": self.labels}
-        return {**super().card(), **facts, "format": "x, y", "unit": "parts of the image's size"}
+        return {**super().facts(), **facts, "format": "x, y", "unit": "parts of the image's size"}
 
     def get_config(self):
         return {

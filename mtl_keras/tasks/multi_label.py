@@ -154,21 +154,14 @@ class MultiLabel(Task):
         bad = np.isfinite(values) & ~np.isin(values, (-1, 0, 1))
         self._refuse(values, bad, "0 or 1")
 
-    def decode(self, output):
-        names = self.labels or list(range(self.num_labels))
-        return [
-            [{"label": names[i], "probability": float(row[i])} for i in np.flatnonzero(row >= self.threshold)]
-            for row in np.asarray(output)
-        ]
-
     def baseline(self, y):
         y = np.asarray(y, float).reshape(-1, self.num_labels)
         known = np.isfinite(y) & (y >= 0)
         return (np.where(known, y, 0).sum(0) / np.maximum(known.sum(0), 1)).astype("float32")
 
-    def card(self):
+    def facts(self):
         facts = {"num_labels": self.num_labels, "labels": self.labels, "threshold": self.threshold}
-        return {**super().card(), **facts, "activation": "sigmoid"}
+        return {**super().facts(), **facts, "activation": "sigmoid"}
 
     def get_config(self):
         return {

@@ -108,23 +108,14 @@ class Ordinal(Task):
         bad = there & ((values < 0) | (values >= self.num_classes) | (values != np.floor(values)))
         self._refuse(values, bad, f"whole numbers from 0 to {self.num_classes - 1}")
 
-    def decode(self, output):
-        output = np.asarray(output)
-        above = np.concatenate([np.ones((len(output), 1)), output, np.zeros((len(output), 1))], axis=1)
-        level = (output >= 0.5).sum(1)
-        rows = np.arange(len(output))
-        chance = above[rows, level] - above[rows, level + 1]
-        names = self.labels or list(range(self.num_classes))
-        return [{"label": names[i], "probability": float(p)} for i, p in zip(level, chance, strict=True)]
-
     def baseline(self, y):
         y = np.asarray(y, float).ravel()
         y = y[np.isfinite(y) & (y >= 0)]
         levels = np.arange(self.num_classes - 1)
         return (y[:, None] > levels).mean(0).astype("float32") if len(y) else np.full(len(levels), 0.5, "float32")
 
-    def card(self):
-        return {**super().card(), "num_classes": self.num_classes, "labels": self.labels, "activation": "sigmoid"}
+    def facts(self):
+        return {**super().facts(), "num_classes": self.num_classes, "labels": self.labels, "activation": "sigmoid"}
 
     def get_config(self):
         return {

@@ -126,20 +126,13 @@ class Regression(Task):
         if self.log:
             self._refuse(values, values < 0, "counts >= 0")
 
-    def decode(self, output):
-        y = np.asarray(output, float)
-        if self.low is not None or self.high is not None:
-            y = np.clip(y, self.low, self.high)
-        y = np.expm1(y) if self.log else y
-        return [float(v[0]) if self.size == 1 else v.tolist() for v in y]
-
     def baseline(self, y):
         y = self._transform(np.asarray(y, float).reshape(-1, self.size))
         return np.nanmean(y, axis=0).astype("float32")
 
-    def card(self):
+    def facts(self):
         unit = f"log(1 + {self.unit or 'count'})" if self.log else self.unit
-        return {**super().card(), "unit": unit, "size": self.size, "range": [self.low, self.high], "log": self.log}
+        return {**super().facts(), "unit": unit, "size": self.size, "range": [self.low, self.high], "log": self.log}
 
     def get_config(self):
         return {

@@ -107,12 +107,6 @@ class Segmentation(Task):
         bad = there & ((values < 0) | (values > top) | (values != np.floor(values)))
         self._refuse(values, bad, f"whole numbers from 0 to {top}")
 
-    def decode(self, output):
-        output = np.asarray(output)
-        if self.num_classes == 1:
-            return list(output[..., 0] >= 0.5)
-        return list(np.argmax(output, axis=-1))
-
     def baseline(self, y):
         y = np.asarray(y, float)
         y = y[..., 0] if y.ndim == 4 else y
@@ -124,9 +118,9 @@ class Segmentation(Task):
         counts = np.stack([(known & (y == c)).sum(0) for c in range(self.num_classes)], -1)
         return (counts / np.maximum(counts.sum(-1, keepdims=True), 1)).astype("float32")
 
-    def card(self):
+    def facts(self):
         activation = "sigmoid" if self.num_classes == 1 else "softmax"
-        return {**super().card(), "num_classes": self.num_classes, "labels": self.labels, "activation": activation}
+        return {**super().facts(), "num_classes": self.num_classes, "labels": self.labels, "activation": activation}
 
     def get_config(self):
         return {

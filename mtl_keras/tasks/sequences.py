@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from mtl_keras.decoding import is_bio
 from mtl_keras.tasks.task import Task, TaskMetric, finite
 
 __all__ = ["CTCLoss", "EditDistance", "SequenceTranscription", "SpanF1", "TokenTagging"]
@@ -23,10 +24,6 @@ def _tag_parts(labels: Sequence[str]) -> tuple[list[int], list[int]]:
         kinds.append(0 if prefix == "O" else types.setdefault(kind, len(types) + 1))
         inside.append(int(prefix == "I"))
     return kinds, inside
-
-
-def _is_bio(labels: Sequence[str] | None) -> bool:
-    return labels is not None and "O" in labels and all(l == "O" or l[:2] in ("B-", "I-") for l in labels)  # noqa: E741
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
@@ -150,7 +147,7 @@ class TokenTagging(Task):
 
     def default_metrics(self):
         accuracy = TaskMetric(self.accuracy("accuracy"), True)
-        return [TaskMetric(SpanF1(self.labels), True), accuracy] if _is_bio(self.labels) else [accuracy]
+        return [TaskMetric(SpanF1(self.labels), True), accuracy] if is_bio(self.labels) else [accuracy]
 
     def target(self, y):
         known = finite(y)
@@ -163,35 +160,17 @@ class TokenTagging(Task):
         bad = there & ((values < 0) | (values >= self.num_tags) | (values != np.floor(values)))
         self._refuse(values, bad, f"whole numbers from 0 to {self.num_tags - 1}")
 
-    def decode(self, output):
-        tags = np.argmax(np.asarray(output), axis=-1)
-        if not _is_bio(self.labels):
-            return [[t if self.labels is None else self.labels[t] for t in row.tolist()] for row in tags]
-        return [_spans([self.labels[t] for t in row]) for row in tags]
-
     def baseline(self, y):
         y = np.asarray(y, float)
         tags = y[np.isfinite(y) & (y >= 0)].astype(int)
         share = np.bincount(tags, minlength=self.num_tags) / max(len(tags), 1)
         return np.tile(share, (y.shape[1], 1)).astype("float32")
 
-    def card(self):
-        return {**super().card(), "num_tags": self.num_tags, "labels": self.labels, "activation": "softmax"}
+    def facts(self):
+        return {**super().facts(), "num_tags": self.num_tags, "labels": self.labels, "activation": "softmax"}
 
     def get_config(self):
         return {**super().get_config(), "num_tags": self.num_tags, "labels": self.labels}
-
-
-def _spans(tags: Sequence[str]) -> list[dict[str, Any]]:
-    """Spans of B-/I-/O tags; `end` is the place behind the last token."""
-    found: list[dict[str, Any]] = []
-    for place, tag in enumerate(tags):
-        prefix, _, kind = tag.partition("-")
-        if prefix == "I" and found and found[-1]["end"] == place and found[-1]["label"] == kind:
-            found[-1]["end"] = place + 1
-        elif prefix != "O":
-            found.append({"label": kind, "start": place, "end": place + 1})
-    return found
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
@@ -342,19 +321,12 @@ class SequenceTranscription(Task):
         bad = there & ((values < 0) | (values >= len(self.alphabet)) | (values != np.floor(values)))
         self._refuse(values, bad, f"numbers of letters, 0 to {len(self.alphabet) - 1}")
 
-    def decode(self, output):
-        texts = []
-        for row in np.argmax(np.asarray(output), axis=-1):
-            kept = [c for c, before in zip(row, [0, *row[:-1]], strict=True) if c and c != before]
-            texts.append("".join(self.alphabet[c - 1] for c in kept))
-        return texts
-
     def baseline(self, y):
         # Nothing read; one blank stands for any time.
         return np.eye(1, len(self.alphabet) + 1, dtype="float32")
 
-    def card(self):
-        return {**super().card(), "alphabet": self.alphabet, "activation": "softmax", "blank": 0}
+    def facts(self):
+        return {**super().facts(), "alphabet": self.alphabet, "activation": "softmax", "blank": 0}
 
     def get_config(self):
         return {**super().get_config(), "alphabet": self.alphabet, "time_axis": self.time_axis}

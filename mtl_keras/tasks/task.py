@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from mtl_keras import decoding
 from mtl_keras.names import check_task_name
 
 __all__ = ["Task", "TaskMetric"]
@@ -211,16 +212,20 @@ class Task:
 
     # ------------------------------------------------------------------ results
     def decode(self, output: np.ndarray) -> Any:
-        """Turn raw outputs, shape `(rows, ...)`, into what a person reads."""
-        return output
+        """Turn raw outputs, shape `(rows, ...)`, into what a person reads: a list, one entry a row."""
+        return decoding.decode(self.facts(), output)
 
     def baseline(self, y: np.ndarray) -> np.ndarray:
         """The output, for one row, of the best constant answer learned from labels `y`: what a head has to beat."""
         raise NotImplementedError
 
+    def facts(self) -> dict[str, Any]:
+        """What exported files say of this head, and what `decode` needs: plain values, for JSON."""
+        return {"name": self.name, "kind": self.kind}
+
     def card(self) -> dict[str, Any]:
-        """Facts about this head for cards and exported files."""
-        return {"name": self.name, "kind": self.kind, "metrics": [m.name for m in self.new_metrics()]}
+        """Facts about this head for cards: those of `facts`, and the metrics' names."""
+        return {"name": self.name, "kind": self.kind, "metrics": [m.name for m in self.new_metrics()], **self.facts()}
 
     # ------------------------------------------------------------------ config
     def get_config(self) -> dict[str, Any]:

@@ -111,3 +111,26 @@ def test_balancers_are_listed_with_what_they_need_and_who_published_them(monkeyp
     code, out, _ = run(monkeypatch, capsys, "balancers")
     assert code == 0 and all(name in out for name in balancing.names())
     assert "held-out data" in out and "NeurIPS 2020" in out
+
+
+def test_inspect_tells_what_a_file_is(tmp_path, capsys, monkeypatch):
+    import json
+    import sys
+
+    import mtl_keras as mtl
+    from mtl_keras.cli import main
+
+    tasks = [mtl.tasks.Classification("kind", 2, labels=["cup", "hat"], hidden=0), mtl.tasks.Regression("age", unit="years")]
+    model = mtl.builders.hard_sharing((3,), tasks, "mlp", backbone_options={"widths": (4,)})
+    mtl.export.tflite(model, tmp_path / "m.tflite")
+    monkeypatch.setattr(sys, "argv", ["mtl-keras", "inspect", str(tmp_path / "m.tflite"), "--json"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code
+    facts = json.loads(capsys.readouterr().out)
+    assert list(facts["outputs"]) == ["kind", "age"] and facts["tasks"][1]["unit"] == "years"
+    monkeypatch.setattr(sys, "argv", ["mtl-keras", "inspect", str(tmp_path / "m.tflite")])
+    with pytest.raises(SystemExit):
+        main()
+    printed = capsys.readouterr().out
+    assert "cup, hat" in printed and "FULLY_CONNECTED" in printed

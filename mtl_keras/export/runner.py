@@ -1,0 +1,152 @@
+"""Exported files where they are used: with `ai-edge-litert` and NumPy, without Keras or TensorFlow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtl_keras import decoding
+from mtl_keras.data import encoders
+from mtl_keras.export import flatbuffer
+from mtl_keras.export.files import ExportError
+from mtl_keras.names import unknown_name
+from mtl_keras.quiet import quiet
+
+__all__ = ["TFLiteModel"]
+
+
+class TFLiteModel:
+    """A `.tflite` file and what it says of itself.
+
+    Files that `mtl.export.tflite` wrote carry their tasks' facts (kinds, labels, units, thresholds), their encoder, and the
+    package's version: inputs can be raw and answers are decoded. Other files run too, with raw outputs.
+
+    Args:
+        path: the file.
+        threads: int or None. Of the interpreter.
+
+    Raises:
+        ExportError: the file is missing, no TFLite file, or damaged.
+
+    Example:
+        >>> model = mtl.export.TFLiteModel("model.tflite")
+        >>> model.predict({"image": images})["digit"]
+        [{'label': 3, 'probability': 0.98}]
+    """
+
+    def __init__(self, path: str | os.PathLike[str], threads: int | None = None):
+        from ai_edge_litert.interpreter import Interpreter
+
+        self.path = Path(path)
+        try:
+            content = self.path.read_bytes()
+        except OSError as error:
+            raise ExportError(f"{self.path} can't be read: {error.strerror or error}.") from None
+        try:
+            self.facts = flatbuffer.facts_of(content) or {}
+            with quiet():
+                self.interpreter = Interpreter(model_path=os.fspath(self.path), num_threads=threads)
+                signatures = self.interpreter.get_signature_list()
+                if "serving_default" not in signatures:
+                    raise ExportError(f"{self.path} has no signature 'serving_default'; it has {sorted(signatures)}.")
+                self._run = self.interpreter.get_signature_runner("serving_default")
+        except (ValueError, RuntimeError) as error:
+            if isinstance(error, ExportError):
+                raise ExportError(f"{self.path}: {error}") from None
+            raise ExportError(f"{self.path} can't be loaded: {str(error).splitlines()[0][:200]}.") from None
+        self.size = len(content)
+
+    @property
+    def tasks(self) -> list[dict[str, Any]]:
+        """The tasks' facts, in the file's order; empty where the file says nothing."""
+        return list(self.facts.get("tasks", ()))
+
+    @property
+    def encoder(self) -> Any:
+        """What turns pictures, sentences or table rows into the inputs, or None."""
+        given = self.facts.get("encoder")
+        return None if given is None else getattr(encoders, given["class"]).from_config(given["config"])
+
+    @property
+    def inputs(self) -> dict[str, dict[str, Any]]:
+        """By name: shape, dtype, scale and zero point (0 and 0 where there are none)."""
+        return {name: _details(detail) for name, detail in self._run.get_input_details().items()}
+
+    @property
+    def outputs(self) -> dict[str, dict[str, Any]]:
+        """By name, in the tasks' order: shape, dtype, scale and zero point."""
+        found = self._run.get_output_details()
+        order = [task["name"] for task in self.tasks if task["name"] in found]
+        return {name: _details(found[name]) for name in [*order, *(n for n in found if n not in order)]}
+
+    def run(self, x: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Raw outputs by name, row by row; real numbers go in and come out also of whole-integer files.
+
+        Args:
+            x: dict of input name to array, `(rows, ...)`.
+
+        Raises:
+            ValueError: inputs that are missing, unknown, or of another shape.
+        """
+        takes, gives = self._run.get_input_details(), self._run.get_output_details()
+        for name in x:
+            if name not in takes:
+                raise ValueError(unknown_name("input", name, list(takes)))
+        ready = {}
+        for name, detail in takes.items():
+            if name not in x:
+                raise ValueError(f"Input '{name}' is missing; the file takes {', '.join(takes)}.")
+            value = np.asarray(x[name])
+            if tuple(value.shape[1:]) != tuple(detail["shape"][1:]) or value.dtype.kind not in "iufb":
+                expected = ("rows", *detail["shape"][1:].tolist())
+                raise ValueError(f"Input '{name}' has shape {value.shape} and dtype {value.dtype}; the file takes {expected}.")
+            ready[name] = _to_file(value, detail)
+        sizes = {name: len(value) for name, value in ready.items()}
+        if len(set(sizes.values())) != 1 or not next(iter(sizes.values())):
+            raise ValueError(f"All inputs need the same number of rows, at least one; got {sizes}.")
+        with quiet():
+            found = [self._run(**{n: v[i : i + 1] for n, v in ready.items()}) for i in range(next(iter(sizes.values())))]
+        order = list(self.outputs)
+        return {name: _from_file(np.concatenate([row[name] for row in found]), gives[name]) for name in order}
+
+    def predict(self, x: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """Decoded answers by task, one entry a row; raw rows for outputs that the file says nothing of."""
+        by_name = {task["name"]: task for task in self.tasks}
+        return {name: decoding.decode(by_name.get(name, {}), value) for name, value in self.run(x).items()}
+
+    def describe(self) -> dict[str, Any]:
+        """Everything the file tells, as plain values: size, operators, inputs, outputs, tasks, and what made it."""
+        rest = {key: value for key, value in self.facts.items() if key not in ("encoder", "inputs")}
+        operators = flatbuffer.ops(self.path.read_bytes())
+        inputs = self.inputs
+        for entry in self.facts.get("inputs", ()):
+            if entry["name"] in inputs and "range" in entry:
+                inputs[entry["name"]]["range"] = entry["range"]
+        sides = {"inputs": inputs, "outputs": self.outputs}
+        return {"file": self.path.name, "bytes": self.size, "operators": operators, **sides, **rest}
+
+
+def _details(detail: Mapping[str, Any]) -> dict[str, Any]:
+    scale, zero = detail["quantization"]
+    shape = [int(s) for s in detail["shape"]]
+    return {"shape": shape, "dtype": np.dtype(detail["dtype"]).name, "scale": float(scale), "zero_point": int(zero)}
+
+
+def _to_file(value: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
+    """Real numbers as the integers that a quantized input takes; everything else in the input's dtype."""
+    scale, zero = detail["quantization"]
+    if scale and value.dtype.kind == "f" and np.dtype(detail["dtype"]).kind != "f":
+        limits = np.iinfo(detail["dtype"])
+        value = np.clip(np.round(value / scale) + zero, limits.min, limits.max)
+    return value.astype(detail["dtype"])
+
+
+def _from_file(value: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
+    scale, zero = detail["quantization"]
+    if not scale or value.dtype.kind == "f":
+        return value
+    return ((value.astype("float32") - zero) * scale).astype("float32")
