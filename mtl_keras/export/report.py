@@ -43,13 +43,17 @@ class HeadReport:
 
 @dataclass
 class ExportReport:
-    """What was written: format, size in bytes, operators of the file, and each head's error."""
+    """What was written: format, size in bytes, operators of the file, and each head's error.
+
+    `refused` lists what "auto" tried before, with the reason: `(quantization, reason)`.
+    """
 
     format: str
     heads: list[HeadReport]
     path: Path | None = None
     size: int = 0
     ops: dict[str, int] = field(default_factory=dict)
+    refused: list[tuple[str, str]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings, for JSON."""
@@ -73,7 +77,10 @@ class ExportReport:
         for head in self.heads:
             row = [head.name, f"{head.largest:.2g}", f"{head.mean:.2g}", f"{head.spread:.3g}", f"{head.clipped:.1%}"]
             table.add_row(*row, *((head.metric, f"{head.before:.4f}", f"{head.after:.4f}") if judged else ()))
-        Console().print(table)
+        console = Console()
+        console.print(table)
+        for step, reason in self.refused:
+            console.print(f"not {step}: {reason}", highlight=False)
 
 
 def compare(

@@ -50,7 +50,8 @@ def tflite(
         path: file to write, `.tflite`.
         quantization: None (float32); "float16" (weights; computes in float32 on a CPU); "dynamic" (int8 weights, float
             activations, no calibration needed); "int8" (weights and activations); "int16x8" (int8 weights, int16
-            activations: finer, and slower where a delegate lacks it).
+            activations: finer, and slower where a delegate lacks it); or "auto": the first of "int8", "int16x8", "dynamic" and
+            "float16" that loses at most `max_drop` on every head (the report's `refused` says why the others did not pass).
         calibration: typical inputs, for "int8" and "int16x8": arrays, or a data set with or without labels. 256 rows are used.
         samples: rows to compare on. None uses the calibration data, or random inputs.
         tasks: names of the tasks to export; layers and inputs that only others use are left out. None exports all.
@@ -72,8 +73,10 @@ def tflite(
     Example:
         >>> mtl.export.tflite(model, "out/model.tflite", quantization="int8", calibration=train).show()
     """
+    if quantization == "auto":
+        return _first_that_passes(model, path, calibration, samples, tasks, io, evaluate, max_drop)
     if quantization not in QUANTIZATIONS:
-        raise ValueError(f"Unknown quantization {quantization!r}. Known: {', '.join(map(repr, QUANTIZATIONS))}.")
+        raise ValueError(f"Unknown quantization {quantization!r}. Known: {', '.join(map(repr, QUANTIZATIONS))}, 'auto'.")
     if Path(path).suffix != ".tflite":
         raise ValueError(f"The file's name must end in .tflite, got {os.fspath(path)!r}.")
     if quantization in CALIBRATED and calibration is None:
@@ -109,6 +112,26 @@ def tflite(
         if data is not None:
             gate.judge(plain, report, lambda x: run_tflite(fresh, x), data, max_drop)
     return report
+
+
+def _first_that_passes(model, path, calibration, samples, tasks, io, evaluate, max_drop) -> ExportReport:
+    """Down the ladder of quantizations, from the smallest and fastest file to the finest."""
+    lacking = [n for n, v in (("calibration", calibration), ("evaluate", evaluate), ("max_drop", max_drop)) if v is None]
+    if lacking:
+        raise ValueError(f"quantization='auto' judges files by held-out data: give {', '.join(f'`{n}`' for n in lacking)}.")
+    if io != "float32":
+        raise ValueError(f"quantization='auto' also tries files whose inputs can't be {io}: leave `io` at 'float32'.")
+    refused: list[tuple[str, str]] = []
+    for step in ("int8", "int16x8", "dynamic", "float16"):
+        try:
+            report = tflite(model, path, step, calibration, samples, tasks=tasks, evaluate=evaluate, max_drop=max_drop)
+        except ExportError as error:
+            refused.append((step, str(error)))
+            continue
+        report.refused = refused
+        return report
+    reasons = "; ".join(f"{step}: {reason}" for step, reason in refused)
+    raise ExportError(f"No quantization loses at most {max_drop} on every head. {reasons}")
 
 
 def _convert(

@@ -285,3 +285,22 @@ def test_more_bad_arguments_are_refused(trained, tmp_path, arguments, words):
     with pytest.raises(ValueError, match=words):
         mtl.export.tflite(trained[0], tmp_path / "m.tflite", **arguments)
     assert not list(tmp_path.iterdir())
+
+
+def test_auto_takes_the_first_quantization_that_passes_and_says_why_not_the_others(trained, tmp_path, capsys):
+    model, x, y = trained
+    ready = {"calibration": x, "evaluate": (x, y)}
+    easy = mtl.export.tflite(model, tmp_path / "m.tflite", "auto", max_drop=0.2, **ready)
+    assert easy.format == "TFLite file (int8)" and easy.refused == []
+    # Calibrated on pictures in the dark, int8 and int16 activations clip; files with real-valued activations do not.
+    hard = mtl.export.tflite(model, tmp_path / "m.tflite", "auto", 0.3 * x, x, evaluate=(x, y), max_drop=0.01)
+    assert [step for step, _ in hard.refused] == ["int8", "int16x8"] and hard.format == "TFLite file (dynamic)"
+    assert all("loses more than 0.01" in reason for _, reason in hard.refused)
+    hard.show()
+    assert "not int16x8" in capsys.readouterr().out
+    before = (tmp_path / "m.tflite").read_bytes()
+    with pytest.raises(mtl.export.ExportError, match="No quantization loses at most -1.0.*float16"):
+        mtl.export.tflite(model, tmp_path / "m.tflite", "auto", max_drop=-1.0, **ready)
+    assert (tmp_path / "m.tflite").read_bytes() == before
+    with pytest.raises(ValueError, match="give `evaluate`, `max_drop`"):
+        mtl.export.tflite(model, tmp_path / "m.tflite", "auto", calibration=x)
