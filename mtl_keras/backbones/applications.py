@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,7 +39,7 @@ def mobilenet_v2(
     def make(x):
         return keras.applications.MobileNetV2(input_tensor=x, alpha=alpha, include_top=False, weights=weights)
 
-    return _wrap(inputs, make, value_range, (-1.0, 1.0), name)
+    return _wrap(inputs, make, value_range, (-1.0, 1.0), name, weights is not None)
 
 
 def mobilenet_v3_small(
@@ -71,7 +72,7 @@ def mobilenet_v3_small(
             include_preprocessing=False,
         )
 
-    return _wrap(inputs, make, value_range, (-1.0, 1.0), name)
+    return _wrap(inputs, make, value_range, (-1.0, 1.0), name, weights is not None)
 
 
 def efficientnet_v2_b0(
@@ -92,15 +93,17 @@ def efficientnet_v2_b0(
             input_tensor=x, include_top=False, weights=weights, include_preprocessing=False
         )
 
-    return _wrap(inputs, make, value_range, (-1.0, 1.0), name)
+    return _wrap(inputs, make, value_range, (-1.0, 1.0), name, weights is not None)
 
 
-def _wrap(inputs: Any, make: Any, given: Sequence[float], wanted: Sequence[float], name: str) -> keras.Model:
+def _wrap(inputs: Any, make: Any, given: Sequence[float], wanted: Sequence[float], name: str, trained: bool) -> keras.Model:
     """The application's network on these inputs, its layers under our prefix, with a stage for every size."""
     low, high = map(float, given)
     if not low < high:
         raise ValueError(f"Backbone '{name}': value_range is (low, high) with low < high, got {tuple(given)}.")
-    template = make(keras.Input(inputs.shape[1:]))
+    # Random weights are drawn once, in the copies: the template's variables stay empty.
+    with contextlib.nullcontext() if trained else keras.StatelessScope(initialize_variables=False):
+        template = make(keras.Input(inputs.shape[1:]))
     factor = (wanted[1] - wanted[0]) / (high - low)
     x = inputs
     if (factor, wanted[0] - low * factor) != (1.0, 0.0):
@@ -112,7 +115,8 @@ def _wrap(inputs: Any, make: Any, given: Sequence[float], wanted: Sequence[float
     ends = {f"stage{i}": tensor for i, tensor in enumerate(_ends(template), 1)}
     staged = keras.Model(template.inputs, ends)
     model = keras.Model(inputs, play(staged, x, renamed), name=name)
-    model.set_weights(staged.get_weights())
+    if trained:
+        model.set_weights(staged.get_weights())
     return model
 
 

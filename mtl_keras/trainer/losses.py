@@ -21,7 +21,7 @@ class Batch:
         raw: the same without loss weights.
         present: bool `(tasks,)`; whether a task has a label anywhere in the global batch.
         targets: by task name, `(target, output, mask, weight)` for the metrics.
-        counts: how many labels each task has on this replica, `(tasks,)`.
+        counts: how many labels each task has on this replica, a list of scalars.
     """
 
     def __init__(self, each, seen, raw, present, targets, counts):
@@ -48,6 +48,7 @@ def batch_losses(training: Any, y: Any, y_pred: Mapping[str, Any], sample_weight
         divisors.append(divisor)
         counts.append(count)
         targets[name] = (target, y_pred[name], mask, weight)
+    parts = counts
     divisors, counts = ops.stack(divisors), ops.stack(counts)
     total_counts, total_divisors = all_sum(counts), all_sum(divisors)
     total_divisors = ops.where(total_divisors > 0, total_divisors, ops.ones_like(total_divisors))
@@ -55,11 +56,10 @@ def batch_losses(training: Any, y: Any, y_pred: Mapping[str, Any], sample_weight
     # A task whose loss weight is 0 is switched off: balancers must not see it as a task that is solved.
     present = ops.logical_and(total_counts > 0, factors > 0)
     factors = ops.where(present, factors, ops.zeros_like(factors))
-    means = [value / total_divisors[i] for i, value in enumerate(sums)]
-    # Not taken from the stack: a gradient through a stack would reach every task's variables, with zeros.
-    each = [value * factors[i] for i, value in enumerate(means)]
-    own, raw = ops.stack(each), ops.stack(means)
-    return Batch(each, ops.stop_gradient(all_sum(own)), ops.stop_gradient(all_sum(raw)), present, targets, counts)
+    # Sums are not taken from a stack: a gradient through a stack would reach every task's variables, with zeros.
+    each = [value * factor for value, factor in zip(sums, tf.unstack(factors / total_divisors), strict=True)]
+    raw = all_sum(ops.stop_gradient(ops.stack(sums)) / total_divisors)
+    return Batch(each, raw * factors, raw, present, targets, parts)
 
 
 def _reduce(task, loss, target, present, output, sample_weight):
@@ -79,6 +79,13 @@ def _reduce(task, loss, target, present, output, sample_weight):
     while len(mask.shape) > len(values.shape):
         mask = ops.max(mask, axis=-1)
     weight = mask
+    reduction = getattr(loss, "reduction", "sum_over_batch_size")
+    if sample_weight is None and len(mask.shape) == len(values.shape) and mask.shape == values.shape:
+        # The common case in few operators: a mask has no weights to tell from it.
+        count = ops.sum(mask)
+        total = ops.sum(ops.where(mask > 0, values, ops.zeros_like(values)))
+        divisor = ops.cast(count > 0, "float32") / replicas() if reduction == "sum" else count
+        return total, divisor, count, mask, mask
     if sample_weight is not None:
         sample_weight = ops.cast(sample_weight, "float32")
         while len(sample_weight.shape) > len(mask.shape):
@@ -90,7 +97,6 @@ def _reduce(task, loss, target, present, output, sample_weight):
     count = ops.sum(ops.cast(there, "float32"))
     # `where` twice: a loss that is not finite where no label is must reach neither the value nor the gradient.
     total = ops.sum(ops.where(there, ops.where(there, values, ops.zeros_like(values)) * spread, ops.zeros_like(values)))
-    reduction = getattr(loss, "reduction", "sum_over_batch_size")
     divisor = count
     if reduction == "sum":
         divisor = ops.cast(count > 0, "float32") / replicas()
