@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 from keras import tree
 
-__all__ = ["nodes", "play"]
+__all__ = ["nodes", "play", "split"]
 
 
 def nodes(model: keras.Model) -> list[Any]:
@@ -36,3 +36,22 @@ def play(model: keras.Model, tensor: Any, layer: Callable[[Any], Any] = lambda l
         outputs = tree.flatten(made[id(operation)](*args, **kwargs))
         found.update({id(before): after for before, after in zip(node.outputs, outputs, strict=True)})
     return tree.map_structure(lambda x: found[id(x)], model.output)
+
+
+def split(model: keras.Model, names: Sequence[str]) -> tuple[keras.Model, keras.Model, bool]:
+    """A network in two, with the same layers: what makes the tensors that heads share, and the heads.
+
+    Args:
+        model: a functional model.
+        names: of the layers whose outputs are shared.
+
+    Returns:
+        `(trunk, heads, more)`: the trunk gives a dict by layer name; the heads take a list, each shared tensor an input of
+        its own (what leads from one to another belongs to the trunk), then, if `more`, the model's inputs.
+    """
+    tensors = {name: model.get_layer(name).output for name in names}
+    trunk = keras.Model(model.input, tensors)
+    try:
+        return trunk, keras.Model(list(tensors.values()), model.output), False
+    except ValueError:
+        return trunk, keras.Model([*tensors.values(), *model.inputs], model.output), True

@@ -49,7 +49,7 @@ def write(
         (fresh / "encoder.json").write_text(encoders.to_json(prepared.encoder) + "\n")
         quantized = f"model_{recipe.quantization}.tflite"
         reports = {
-            "saved_model": export.saved_model(plain, fresh / "saved_model", samples=prepared.test),
+            "saved_model": export.saved_model(plain, fresh / "saved_model", samples=prepared.test, signatures="default"),
             "model.tflite": export.tflite(plain, fresh / "model.tflite", samples=prepared.test),
             quantized: export.tflite(
                 plain, fresh / quantized, recipe.quantization, calibration=prepared.train(0), samples=prepared.test

@@ -19,6 +19,6 @@ def _keras_is_here() -> bool:
 if _keras_is_here():
     from mtl_keras.export.report import ExportReport, HeadReport
     from mtl_keras.export.saved_model import saved_model
-    from mtl_keras.export.tflite import run_tflite, tflite
+    from mtl_keras.export.tflite import run_tflite, split, tflite
 
-__all__ = ["ExportError", "ExportReport", "HeadReport", "TFLiteModel", "run_tflite", "saved_model", "tflite"]
+__all__ = ["ExportError", "ExportReport", "HeadReport", "TFLiteModel", "run_tflite", "saved_model", "split", "tflite"]

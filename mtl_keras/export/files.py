@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,15 @@ __all__ = ["ExportError", "beside", "check_writable"]
 
 
 class ExportError(RuntimeError):
-    """A model that can't be exported, or a file that is not what the model is."""
+    """A model that can't be exported, or a file that is not what the model is.
+
+    Attributes:
+        tasks: list of str. The heads that it is about, where it is about some.
+    """
+
+    def __init__(self, message: str, tasks: Sequence[str] = ()):
+        super().__init__(message)
+        self.tasks = list(tasks)
 
 
 @contextmanager

@@ -16,33 +16,87 @@ import numpy as np
 
 from mtl_keras.export.files import ExportError
 
-__all__ = ["ENTRY", "describe", "facts_of", "name_and_order", "ops"]
+__all__ = ["ENTRY", "builtin_names", "describe", "facts_of", "name_and_order", "ops", "share_buffers", "text"]
 
 ENTRY = "mtl_keras"
 
 
-def name_and_order(content: bytes, outputs: Sequence[str]) -> bytes:
-    """Name input and output tensors after the signature, and put outputs into this order.
+def name_and_order(content: bytes, signatures: Mapping[str, Sequence[str]]) -> bytes:
+    """Name input and output tensors after the signatures, put outputs into order, and signatures and their graphs too.
+
+    The first signature's graph becomes the file's first: clients without signatures run that one.
+
+    Args:
+        signatures: name to its outputs, in order.
 
     Raises:
-        ExportError: the file's signature does not have exactly these outputs.
+        ExportError: the file does not have exactly these signatures and outputs.
     """
     from ai_edge_litert.tools import flatbuffer_utils
 
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
-    for signature in model.signatureDefs:
+    there = {text(signature.signatureKey): signature for signature in model.signatureDefs or ()}
+    if set(there) != set(signatures):
+        raise ExportError(f"The converted file has the signatures {sorted(there)}; it should have {sorted(signatures)}.")
+    for key, outputs in signatures.items():
+        signature = there[key]
         graph = model.subgraphs[signature.subgraphIndex]
-        found = {_text(entry.name): entry for entry in signature.outputs}
+        found = {text(entry.name): entry for entry in signature.outputs}
         if set(found) != set(outputs):
             raise ExportError(f"The converted file has the heads {sorted(found)}; the model has {sorted(outputs)}.")
         named: set[int] = set()
         for entry in (*signature.outputs, *signature.inputs):
             # Two heads may be one tensor; it can bear one name only, and the signature still tells both.
             if entry.tensorIndex not in named:
-                graph.tensors[entry.tensorIndex].name = _text(entry.name).encode()
+                graph.tensors[entry.tensorIndex].name = text(entry.name).encode()
                 named.add(entry.tensorIndex)
         signature.outputs = [found[name] for name in outputs]
         graph.outputs = [found[name].tensorIndex for name in outputs]
+    model.signatureDefs = [there[key] for key in signatures]
+    _first(model, model.signatureDefs[0].subgraphIndex)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _first(model: Any, index: int) -> None:
+    """Exchange a graph with the file's first, wherever it is referred to."""
+    if not index:
+        return
+    swap = {0: index, index: 0}
+    model.subgraphs[0], model.subgraphs[index] = model.subgraphs[index], model.subgraphs[0]
+    for signature in model.signatureDefs:
+        signature.subgraphIndex = swap.get(signature.subgraphIndex, signature.subgraphIndex)
+    for graph in model.subgraphs:
+        for op in graph.operators:
+            options = [o for o in (op.builtinOptions, getattr(op, "builtinOptions2", None)) if o is not None]
+            for option in options:
+                for key, value in vars(option).items():
+                    if key.lower().endswith("subgraphindex"):
+                        setattr(option, key, swap.get(value, value))
+
+
+def share_buffers(content: bytes) -> bytes:
+    """Keep equal constants once: quantized files with several signatures hold each graph's weights anew."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    first: dict[bytes, int] = {}
+    place, kept = {}, []
+    for index, buffer in enumerate(model.buffers):
+        data = b"" if buffer.data is None else bytes(bytearray(buffer.data))
+        # Empty buffers are the places of tensors that a run fills; the first of all must stay the first.
+        if data and data in first:
+            place[index] = first[data]
+            continue
+        place[index] = len(kept)
+        if data:
+            first[data] = len(kept)
+        kept.append(buffer)
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            tensor.buffer = place[tensor.buffer]
+    for entry in model.metadata or ():
+        entry.buffer = place[entry.buffer]
+    model.buffers = kept
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
@@ -57,7 +111,7 @@ def describe(content: bytes, facts: Mapping[str, Any]) -> bytes:
     model.buffers.append(buffer)
     entry = schema.MetadataT()
     entry.name, entry.buffer = ENTRY, len(model.buffers) - 1
-    model.metadata = [*(m for m in model.metadata or () if _text(m.name) != ENTRY), entry]
+    model.metadata = [*(m for m in model.metadata or () if text(m.name) != ENTRY), entry]
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
@@ -74,7 +128,7 @@ def facts_of(content: bytes) -> dict[str, Any] | None:
     try:
         model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
         for entry in model.metadata or ():
-            if _text(entry.name) == ENTRY:
+            if text(entry.name) == ENTRY:
                 return json.loads(bytes(bytearray(model.buffers[entry.buffer].data)))
     except (struct.error, IndexError, ValueError, TypeError) as error:
         raise ExportError(f"The TFLite file is damaged: {error}.") from None
@@ -91,19 +145,19 @@ def ops(content: bytes) -> dict[str, int]:
 
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     names = [flatbuffer_utils.get_builtin_code_from_operator_code(code) for code in model.operatorCodes]
-    custom = [_text(code.customCode) for code in model.operatorCodes if code.customCode]
+    custom = [text(code.customCode) for code in model.operatorCodes if code.customCode]
     if custom:
         raise ExportError(f"The file needs operators that are not built in: {', '.join(sorted(custom))}.")
-    table = _builtin_names()
+    table = builtin_names()
     counts = Counter(table[names[op.opcodeIndex]] for graph in model.subgraphs for op in graph.operators)
     return dict(sorted(counts.items()))
 
 
-def _builtin_names() -> dict[int, str]:
+def builtin_names() -> dict[int, str]:
     from ai_edge_litert import schema_py_generated as schema
 
     return {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
 
 
-def _text(name: bytes | str) -> str:
+def text(name: bytes | str) -> str:
     return name.decode() if isinstance(name, bytes) else name

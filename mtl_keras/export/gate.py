@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,8 +13,25 @@ from mtl_keras.analysis import score
 from mtl_keras.export import archive
 from mtl_keras.export.files import ExportError
 from mtl_keras.export.report import ExportReport
+from mtl_keras.names import unknown_name
 
-__all__ = ["held_out", "judge"]
+__all__ = ["held_out", "judge", "limits"]
+
+
+def limits(model: keras.Model, max_drop: float | Mapping[str, float] | None) -> dict[str, float]:
+    """What each head may lose, by task; tasks that are not named may lose anything.
+
+    Raises:
+        ValueError: a task that the model does not have.
+    """
+    if max_drop is None:
+        return {}
+    if not isinstance(max_drop, Mapping):
+        return {name: float(max_drop) for name in model.output}
+    for name in max_drop:
+        if name not in model.output:
+            raise ValueError(unknown_name("task in `max_drop`:", name, list(model.output)))
+    return {name: float(value) for name, value in max_drop.items()}
 
 
 def held_out(model: keras.Model, data: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -50,12 +68,13 @@ def judge(
     report: ExportReport,
     run: Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]],
     data: tuple[dict[str, np.ndarray], dict[str, np.ndarray]],
-    max_drop: float | None,
+    allowed: Mapping[str, float],
+    on_drop: str,
 ) -> None:
     """Add every head's first metric, in Keras and in the file, to the report.
 
     Raises:
-        ExportError: a head is worse by more than `max_drop`, in the metric's own unit.
+        ExportError: a head is worse by more than it is allowed, in the metric's own unit, and `on_drop` is not "warn".
     """
     x, y = data
     before = score(model.tasks, model.predict(archive.feed(model, x), verbose=0), y)
@@ -67,11 +86,15 @@ def judge(
         key, head = f"{task.name}_{metric.name}", heads[task.name]
         head.metric, head.before, head.after = metric.name, before[key], after[key]
         head.drop = (before[key] - after[key]) * (1 if metric.higher_is_better else -1)
-        if max_drop is not None and not head.drop <= max_drop:
-            too_much.append(f"'{task.name}' {metric.name} {before[key]:.4f} -> {after[key]:.4f}")
+        if task.name in allowed and not head.drop <= allowed[task.name]:
+            told = f"'{task.name}' {metric.name} {before[key]:.4f} -> {after[key]:.4f} (allowed: {allowed[task.name]:g})"
+            too_much.append((task.name, told))
     if too_much:
         rows = len(next(iter(x.values())))
-        raise ExportError(
-            f"The {report.format} loses more than {max_drop} on {'; '.join(too_much)} ({rows} rows). Use a finer "
-            "quantization, keep these tasks in a file of their own (`tasks=`), or allow more (`max_drop`)."
+        message = (
+            f"The {report.format} loses more than allowed on {'; '.join(told for _, told in too_much)}, over {rows} rows. Use "
+            "a finer quantization, keep these heads in float (`keep_float=`), or allow more (`max_drop`)."
         )
+        if on_drop == "raise":
+            raise ExportError(message, [name for name, _ in too_much])
+        warnings.warn(message, stacklevel=3)

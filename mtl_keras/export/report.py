@@ -13,7 +13,7 @@ import numpy as np
 from mtl_keras.export import archive
 from mtl_keras.export.files import ExportError
 
-__all__ = ["ExportReport", "HeadReport", "compare"]
+__all__ = ["ExportReport", "HeadReport", "beside_keras", "compare"]
 
 
 @dataclass
@@ -26,6 +26,7 @@ class HeadReport:
         mean: mean absolute difference.
         spread: Keras's largest output minus its smallest, for scale.
         clipped: part of the values at which the file stands at its own end of the range while Keras goes beyond.
+        low, high, scale: what the head can say in a quantized file: its ends, and the step between values; None in float.
         metric, before, after, drop: the task's first metric on held-out data, in Keras and in the file, and by how much the
             file is worse; None where nothing was evaluated.
     """
@@ -35,6 +36,9 @@ class HeadReport:
     mean: float
     spread: float
     clipped: float = 0.0
+    low: float | None = None
+    high: float | None = None
+    scale: float | None = None
     metric: str | None = None
     before: float | None = None
     after: float | None = None
@@ -45,7 +49,8 @@ class HeadReport:
 class ExportReport:
     """What was written: format, size in bytes, operators of the file, and each head's error.
 
-    `refused` lists what "auto" tried before, with the reason: `(quantization, reason)`.
+    `partitions` is how many parts of a TFLite file the CPU delegate takes over, `latency_ms` the median of a call with one
+    thread on `cpu`, this machine's. `refused` lists what "auto" tried before, with the reason: `(quantization, reason)`.
     """
 
     format: str
@@ -53,6 +58,9 @@ class ExportReport:
     path: Path | None = None
     size: int = 0
     ops: dict[str, int] = field(default_factory=dict)
+    partitions: int | None = None
+    latency_ms: float | None = None
+    cpu: str | None = None
     refused: list[tuple[str, str]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -70,15 +78,19 @@ class ExportReport:
         from rich.table import Table
 
         table = Table(title=f"{self.format}: {self.path} ({self.size / 1000:.0f} kB)")
-        columns = ["head", "largest error", "mean error", "range of the output", "clipped"]
+        columns = ["head", "largest error", "mean error", "range of the output", "clipped", "step"]
         judged = any(head.metric is not None for head in self.heads)
         for column in [*columns, *(("metric", "Keras", "file") if judged else ())]:
             table.add_column(column, justify="left" if column in ("head", "metric") else "right")
         for head in self.heads:
             row = [head.name, f"{head.largest:.2g}", f"{head.mean:.2g}", f"{head.spread:.3g}", f"{head.clipped:.1%}"]
+            row.append("" if head.scale is None else f"{head.scale:.3g}")
             table.add_row(*row, *((head.metric, f"{head.before:.4f}", f"{head.after:.4f}") if judged else ()))
         console = Console()
         console.print(table)
+        if self.latency_ms is not None:
+            parts = f"{self.partitions} delegate partition" + ("" if self.partitions == 1 else "s")
+            console.print(f"{parts}; {self.latency_ms:.2f} ms a call, one thread, on {self.cpu}", highlight=False)
         for step, reason in self.refused:
             console.print(f"not {step}: {reason}", highlight=False)
 
@@ -98,7 +110,13 @@ def compare(
         ExportError: a head is missing, has another shape, is not finite, is dead (the same for all rows, where Keras's
             is not), or differs by more than `tolerance`.
     """
-    expected = model.predict_on_batch(archive.feed(model, inputs))
+    return ExportReport(what, beside_keras(model.predict_on_batch(archive.feed(model, inputs)), outputs, tolerance, what))
+
+
+def beside_keras(
+    expected: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray], tolerance: float | None, what: str
+) -> list[HeadReport]:
+    """The comparison of `compare`, with Keras's answers at hand."""
     heads = []
     for name, reference in expected.items():
         reference = np.asarray(reference, "float32")
@@ -114,11 +132,12 @@ def compare(
         moved = np.abs(reference - reference[:1]).max()
         # Rows that differ by less than a tenth of the outputs' size may well fall on one int8 step.
         if len(reference) > 1 and moved > 0.1 * np.abs(reference).max() and np.abs(found - found[:1]).max() == 0:
-            raise ExportError(f"Head '{name}' of the {what} is dead: the same answer for every row, where Keras's differ.")
+            told = f"Head '{name}' of the {what} is dead: the same answer for every row, where Keras's differ."
+            raise ExportError(told, [name])
         if tolerance is not None and error.max() > tolerance * max(1.0, spread, float(np.abs(reference).max())):
             raise ExportError(f"Head '{name}' of the {what} differs from Keras by {error.max():.3g} (range {spread:.3g}).")
         heads.append(HeadReport(name, float(error.max()), float(error.mean()), spread, _clipped(found, reference, spread)))
-    return ExportReport(what, heads)
+    return heads
 
 
 def _clipped(found: np.ndarray, reference: np.ndarray, spread: float) -> float:

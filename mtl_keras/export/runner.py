@@ -16,7 +16,7 @@ from mtl_keras.export.files import ExportError
 from mtl_keras.names import unknown_name
 from mtl_keras.quiet import quiet
 
-__all__ = ["TFLiteModel"]
+__all__ = ["TFLiteModel", "padded"]
 
 
 class TFLiteModel:
@@ -53,12 +53,25 @@ class TFLiteModel:
                 signatures = self.interpreter.get_signature_list()
                 if "serving_default" not in signatures:
                     raise ExportError(f"{self.path} has no signature 'serving_default'; it has {sorted(signatures)}.")
-                self._run = self.interpreter.get_signature_runner("serving_default")
+                self._signatures = list(signatures)
+                self._runners = {"serving_default": self.interpreter.get_signature_runner("serving_default")}
         except (ValueError, RuntimeError) as error:
             if isinstance(error, ExportError):
                 raise ExportError(f"{self.path}: {error}") from None
             raise ExportError(f"{self.path} can't be loaded: {str(error).splitlines()[0][:200]}.") from None
         self.size = len(content)
+
+    @property
+    def signatures(self) -> list[str]:
+        """What can be run: "serving_default", and what else was exported."""
+        return ["serving_default", *sorted(name for name in self._signatures if name != "serving_default")]
+
+    def _runner(self, signature: str) -> Any:
+        if signature not in self._signatures:
+            raise ValueError(unknown_name("signature", signature, self.signatures))
+        if signature not in self._runners:
+            self._runners[signature] = self.interpreter.get_signature_runner(signature)
+        return self._runners[signature]
 
     @property
     def tasks(self) -> list[dict[str, Any]]:
@@ -74,25 +87,31 @@ class TFLiteModel:
     @property
     def inputs(self) -> dict[str, dict[str, Any]]:
         """By name: shape, dtype, scale and zero point (0 and 0 where there are none)."""
-        return {name: _details(detail) for name, detail in self._run.get_input_details().items()}
+        return {name: _details(detail) for name, detail in self._runner("serving_default").get_input_details().items()}
 
     @property
     def outputs(self) -> dict[str, dict[str, Any]]:
         """By name, in the tasks' order: shape, dtype, scale and zero point."""
-        found = self._run.get_output_details()
+        return self._outputs("serving_default")
+
+    def _outputs(self, signature: str) -> dict[str, dict[str, Any]]:
+        found = self._runner(signature).get_output_details()
         order = [task["name"] for task in self.tasks if task["name"] in found]
         return {name: _details(found[name]) for name in [*order, *(n for n in found if n not in order)]}
 
-    def run(self, x: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Raw outputs by name, row by row; real numbers go in and come out also of whole-integer files.
+    def run(self, x: Mapping[str, Any], signature: str = "serving_default") -> dict[str, np.ndarray]:
+        """Raw outputs by name, for any number of rows; real numbers go in and come out also of whole-integer files.
 
         Args:
             x: dict of input name to array, `(rows, ...)`.
+            signature: one of `signatures`: "predict_<head>" runs one head, "features" what heads share, and
+                "<head>_from_features" one head on that, where the file has them.
 
         Raises:
-            ValueError: inputs that are missing, unknown, or of another shape.
+            ValueError: an unknown signature; inputs that are missing, unknown, or of another shape.
         """
-        takes, gives = self._run.get_input_details(), self._run.get_output_details()
+        runner = self._runner(signature)
+        takes, gives = runner.get_input_details(), runner.get_output_details()
         for name in x:
             if name not in takes:
                 raise ValueError(unknown_name("input", name, list(takes)))
@@ -108,15 +127,16 @@ class TFLiteModel:
         sizes = {name: len(value) for name, value in ready.items()}
         if len(set(sizes.values())) != 1 or not next(iter(sizes.values())):
             raise ValueError(f"All inputs need the same number of rows, at least one; got {sizes}.")
+        rows, batch = next(iter(sizes.values())), max(int(next(iter(takes.values()))["shape"][0]), 1)
         with quiet():
-            found = [self._run(**{n: v[i : i + 1] for n, v in ready.items()}) for i in range(next(iter(sizes.values())))]
-        order = list(self.outputs)
-        return {name: _from_file(np.concatenate([row[name] for row in found]), gives[name]) for name in order}
+            found = [runner(**{n: padded(v[i : i + batch], batch) for n, v in ready.items()}) for i in range(0, rows, batch)]
+        whole = {name: np.concatenate([part[name] for part in found])[:rows] for name in self._outputs(signature)}
+        return {name: _from_file(value, gives[name]) for name, value in whole.items()}
 
-    def predict(self, x: Mapping[str, Any]) -> dict[str, list[Any]]:
+    def predict(self, x: Mapping[str, Any], signature: str = "serving_default") -> dict[str, list[Any]]:
         """Decoded answers by task, one entry a row; raw rows for outputs that the file says nothing of."""
         by_name = {task["name"]: task for task in self.tasks}
-        return {name: decoding.decode(by_name.get(name, {}), value) for name, value in self.run(x).items()}
+        return {name: decoding.decode(by_name.get(name, {}), value) for name, value in self.run(x, signature).items()}
 
     def describe(self) -> dict[str, Any]:
         """Everything the file tells, as plain values: size, operators, inputs, outputs, tasks, and what made it."""
@@ -127,7 +147,14 @@ class TFLiteModel:
             if entry["name"] in inputs and "range" in entry:
                 inputs[entry["name"]]["range"] = entry["range"]
         sides = {"inputs": inputs, "outputs": self.outputs}
-        return {"file": self.path.name, "bytes": self.size, "operators": operators, **sides, **rest}
+        found = {"file": self.path.name, "bytes": self.size, "signatures": self.signatures}
+        return {**found, "operators": operators, **sides, **rest}
+
+
+def padded(value: np.ndarray, rows: int) -> np.ndarray:
+    """Rows of zeros behind a batch that is too short."""
+    lacking = rows - len(value)
+    return value if not lacking else np.concatenate([value, np.zeros((lacking, *value.shape[1:]), value.dtype)])
 
 
 def _details(detail: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from mtl_keras.balancing import Balancer
+from mtl_keras.graph import split
 from mtl_keras.names import unknown_name
 from mtl_keras.tasks import Task, TaskMetric
 from mtl_keras.trainer.reach import BalancingReport, Reach, narrow
@@ -45,7 +46,7 @@ class Training:
         self.zipped = False
         self._model = weakref.ref(model)
         self._reach: Reach | None = None
-        self._parts: tuple[Any, Any] | None = None
+        self._parts: tuple[Any, Any, bool] | None = None
         self.total_tracker = keras.metrics.Mean(name="balanced_loss") if balancer.reports_total else None
 
     def build_metrics(self, output_shapes: Mapping[str, Sequence[int | None]]) -> None:
@@ -157,13 +158,10 @@ class Training:
         return [] if layer is None else [v for v in layer.trainable_variables if id(v) in shared]
 
     # ------------------------------------------------------------------ the representation
-    def _split(self) -> tuple[Any, Any]:
+    def _split(self) -> tuple[Any, Any, bool]:
         """The network in two: what makes the tensors that heads share, and the heads."""
         if self._parts is None:
-            model = self.model
-            tensors = {name: model.get_layer(name).output for name in model.representation}
-            trunk = keras.Model(model.input, tensors)
-            self._parts = (trunk, _heads(model, tensors))
+            self._parts = split(self.model, self.model.representation)
         return self._parts
 
     @property
@@ -172,12 +170,12 @@ class Training:
 
     @property
     def heads(self) -> Any:
-        return self._split()[1][0]
+        return self._split()[1]
 
     def heads_input(self, representation: Mapping[str, Any], x: Any) -> Any:
         """What the heads' network takes: the shared tensors, and the inputs where heads look at them too."""
         tensors = [representation[name] for name in self.model.representation]
-        if self._split()[1][1]:
+        if self._split()[2]:
             flat = x if isinstance(x, Mapping) else {self.model.inputs[0].name: x}
             tensors += [flat[t.name] for t in self.model.inputs]
         return tensors
@@ -200,17 +198,6 @@ class Training:
             rows.append((variable.path, tuple(variable.shape), tuple(tasks), role))
         looks = "losses only" if self.balancer.needs == "losses" else f"gradients of the {self.balancer.gradients}"
         return BalancingReport(self.balancer.name, looks, tuple(rows), tuple(self.model.representation))
-
-
-def _heads(model: Any, tensors: Mapping[str, Any]) -> tuple[Any, bool]:
-    """A network from the shared tensors to the outputs, and whether it needs the model's inputs as well.
-
-    Each tensor is an input of its own: what leads from one shared tensor to another belongs to the trunk.
-    """
-    try:
-        return keras.Model(list(tensors.values()), model.output), False
-    except ValueError:
-        return keras.Model([*tensors.values(), *model.inputs], model.output), True
 
 
 def _seen(tracker, value):

@@ -256,7 +256,7 @@ def test_a_file_that_loses_too_much_is_not_written_and_the_head_is_named(trained
     (tmp_path / "m.tflite").write_bytes(b"good")
     # Calibrated on pictures in the dark, what is bright is clipped.
     dark = 0.3 * x
-    with pytest.raises(mtl.export.ExportError, match=r"loses more than 0.01 on .*'mask' iou 0\.\d+ -> 0\.\d+"):
+    with pytest.raises(mtl.export.ExportError, match=r"loses more than allowed on .*'mask' iou 0\.\d+ -> 0\.\d+"):
         mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=dark, samples=x, evaluate=(x, y), max_drop=0.01)
     assert (tmp_path / "m.tflite").read_bytes() == b"good" and len(list(tmp_path.iterdir())) == 1
 
@@ -294,8 +294,9 @@ def test_auto_takes_the_first_quantization_that_passes_and_says_why_not_the_othe
     assert easy.format == "TFLite file (int8)" and easy.refused == []
     # Calibrated on pictures in the dark, int8 and int16 activations clip; files with real-valued activations do not.
     hard = mtl.export.tflite(model, tmp_path / "m.tflite", "auto", 0.3 * x, x, evaluate=(x, y), max_drop=0.01)
-    assert [step for step, _ in hard.refused] == ["int8", "int16x8"] and hard.format == "TFLite file (dynamic)"
-    assert all("loses more than 0.01" in reason for _, reason in hard.refused)
+    steps = ["int8", "int8 with kind, mask in float", "int16x8"]
+    assert [step for step, _ in hard.refused] == steps and hard.format == "TFLite file (dynamic)"
+    assert all("loses more than allowed" in reason for _, reason in hard.refused)
     hard.show()
     assert "not int16x8" in capsys.readouterr().out
     before = (tmp_path / "m.tflite").read_bytes()
