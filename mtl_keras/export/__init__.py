@@ -1,10 +1,11 @@
 """Export: SavedModel and TFLite files, each loaded again and compared with Keras before it counts.
 
-`TFLiteModel` runs a file with `ai-edge-litert` and NumPy alone; the rest needs Keras.
+`TFLiteModel` and `benchmark` run a file with `ai-edge-litert` and NumPy alone; the rest needs Keras.
 """
 
 import importlib.util as _util
 
+from mtl_keras.export.benchmark import BenchmarkReport, benchmark
 from mtl_keras.export.files import ExportError
 from mtl_keras.export.runner import TFLiteModel
 
@@ -21,4 +22,15 @@ if _keras_is_here():
     from mtl_keras.export.saved_model import saved_model
     from mtl_keras.export.tflite import run_tflite, split, tflite
 
-__all__ = ["ExportError", "ExportReport", "HeadReport", "TFLiteModel", "run_tflite", "saved_model", "split", "tflite"]
+__all__ = [
+    "BenchmarkReport",
+    "ExportError",
+    "ExportReport",
+    "HeadReport",
+    "TFLiteModel",
+    "benchmark",
+    "run_tflite",
+    "saved_model",
+    "split",
+    "tflite",
+]

@@ -75,13 +75,17 @@ def _first(model: Any, index: int) -> None:
 
 
 def share_buffers(content: bytes) -> bytes:
-    """Keep equal constants once: quantized files with several signatures hold each graph's weights anew."""
+    """Keep equal constants once, and none that nothing refers to: quantized files with several signatures hold each graph's
+    weights anew."""
     from ai_edge_litert.tools import flatbuffer_utils
 
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     first: dict[bytes, int] = {}
     place, kept = {}, []
+    used = {0, *(t.buffer for graph in model.subgraphs for t in graph.tensors), *(e.buffer for e in model.metadata or ())}
     for index, buffer in enumerate(model.buffers):
+        if index not in used:
+            continue
         data = b"" if buffer.data is None else bytes(bytearray(buffer.data))
         # Empty buffers are the places of tensors that a run fills; the first of all must stay the first.
         if data and data in first:

@@ -20,12 +20,13 @@ from mtl_keras.export.files import ExportError, beside
 from mtl_keras.export.report import ExportReport, beside_keras, compare
 from mtl_keras.export.runner import TFLiteModel, padded
 from mtl_keras.export.saved_model import FLOAT_TOLERANCE
+from mtl_keras.export.weights import int8_weights
 from mtl_keras.quiet import quiet
 from mtl_keras.version import __version__
 
 __all__ = ["QUANTIZATIONS", "run_tflite", "split", "tflite"]
 
-QUANTIZATIONS = (None, "float16", "dynamic", "int8", "int16x8")
+QUANTIZATIONS = (None, "float16", "weights", "dynamic", "int8", "int16x8")
 CALIBRATED = ("int8", "int16x8")
 _CALIBRATION_ROWS = 256
 
@@ -56,11 +57,11 @@ def tflite(
         model: `MultiTaskModel`, or any functional model with a flat dict of outputs. A mixed-precision model is exported
             in float32.
         path: file to write, `.tflite`.
-        quantization: None (float32); "float16" (weights; computes in float32 on a CPU); "dynamic" (int8 weights, float
-            activations, no calibration needed); "int8" (weights and activations); "int16x8" (int8 weights, int16
-            activations: finer, and slower where a delegate lacks it); or "auto": the first that loses at most `max_drop` on
-            every head of "int8", "int8" with the heads that lost in float, "int16x8", "dynamic" and "float16" (the report's
-            `refused` says why the others did not pass).
+        quantization: None (float32); "float16" (weights; computes in float32 on a CPU); "weights" (int8 weights, turned back
+            before use); "dynamic" (int8 weights, float activations, computes in int8, no calibration needed); "int8" (weights
+            and activations); "int16x8" (int8 weights, int16 activations: finer, and slower where a delegate lacks it); or
+            "auto": the first that loses at most `max_drop` on every head of "int8", "int8" with the heads that lost in float,
+            "int16x8", "dynamic" and "float16" (the report's `refused` says why the others did not pass).
         calibration: typical inputs, for "int8" and "int16x8": arrays, or a data set with or without labels. 256 rows are used.
         samples: rows to compare on. None uses the calibration data, or random inputs.
         tasks: names of the tasks to export; layers and inputs that only others use are left out. None exports all.
@@ -271,7 +272,7 @@ def _convert(
         with quiet():
             converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[e.name for e in made])
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-            if quantization is not None:
+            if quantization not in (None, "weights"):
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
             if quantization == "float16":
                 converter.target_spec.supported_types = [tf.float16]
@@ -294,7 +295,9 @@ def _convert(
             layers = [layer.name for layer in model._flatten_layers(include_self=False)]
             floats = quantizing.float_nodes(content, keep_float, list(model.output), layers, model.name)
         content = quantizing.quantize(content, io, floats)
-    return flatbuffer.share_buffers(content) if len(made) > 1 else content
+    if quantization in ("weights", "dynamic"):
+        content = int8_weights(content, compute=quantization == "dynamic")
+    return flatbuffer.share_buffers(content)
 
 
 def _batches(made: Sequence[archive.Endpoint], calibration: Mapping[str, np.ndarray]) -> Iterator[Any]:

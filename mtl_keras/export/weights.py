@@ -1,0 +1,111 @@
+"""Int8 weights beside real-valued activations, also in small layers.
+
+The converter's dynamic quantization passes over weights of fewer than 1,024 numbers without a word: on a small network it
+does nothing at all. And it has no form with int8 weights alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mtl_keras.export import flatbuffer
+
+__all__ = ["int8_weights"]
+
+#: Operators with weights: which input they are, their axis of output channels, and the version that takes them in int8.
+_LAYERS = {"CONV_2D": (1, 0, 5), "DEPTHWISE_CONV_2D": (1, 3, 6), "FULLY_CONNECTED": (1, 0, 12), "TRANSPOSE_CONV": (1, 0, 2)}
+_FLOAT32, _INT8, _DEQUANTIZE = 0, 9, 6
+
+
+def int8_weights(content: bytes, compute: bool) -> bytes:
+    """Store a float file's weights in int8, symmetric, with a scale a channel.
+
+    Weights that would not become smaller (few numbers a channel) and those that are computed stay as they are.
+
+    Args:
+        content: the file; weights that are in int8 already stay.
+        compute: True: the operators quantize their inputs as they run and compute in int8 ("dynamic"). False: weights are
+            turned back into float32 before use, and nothing but their rounding is lost ("weights").
+    """
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    names = flatbuffer.builtin_names()
+    kinds = [names[flatbuffer_utils.get_builtin_code_from_operator_code(code)] for code in model.operatorCodes]
+    for graph in model.subgraphs:
+        users: dict[int, list[tuple[str, int]]] = {}
+        for op in graph.operators:
+            for place, index in enumerate(op.inputs):
+                users.setdefault(int(index), []).append((kinds[op.opcodeIndex], place))
+        outputs = {int(o) for o in graph.outputs}
+        done: dict[int, int] = {}
+        fresh: list[Any] = []
+        for op in graph.operators:
+            kind = kinds[op.opcodeIndex]
+            if kind not in _LAYERS:
+                continue
+            place, axis, version = _LAYERS[kind]
+            index = int(op.inputs[place])
+            alone = all(user == (kind, place) for user in users[index]) and index not in outputs
+            if index not in done:
+                if not alone or not _round(model, graph.tensors[index], axis, schema):
+                    continue
+                done[index] = index if compute else _dequantized(model, graph, index, fresh, schema)
+            if compute:
+                code = model.operatorCodes[op.opcodeIndex]
+                code.version = max(code.version, version)
+                if kind == "FULLY_CONNECTED":
+                    op.builtinOptions.asymmetricQuantizeInputs = True
+            else:
+                inputs = [int(i) for i in op.inputs]
+                inputs[place] = done[index]
+                op.inputs = inputs
+        graph.operators = [*fresh, *graph.operators]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _round(model: Any, tensor: Any, axis: int, schema: Any) -> bool:
+    """Put a weight tensor into int8; False where it is no float constant, or would not shrink."""
+    data = model.buffers[tensor.buffer].data
+    if tensor.type != _FLOAT32 or data is None or not len(data):
+        return False
+    weights = np.frombuffer(bytes(bytearray(data)), "<f4").reshape(tensor.shape)
+    channels = weights.shape[axis]
+    # A scale and a zero point, four and eight bytes, a channel.
+    if 3 * weights.size <= 12 * channels:
+        return False
+    rest = tuple(i for i in range(weights.ndim) if i != axis)
+    largest = np.abs(weights).max(axis=rest)
+    scale = np.where(largest > 0, largest / 127, 1.0).astype("float32")
+    shape = [-1 if i == axis else 1 for i in range(weights.ndim)]
+    whole = np.clip(np.round(weights / scale.reshape(shape)), -127, 127).astype("int8")
+    buffer = schema.BufferT()
+    buffer.data = whole.view("uint8").ravel()
+    model.buffers.append(buffer)
+    tensor.buffer, tensor.type = len(model.buffers) - 1, _INT8
+    tensor.quantization = schema.QuantizationParametersT()
+    tensor.quantization.scale, tensor.quantization.zeroPoint = scale, np.zeros(channels, "int64")
+    tensor.quantization.quantizedDimension = axis
+    return True
+
+
+def _dequantized(model: Any, graph: Any, index: int, fresh: list[Any], schema: Any) -> int:
+    """A float tensor made of int8 weights by an operator of its own."""
+    code = next((i for i, c in enumerate(model.operatorCodes) if c.builtinCode == _DEQUANTIZE), None)
+    if code is None:
+        made = schema.OperatorCodeT()
+        made.builtinCode = made.deprecatedBuiltinCode = _DEQUANTIZE
+        model.operatorCodes.append(made)
+        code = len(model.operatorCodes) - 1
+    model.operatorCodes[code].version = max(model.operatorCodes[code].version or 1, 5)
+    tensor = schema.TensorT()
+    tensor.shape, tensor.type, tensor.buffer = graph.tensors[index].shape, _FLOAT32, 0
+    tensor.name = (flatbuffer.text(graph.tensors[index].name) + "_float").encode()
+    graph.tensors.append(tensor)
+    op = schema.OperatorT()
+    op.opcodeIndex, op.inputs, op.outputs = code, [index], [len(graph.tensors) - 1]
+    fresh.append(op)
+    return len(graph.tensors) - 1
