@@ -144,6 +144,64 @@ def predict(
 
 
 @app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="Entry of the zoo, or a .keras file.")],
+    to: Annotated[str, typer.Option(help="tflite, saved_model, or split: a backbone and a small file a head.")] = "tflite",
+    out: Annotated[Path | None, typer.Option(help="File or folder. Default: the model's name.")] = None,
+    quantization: Annotated[
+        str | None, typer.Option(help="float16, weights, dynamic, int8, int16x8, or auto. Default: float32.")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help=".npz with inputs by name. Default for the zoo: its training data.")
+    ] = None,
+    evaluate: Annotated[
+        Path | None, typer.Option(help=".npz with inputs by name and labels by task. Default for the zoo: its test data.")
+    ] = None,
+    max_drop: Annotated[
+        list[str] | None, typer.Option(help="What a head's metric may lose: NUMBER, or TASK=NUMBER for each.")
+    ] = None,
+    task: Annotated[list[str] | None, typer.Option(help="Export these only.")] = None,
+    keep_float: Annotated[list[str] | None, typer.Option(help="Tasks or layers that stay in float in int8.")] = None,
+    percentile: Annotated[float | None, typer.Option(help="Of calibration values that int8 ranges span.")] = None,
+    signatures: Annotated[str | None, typer.Option(help="default, heads, features, or all.")] = None,
+    io: Annotated[str | None, typer.Option(help="int8 or uint8: inputs and outputs of an int8 file.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Rows of a call. Default: 1.")] = None,
+) -> None:
+    """Export a network, compare every head with Keras, and print what each loses."""
+    _quiet_start()
+    from mtl_keras.zoo import exporting
+
+    options = {"tasks": task, "keep_float": keep_float, "percentile": percentile, "signatures": signatures, "io": io}
+    drop = exporting.limits(max_drop or [])
+    exporting.run(model, to, out, quantization, calibration, evaluate, max_drop=drop, batch=batch, **options)
+
+
+@app.command()
+def benchmark(
+    files: Annotated[list[Path], typer.Argument(help=".tflite files, or folders of them.")],
+    threads: Annotated[list[int] | None, typer.Option(min=1, help="May be given several times. Default: 1.")] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Calls a round.")] = 50,
+    single: Annotated[
+        list[Path] | None, typer.Option(help="Single-task files, to set the first file against their sum.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="PNG to draw.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Latency, memory and delegate partitions of files on this machine's processor."""
+    from mtl_keras.export.benchmark import benchmark as run
+
+    report = run(files, threads=threads or [1], runs=runs, singles=single or [])
+    if as_json:
+        import json
+
+        print(json.dumps(report.to_dict(), indent=1))
+    else:
+        report.show()
+    if plot is not None:
+        report.plot(plot)
+
+
+@app.command()
 def inspect(
     file: Annotated[Path, typer.Argument(help="A .tflite file.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -176,6 +234,8 @@ def inspect(
             shape = "x".join(map(str, detail["shape"]))
             table.add_row(side[:-1], name, shape, detail["dtype"], scale, zero, said)
     console.print(table)
+    if len(facts["signatures"]) > 1:
+        console.print("signatures: " + ", ".join(facts["signatures"]), highlight=False)
     console.print("operators: " + ", ".join(f"{name} {count}" for name, count in facts["operators"].items()), highlight=False)
 
 

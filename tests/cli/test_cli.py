@@ -134,3 +134,87 @@ def test_inspect_tells_what_a_file_is(tmp_path, capsys, monkeypatch):
         main()
     printed = capsys.readouterr().out
     assert "cup, hat" in printed and "FULLY_CONNECTED" in printed
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A small network in a `.keras` file, and data for it in a `.npz` file."""
+    import keras
+    import numpy as np
+
+    import mtl_keras as mtl
+
+    keras.utils.set_random_seed(0)
+    tasks = [mtl.tasks.Regression("cost", hidden=4), mtl.tasks.Binary("sold", hidden=4)]
+    model = mtl.builders.hard_sharing((4,), tasks, "mlp", backbone_options={"widths": (8,)}, name="shop")
+    x = np.random.default_rng(0).standard_normal((64, 4)).astype("float32")
+    y = {"cost": x[:, 0], "sold": (x[:, 1] > 0).astype("int32")}
+    model.compile(keras.optimizers.Adam(0.05))
+    model.fit(x, y, epochs=10, verbose=0)
+    model.save(tmp_path / "shop.keras")
+    np.savez(tmp_path / "data.npz", **{model.inputs[0].name: x}, **y)
+    return tmp_path
+
+
+def test_export_of_a_saved_model_with_a_gate(monkeypatch, capsys, saved):
+    import mtl_keras as mtl
+
+    monkeypatch.setenv("COLUMNS", "200")
+    data = ["--calibration", saved / "data.npz", "--evaluate", saved / "data.npz"]
+    code, out, err = run(
+        monkeypatch, capsys, "export", saved / "shop.keras", "--out", saved / "m.tflite", "--quantization", "int8", *data,
+        "--max-drop", "cost=0.5", "--keep-float", "cost", "--signatures", "heads",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "r2" in out and "delegate partition" in out
+    file = mtl.export.TFLiteModel(saved / "m.tflite")
+    assert file.signatures == ["serving_default", "predict_cost", "predict_sold"] and file.facts["in_float"] == ["cost"]
+    code, _, err = run(
+        monkeypatch, capsys, "export", saved / "shop.keras", "--out", saved / "n.tflite", "--quantization", "int8", *data,
+        "--max-drop=-1",
+    )  # fmt: skip
+    assert code == 1 and "loses more than allowed" in err and not (saved / "n.tflite").exists()
+
+
+def test_export_to_other_forms_and_of_the_zoo(monkeypatch, capsys, saved, tmp_path):
+    code, _, err = run(monkeypatch, capsys, "export", saved / "shop.keras", "--to", "split", "--out", saved / "parts")
+    assert code == 0 and sorted(p.name for p in (saved / "parts").iterdir()) == [
+        "backbone.tflite", "cost.tflite", "sold.tflite",
+    ], err  # fmt: skip
+    code, _, err = run(monkeypatch, capsys, "export", saved / "shop.keras", "--to", "saved_model", "--out", saved / "served")
+    assert code == 0 and (saved / "served" / "saved_model.pb").is_file(), err
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(monkeypatch, capsys, "export", "fashion_scene", "--quantization", "int8", "--task", "item")
+    assert code == 0 and list(tmp_path.glob("*_int8.tflite")), err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--to", "onnx"], "--to is tflite, saved_model or split"),
+        (["--to", "saved_model", "--quantization", "int8"], "not quantized"),
+        (["--to", "split", "--io", "int8"], "--to split has no --io"),
+        (["--quantization", "int8"], "give `calibration`"),
+        (["--quantization", "int8", "--calibration", "none.npz"], "none.npz is not there"),
+        (["--max-drop", "a lot"], "--max-drop is a number"),
+    ],
+)
+def test_export_says_in_one_line_what_does_not_go(monkeypatch, capsys, saved, arguments, words):
+    code, _, err = run(monkeypatch, capsys, "export", saved / "shop.keras", "--out", saved / "m.tflite", *arguments)
+    assert code == 1 and words in err and len(err.strip().splitlines()) == 1
+    assert run(monkeypatch, capsys, "export", "shup.keras")[2].strip().endswith("shup.keras is not there.")
+
+
+def test_benchmark_prints_and_draws(monkeypatch, capsys, saved):
+    import json
+
+    import keras
+
+    import mtl_keras as mtl
+
+    mtl.export.tflite(keras.saving.load_model(saved / "shop.keras"), saved / "m.tflite")
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, err = run(monkeypatch, capsys, "benchmark", saved / "m.tflite", "--runs", "3", "--plot", saved / "m.png")
+    assert code == 0 and "median ms" in out and (saved / "m.png").stat().st_size > 1000, err
+    code, out, err = run(monkeypatch, capsys, "benchmark", saved / "m.tflite", "--runs", "3", "--json")
+    assert code == 0 and json.loads(out)["rows"][0]["file"] == "m.tflite", err

@@ -1,0 +1,108 @@
+"""Export from the shell: entries of the zoo and saved models, with data from files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from mtl_keras import export, zoo
+from mtl_keras.export import archive
+
+__all__ = ["limits", "run"]
+
+
+def run(
+    name: str,
+    to: str = "tflite",
+    out: Path | None = None,
+    quantization: str | None = None,
+    calibration: Path | None = None,
+    evaluate: Path | None = None,
+    **options: Any,
+) -> Any:
+    """Export an entry of the zoo, or a `.keras` file, and print the report.
+
+    Args:
+        name: of the entry, or path of a `.keras` file.
+        to: "tflite", "saved_model", or "split" (a backbone and a file a head).
+        out: file or folder. None takes the model's name.
+        quantization: as in `mtl.export.tflite`.
+        calibration, evaluate: `.npz` files with inputs by name, and, for `evaluate`, labels by task. An entry of the zoo takes
+            its recipe's data where none are given: training data to calibrate, test data to evaluate.
+        **options: of `mtl.export.tflite`.
+
+    Returns:
+        The report, or a dict of them.
+
+    Raises:
+        ValueError: unfit options or data.
+        OSError: a file that is not there.
+    """
+    if to not in ("tflite", "saved_model", "split"):
+        raise ValueError(f"--to is tflite, saved_model or split, got {to!r}.")
+    given = {key: value for key, value in options.items() if value is not None and value != []}
+    if to != "tflite" and set(given) - {"tasks", "signatures"}:
+        raise ValueError(f"--to {to} has no {', '.join('--' + k.replace('_', '-') for k in given if k != 'tasks')}.")
+    if to == "saved_model" and quantization is not None:
+        raise ValueError("A SavedModel is not quantized: leave out --quantization, or use --to tflite.")
+    saved = Path(name)
+    if saved.suffix == ".keras" or saved.exists():
+        if not saved.is_file():
+            raise FileNotFoundError(f"{name} is not there.")
+        model, prepared = keras.saving.load_model(saved), None
+    else:
+        model = zoo.load(name)
+        calibrates = quantization in ("int8", "int16x8", "auto") and calibration is None
+        judges = (given.get("max_drop") is not None or quantization == "auto") and evaluate is None
+        prepared = zoo.recipe(name).prepare() if calibrates or judges else None
+    typical = _rows(calibration, model)[0] if calibration is not None else prepared.train(0) if prepared else None
+    held_out = _rows(evaluate, model) if evaluate is not None else None
+    if held_out is None and prepared and (given.get("max_drop") is not None or quantization == "auto"):
+        held_out = prepared.test
+    stem = model.name if out is None else None
+    if to == "saved_model":
+        found = export.saved_model(model, out or Path(stem), typical, **given)
+        found.show()
+    elif to == "split":
+        found = export.split(model, out or Path(stem), quantization, typical, **given)
+        for report in found.values():
+            report.show()
+    else:
+        path = out or Path(f"{stem}{'' if quantization is None else '_' + quantization}.tflite")
+        found = export.tflite(model, path, quantization, typical, evaluate=held_out, **given)
+        found.show()
+    return found
+
+
+def limits(given: Sequence[str]) -> float | dict[str, float] | None:
+    """`["0.01"]` or `["digit=0.01", "box=0.02"]` as `max_drop`.
+
+    Raises:
+        ValueError: neither form.
+    """
+    if not given:
+        return None
+    try:
+        if len(given) == 1 and "=" not in given[0]:
+            return float(given[0])
+        return {name: float(value) for name, _, value in (text.partition("=") for text in given)}
+    except ValueError:
+        raise ValueError(f"--max-drop is a number, or TASK=NUMBER for each task, got {' '.join(given)}.") from None
+
+
+def _rows(path: Path, model: keras.Model) -> tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]:
+    """Inputs by name and labels by task of a `.npz` file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there.")
+    try:
+        with np.load(path) as file:
+            arrays = dict(file)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} is no .npz file of arrays: {error}.") from None
+    inputs = [tensor.name for tensor in model.inputs]
+    labels = {key: value for key, value in arrays.items() if key not in inputs}
+    return archive.by_name(model, {key: value for key, value in arrays.items() if key in inputs}), labels
