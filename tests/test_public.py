@@ -18,14 +18,15 @@ PUBLIC = {
     "mtl_keras.backbones": "bilstm deep_cross efficientnet_lite0 efficientnet_v2_b0 fpn frame_cnn get gru log_mel_cnn lstm "
     "mlp mobilenet_v2 mobilenet_v3_small resnet small_cnn text_cnn transformer",
     "mtl_keras.layers": "BlockIdentity BranchChoice BranchPath CategoricalEmbedding Cross CrossStitch DSelectKGate Experts "
-    "FactorizedConv1D FactorizedConv2D FactorizedDense FiLM FoldFrames Gate InformationTransfer LogMel MaskedMean "
-    "MaskedSelfAttention Mixture ModalityAttention ModalityDefault MutualInformation OrderCalibrator "
-    "OrdinalThresholds PaddingMask PositionEmbedding ProbabilityProduct SoftArgmax StageMixture "
+    "FactorizedConv1D FactorizedConv2D FactorizedDense FakeQuantize FiLM FoldFrames Gate InformationTransfer LogMel "
+    "MaskedMean MaskedSelfAttention Mixture ModalityAttention ModalityDefault MutualInformation OrderCalibrator "
+    "OrdinalThresholds PaddingMask PositionEmbedding ProbabilityProduct QuantizedWeights SoftArgmax StageMixture "
     "SubspaceStitch TaskOutput UnfoldFrames WeightTie",
     "mtl_keras.balancing": "AlignedMTL AutoLambda Balancer CAGrad Chain Chebyshev ConFIG DBMTL DWA DualProj EMA Equal "
     "ExcessMTL FAMO FairGrad GLS GradDrop GradNorm GradVac GradientBalancer GramBalancer IMTL IMTLG IMTLL Krum LogLoss MGDA "
     "MetaBalance MoCo MoDo NashMTL PBI PCGrad RLW SDMGrad STCH Static TrimmedMean UPGrad Uncertainty get list names register",
-    "mtl_keras.export": "ExportError ExportReport HeadReport TFLiteModel run_tflite saved_model tflite",
+    "mtl_keras.export": "BenchmarkReport ExportError ExportReport HeadReport TFLiteModel benchmark float_twin "
+    "quantization_aware run_tflite saved_model split tflite",
     "mtl_keras.analysis": "collect delta_m score trivial",
     "mtl_keras.data": "CharTokenizer DataError HashingTokenizer ImageEncoder TableEncoder WordTokenizer batches complete "
     "encoders fashion_scenes fetch labels mix sources",

@@ -21,6 +21,7 @@ if _keras_is_here():
     from mtl_keras.export.report import ExportReport, HeadReport
     from mtl_keras.export.saved_model import saved_model
     from mtl_keras.export.tflite import run_tflite, split, tflite
+    from mtl_keras.export.training_aware import float_twin, quantization_aware
 
 __all__ = [
     "BenchmarkReport",
@@ -29,6 +30,8 @@ __all__ = [
     "HeadReport",
     "TFLiteModel",
     "benchmark",
+    "float_twin",
+    "quantization_aware",
     "run_tflite",
     "saved_model",
     "split",

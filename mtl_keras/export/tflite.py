@@ -20,6 +20,7 @@ from mtl_keras.export.files import ExportError, beside
 from mtl_keras.export.report import ExportReport, beside_keras, compare
 from mtl_keras.export.runner import TFLiteModel, padded
 from mtl_keras.export.saved_model import FLOAT_TOLERANCE
+from mtl_keras.export.training_aware import float_twin, is_quantization_aware
 from mtl_keras.export.weights import int8_weights
 from mtl_keras.quiet import quiet
 from mtl_keras.version import __version__
@@ -55,7 +56,7 @@ def tflite(
 
     Args:
         model: `MultiTaskModel`, or any functional model with a flat dict of outputs. A mixed-precision model is exported
-            in float32.
+            in float32, a quantization-aware one with its weights in the float network.
         path: file to write, `.tflite`.
         quantization: None (float32); "float16" (weights; computes in float32 on a CPU); "weights" (int8 weights, turned back
             before use); "dynamic" (int8 weights, float activations, computes in int8, no calibration needed); "int8" (weights
@@ -96,6 +97,8 @@ def tflite(
         odd = {"io": io != "float32", "keep_float": len(keep_float), "percentile": percentile, "on_drop": on_drop != "raise"}
         return _first_that_passes(model, path, calibration, samples, max_drop, [k for k, v in odd.items() if v], given)
     _check(quantization, path, calibration, io, keep_float, percentile, signatures, batch, max_drop, evaluate, on_drop)
+    if is_quantization_aware(model):
+        model = float_twin(model)
     model = archive.subset(model, tasks)
     if quantization in CALIBRATED:
         _refuse_loops(model)
@@ -163,6 +166,8 @@ def split(
         >>> mtl.export.TFLiteModel("out/digit.tflite").predict(features)
     """
     _check(quantization, "file.tflite", calibration, "float32", (), None, "default", 1, None, None, "raise")
+    if is_quantization_aware(model):
+        model = float_twin(model)
     model = archive.subset(model, tasks)
     if quantization in CALIBRATED:
         _refuse_loops(model)

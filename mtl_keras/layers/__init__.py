@@ -7,6 +7,7 @@ from mtl_keras.layers.features import Cross, FiLM, InformationTransfer, OrderCal
 from mtl_keras.layers.log_mel import LogMel
 from mtl_keras.layers.modality import ModalityAttention, ModalityDefault
 from mtl_keras.layers.ordinal import OrdinalThresholds
+from mtl_keras.layers.quantized import FakeQuantize, QuantizedWeights
 from mtl_keras.layers.sequences import (
     FoldFrames,
     MaskedMean,
@@ -32,6 +33,7 @@ __all__ = [
     "FactorizedConv1D",
     "FactorizedConv2D",
     "FactorizedDense",
+    "FakeQuantize",
     "FiLM",
     "FoldFrames",
     "Gate",
@@ -48,6 +50,7 @@ __all__ = [
     "PaddingMask",
     "PositionEmbedding",
     "ProbabilityProduct",
+    "QuantizedWeights",
     "SoftArgmax",
     "StageMixture",
     "SubspaceStitch",

@@ -164,5 +164,5 @@ def table(request, _cells):
 def test_the_table_has_a_row_for_every_builder_and_no_other(request):
     if request.config.getoption("--write-tables"):
         pytest.skip("the table is being written")
-    rows = re.findall(r"^\| `(\w+)` \|", DOCS.read_text(), flags=re.M)
-    assert rows == BUILDERS
+    table = DOCS.read_text().split("<!-- table -->\n")[1].split("<!-- end of table -->")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, flags=re.M) == BUILDERS

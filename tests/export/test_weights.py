@@ -25,7 +25,8 @@ def _small():
     keras.utils.set_random_seed(0)
     x = keras.Input((8, 8, 3), name="image")
     h = keras.layers.Conv2D(6, 3, activation="relu", name="conv")(x)
-    h = keras.layers.Dense(12, activation="relu", name="hidden")(keras.layers.GlobalAveragePooling2D()(h))
+    h = keras.layers.Dense(30, activation="relu", name="hidden")(keras.layers.GlobalAveragePooling2D()(h))
+    h = keras.layers.Dense(30, activation="relu", name="deeper")(h)
     model = keras.Model(x, {"kind": keras.layers.Dense(3, name="kind")(h), "cost": keras.layers.Dense(1, name="cost")(h)})
     for layer in model.layers:
         if layer.weights:
@@ -53,9 +54,9 @@ def test_small_layers_are_quantized_too(tmp_path, quantization):
     model = _small()
     report = mtl.export.tflite(model, tmp_path / "m.tflite", quantization)
     whole = mtl.export.tflite(model, tmp_path / "f.tflite")
-    assert len(_kernels(tmp_path / "m.tflite")) == 4 and {t for _, t in _kernels(tmp_path / "m.tflite")} == {9}
+    assert len(_kernels(tmp_path / "m.tflite")) == 5 and {t for _, t in _kernels(tmp_path / "m.tflite")} == {9}
     assert {t for _, t in _kernels(tmp_path / "f.tflite")} == {0}
-    assert report.ops.get("DEQUANTIZE", 0) == (4 if quantization == "weights" else 0)
+    assert report.ops.get("DEQUANTIZE", 0) == (5 if quantization == "weights" else 0)
     assert whole.ops.keys() <= report.ops.keys() and report.size < whole.size
 
 
