@@ -189,17 +189,17 @@ def test_a_head_that_int8_ruins_is_repaired(tmp_path):
     """Training in float for as long leaves the head as it was; training on what the file computes does not."""
     model, x, y = _ruined()
 
-    def in_int8(network):
-        report = mtl.export.tflite(network, tmp_path / "m.tflite", "int8", calibration=x, evaluate=(x, y))
+    def in_int8(trained):
+        report = mtl.export.tflite(trained, tmp_path / "m.tflite", "int8", calibration=x, evaluate=(x, y))
         return {head.name: head.after for head in report.heads}, {head.name: head.before for head in report.heads}
 
     alone, before = in_int8(model)
     assert alone["cost"] < before["cost"] - 0.05
     aware, control = quantization_aware(model), keras.models.clone_model(model)
     control.set_weights(model.get_weights())
-    for network in (aware, control):
-        network.compile(keras.optimizers.Adam(0.003))
-        network.fit(x, y, epochs=10, verbose=0)
+    for trained in (aware, control):
+        trained.compile(keras.optimizers.Adam(0.003))
+        trained.fit(x, y, epochs=10, verbose=0)
     repaired, further = in_int8(aware)[0], in_int8(control)[0]
     assert all(repaired[name] >= alone[name] for name in repaired)
     assert repaired["cost"] > before["cost"] - 0.05 and repaired["cost"] > further["cost"] + 0.05
