@@ -25,8 +25,8 @@ PUBLIC = {
     "mtl_keras.balancing": "AlignedMTL AutoLambda Balancer CAGrad Chain Chebyshev ConFIG DBMTL DWA DualProj EMA Equal "
     "ExcessMTL FAMO FairGrad GLS GradDrop GradNorm GradVac GradientBalancer GramBalancer IMTL IMTLG IMTLL Krum LogLoss MGDA "
     "MetaBalance MoCo MoDo NashMTL PBI PCGrad RLW SDMGrad STCH Static TrimmedMean UPGrad Uncertainty get list names register",
-    "mtl_keras.export": "BenchmarkReport ExportError ExportReport HeadReport TFLiteModel benchmark float_twin "
-    "quantization_aware run_tflite saved_model split tflite",
+    "mtl_keras.export": "BenchmarkReport CompressionReport ExportError ExportReport HeadReport TFLiteModel benchmark compress "
+    "float_twin quantization_aware run_tflite saved_model snippets split tflite web_page",
     "mtl_keras.analysis": "collect delta_m score trivial",
     "mtl_keras.data": "CharTokenizer DataError HashingTokenizer ImageEncoder TableEncoder WordTokenizer batches complete "
     "encoders fashion_scenes fetch labels mix sources",

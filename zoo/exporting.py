@@ -11,6 +11,7 @@ import numpy as np
 
 from mtl_keras import export, zoo
 from mtl_keras.export import archive
+from mtl_keras.export.snippets import LANGUAGES
 
 __all__ = ["limits", "run"]
 
@@ -33,7 +34,7 @@ def run(
         quantization: as in `mtl.export.tflite`.
         calibration, evaluate: `.npz` files with inputs by name, and, for `evaluate`, labels by task. An entry of the zoo takes
             its recipe's data where none are given: training data to calibrate, test data to evaluate.
-        **options: of `mtl.export.tflite`.
+        **options: of `mtl.export.tflite`; `snippets`, a list of languages, and `web`, whether to write a web page.
 
     Returns:
         The report, or a dict of them.
@@ -45,8 +46,16 @@ def run(
     if to not in ("tflite", "saved_model", "split"):
         raise ValueError(f"--to is tflite, saved_model or split, got {to!r}.")
     given = {key: value for key, value in options.items() if value is not None and value != []}
+    unknown = [name for name in given.get("snippets", ()) if name not in LANGUAGES]
+    if unknown:
+        raise ValueError(f"--snippets knows {','.join(LANGUAGES)}, got {','.join(unknown)}.")
     if to != "tflite" and set(given) - {"tasks", "signatures"}:
         raise ValueError(f"--to {to} has no {', '.join('--' + k.replace('_', '-') for k in given if k != 'tasks')}.")
+    languages, web = given.pop("snippets", None), given.pop("web", False)
+    if (languages or web) and given.get("batch", 1) != 1:
+        raise ValueError("--snippets and --web are for files with one row: leave out --batch.")
+    if web and given.get("io", "float32") == "int8":
+        raise ValueError("LiteRT.js refuses int8 inputs and outputs: --web goes without --io int8.")
     if to == "saved_model" and quantization is not None:
         raise ValueError("A SavedModel is not quantized: leave out --quantization, or use --to tflite.")
     saved = Path(name)
@@ -75,6 +84,9 @@ def run(
         path = out or Path(f"{stem}{'' if quantization is None else '_' + quantization}.tflite")
         found = export.tflite(model, path, quantization, typical, evaluate=held_out, **given)
         found.show()
+        made = export.snippets(path, languages) if languages else {}
+        for written in [*made.values(), *([export.web_page(path)] if web else ())]:
+            print(written)
     return found
 
 

@@ -166,6 +166,10 @@ def export(
     signatures: Annotated[str | None, typer.Option(help="default, heads, features, or all.")] = None,
     io: Annotated[str | None, typer.Option(help="int8 or uint8: inputs and outputs of an int8 file.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Rows of a call. Default: 1.")] = None,
+    snippets: Annotated[
+        str | None, typer.Option(help="Ready calls of the file: kotlin,swift,cpp,js,python, or some of them.")
+    ] = None,
+    web: Annotated[bool, typer.Option(help="A web page that runs the file in the browser.")] = False,
 ) -> None:
     """Export a network, compare every head with Keras, and print what each loses."""
     _quiet_start()
@@ -173,6 +177,7 @@ def export(
 
     options = {"tasks": task, "keep_float": keep_float, "percentile": percentile, "signatures": signatures, "io": io}
     drop = exporting.limits(max_drop or [])
+    options |= {"snippets": snippets.split(",") if snippets else None, "web": web or None}
     exporting.run(model, to, out, quantization, calibration, evaluate, max_drop=drop, batch=batch, **options)
 
 

@@ -1,6 +1,7 @@
 """Export: SavedModel and TFLite files, each loaded again and compared with Keras before it counts.
 
-`TFLiteModel` and `benchmark` run a file with `ai-edge-litert` and NumPy alone; the rest needs Keras.
+`TFLiteModel`, `benchmark`, `snippets` and `web_page` work on a file with `ai-edge-litert` and NumPy alone; the rest needs
+Keras.
 """
 
 import importlib.util as _util
@@ -8,6 +9,7 @@ import importlib.util as _util
 from mtl_keras.export.benchmark import BenchmarkReport, benchmark
 from mtl_keras.export.files import ExportError
 from mtl_keras.export.runner import TFLiteModel
+from mtl_keras.export.snippets import snippets, web_page
 
 
 def _keras_is_here() -> bool:
@@ -18,6 +20,7 @@ def _keras_is_here() -> bool:
 
 
 if _keras_is_here():
+    from mtl_keras.export.compress import CompressionReport, compress
     from mtl_keras.export.report import ExportReport, HeadReport
     from mtl_keras.export.saved_model import saved_model
     from mtl_keras.export.tflite import run_tflite, split, tflite
@@ -25,15 +28,19 @@ if _keras_is_here():
 
 __all__ = [
     "BenchmarkReport",
+    "CompressionReport",
     "ExportError",
     "ExportReport",
     "HeadReport",
     "TFLiteModel",
     "benchmark",
+    "compress",
     "float_twin",
     "quantization_aware",
     "run_tflite",
     "saved_model",
+    "snippets",
     "split",
     "tflite",
+    "web_page",
 ]

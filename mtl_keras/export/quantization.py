@@ -18,7 +18,7 @@ from mtl_keras.export.files import ExportError
 from mtl_keras.names import unknown_name
 from mtl_keras.quiet import quiet
 
-__all__ = ["apply_percentile", "float_nodes", "head_ranges", "quantize"]
+__all__ = ["apply_percentile", "float_nodes", "head_ranges", "quantize", "sparse_size"]
 
 #: Operators that give their inputs and outputs one scale.
 SAME_SCALE = frozenset(
@@ -302,3 +302,11 @@ def apply_percentile(content: bytes, samples: Mapping[str, np.ndarray], percenti
         q.min = np.asarray([max(float(low), float(q.min[0]))], "float32")
         q.max = np.asarray([min(float(high), float(q.max[0]))], "float32")
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def sparse_size(content: bytes) -> int:
+    """Bytes of the file with its sparse weights in the flatbuffer's own encoding (zeros left out, where that is smaller)."""
+    from tensorflow.lite.python.convert import mlir_sparsify
+
+    with quiet():
+        return len(mlir_sparsify(content))

@@ -51,6 +51,8 @@ class ExportReport:
 
     `partitions` is how many parts of a TFLite file the CPU delegate takes over, `latency_ms` the median of a call with one
     thread on `cpu`, this machine's. `refused` lists what "auto" tried before, with the reason: `(quantization, reason)`.
+    `gzip_size` is the file's size after gzip. Where at least a tenth of the kernels' weights are zero (`zeros`), `sparse_size`
+    is what it would be in the flatbuffer's own encoding of sparse tensors, which not every runtime reads: it is not written.
     """
 
     format: str
@@ -62,6 +64,9 @@ class ExportReport:
     latency_ms: float | None = None
     cpu: str | None = None
     refused: list[tuple[str, str]] = field(default_factory=list)
+    gzip_size: int | None = None
+    sparse_size: int | None = None
+    zeros: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings, for JSON."""
@@ -70,14 +75,20 @@ class ExportReport:
             heads[h.name] = {"largest_error": h.largest, "mean_error": h.mean, "spread": h.spread, "clipped": h.clipped}
             if h.metric is not None:
                 heads[h.name] |= {"metric": h.metric, "before": h.before, "after": h.after}
-        return {"format": self.format, "bytes": self.size, "ops": self.ops, "heads": heads}
+        sizes = {"bytes": self.size, "gzip_bytes": self.gzip_size, "sparse_bytes": self.sparse_size, "zeros": self.zeros}
+        return {"format": self.format, **sizes, "ops": self.ops, "heads": heads}
 
     def show(self) -> None:
         """Print a table."""
         from rich.console import Console
         from rich.table import Table
 
-        table = Table(title=f"{self.format}: {self.path} ({self.size / 1000:.0f} kB)")
+        sizes = f"{self.size / 1000:.0f} kB"
+        if self.gzip_size is not None:
+            sizes += f", after gzip {self.gzip_size / 1000:.0f} kB"
+        if self.sparse_size is not None:
+            sizes += f"; {self.zeros:.0%} zeros, as sparse tensors {self.sparse_size / 1000:.0f} kB"
+        table = Table(title=f"{self.format}: {self.path} ({sizes})")
         columns = ["head", "largest error", "mean error", "range of the output", "clipped", "step"]
         judged = any(head.metric is not None for head in self.heads)
         for column in [*columns, *(("metric", "Keras", "file") if judged else ())]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import gzip
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ import numpy as np
 from mtl_keras.data import encoders
 from mtl_keras.export import archive, flatbuffer, gate, measure
 from mtl_keras.export import quantization as quantizing
+from mtl_keras.export.compress import zeros
 from mtl_keras.export.files import ExportError, beside
 from mtl_keras.export.report import ExportReport, beside_keras, compare
 from mtl_keras.export.runner import TFLiteModel, padded
@@ -126,6 +128,9 @@ def tflite(
         report = compare(plain, inputs, file.run(inputs), tolerance, what)
         _compare_others(file, made[1:], inputs, tolerance, what)
         report.path, report.size, report.ops = Path(path), len(content), operators
+        report.gzip_size, report.zeros = len(gzip.compress(content)), zeros(plain)
+        if report.zeros >= 0.1:
+            report.sparse_size = quantizing.sparse_size(content)
         ranges = quantizing.head_ranges(content)
         for head in report.heads:
             if head.name in ranges:

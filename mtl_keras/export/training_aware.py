@@ -13,7 +13,7 @@ from mtl_keras.graph import nodes
 from mtl_keras.layers import FakeQuantize, QuantizedWeights, TaskOutput
 from mtl_keras.names import unknown_name
 
-__all__ = ["float_twin", "is_quantization_aware", "quantization_aware"]
+__all__ = ["float_twin", "is_quantization_aware", "own_layers", "quantization_aware"]
 
 #: Results on the scale of their inputs.
 _SAME = (
@@ -60,7 +60,7 @@ def quantization_aware(model: keras.Model, keep_float: Sequence[str] = (), momen
     """
     if is_quantization_aware(model):
         raise ValueError(f"Model '{model.name}' is quantization-aware already.")
-    floats = _float_layers(model, keep_float)
+    floats = own_layers(model, keep_float, "keep_float")
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             raise ExportError(f"Layer '{layer.name}' is a model of its own; give a flat functional model.")
@@ -180,19 +180,19 @@ def _is_relu(layer: Any) -> bool:
     return isinstance(layer, layers.Activation) and layer.activation in (keras.activations.relu, keras.activations.relu6)
 
 
-def _float_layers(model: keras.Model, names: Sequence[str]) -> set[str]:
-    """Names of the layers and operations that are left as they are.
+def own_layers(model: keras.Model, names: Sequence[str], argument: str) -> set[str]:
+    """Names of layers and operations: those named, and those that only tasks which are named use.
 
     Raises:
         ValueError: neither a task nor a layer.
     """
     if isinstance(names, str):
-        raise ValueError(f"`keep_float` is a list of names: keep_float=[{names!r}].")
+        raise ValueError(f"`{argument}` is a list of names: {argument}=[{names!r}].")
     heads = set(names) & set(model.output)
     known = {layer.name for layer in model.layers}
     for name in names:
         if name not in heads and name not in known:
-            raise ValueError(unknown_name("task or layer in `keep_float`:", name, [*model.output, *known]))
+            raise ValueError(unknown_name(f"task or layer in `{argument}`:", name, [*model.output, *known]))
     below: dict[int, set[str]] = {id(tensor): {name} for name, tensor in model.output.items()}
     found = set(names) - heads
     reached: dict[str, set[str]] = {}

@@ -163,9 +163,10 @@ def test_export_of_a_saved_model_with_a_gate(monkeypatch, capsys, saved):
     data = ["--calibration", saved / "data.npz", "--evaluate", saved / "data.npz"]
     code, out, err = run(
         monkeypatch, capsys, "export", saved / "shop.keras", "--out", saved / "m.tflite", "--quantization", "int8", *data,
-        "--max-drop", "cost=0.5", "--keep-float", "cost", "--signatures", "heads",
+        "--max-drop", "cost=0.5", "--keep-float", "cost", "--signatures", "heads", "--snippets", "kotlin,js", "--web",
     )  # fmt: skip
     assert code == 0, err
+    assert all((saved / name).is_file() and name in out for name in ("m.kt", "m.js", "m.html"))
     assert "r2" in out and "delegate partition" in out
     file = mtl.export.TFLiteModel(saved / "m.tflite")
     assert file.signatures == ["serving_default", "predict_cost", "predict_sold"] and file.facts["in_float"] == ["cost"]
@@ -197,6 +198,9 @@ def test_export_to_other_forms_and_of_the_zoo(monkeypatch, capsys, saved, tmp_pa
         (["--quantization", "int8"], "give `calibration`"),
         (["--quantization", "int8", "--calibration", "none.npz"], "none.npz is not there"),
         (["--max-drop", "a lot"], "--max-drop is a number"),
+        (["--snippets", "kotlin,rust"], "--snippets knows kotlin,swift,cpp,js,python, got rust"),
+        (["--web", "--batch", "2"], "leave out --batch"),
+        (["--to", "split", "--web"], "--to split has no --web"),
     ],
 )
 def test_export_says_in_one_line_what_does_not_go(monkeypatch, capsys, saved, arguments, words):

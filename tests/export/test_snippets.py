@@ -1,0 +1,375 @@
+"""Ready calls of a file in five languages; those whose tools are here are run."""
+
+import base64
+import functools
+import http.server
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import mtl_keras as mtl
+from mtl_keras import decoding
+from mtl_keras.export import ExportError, snippets
+from mtl_keras.export.snippets import LANGUAGES, _facts, _rendered
+
+TASKS = [
+    (mtl.tasks.Classification("kind", num_classes=3, labels=["cat", "dog", 'a "fox"']), (1, 3)),
+    (mtl.tasks.Binary("sold", threshold=0.4), (1, 1)),
+    (mtl.tasks.MultiLabel("tags", num_labels=4, labels=["red", "old", "big", "wet"], threshold=0.6), (1, 4)),
+    (mtl.tasks.Ordinal("size", num_classes=4), (1, 3)),
+    (mtl.tasks.Regression("cost", log=True, low=0, high=2), (1, 1)),
+    (mtl.tasks.Regression("place", size=2), (1, 2)),
+    (mtl.tasks.BoundingBox("box"), (1, 4)),
+    (mtl.tasks.Segmentation("mask"), (1, 4, 4, 1)),
+    (mtl.tasks.Segmentation("parts", num_classes=3), (1, 4, 4, 3)),
+    (mtl.tasks.Depth("depth"), (1, 4, 4, 1)),
+    (mtl.tasks.Keypoints("joints", num_points=3, labels=["hand", "foot", "head"]), (1, 3, 2)),
+    (mtl.tasks.Detection("things", num_classes=2, labels=["cup", "key"], threshold=0.3), (1, 5, 6, 6)),
+    (mtl.tasks.TokenTagging("words", num_tags=2, labels=["noun", "verb"]), (1, 5, 2)),
+    (mtl.tasks.SequenceTranscription("said", alphabet="abc"), (1, 7, 4)),
+    (mtl.tasks.Embedding("look", size=3), (1, 3)),
+]
+
+
+def _outputs(seed):
+    rng = np.random.default_rng(seed)
+    return {task.name: rng.random(shape).astype("float32") for task, shape in TASKS}
+
+
+@pytest.fixture(scope="module")
+def facts():
+    """Of a file with every kind of task, an image and a list of words."""
+    detail = {"scale": 0.0, "zero_point": 0, "dtype": "float32"}
+    inputs = {"image": {**detail, "shape": [1, 8, 8, 3]}, "word-ids": {**detail, "shape": [1, 5], "dtype": "int32"}}
+    order = lambda names: [{"name": name} for name in names]  # noqa: E731
+    names = [task.name for task, _ in TASKS]
+    file = SimpleNamespace(
+        path=Path("all-kinds.tflite"),
+        tasks=[task.facts() for task, _ in TASKS],
+        inputs=inputs,
+        outputs={task.name: {**detail, "shape": list(shape)} for task, shape in TASKS},
+        facts={"mtl_keras": "1", "inputs": [{"name": "image", "range": [0.0, 1.0]}]},
+        interpreter=SimpleNamespace(get_input_details=lambda: order(inputs), get_output_details=lambda: order(names)),
+    )
+    return _facts(file)
+
+
+def _expected(raw):
+    """What the library's own decoders say, as JSON; masks row by row, and tags without spans."""
+    answers = {task.name: decoding.decode(task.facts(), raw[task.name])[0] for task, _ in TASKS}
+    return json.loads(json.dumps(answers, default=lambda v: np.asarray(v).astype(float).ravel().tolist()))
+
+
+def _alike(found, expected):
+    if isinstance(expected, dict):
+        assert set(found) == set(expected)
+        for key in expected:
+            _alike(found[key], expected[key])
+    elif isinstance(expected, list):
+        assert len(found) == len(expected)
+        for a, b in zip(found, expected, strict=True):
+            _alike(a, b)
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    else:
+        assert found == expected
+
+
+@pytest.mark.parametrize("io", ["float32", "int8"])
+def test_the_python_snippet_runs_the_file_and_nothing_of_this_library(trained, tmp_path, io):
+    model, x, _ = trained
+    mtl.export.tflite(model, tmp_path / "my model.tflite", "int8", calibration=x, io=io)
+    written = snippets(tmp_path / "my model.tflite", ["python"])
+    assert written == {"python": tmp_path / "my_model.py"}
+    text = written["python"].read_text()
+    assert "mtl_keras" not in re.sub(r'^""".*', "", text) and "tensorflow" not in text
+    spec = importlib.util.spec_from_file_location("snippet", written["python"])
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    ours = mtl.export.TFLiteModel(tmp_path / "my model.tflite")
+    theirs = module.MyModel(str(tmp_path / "my model.tflite"))
+    for row in range(3):
+        a, b = theirs.predict(image=x[row]), ours.predict({"image": x[row : row + 1]})
+        assert list(a) == list(b) and all(np.array_equal(a[k], b[k][0]) if k == "mask" else a[k] == b[k][0] for k in a)
+
+
+def test_python_decodes_every_kind(facts):
+    text = _rendered("python", facts).replace("from ai_edge_litert.interpreter import Interpreter", "")
+    module = {}
+    exec(compile(text, "snippet.py", "exec"), module)
+    raw = _outputs(0)
+    for name, told in module["TASKS"].items():
+        decoder = module["DECODERS"].get(told["kind"], lambda _, v: list(v))
+        mine = next(task for task, _ in TASKS if task.name == name)
+        np.testing.assert_equal(decoder(told, raw[name])[0], decoding.decode(mine.facts(), raw[name])[0])
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="needs node")
+def test_js_calls_the_runtime_and_decodes_every_kind(facts, tmp_path):
+    (tmp_path / "snippet.mjs").write_text(_rendered("js", facts))
+    raws = [_outputs(seed) for seed in range(3)]
+    (tmp_path / "raws.json").write_text(json.dumps([{n: v.ravel().tolist() for n, v in raw.items()} for raw in raws]))
+    (tmp_path / "main.mjs").write_text("""
+import fs from 'node:fs';
+import {AllKinds, decode} from './snippet.mjs';
+const raws = JSON.parse(fs.readFileSync('raws.json'));
+let alive = 0;
+class Tensor {
+  constructor(data, shape) { this.values = data; this.shape = shape; alive++; }
+  async data() { return this.values; }
+  delete() { alive--; }
+}
+const calls = [];
+const runtime = {async run(signature, inputs) {
+  calls.push([signature, Object.entries(inputs).map(([name, t]) => [name, t.shape, t.values.constructor.name])]);
+  return Object.fromEntries(Object.entries(raws[0]).map(([name, v]) => [name, new Tensor(Float32Array.from(v), [v.length])]));
+}};
+const model = new AllKinds(runtime, Tensor);
+const first = await model.predict({image: new Float32Array(192), 'word-ids': new Int32Array(5)});
+let refused = '';
+try { await model.run({image: new Float32Array(3), 'word-ids': new Int32Array(5)}); } catch (e) { refused = e.message; }
+const answers = raws.map((raw) => decode(Object.fromEntries(Object.entries(raw).map(([n, v]) => [n, Float32Array.from(v)]))));
+console.log(JSON.stringify({calls, first, refused, alive, answers}));
+""")
+    done = subprocess.run(["node", "main.mjs"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
+    told = json.loads(done.stdout)
+    shapes = [["image", [1, 8, 8, 3], "Float32Array"], ["word-ids", [1, 5], "Int32Array"]]
+    assert told["calls"] == [["serving_default", shapes]] and told["alive"] == 0
+    assert "image takes 192 numbers" in told["refused"]
+    _alike(told["first"], _expected(raws[0]))
+    for found, raw in zip(told["answers"], raws, strict=True):
+        _alike(found, _expected(raw))
+
+
+_HEADERS = {
+    "interpreter.h": """
+#pragma once
+#include <cstddef>
+#include <map>
+#include <string>
+#include <vector>
+enum TfLiteStatus { kTfLiteOk, kTfLiteError };
+struct TfLiteTensor { struct { char* raw; } data; };
+namespace tflite {
+struct SignatureRunner {
+  std::map<std::string, std::vector<char>> in, out;
+  std::map<std::string, TfLiteTensor> tensors;
+  TfLiteStatus AllocateTensors() { return kTfLiteOk; }
+  TfLiteStatus Invoke();
+  TfLiteTensor* at(std::map<std::string, std::vector<char>>& side, const char* name) {
+    side[name].resize(1 << 16); tensors[name].data.raw = side[name].data(); return &tensors[name];
+  }
+  TfLiteTensor* input_tensor(const char* name) { return at(in, name); }
+  const TfLiteTensor* output_tensor(const char* name) { return at(out, name); }
+};
+struct Interpreter {
+  SignatureRunner runner;
+  SignatureRunner* GetSignatureRunner(const char*) { return &runner; }
+  void SetNumThreads(int) {}
+};
+}
+""",
+    "kernels/register.h": "#pragma once\nnamespace tflite::ops::builtin { struct BuiltinOpResolver {}; }\n",
+    "model.h": """
+#pragma once
+#include <memory>
+namespace tflite {
+struct FlatBufferModel {
+  static std::unique_ptr<FlatBufferModel> BuildFromFile(const char*) { return std::make_unique<FlatBufferModel>(); }
+};
+struct InterpreterBuilder {
+  InterpreterBuilder(const FlatBufferModel&, const ops::builtin::BuiltinOpResolver&) {}
+  TfLiteStatus operator()(std::unique_ptr<Interpreter>* made) { *made = std::make_unique<Interpreter>(); return kTfLiteOk; }
+};
+}
+""",
+    "signature_runner.h": "#pragma once\n",
+}
+_MAIN = """
+#include "snippet.h"
+#include <fstream>
+#include <iostream>
+TfLiteStatus tflite::SignatureRunner::Invoke() {
+  std::ifstream file("raw.txt");
+  std::string name; size_t size;
+  while (file >> name >> size) {
+    float* values = reinterpret_cast<float*>(output_tensor(name.c_str())->data.raw);
+    for (size_t i = 0; i < size; ++i) file >> values[i];
+  }
+  return kTfLiteOk;
+}
+void put(const std::string& s) {
+  std::cout << '"';
+  for (char c : s) { if (c == '"') std::cout << '\\\\'; std::cout << c; }
+  std::cout << '"';
+}
+void put(float x) { std::cout.precision(9); std::cout << x; }
+void put(int x) { std::cout << x; }
+template <class A, class... B> void list(const A& a, const B&... b) {
+  std::cout << "["; put(a); ((std::cout << ",", put(b)), ...); std::cout << "]";
+}
+void put(const AllKinds::Labelled& x) { list(x.label, x.probability); }
+void put(const AllKinds::Box& b) { list(b.left, b.top, b.right, b.bottom); }
+void put(const AllKinds::Found& x) { list(x.label, x.probability, x.box); }
+void put(const AllKinds::Point& p) { list(p.name, p.x, p.y); }
+template <class T> void put(const std::vector<T>& v) {
+  std::cout << "["; for (size_t i = 0; i < v.size(); ++i) { if (i) std::cout << ","; put(v[i]); } std::cout << "]";
+}
+int main() {
+  AllKinds model("any");
+  auto raw = model.run(std::vector<float>(192), std::vector<int32_t>(5));
+  std::cout << "{";
+SHOWN
+  std::cout << "}";
+}
+"""
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
+def test_cpp_compiles_against_the_runtimes_interface_and_decodes_every_kind(facts, tmp_path):
+    """The runtime's headers are stood in for by the few calls that the snippet makes."""
+    for name, text in _HEADERS.items():
+        (tmp_path / "tensorflow/lite" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tensorflow/lite" / name).write_text(text)
+    (tmp_path / "snippet.h").write_text(_rendered("cpp", facts))
+    shown = '  std::cout << ",";\n'.join(
+        f'  put(std::string("{task.name}")); std::cout << ":"; put(AllKinds::decode_{task.name}(raw.{task.name}));\n'
+        for task, _ in TASKS
+    )
+    (tmp_path / "main.cc").write_text(_MAIN.replace("SHOWN", shown))
+    raw = _outputs(1)
+    (tmp_path / "raw.txt").write_text(
+        "\n".join(f"{n} {v.size} " + " ".join(repr(float(i)) for i in v.ravel()) for n, v in raw.items())
+    )
+    built = subprocess.run(
+        ["g++", "-std=c++17", "-O0", "-Wall", "-I.", "main.cc", "-o", "main"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert not built.returncode, built.stderr[:3000]
+    done = subprocess.run([str(tmp_path / "main")], cwd=tmp_path, capture_output=True, text=True, check=False)
+    told, expected = json.loads(done.stdout), _expected(raw)
+
+    def flat(name, answer):
+        # Structs print as lists, and numbers stand alone in a list of their own.
+        if name in ("kind", "size", "sold"):
+            return [str(answer["label"]).lower() if name == "sold" else str(answer["label"]), answer["probability"]]
+        if name == "tags":
+            return [[a["label"], a["probability"]] for a in answer]
+        if name == "cost":
+            return [answer]
+        if name == "box":
+            return [answer[k] for k in ("left", "top", "right", "bottom")]
+        if name == "joints":
+            return [[k, p["x"], p["y"]] for k, p in answer.items()]
+        if name == "things":
+            return [[a["label"], a["probability"], [a[k] for k in ("left", "top", "right", "bottom")]] for a in answer]
+        return answer
+
+    for task, _ in TASKS:
+        found, wanted = told[task.name], flat(task.name, expected[task.name])
+        if isinstance(wanted, list) and task.name not in ("words",):
+            found = json.loads(json.dumps(found), parse_int=float)
+            wanted = json.loads(json.dumps(wanted), parse_int=float)
+        _alike(found, wanted)
+
+
+@pytest.mark.parametrize("language", ["kotlin", "swift"])
+def test_phones_get_every_name_shape_and_label(facts, language):
+    """No compiler for these is at hand: brackets close, nothing is left of the template, every decoder is there."""
+    text = _rendered(language, facts)
+    bare = re.sub(r'"(\\.|[^"\\])*"', '""', text)
+    for left, right in ("()", "[]", "{}"):
+        assert bare.count(left) == bare.count(right)
+    assert "{{" not in text and "{%" not in text and "None" not in text
+    for task, shape in TASKS:
+        assert f'"{task.name}"' in text and str(int(np.prod(shape))) in text
+    for label in ("cat", 'a \\"fox\\"', "noun", "cup"):
+        assert f'"{label}"' in text
+    calls = set(re.findall(r"\b(?:Self\.)?([a-z]\w+)\((?:raw)", text))
+    defined = set(re.findall(r"\bfunc? (\w+)\(", text))
+    assert len(calls) >= 11 and calls <= defined
+
+
+@pytest.mark.parametrize("language", list(LANGUAGES))
+def test_whole_integers_carry_their_scale(trained, tmp_path, language):
+    model, x, _ = trained
+    mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=x, io="int8")
+    text = snippets(tmp_path / "m.tflite", [language], tmp_path / "made")[language].read_text()
+    file = mtl.export.TFLiteModel(tmp_path / "m.tflite")
+    if language == "js":
+        assert 'export the file with io="float32"' in text
+        return
+    assert repr(file.inputs["image"]["scale"]) in text and str(file.inputs["image"]["zero_point"]) in text
+    if language != "python":
+        assert all(repr(detail["scale"]) in text for detail in file.outputs.values())
+
+
+def test_errors(trained, tmp_path):
+    model = trained[0]
+    mtl.export.tflite(model, tmp_path / "m.tflite", batch=2)
+    with pytest.raises(ExportError, match="takes 2 rows: export with batch=1"):
+        snippets(tmp_path / "m.tflite")
+    with pytest.raises(ValueError, match=r"Unknown language 'kotlyn'.*kotlin"):
+        snippets(tmp_path / "m.tflite", ["kotlyn"])
+    with pytest.raises(ExportError, match="can't be read"):
+        snippets(tmp_path / "n.tflite")
+
+
+# ------------------------------------------------------------------ in the browser
+def test_the_page_holds_the_file_and_its_calls(trained, tmp_path):
+    model, x, _ = trained
+    mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=x)
+    page = mtl.export.web_page(tmp_path / "m.tflite", runtime="/litert")
+    text = page.read_text()
+    assert page == tmp_path / "m.html"
+    held = base64.b64decode(re.search("const NETWORK = '(.*)';", text)[1])
+    assert held == (tmp_path / "m.tflite").read_bytes()
+    assert 'const RUNTIME = "/litert/";' in text and "export " not in text.split("<script")[1]
+    assert json.loads(re.search("const RANGES = (.*);", text)[1])["image"][1] == pytest.approx(float(x.max()), rel=1e-4)
+    mtl.export.tflite(model, tmp_path / "n.tflite", "int8", calibration=x, io="int8")
+    with pytest.raises(ExportError, match="io='float32'"):
+        mtl.export.web_page(tmp_path / "n.tflite")
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="needs node")
+def test_the_pages_script_has_no_fault_of_grammar(trained, tmp_path):
+    model, _, _ = trained
+    mtl.export.tflite(model, tmp_path / "m.tflite")
+    script = mtl.export.web_page(tmp_path / "m.tflite").read_text().split('<script type="module">')[1].split("</script>")[0]
+    (tmp_path / "page.mjs").write_text(script)
+    done = subprocess.run(["node", "--check", "page.mjs"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
+
+
+@pytest.mark.browser
+def test_the_page_answers_as_keras_does(trained, tmp_path):
+    """In headless Chromium, where it and LiteRT.js (a folder, in LITERT_JS) are: `pytest -m browser`."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    runtime = os.environ.get("LITERT_JS") or pytest.skip("LITERT_JS names no folder of @litertjs/core")
+    model, _, _ = trained
+    mtl.export.tflite(model, tmp_path / "m.tflite")
+    mtl.export.web_page(tmp_path / "m.tflite", runtime="/litert")
+    (tmp_path / "litert").symlink_to(runtime)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, playwright.sync_playwright() as driver:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = driver.chromium.launch().new_page()
+        page.goto(f"http://127.0.0.1:{server.server_port}/m.html")
+        page.click("#run")
+        page.wait_for_selector("#head-kind")
+        raw = json.loads(page.evaluate("document.body.dataset.raw"))
+        assert page.inner_text("#problem") == ""
+        server.shutdown()
+    expected = model.predict(np.zeros((1, 16, 16, 1), "float32"), verbose=0)
+    for name, value in expected.items():
+        np.testing.assert_allclose(raw[name], value.ravel(), atol=1e-5)
