@@ -273,6 +273,7 @@ class MultiTaskModel(keras.Model):
             parts = validation if isinstance(validation, tuple) else (validation, None)
             labels.check_data(parts[0], parts[1], parts[2] if len(parts) > 2 else None, self, "validation")
         training = self.compiled_training
+        self._build_optimizer()
         with fitting.readable_errors(training):
             x, y, args, kwargs = fitting.prepare(self, x, y, args, kwargs)
             try:
@@ -285,8 +286,16 @@ class MultiTaskModel(keras.Model):
 
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """As in Keras; errors of a loss name its task."""
+        self._build_optimizer()
         with fitting.readable_errors(self.compiled_training):
             return super().train_on_batch(*args, **kwargs)
+
+    def _build_optimizer(self) -> None:
+        """Make the optimizer's variables before the step is traced: a trace that makes variables is thrown away for another."""
+        variables = self.trainable_variables
+        if variables and self.compiled and not self.optimizer.built:
+            with self.distribute_strategy.scope():
+                self.optimizer.build(variables)
 
     def balancing_report(self) -> BalancingReport:
         """Print which tasks reach which variables, and which of them the balancer looks at; return the same as an object.

@@ -128,7 +128,7 @@ def _old_config(config: dict[str, Any], new_kind: type, kind: type, tf_keras: An
             value = tf_keras.regularizers.get({"class_name": value["class_name"], "config": value["config"]})
         elif isinstance(value, dict) and "class_name" in value and key.endswith("_constraint"):
             value = tf_keras.constraints.get({"class_name": value["class_name"], "config": value["config"]})
-        elif isinstance(value, dict) and "class_name" in value and key == "layer":
+        elif isinstance(value, dict) and "class_name" in value and key in ("layer", "backward_layer"):
             new, inner = (getattr(where.layers, value["class_name"]) for where in (keras, tf_keras))
             value = {"class_name": inner.__name__, "config": _old_config(value["config"], new, inner, tf_keras)}
         elif isinstance(value, dict) and "class_name" in value:

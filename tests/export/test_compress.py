@@ -77,7 +77,7 @@ def test_pruned_weights_are_zero_where_asked_and_the_rest_goes_on_learning(table
     plain, pruned = (mtl.export.tflite(m, tmp_path / "m.tflite") for m in (model, small))
     assert plain.sparse_size is None and pruned.zeros > 0.7
     assert pruned.gzip_size < 0.9 * plain.gzip_size
-    assert pruned.to_dict()["gzip_bytes"] == pruned.gzip_size and pruned.sparse_size < plain.size
+    assert pruned.to_dict()["gzip_bytes"] == pruned.gzip_size and pruned.sparse_size < pruned.size
     # The parent stays what it was.
     assert "tf_keras" not in sys.modules and "tensorflow_model_optimization" not in sys.modules
 
@@ -133,7 +133,7 @@ h = L.Activation("swish")(L.BatchNormalization()(L.Conv2D(4, 3, padding="same", 
 h = L.Add()([h, L.DepthwiseConv2D(3, padding="same", depthwise_regularizer="l2")(h)])
 h = L.SeparableConv2D(3, 3, activation="relu")(L.MaxPooling2D()(L.ZeroPadding2D(1)(h)))
 h = L.GlobalAveragePooling2D()(L.Conv2DTranspose(3, 2, activation=keras.activations.gelu)(h))
-w = L.Bidirectional(L.LSTM(3))(L.Embedding(9, 4, mask_zero=True)(words))
+w = L.Bidirectional(L.LSTM(3))(L.Embedding(9, 4)(words))
 shared = L.Dense(3, activation="leaky_relu")
 h = L.Concatenate()([shared(h), shared(L.Dense(3)(w)), L.LayerNormalization()(w)])
 model = network({"image": image, "words": words}, L.Dropout(0.1)(h))
@@ -180,7 +180,7 @@ def lab():
 
 @tfmot
 def test_a_network_answers_the_same_in_the_older_keras(lab):
-    assert lab["worst"] < 1e-4 and lab["back"] and lab["layers"] == 13 and lab["regularized"] == 1
+    assert lab["worst"] < 1e-4 and lab["back"] and lab["layers"] == 12 and lab["regularized"] == 1
 
 
 @tfmot
