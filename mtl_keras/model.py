@@ -291,7 +291,7 @@ class MultiTaskModel(keras.Model):
             return super().train_on_batch(*args, **kwargs)
 
     def _build_optimizer(self) -> None:
-        """Make the optimizer's variables before the step is traced: a trace that makes variables is thrown away for another."""
+        """Make the optimizer's variables before the step is traced: a trace that makes variables is made twice."""
         variables = self.trainable_variables
         if variables and self.compiled and not self.optimizer.built:
             with self.distribute_strategy.scope():
