@@ -21,6 +21,7 @@ def _keras_is_here() -> bool:
 
 if _keras_is_here():
     from mtl_keras.export.compress import CompressionReport, compress
+    from mtl_keras.export.raw_images import with_raw_images
     from mtl_keras.export.report import ExportReport, HeadReport
     from mtl_keras.export.saved_model import saved_model
     from mtl_keras.export.tflite import run_tflite, split, tflite
@@ -43,4 +44,5 @@ __all__ = [
     "split",
     "tflite",
     "web_page",
+    "with_raw_images",
 ]

@@ -8,6 +8,7 @@ from mtl_keras.layers.log_mel import LogMel
 from mtl_keras.layers.modality import ModalityAttention, ModalityDefault
 from mtl_keras.layers.ordinal import OrdinalThresholds
 from mtl_keras.layers.quantized import FakeQuantize, QuantizedWeights
+from mtl_keras.layers.raw_image import RawImage
 from mtl_keras.layers.sequences import (
     FoldFrames,
     MaskedMean,
@@ -51,6 +52,7 @@ __all__ = [
     "PositionEmbedding",
     "ProbabilityProduct",
     "QuantizedWeights",
+    "RawImage",
     "SoftArgmax",
     "StageMixture",
     "SubspaceStitch",
