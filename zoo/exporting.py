@@ -34,7 +34,8 @@ def run(
         quantization: as in `mtl.export.tflite`.
         calibration, evaluate: `.npz` files with inputs by name, and, for `evaluate`, labels by task. An entry of the zoo takes
             its recipe's data where none are given: training data to calibrate, test data to evaluate.
-        **options: of `mtl.export.tflite`; `snippets`, a list of languages, and `web`, whether to write a web page.
+        **options: of `mtl.export.tflite`; `snippets`, a list of languages; `web`, whether to write a web page;
+            `raw`, "HEIGHTxWIDTH" of the pictures of bytes that the file takes.
 
     Returns:
         The report, or a dict of them.
@@ -51,7 +52,7 @@ def run(
         raise ValueError(f"--snippets knows {','.join(LANGUAGES)}, got {','.join(unknown)}.")
     if to != "tflite" and set(given) - {"tasks", "signatures"}:
         raise ValueError(f"--to {to} has no {', '.join('--' + k.replace('_', '-') for k in given if k != 'tasks')}.")
-    languages, web = given.pop("snippets", None), given.pop("web", False)
+    languages, web, raw = given.pop("snippets", None), given.pop("web", False), given.pop("raw", None)
     if (languages or web) and given.get("batch", 1) != 1:
         raise ValueError("--snippets and --web are for files with one row: leave out --batch.")
     if web and given.get("io", "float32") == "int8":
@@ -68,6 +69,10 @@ def run(
         calibrates = quantization in ("int8", "int16x8", "auto") and calibration is None
         judges = (given.get("max_drop") is not None or quantization == "auto") and evaluate is None
         prepared = zoo.recipe(name).prepare() if calibrates or judges else None
+    if raw is not None:
+        if prepared:
+            raise ValueError("The zoo's data are no raw pictures: with --raw, give --calibration and --evaluate of your own.")
+        model = export.with_raw_images(model, _size(raw))
     typical = _rows(calibration, model)[0] if calibration is not None else prepared.train(0) if prepared else None
     held_out = _rows(evaluate, model) if evaluate is not None else None
     if held_out is None and prepared and (given.get("max_drop") is not None or quantization == "auto"):
@@ -88,6 +93,18 @@ def run(
         for written in [*made.values(), *([export.web_page(path)] if web else ())]:
             print(written)
     return found
+
+
+def _size(given: str) -> tuple[int, int]:
+    """ "480x640" as height and width.
+
+    Raises:
+        ValueError: no such form.
+    """
+    height, _, width = given.partition("x")
+    if not (height.isdigit() and width.isdigit()):
+        raise ValueError(f"--raw is HEIGHTxWIDTH, such as 480x640; got {given}.")
+    return int(height), int(width)
 
 
 def limits(given: Sequence[str]) -> float | dict[str, float] | None:

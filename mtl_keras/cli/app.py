@@ -166,6 +166,8 @@ def export(
     signatures: Annotated[str | None, typer.Option(help="default, heads, features, or all.")] = None,
     io: Annotated[str | None, typer.Option(help="int8 or uint8: inputs and outputs of an int8 file.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Rows of a call. Default: 1.")] = None,
+    decode: Annotated[list[str] | None, typer.Option(help="Tasks whose answers the file decodes itself.")] = None,
+    raw: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH: the file takes pictures of bytes of this size.")] = None,
     snippets: Annotated[
         str | None, typer.Option(help="Ready calls of the file: kotlin,swift,cpp,js,python, or some of them.")
     ] = None,
@@ -177,7 +179,7 @@ def export(
 
     options = {"tasks": task, "keep_float": keep_float, "percentile": percentile, "signatures": signatures, "io": io}
     drop = exporting.limits(max_drop or [])
-    options |= {"snippets": snippets.split(",") if snippets else None, "web": web or None}
+    options |= {"snippets": snippets.split(",") if snippets else None, "web": web or None, "decode": decode, "raw": raw}
     exporting.run(model, to, out, quantization, calibration, evaluate, max_drop=drop, batch=batch, **options)
 
 

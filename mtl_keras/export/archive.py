@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from mtl_keras.export import decoded
 from mtl_keras.export.files import ExportError
 from mtl_keras.graph import split
 from mtl_keras.names import unknown_name
@@ -92,7 +93,9 @@ class Endpoint:
         return {name: np.asarray(found[name]) for name in self.outputs}
 
 
-def endpoints(model: keras.Model, signatures: str = "default", batch: int | None = None) -> list[Endpoint]:
+def endpoints(
+    model: keras.Model, signatures: str = "default", batch: int | None = None, decode: Sequence[str] = ()
+) -> list[Endpoint]:
     """The endpoints that `signatures` asks for; `serving_default`, all heads, comes first.
 
     `training=False` is passed on purpose: Keras's own export leaves augmentation layers active.
@@ -102,6 +105,7 @@ def endpoints(model: keras.Model, signatures: str = "default", batch: int | None
         signatures: "default"; "heads" adds `predict_<head>`; "features" adds `features`, and `<head>_from_features`; "all"
             adds both.
         batch: size, or None for any.
+        decode: tasks whose decoded answers `serving_default` gives too, behind the heads.
 
     Raises:
         ValueError: unknown `signatures`, or "features" for a model whose builder names no shared representation.
@@ -114,7 +118,12 @@ def endpoints(model: keras.Model, signatures: str = "default", batch: int | None
         found = model(feed(model, inputs), training=False)
         return {name: found[name] for name in keep}
 
-    made = [Endpoint("serving_default", specs, tuple(heads), functools.partial(whole, heads))]
+    def with_decoded(**inputs):
+        found = whole(heads, **inputs)
+        return found | {f"{name}{decoded.SUFFIX}": decoded.decode(model, name, found[name]) for name in decode}
+
+    everything = (*heads, *(f"{name}{decoded.SUFFIX}" for name in decode))
+    made = [Endpoint("serving_default", specs, everything, with_decoded)]
     if signatures in ("heads", "all"):
         made += [Endpoint(f"predict_{name}", specs, (name,), functools.partial(whole, [name])) for name in heads]
     if signatures in ("features", "all"):

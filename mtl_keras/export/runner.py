@@ -97,7 +97,10 @@ class TFLiteModel:
     def _outputs(self, signature: str) -> dict[str, dict[str, Any]]:
         found = self._runner(signature).get_output_details()
         order = [task["name"] for task in self.tasks if task["name"] in found]
-        return {name: _details(found[name]) for name in [*order, *(n for n in found if n not in order)]}
+        # Decoded answers stand in the tasks' order too.
+        place = {f"{name}_decoded": i for i, name in enumerate(order)}
+        rest = sorted((name for name in found if name not in order), key=lambda name: place.get(name, len(order)))
+        return {name: _details(found[name]) for name in [*order, *rest]}
 
     def run(self, x: Mapping[str, Any], signature: str = "serving_default") -> dict[str, np.ndarray]:
         """Raw outputs by name, for any number of rows; real numbers go in and come out also of whole-integer files.

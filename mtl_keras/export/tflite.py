@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from mtl_keras.data import encoders
-from mtl_keras.export import archive, flatbuffer, gate, measure
+from mtl_keras.export import archive, decoded, flatbuffer, gate, measure
 from mtl_keras.export import quantization as quantizing
 from mtl_keras.export.compress import zeros
 from mtl_keras.export.files import ExportError, beside
@@ -47,6 +47,7 @@ def tflite(
     signatures: str = "default",
     batch: int = 1,
     io: str = "float32",
+    decode: Sequence[str] = (),
     evaluate: Any = None,
     max_drop: float | Mapping[str, float] | None = None,
     on_drop: str = "raise",
@@ -76,6 +77,10 @@ def tflite(
         batch: rows that a call takes; 1 is what delegates and web runtimes want.
         io: "float32", or, for "int8", "int8" or "uint8": what real-valued inputs and outputs are in the file. Their scales and
             zero points are in the file; `run_tflite` applies them.
+        decode: tasks whose answers the file decodes itself, as further outputs `<task>_decoded` of `serving_default`: the
+            class's number, 0 or 1 beyond the threshold, the level, the number in its range (no logarithm), boxes and points
+            in pixels of the picture that comes in. What takes loops (detection's objects, transcriptions) is decoded
+            outside, by `TFLiteModel.predict` and by snippets.
         evaluate: held-out data with labels, `(x, y)` or a data set: the report then has each task's first metric in Keras and
             in the file.
         max_drop: float, or a dict by task. A head whose metric is worse by more, in its own unit, stops the export; needs
@@ -94,7 +99,7 @@ def tflite(
     Example:
         >>> mtl.export.tflite(model, "out/model.tflite", quantization="int8", calibration=train).show()
     """
-    given = {"tasks": tasks, "signatures": signatures, "batch": batch, "evaluate": evaluate}
+    given = {"tasks": tasks, "signatures": signatures, "batch": batch, "decode": decode, "evaluate": evaluate}
     if quantization == "auto":
         odd = {"io": io != "float32", "keep_float": len(keep_float), "percentile": percentile, "on_drop": on_drop != "raise"}
         return _first_that_passes(model, path, calibration, samples, max_drop, [k for k, v in odd.items() if v], given)
@@ -102,6 +107,9 @@ def tflite(
     if is_quantization_aware(model):
         model = float_twin(model)
     model = archive.subset(model, tasks)
+    decode = decoded.check(model, decode)
+    if decode and io != "float32":
+        raise ValueError(f"Decoded answers are real numbers or counts: `decode` goes with io='float32', got {io!r}.")
     if quantization in CALIBRATED:
         _refuse_loops(model)
     data = None if evaluate is None else gate.held_out(model, evaluate)
@@ -115,7 +123,7 @@ def tflite(
     else:
         inputs = archive.sample_inputs(model, None, 4)
     plain = archive.as_float32(model)
-    made = archive.endpoints(plain, signatures, batch)
+    made = archive.endpoints(plain, signatures, batch, decode)
     with beside(path) as fresh:
         content = _convert(plain, made, quantization, calibration, io, list(keep_float), percentile)
         content = flatbuffer.name_and_order(content, {endpoint.name: endpoint.outputs for endpoint in made})
@@ -125,7 +133,10 @@ def tflite(
         what = f"TFLite file ({quantization or 'float32'}{', ' + ', '.join(keep_float) + ' in float' if keep_float else ''})"
         tolerance = FLOAT_TOLERANCE if quantization is None else None
         file = TFLiteModel(fresh)
-        report = compare(plain, inputs, file.run(inputs), tolerance, what)
+        answers = file.run(inputs)
+        report = compare(plain, inputs, answers, tolerance, what)
+        for name in decode:
+            decoded.agree(plain, name, answers[name], answers[f"{name}{decoded.SUFFIX}"], exact=quantization is None)
         _compare_others(file, made[1:], inputs, tolerance, what)
         report.path, report.size, report.ops = Path(path), len(content), operators
         report.gzip_size, report.zeros = len(gzip.compress(content)), zeros(plain)

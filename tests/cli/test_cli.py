@@ -163,13 +163,15 @@ def test_export_of_a_saved_model_with_a_gate(monkeypatch, capsys, saved):
     data = ["--calibration", saved / "data.npz", "--evaluate", saved / "data.npz"]
     code, out, err = run(
         monkeypatch, capsys, "export", saved / "shop.keras", "--out", saved / "m.tflite", "--quantization", "int8", *data,
-        "--max-drop", "cost=0.5", "--keep-float", "cost", "--signatures", "heads", "--snippets", "kotlin,js", "--web",
+        "--max-drop", "cost=0.5", "--keep-float", "cost", "--signatures", "heads",
+        "--snippets", "kotlin,js", "--web", "--decode", "sold",
     )  # fmt: skip
     assert code == 0, err
     assert all((saved / name).is_file() and name in out for name in ("m.kt", "m.js", "m.html"))
     assert "r2" in out and "delegate partition" in out
     file = mtl.export.TFLiteModel(saved / "m.tflite")
     assert file.signatures == ["serving_default", "predict_cost", "predict_sold"] and file.facts["in_float"] == ["cost"]
+    assert list(file.outputs) == ["cost", "sold", "sold_decoded"]
     code, _, err = run(
         monkeypatch, capsys, "export", saved / "shop.keras", "--out", saved / "n.tflite", "--quantization", "int8", *data,
         "--max-drop=-1",
@@ -200,6 +202,9 @@ def test_export_to_other_forms_and_of_the_zoo(monkeypatch, capsys, saved, tmp_pa
         (["--max-drop", "a lot"], "--max-drop is a number"),
         (["--snippets", "kotlin,rust"], "--snippets knows kotlin,swift,cpp,js,python, got rust"),
         (["--web", "--batch", "2"], "leave out --batch"),
+        (["--raw", "480"], "--raw is HEIGHTxWIDTH"),
+        (["--raw", "4x4"], "no picture of fixed size"),
+        (["--decode", "costs"], "Unknown task in `decode`: 'costs'"),
         (["--to", "split", "--web"], "--to split has no --web"),
     ],
 )
