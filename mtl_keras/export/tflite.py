@@ -295,6 +295,9 @@ def _convert(
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
             if quantization not in (None, "weights"):
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            if quantization == "dynamic":
+                # With a scale a channel, older runtimes (2.14, say) refuse the file.
+                converter._experimental_disable_per_channel_quantization_for_dense_layers = True
             if quantization == "float16":
                 converter.target_spec.supported_types = [tf.float16]
             if quantization == "int16x8":

@@ -15,12 +15,14 @@ from mtl_keras.export import flatbuffer
 __all__ = ["int8_weights"]
 
 #: Operators with weights: which input they are, their axis of output channels, and the version that takes them in int8.
-_LAYERS = {"CONV_2D": (1, 0, 5), "DEPTHWISE_CONV_2D": (1, 3, 6), "FULLY_CONNECTED": (1, 0, 12), "TRANSPOSE_CONV": (1, 0, 2)}
+_LAYERS = {"CONV_2D": (1, 0, 5), "DEPTHWISE_CONV_2D": (1, 3, 6), "FULLY_CONNECTED": (1, 0, 9), "TRANSPOSE_CONV": (1, 0, 2)}
+#: Computed in int8 with one scale a tensor: with a scale a channel, older runtimes (2.14, say) refuse the file.
+_ONE_SCALE = ("FULLY_CONNECTED",)
 _FLOAT32, _INT8, _DEQUANTIZE = 0, 9, 6
 
 
 def int8_weights(content: bytes, compute: bool) -> bytes:
-    """Store a float file's weights in int8, symmetric, with a scale a channel.
+    """Store a float file's weights in int8, symmetric, with a scale a channel (or one, where older runtimes know no other).
 
     Weights that would not become smaller (few numbers a channel) and those that are computed stay as they are.
 
@@ -48,6 +50,7 @@ def int8_weights(content: bytes, compute: bool) -> bytes:
             if kind not in _LAYERS:
                 continue
             place, axis, version = _LAYERS[kind]
+            axis = None if compute and kind in _ONE_SCALE else axis
             index = int(op.inputs[place])
             alone = all(user == (kind, place) for user in users[index]) and index not in outputs
             if index not in done:
@@ -67,18 +70,18 @@ def int8_weights(content: bytes, compute: bool) -> bytes:
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
-def _round(model: Any, tensor: Any, axis: int, schema: Any) -> bool:
+def _round(model: Any, tensor: Any, axis: int | None, schema: Any) -> bool:
     """Put a weight tensor into int8; False where it is no float constant, or would not shrink."""
     data = model.buffers[tensor.buffer].data
     if tensor.type != _FLOAT32 or data is None or not len(data):
         return False
     weights = np.frombuffer(bytes(bytearray(data)), "<f4").reshape(tensor.shape)
-    channels = weights.shape[axis]
+    channels = 1 if axis is None else weights.shape[axis]
     # A scale and a zero point, four and eight bytes, a channel.
     if 3 * weights.size <= 12 * channels:
         return False
     rest = tuple(i for i in range(weights.ndim) if i != axis)
-    largest = np.abs(weights).max(axis=rest)
+    largest = np.abs(weights).max(axis=rest).reshape(channels)
     scale = np.where(largest > 0, largest / 127, 1.0).astype("float32")
     shape = [-1 if i == axis else 1 for i in range(weights.ndim)]
     whole = np.clip(np.round(weights / scale.reshape(shape)), -127, 127).astype("int8")
@@ -88,7 +91,7 @@ def _round(model: Any, tensor: Any, axis: int, schema: Any) -> bool:
     tensor.buffer, tensor.type = len(model.buffers) - 1, _INT8
     tensor.quantization = schema.QuantizationParametersT()
     tensor.quantization.scale, tensor.quantization.zeroPoint = scale, np.zeros(channels, "int64")
-    tensor.quantization.quantizedDimension = axis
+    tensor.quantization.quantizedDimension = axis or 0
     return True
 
 

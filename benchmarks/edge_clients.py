@@ -1,0 +1,165 @@
+"""Which runtimes load which of our files, and whether every head answers as in Keras.
+
+    python benchmarks/edge_clients.py        # needs a package index; writes benchmarks/results/edge_clients.json
+
+Each client gets a virtual environment of its own in a temporary folder: today's `ai-edge-litert`, the `tflite-runtime` of 2023
+(2.14, NumPy 1), and TensorFlow Lite for Microcontrollers (`tflite-micro`). The network is small, with three heads, on a
+trunk of convolutions; the cell is the largest difference from Keras over four rows, as a part of the outputs' range, by head,
+or what the client says. Microcontrollers run integers and float32 of one signature; the other kinds are not for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import common
+import keras
+import numpy as np
+
+import mtl_keras as mtl
+
+CLIENTS = {
+    "ai-edge-litert": ["ai-edge-litert", "numpy"],
+    "tflite-runtime": ["tflite-runtime==2.14.0", "numpy<2"],
+    "tflite-micro": ["tflite-micro", "numpy"],
+}
+FILES = {
+    "float32": {},
+    "float16": {"quantization": "float16"},
+    "weights": {"quantization": "weights"},
+    "dynamic": {"quantization": "dynamic"},
+    "int8": {"quantization": "int8"},
+    "int8, integers in and out": {"quantization": "int8", "io": "int8"},
+    "int8, box in float": {"quantization": "int8", "keep_float": ["box"]},
+    "int16x8": {"quantization": "int16x8"},
+    "float32, all signatures": {"signatures": "all"},
+    "int8, all signatures": {"quantization": "int8", "signatures": "all"},
+    "float32, raw and decoded": {"decode": ["kind", "box"]},
+}
+#: Run by each client's own Python: file, client, rows as .npy; prints each head's answers.
+SCRIPT = """
+import json, sys
+import numpy as np
+path, client, rows, heads = sys.argv[1], sys.argv[2], np.load(sys.argv[3]), int(sys.argv[4])
+
+
+def whole(x, scale, zero, dtype):
+    return np.clip(np.round(x / scale) + zero, -128, 127).astype(dtype) if scale else x.astype(dtype)
+
+
+def real(y, scale, zero):
+    return (y.astype("float32") - zero) * scale if scale and y.dtype.kind != "f" else np.array(y)
+
+
+def micro(details):
+    # Numbers at once: what is handed out is a view of memory that is used again.
+    q = details["quantization_parameters"]
+    return (float(q["scales"][0]), int(q["zero_points"][0])) if len(q["scales"]) else (0.0, 0)
+
+
+answers = []
+if client == "tflite-micro":
+    from tflite_micro.python.tflite_micro import runtime
+    interpreter = runtime.Interpreter.from_file(path, arena_size=2_000_000)
+    scale, dtype = micro(interpreter.get_input_details(0)), interpreter.get_input_details(0)["dtype"]
+    scales = [micro(interpreter.get_output_details(i)) for i in range(heads)]
+    for row in rows:
+        interpreter.set_input(whole(row[None], *scale, dtype), 0)
+        interpreter.invoke()
+        answers.append([real(interpreter.get_output(i), *scales[i]).ravel().tolist() for i in range(heads)])
+else:
+    if client == "tflite-runtime":
+        from tflite_runtime.interpreter import Interpreter
+    else:
+        from ai_edge_litert.interpreter import Interpreter
+    interpreter = Interpreter(model_path=path)
+    interpreter.allocate_tensors()
+    given, told = interpreter.get_input_details()[0], interpreter.get_output_details()[:heads]
+    for row in rows:
+        interpreter.set_tensor(given["index"], whole(row[None], *given["quantization"], given["dtype"]))
+        interpreter.invoke()
+        answers.append([real(interpreter.get_tensor(d["index"]), *d["quantization"]).ravel().tolist() for d in told])
+print("ANSWERS" + json.dumps(answers))
+"""
+
+
+def ran(command: list) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": ""}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def network():
+    keras.utils.set_random_seed(0)
+    tasks = [
+        mtl.tasks.Classification("kind", num_classes=3, hidden=8),
+        mtl.tasks.BoundingBox("box", hidden=8, channels=4),
+        mtl.tasks.Regression("age", hidden=8),
+    ]
+    model = mtl.builders.hard_sharing((24, 24, 3), tasks, backbone_options={"widths": (8, 16), "depth": 1})
+    for variable in model.trainable_variables:
+        variable.assign(1.5 * variable)
+    x = np.random.default_rng(0).random((64, 24, 24, 3)) * np.linspace(0.2, 2, 64).reshape(-1, 1, 1, 1)
+    return model, x.astype("float32")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", default="edge_clients")
+    options = parser.parse_args()
+    model, x = network()
+    expected = model.predict(x[:4], verbose=0)
+    found: dict[str, dict] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        np.save(folder / "rows.npy", x[:4])
+        (folder / "client.py").write_text(SCRIPT)
+        for i, given in enumerate(FILES.values()):
+            mtl.export.tflite(model, folder / f"{i}.tflite", calibration=x, **given)
+        for client, packages in CLIENTS.items():
+            venv.create(folder / client, with_pip=True)
+            python = folder / client / "bin" / "python"
+            pip = subprocess.run(
+                [python, "-m", "pip", "install", "-q", *packages], capture_output=True, text=True, check=False
+            )
+            if pip.returncode:
+                found[client] = {"not installed": pip.stderr.strip().splitlines()[-1]}
+                print(client, found[client], file=sys.stderr)
+                continue
+            found[client] = {}
+            for i, kind in enumerate(FILES):
+                command = [
+                    python,
+                    folder / "client.py",
+                    folder / f"{i}.tflite",
+                    client,
+                    folder / "rows.npy",
+                    str(len(expected)),
+                ]
+                done = subprocess.run(
+                    command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": ""}
+                )
+                line = next((text for text in done.stdout.splitlines() if text.startswith("ANSWERS")), None)
+                if line is None:
+                    said = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1][:160]
+                    found[client][kind] = said if done.returncode >= 0 else f"signal {-done.returncode}"
+                else:
+                    rows = json.loads(line[len("ANSWERS") :])
+                    found[client][kind] = {
+                        head: round(float(np.abs(np.array([row[k] for row in rows]) - y).max() / np.ptp(y)), 5)
+                        for k, (head, y) in enumerate(expected.items())
+                    }
+                print(client, "|", kind, "|", found[client][kind], flush=True)
+    common.write(options.out, found)
+
+
+if __name__ == "__main__":
+    main()
