@@ -47,7 +47,7 @@ def quantize(content: bytes, io: str, floats: Iterable[str] = ()) -> bytes:
         ExportError: a head whose range the quantizer cuts off.
     """
     wanted = _calibrated_ranges(content)
-    floats = set(floats)
+    floats = set(floats) | (_last_softmaxes(content) if io == "float32" else set())
     done = _quantized(content, io, floats)
     ruled = _ruled(wanted, head_ranges(done))
     if ruled:
@@ -62,6 +62,18 @@ def quantize(content: bytes, io: str, floats: Iterable[str] = ()) -> bytes:
             sorted(cut),
         )
     return done
+
+
+def _last_softmaxes(content: bytes) -> set[str]:
+    """Tensors of heads that end in a softmax. Where heads are real numbers it stays in float: finer than 256 values, and one
+    part of the file for the CPU delegate, which has no int8 softmax, instead of two."""
+    model = _read(content)
+    found = set()
+    for graph, _, index in _heads(model):
+        made = {int(o): kind for kind, op in _operators(model, graph) for o in op.outputs}
+        if made.get(int(index)) == "SOFTMAX":
+            found.add(flatbuffer.text(graph.tensors[index].name))
+    return found
 
 
 def _quantized(content: bytes, io: str, floats: set[str]) -> bytes:
