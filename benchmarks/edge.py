@@ -1,6 +1,6 @@
 """What export costs and gains: every precision of trained networks, training for int8, many heads in one file.
 
-    python benchmarks/edge.py            # some ten minutes; writes benchmarks/results/edge.json
+    python benchmarks/edge.py            # some minutes; writes benchmarks/results/edge.json
 
 Four parts:
 
@@ -124,7 +124,7 @@ def heads(folder: Path) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", default=["precisions", "trunks", "training", "heads"])
-    parser.add_argument("--epochs", type=int, default=2, help="of quantization-aware training")
+    parser.add_argument("--epochs", type=int, default=1, help="of quantization-aware training")
     parser.add_argument("--rate", type=float, default=1e-4, help="its learning rate")
     parser.add_argument("--out", default="edge")
     options = parser.parse_args()
