@@ -79,7 +79,7 @@ def snippets(
     for language in languages:
         target = folder / f"{facts['stem']}{LANGUAGES[language]}"
         with beside(target) as fresh:
-            fresh.write_text(_rendered(language, facts))
+            fresh.write_text(_rendered(language, facts), "utf-8")
         found[language] = target
     return found
 
@@ -115,11 +115,14 @@ def web_page(path: str | os.PathLike[str], page: str | os.PathLike[str] | None =
     page = path.with_suffix(".html") if page is None else Path(page)
     ranges = {entry["name"]: [float(v) for v in entry["range"]] for entry in facts["inputs"] if entry["range"]}
     values = {
-        **facts, "javascript": _rendered("js", facts).replace("export ", ""), "runtime": json.dumps(runtime.rstrip("/") + "/"),
-        "network": base64.b64encode(path.read_bytes()).decode(), "ranges_json": json.dumps(ranges),
-    }  # fmt: skip
+        **facts,
+        "javascript": re.sub(r"^export ", "", _rendered("js", facts), flags=re.M),
+        "runtime": json.dumps(runtime.rstrip("/") + "/"),
+        "network": base64.b64encode(path.read_bytes()).decode(),
+        "ranges_json": json.dumps(ranges),
+    }
     with beside(page) as fresh:
-        fresh.write_text(_rendered("web", values))
+        fresh.write_text(_rendered("web", values), "utf-8")
     return page
 
 
@@ -161,7 +164,8 @@ def _facts(model: TFLiteModel) -> dict[str, Any]:
         "file": model.path.name, "stem": stem, "inputs": taken, "outputs": given, "kinds": kinds,
         "whole_integers": any(detail["dtype"] == "int8" for detail in (*inputs.values(), *outputs.values())),
         "inputs_json": json.dumps({i["name"]: {"shape": i["shape"], "size": i["size"], "dtype": i["dtype"]} for i in taken}),
-        "tasks_json": json.dumps(tasks, indent=2),
+        # A label must not end the page's script.
+        "tasks_json": json.dumps(tasks, indent=2, ensure_ascii=False).replace("</", "<\\/"),
         "tasks_python": _python(tasks),
         **_python_decoders(kinds),
     }  # fmt: skip
@@ -215,7 +219,7 @@ def _tensor(name: str, detail: dict[str, Any]) -> dict[str, Any]:
 def _decoded(entry: dict[str, Any], task: dict[str, Any]) -> dict[str, Any]:
     """The calls that decode a head, language by language."""
     labels = _labels(task)
-    quoted = [json.dumps(str(label)) for label in labels]
+    quoted = [json.dumps(str(label), ensure_ascii=False) for label in labels]
     low, high = task.get("range") or (None, None)
     shape = entry["shape"]
     numbers = {
@@ -243,6 +247,8 @@ def _decoded(entry: dict[str, Any], task: dict[str, Any]) -> dict[str, Any]:
     return {
         **entry,
         "labels": quoted,
+        # In Kotlin a dollar begins a variable.
+        "kotlin_labels": [label.replace("$", "\\$") for label in quoted],
         "kotlin_decode": call("", f'raw.getValue("{name}")', f"{entry['upper']}_LABELS",
                               ("Float.NEGATIVE_INFINITY", "Float.POSITIVE_INFINITY"), "f", True),
         "swift_decode": call("Self.", f'raw["{name}"]!', *swift, "", True, True),

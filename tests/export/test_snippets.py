@@ -22,7 +22,7 @@ from mtl_keras.export import ExportError, snippets
 from mtl_keras.export.snippets import LANGUAGES, _facts, _rendered
 
 TASKS = [
-    (mtl.tasks.Classification("kind", num_classes=3, labels=["cat", "dog", 'a "fox"']), (1, 3)),
+    (mtl.tasks.Classification("kind", num_classes=3, labels=["cat", "</script> dög $5", 'a "fox"']), (1, 3)),
     (mtl.tasks.Binary("sold", threshold=0.4), (1, 1)),
     (mtl.tasks.MultiLabel("tags", num_labels=4, labels=["red", "old", "big", "wet"], threshold=0.6), (1, 4)),
     (mtl.tasks.Ordinal("size", num_classes=4), (1, 3)),
@@ -293,7 +293,8 @@ def test_phones_get_every_name_shape_and_label(facts, language):
     assert "{{" not in text and "{%" not in text and "None" not in text
     for task, shape in TASKS:
         assert f'"{task.name}"' in text and str(int(np.prod(shape))) in text
-    for label in ("cat", 'a \\"fox\\"', "noun", "cup"):
+    dollar = "\\$5" if language == "kotlin" else "$5"
+    for label in ("cat", f"</script> dög {dollar}", 'a \\"fox\\"', "noun", "cup"):
         assert f'"{label}"' in text
     calls = set(re.findall(r"\b(?:Self\.)?([a-z]\w+)\((?:raw)", text))
     defined = set(re.findall(r"\bfunc? (\w+)\(", text))
@@ -331,7 +332,7 @@ def test_the_page_holds_the_file_and_its_calls(trained, tmp_path):
     mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=x)
     page = mtl.export.web_page(tmp_path / "m.tflite", runtime="/litert")
     text = page.read_text()
-    assert page == tmp_path / "m.html"
+    assert page == tmp_path / "m.html" and text.count("</script>") == 1
     held = base64.b64decode(re.search("const NETWORK = '(.*)';", text)[1])
     assert held == (tmp_path / "m.tflite").read_bytes()
     assert 'const RUNTIME = "/litert/";' in text and "export " not in text.split("<script")[1]
