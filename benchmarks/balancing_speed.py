@@ -10,6 +10,10 @@ is the floor of exact gradient methods: one forward pass and a backward pass a t
 Where LibMTL or TorchJD (and PyTorch) are installed, the same network runs in them too (in a process of its own, step by step
 in the same rounds), as ratios to PyTorch's plain sum.
 
+    python benchmarks/balancing_speed.py --tasks 4 --methods pcgrad mgda --peers "PCGrad|MGDA|plain"  # beside PyTorch
+
+After every round the medians so far are printed and written, so that a run cut short is not lost.
+
 `ratio` is of wall-clock medians, `cpu` of the medians of the process's CPU time, which is steadier where others use the
 machine too; a gap between the two says how far the wall clock can be trusted.
 """
@@ -33,8 +37,6 @@ from keras import layers
 from peers import Peers
 
 import mtl_keras as mtl
-
-STEPS = 10
 
 
 def trunk(inputs):
@@ -129,6 +131,8 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--methods", nargs="+", default=[*mtl.balancing.names(), *VARIANTS])
+    parser.add_argument("--steps", type=int, default=10, help="training steps that each method takes in a round")
+    parser.add_argument("--peers", default="", help="a regular expression: only those of the peers; none: none")
     parser.add_argument("--solvers", action="store_true")
     parser.add_argument("--out", default="balancing_speed", help="name of the file in results/")
     options = parser.parse_args()
@@ -139,7 +143,7 @@ def main() -> None:
     for tasks in options.tasks:
         x = rng.random((64, 32, 32, 3), "float32")
         y = {f"t{i}": rng.integers(0, 10, 64).astype("int32") for i in range(tasks)}
-        data = tf.data.Dataset.from_tensors((x, y)).repeat(STEPS).cache()
+        data = tf.data.Dataset.from_tensors((x, y)).repeat(options.steps).cache()
         plain = network(tasks)
         plain = keras.Model(plain.input, plain.output)
         plain.compile("adam", loss=dict.fromkeys(y, "sparse_categorical_crossentropy"))
@@ -148,11 +152,11 @@ def main() -> None:
             model = network(tasks)
             model.compile("adam", balancer=balancer(name, data.take(2)))
             runs[name] = lambda d, m=model: m.fit(d, verbose=0)
-        peers = Peers(tasks, STEPS)
+        peers = Peers(tasks, options.steps, options.peers)
         names = [*runs, *peers.names]
         seconds: dict[str, list[float]] = {name: [] for name in names}
         cpu: dict[str, list[float]] = {name: [] for name in names}
-        for _ in range(options.rounds + 1):
+        for turn in range(options.rounds + 1):
             for name in random.sample(names, len(names)):
                 if name in peers.names:
                     wall_s, cpu_s = peers.step(name)
@@ -161,23 +165,26 @@ def main() -> None:
                     continue
                 start, cpu_start = time.perf_counter(), time.process_time()
                 runs[name](data)
-                seconds[name].append((time.perf_counter() - start) / STEPS)
-                cpu[name].append((time.process_time() - cpu_start) / STEPS)
+                seconds[name].append((time.perf_counter() - start) / options.steps)
+                cpu[name].append((time.process_time() - cpu_start) / options.steps)
+            if turn:  # the first one traces
+                found[str(tasks)] = ratios(seconds, cpu, peers.names)
+                print(f"{tasks} tasks, {turn} of {options.rounds} rounds")
+                for name, row in found[str(tasks)].items():
+                    print(f"  {name:34s} {row['ms']:8.1f} ms  x {row['ratio']:.2f}  cpu x {row['cpu']:.2f}", flush=True)
+                common.write(options.out, found)
         peers.close()
-        wall, used = ({name: statistics.median(values[1:]) for name, values in kind.items()} for kind in (seconds, cpu))
-        found[str(tasks)] = {
-            name: {
-                "ms": round(1e3 * wall[name], 1),
-                "ratio": round(wall[name] / wall[base], 3),
-                "cpu": round(used[name] / used[base], 3),
-            }
-            for name in names
-            for base in ["torch plain sum" if name in peers.names else "plain Keras"]
-        }
-        print(f"{tasks} tasks")
-        for name, row in found[str(tasks)].items():
-            print(f"  {name:34s} {row['ms']:8.1f} ms  x {row['ratio']:.2f}  cpu x {row['cpu']:.2f}")
-    common.write(options.out, found)
+
+
+def ratios(seconds: dict[str, list[float]], cpu: dict[str, list[float]], peers: list[str]) -> dict[str, dict[str, float]]:
+    """Medians after the first round, and as ratios to each framework's plain sum."""
+    wall, used = ({name: statistics.median(values[1:]) for name, values in kind.items()} for kind in (seconds, cpu))
+    found = {}
+    for name in seconds:
+        base = "torch plain sum" if name in peers else "plain Keras"
+        ms, ratio = round(1e3 * wall[name], 1), round(wall[name] / wall[base], 3)
+        found[name] = {"ms": ms, "ratio": ratio, "cpu": round(used[name] / used[base], 3)}
+    return found
 
 
 if __name__ == "__main__":

@@ -15,12 +15,17 @@ RESULTS = Path(__file__).parent / "results"
 
 def machine() -> dict[str, Any]:
     """Date, versions and processor."""
-    cpu = next(
-        (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), platform.processor()
-    )
+    from mtl_keras.export.measure import cpu_name
+
     packages = {name: metadata.version(name) for name in ("tensorflow", "keras", "numpy", "mtl-keras")}
     cores = subprocess.run(["nproc"], capture_output=True, text=True, check=False).stdout.strip()
-    return {"date": date.today().isoformat(), "python": platform.python_version(), **packages, "cpu": cpu, "cores": cores}
+    return {
+        "date": date.today().isoformat(),
+        "python": platform.python_version(),
+        **packages,
+        "cpu": cpu_name(),
+        "cores": cores,
+    }
 
 
 def write(name: str, results: Any) -> None:
@@ -29,10 +34,3 @@ def write(name: str, results: Any) -> None:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({"machine": machine(), "results": results}, indent=1) + "\n")
     print(f"written: {path}")
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text().splitlines()
-    except OSError:
-        return []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import time
@@ -25,11 +26,11 @@ __all__ = ["Peers"]
 class Peers:
     """The process that runs the peers' methods. `names` is empty where PyTorch is missing."""
 
-    def __init__(self, tasks: int, steps: int):
+    def __init__(self, tasks: int, steps: int, pattern: str = ""):
         self.names: list[str] = []
-        if importlib.util.find_spec("torch") is None:
+        if pattern == "none" or importlib.util.find_spec("torch") is None:
             return
-        command = [sys.executable, __file__, str(tasks), str(steps)]
+        command = [sys.executable, __file__, str(tasks), str(steps), pattern]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.names = self._answer()
 
@@ -52,11 +53,11 @@ class Peers:
             self.process.wait()
 
 
-def _serve(tasks: int, steps: int) -> None:
+def _serve(tasks: int, steps: int, pattern: str) -> None:
     rng = np.random.default_rng(0)
     x = rng.random((64, 32, 32, 3), "float32")
     y = {f"t{i}": rng.integers(0, 10, 64).astype("int32") for i in range(tasks)}
-    runs = _runs(tasks, x, y, steps)
+    runs = _runs(tasks, x, y, steps, pattern)
     print("=" + json.dumps(list(runs)), flush=True)
     for line in sys.stdin:
         start, cpu = time.perf_counter(), time.process_time()
@@ -64,8 +65,10 @@ def _serve(tasks: int, steps: int) -> None:
         print(f"=[{(time.perf_counter() - start) / steps}, {(time.process_time() - cpu) / steps}]", flush=True)
 
 
-def _runs(tasks: int, x: np.ndarray, y: Mapping[str, np.ndarray], steps: int) -> dict[str, Callable[[Any], None]]:
-    """By name, functions that take `steps` training steps."""
+def _runs(
+    tasks: int, x: np.ndarray, y: Mapping[str, np.ndarray], steps: int, pattern: str
+) -> dict[str, Callable[[Any], None]]:
+    """By name, functions that take `steps` training steps: the plain sum, and what `pattern` finds."""
     import torch
 
     torch.set_num_threads(2)
@@ -75,7 +78,8 @@ def _runs(tasks: int, x: np.ndarray, y: Mapping[str, np.ndarray], steps: int) ->
     for peer in (_torchjd, _libmtl):
         with contextlib.suppress(ImportError):
             found.update(peer(torch, tasks, images, labels, steps))
-    return {name: run for name, run in found.items() if _works(name, run)}
+    wanted = {name: run for name, run in found.items() if name == "torch plain sum" or re.search(pattern, name)}
+    return {name: run for name, run in wanted.items() if _works(name, run)}
 
 
 def _works(name: str, run: Callable[[Any], None]) -> bool:
@@ -244,4 +248,4 @@ def _libmtl(torch, tasks, images, labels, steps):
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]), int(sys.argv[2]))
+    _serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
