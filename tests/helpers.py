@@ -1,5 +1,6 @@
 """Small networks and small data for tests."""
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -46,6 +47,26 @@ def table_data(rows=32, seed=0):
     cost = (x @ rng.standard_normal(5) + 0.1 * rng.standard_normal(rows)).astype("float32")
     sold = (x @ rng.standard_normal(5) > 0).astype("int32")
     return x, {"cost": cost, "sold": sold}
+
+
+def ruined_model():
+    """A network with one hidden unit three hundred times the others, undone behind: 256 values leave the others none."""
+    tasks = [mtl.tasks.Regression("cost", hidden=8), mtl.tasks.Binary("sold", hidden=4)]
+    model = mtl.builders.hard_sharing((4,), tasks, backbone="mlp", backbone_options={"widths": (16,)})
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (256, 4)).astype("float32")
+    y = {"cost": x @ np.array([1.0, -2.0, 0.5, 0.3], "float32"), "sold": (x[:, 0] > 0).astype("int32")}
+    for task, wanted in (("cost", y["cost"]), ("sold", 4.0 * y["sold"] - 2)):
+        hidden = keras.Model(model.inputs, model.get_layer(f"{task}_hidden").output)(x).numpy()
+        solved = np.linalg.lstsq(np.c_[hidden, np.ones(256)], wanted, rcond=None)[0]
+        model.get_layer(f"{task}_linear").set_weights([solved[:-1, None], solved[-1:]])
+    hidden, linear = model.get_layer("cost_hidden"), model.get_layer("cost_linear")
+    (kernel, bias), (onward, shift) = hidden.get_weights(), linear.get_weights()
+    factors = np.where(np.arange(8) == np.abs(onward[:, 0] * kernel.max(0)).argmax(), 300.0, 1.0).astype("float32")
+    hidden.set_weights([kernel * factors, bias * factors])
+    linear.set_weights([onward / factors[:, None], shift])
+    model.compile(keras.optimizers.Adam(0.003))
+    return model, x, y
 
 
 def balancer_named(name, x, y):

@@ -16,7 +16,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from mtl_keras.analysis import score
 from mtl_keras.data import labels
 from mtl_keras.export import archive, gate
 from mtl_keras.export.files import ExportError
@@ -29,6 +28,8 @@ __all__ = ["CompressionReport", "compress", "distinct", "zeros"]
 
 #: In the order in which they follow each other.
 STAGES = ("prune", "cluster", "qat")
+#: Batches that set the ranges of activations before quantization-aware training.
+_WARMING = 8
 
 
 @dataclass
@@ -87,8 +88,9 @@ def compress(
         engine: "keras" (for "qat" alone: every builder, the model's own balancer) or "tfmot" (TensorFlow Model
             Optimization, which knows plain layers only and trains on the sum of the losses with their weights). None takes
             the first that does it.
-        epochs: int, a stage.
-        learning_rate: of Adam.
+        epochs: int, a stage. With `val` and engine "keras", the epoch is kept whose worst head is best beside the given
+            model's; the network before training counts as one, so that training never makes the worst head worse there.
+        learning_rate: of Adam. With engine "keras" it falls to 0 over the steps, as a cosine does.
         batch_size: rows, where `train` is arrays.
         sparsity: share of each kernel's weights to become zero, in (0, 1).
         schedule: "polynomial" (more and more, over the first half of the steps) or "constant" (at once).
@@ -125,11 +127,7 @@ def compress(
     if engine == "keras":
         small = quantization_aware(model, keep_float=own_layers(model, keep, "keep"))
         _compile_as(small, model, learning_rate)
-        rows = {} if hasattr(train, "element_spec") else {"batch_size": batch_size}
-        data = (train,) if hasattr(train, "element_spec") else tuple(train[:2])
-        if not hasattr(train, "element_spec") and len(train) > 2:
-            rows["sample_weight"] = train[2]
-        small.fit(*data, epochs=epochs, verbose=verbose, **rows)
+        _fine_tune(small, model, train, held_out, epochs, learning_rate, batch_size, verbose)
     else:
         options = {
             "stages": stages, "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size,
@@ -137,7 +135,7 @@ def compress(
             "keep": sorted(own_layers(model, keep, "keep")), "seed": int(keras.random.randint((), 0, 2**31 - 1)),
         }  # fmt: skip
         _refuse(model)
-        small = _rebuilt(model, _in_its_own_process(model, train, options))
+        small = _in_its_own_process(model, train, options)
     report = CompressionReport("+".join(stages), engine, zeros(small), distinct(small))
     if held_out is not None:
         _judge(model, small, held_out, limits, report)
@@ -181,9 +179,8 @@ def _engine(engine: str | None, stages: Sequence[str]) -> str:
     if engine == "keras" and not alone:
         raise ValueError(f"Engine 'keras' does 'qat' alone; '{'+'.join(stages)}' needs engine='tfmot'.")
     engine = engine or ("keras" if alone else "tfmot")
-    lacking = [
-        name for name in ("tensorflow_model_optimization", "tf_keras") if not importlib.util.find_spec(name)
-    ]  # looked up, never imported: TFMOT turns this process to the old Keras
+    # Looked up, never imported: TFMOT turns this process to the older Keras.
+    lacking = [name for name in ("tensorflow_model_optimization", "tf_keras") if not importlib.util.find_spec(name)]
     if engine == "tfmot" and lacking:
         raise ExportError(f"'{'+'.join(stages)}' needs {' and '.join(lacking)}: pip install 'mtl-keras[compression]'.")
     return engine
@@ -228,6 +225,65 @@ def _compile_as(small: Any, model: Any, learning_rate: float) -> None:
         small.balancer.data = model.balancer.data
 
 
+def _fine_tune(
+    small: Any, model: Any, train: Any, held_out: Any, epochs: int, learning_rate: float, batch_size: int, verbose: int
+) -> None:
+    """Train a quantization-aware network, and keep its best epoch."""
+    if hasattr(train, "element_spec"):
+        data, options = (train,), {}
+        steps = int(train.cardinality())
+        if steps < 0:
+            steps = sum(1 for _ in train)
+        first = [batch[0] for batch in train.take(_WARMING)]
+    else:
+        data, options = tuple(train[:2]), {"batch_size": batch_size, "sample_weight": train[2] if len(train) > 2 else None}
+        x = archive.by_name(model, train[0])
+        steps = -(-len(next(iter(x.values()))) // batch_size)
+        first = [{k: v[i * batch_size : (i + 1) * batch_size] for k, v in x.items()} for i in range(min(steps, _WARMING))]
+    for x in first:  # ranges are there before the first gradient
+        small(archive.feed(small, archive.by_name(small, x)), training=True)
+    callbacks: list[keras.callbacks.Callback] = [_Falling(learning_rate, epochs * steps)]
+    best = None if held_out is None else _Best(small, model, held_out)
+    if best is not None:
+        callbacks.append(best)
+    small.fit(*data, epochs=epochs, verbose=verbose, callbacks=callbacks, **options)
+    if best is not None:
+        small.set_weights(best.weights)
+
+
+class _Falling(keras.callbacks.Callback):
+    """The learning rate along half a cosine; afterwards it is what it was, for whoever trains on."""
+
+    def __init__(self, rate: float, steps: int):
+        super().__init__()
+        self.rate, self.steps = rate, steps
+
+    def on_train_batch_begin(self, batch, logs=None):
+        # Not counted here: Keras begins a batch more where it meets the end of data without a length.
+        done = int(self.model.optimizer.iterations) / self.steps
+        self.model.optimizer.learning_rate = self.rate * (1 + np.cos(np.pi * done)) / 2
+
+    def on_train_end(self, logs=None):
+        self.model.optimizer.learning_rate = self.rate
+
+
+class _Best(keras.callbacks.Callback):
+    """The weights of the epoch whose worst head is best, as a share of what the float network's is."""
+
+    def __init__(self, small: Any, model: Any, held_out: tuple[dict[str, np.ndarray], dict[str, np.ndarray]]):
+        super().__init__()
+        self.small, self.held_out = small, held_out
+        self.whole = gate.scores(model, held_out)
+        self.lost, self.weights = np.inf, small.get_weights()
+        self.on_epoch_end(-1)
+
+    def on_epoch_end(self, epoch, logs=None):
+        found, _ = gate.drops(self.small, self.whole, gate.scores(self.small, self.held_out), {})
+        lost = max(drop / max(abs(before), 1e-12) for _, before, _, drop in found.values())
+        if lost < self.lost:
+            self.lost, self.weights = lost, self.small.get_weights()
+
+
 # ------------------------------------------------------------------ TFMOT
 def _refuse(model: Any) -> None:
     """Refuse what the older Keras has no layers for, all of it in one message.
@@ -263,8 +319,8 @@ def _cannot(reasons: Mapping[str, str]) -> str:
     )
 
 
-def _in_its_own_process(model: Any, train: Any, options: dict[str, Any]) -> dict[str, list[np.ndarray]]:
-    """Weights by layer, trained by TFMOT in a process that this one shares nothing with but files."""
+def _in_its_own_process(model: Any, train: Any, options: dict[str, Any]) -> Any:
+    """A copy of the model, as it is compiled, trained by TFMOT in a process that this one shares nothing with but files."""
     with tempfile.TemporaryDirectory(prefix="mtl_keras_") as name:
         folder = Path(name)
         model.save(folder / "model.keras")
@@ -280,11 +336,16 @@ def _in_its_own_process(model: Any, train: Any, options: dict[str, Any]) -> dict
         if done.returncode or not (folder / "weights.npz").exists():
             last = "\n".join((done.stderr or "").strip().splitlines()[-15:])
             raise ExportError(f"TensorFlow Model Optimization ended with status {done.returncode}:\n{last}")
+        copy = keras.saving.load_model(folder / "model.keras")
         found: dict[str, list[np.ndarray]] = {}
         with np.load(folder / "weights.npz") as stored:
             for key in sorted(stored.files, key=lambda k: (k.rsplit("/", 1)[0], int(k.rsplit("/", 1)[1]))):
                 found.setdefault(key.rsplit("/", 1)[0], []).append(stored[key])
-        return found
+    for layer, values in found.items():
+        copy.get_layer(layer).set_weights(values)
+    if model.balancer.data is not None:
+        copy.balancer.data = model.balancer.data
+    return copy
 
 
 def _save_data(model: Any, train: Any, folder: Path) -> None:
@@ -305,29 +366,9 @@ def _save_data(model: Any, train: Any, folder: Path) -> None:
     (folder / "arrays" / "names.json").write_text(json.dumps(names))
 
 
-def _rebuilt(model: Any, weights: Mapping[str, Sequence[np.ndarray]]) -> Any:
-    """A copy of the model, as it is compiled, with these weights by layer."""
-    with tempfile.TemporaryDirectory() as folder:
-        model.save(Path(folder) / "model.keras")
-        copy = keras.saving.load_model(Path(folder) / "model.keras")
-    if model.balancer.data is not None:
-        copy.balancer.data = model.balancer.data
-    for name, values in weights.items():
-        copy.get_layer(name).set_weights(list(values))
-    return copy
-
-
 def _judge(model: Any, small: Any, data: Any, limits: Mapping[str, float], report: CompressionReport) -> None:
-    x, y = data
-    before, after = (score(model.tasks, m.predict(archive.feed(model, x), verbose=0), y) for m in (model, small))
-    too_much = []
-    for task in model.tasks:
-        metric = task.new_metrics()[0]
-        key = f"{task.name}_{metric.name}"
-        report.heads[task.name] = (metric.name, before[key], after[key])
-        drop = (before[key] - after[key]) * (1 if metric.higher_is_better else -1)
-        if task.name in limits and not drop <= limits[task.name]:
-            too_much.append((task.name, f"'{task.name}' {metric.name} {before[key]:.4f} -> {after[key]:.4f}"))
+    found, too_much = gate.drops(model, gate.scores(model, data), gate.scores(small, data), limits)
+    report.heads.update({name: told[:3] for name, told in found.items()})
     if too_much:
         raise ExportError(
             f"'{report.method}' loses more than `max_drop` allows on {'; '.join(told for _, told in too_much)}. Train for "

@@ -15,7 +15,7 @@ from mtl_keras.export.files import ExportError
 from mtl_keras.export.report import ExportReport
 from mtl_keras.names import unknown_name
 
-__all__ = ["held_out", "judge", "limits"]
+__all__ = ["drops", "held_out", "judge", "limits", "scores"]
 
 
 def limits(model: keras.Model, max_drop: float | Mapping[str, float] | None) -> dict[str, float]:
@@ -63,6 +63,36 @@ def held_out(model: keras.Model, data: Any) -> tuple[dict[str, np.ndarray], dict
     return x, {task.name: np.asarray(y[task.name]) for task in model.tasks}
 
 
+def scores(model: keras.Model, data: tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]) -> dict[str, float]:
+    """Every task's metrics in Keras on `held_out` data, by `<task>_<metric>`."""
+    x, y = data
+    return score(model.tasks, model.predict(archive.feed(model, x), verbose=0), y)
+
+
+def drops(
+    model: keras.Model, before: Mapping[str, float], after: Mapping[str, float], allowed: Mapping[str, float]
+) -> tuple[dict[str, tuple[str, float, float, float]], list[tuple[str, str]]]:
+    """What each task's first metric was and is.
+
+    Args:
+        before, after: scores, by `<task>_<metric>`.
+        allowed: by task, how much worse it may be.
+
+    Returns:
+        by task `(metric, before, after, how much worse)`, and, of tasks that are worse than allowed, `(task, in words)`.
+    """
+    found, too_much = {}, []
+    for task in model.tasks:
+        metric = task.new_metrics()[0]
+        key = f"{task.name}_{metric.name}"
+        drop = (before[key] - after[key]) * (1 if metric.higher_is_better else -1)
+        found[task.name] = (metric.name, before[key], after[key], drop)
+        if task.name in allowed and not drop <= allowed[task.name]:
+            told = f"'{task.name}' {metric.name} {before[key]:.4f} -> {after[key]:.4f} (allowed: {allowed[task.name]:g})"
+            too_much.append((task.name, told))
+    return found, too_much
+
+
 def judge(
     model: keras.Model,
     report: ExportReport,
@@ -77,18 +107,9 @@ def judge(
         ExportError: a head is worse by more than it is allowed, in the metric's own unit, and `on_drop` is not "warn".
     """
     x, y = data
-    before = score(model.tasks, model.predict(archive.feed(model, x), verbose=0), y)
-    after = score(model.tasks, run(x), y)
-    heads = {head.name: head for head in report.heads}
-    too_much = []
-    for task in model.tasks:
-        metric = task.new_metrics()[0]
-        key, head = f"{task.name}_{metric.name}", heads[task.name]
-        head.metric, head.before, head.after = metric.name, before[key], after[key]
-        head.drop = (before[key] - after[key]) * (1 if metric.higher_is_better else -1)
-        if task.name in allowed and not head.drop <= allowed[task.name]:
-            told = f"'{task.name}' {metric.name} {before[key]:.4f} -> {after[key]:.4f} (allowed: {allowed[task.name]:g})"
-            too_much.append((task.name, told))
+    found, too_much = drops(model, scores(model, data), score(model.tasks, run(x), y), allowed)
+    for head in report.heads:
+        head.metric, head.before, head.after, head.drop = found[head.name]
     if too_much:
         rows = len(next(iter(x.values())))
         message = (

@@ -8,10 +8,11 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import image_data, table_data, table_model
+from helpers import image_data, ruined_model, same, table_data, table_model
 
 import mtl_keras as mtl
-from mtl_keras.export import ExportError, compress
+from mtl_keras.export import ExportError, compress, quantization_aware
+from mtl_keras.export.gate import held_out, scores
 
 tfmot = pytest.mark.skipif(
     not importlib.util.find_spec("tensorflow_model_optimization"), reason="needs mtl-keras[compression]"
@@ -45,12 +46,39 @@ def test_qat_is_trained_with_the_models_own_balancer_and_losses(table):
     assert float(small.optimizer.learning_rate) == pytest.approx(0.01) and int(model.optimizer.iterations) == 0
 
 
-def test_a_head_that_loses_too_much_is_refused_and_named(table):
-    model, x, y = table
-    model.fit(x, y, epochs=10, verbose=0)
+def test_a_head_that_loses_too_much_is_refused_and_named():
+    model, x, y = ruined_model()
     with pytest.raises(ExportError, match=r"'qat' loses more than `max_drop` allows on 'cost' r2") as caught:
-        compress(model, (x, y), (x, y), epochs=3, learning_rate=5.0, max_drop={"cost": 0.001})
+        compress(model, (x, y), (x, y), epochs=1, learning_rate=1e-7, max_drop={"cost": 0.001})
     assert caught.value.tasks == ["cost"]
+
+
+def test_qat_keeps_the_epoch_whose_worst_head_is_best():
+    """What is kept is one of the epochs, before the first included; ruinous training is undone."""
+    model, x, y = ruined_model()
+    start, data = quantization_aware(model), held_out(model, (x, y))
+    for i in range(8):
+        start(x[32 * i : 32 * i + 32], training=True)
+    trained = compress(model, (x, y), (x, y), epochs=8, learning_rate=0.005)
+    lost = max(before - after for _, before, after in trained.compression.heads.values())
+    untrained = scores(start, data)
+    whole = scores(model, data)
+    assert lost < 0.5 * max(whole[key] - untrained[key] for key in ("cost_r2", "sold_auc"))
+    wild = compress(model, (x, y), (x, y), epochs=3, learning_rate=50.0)
+    same(wild.get_weights(), start.get_weights(), rtol=1e-6, atol=1e-6)
+    assert float(wild.optimizer.learning_rate) == 50.0
+    kept = compress(model, (x, y), epochs=3, learning_rate=50.0)
+    assert scores(kept, data)["cost_r2"] < untrained["cost_r2"]
+
+
+def test_the_learning_rate_falls_along_a_cosine(table, monkeypatch):
+    model, x, y = table
+    seen, falling = [], sys.modules["mtl_keras.export.compress"]._Falling
+    look = lambda self, batch, logs=None: seen.append(float(self.model.optimizer.learning_rate))  # noqa: E731
+    monkeypatch.setattr(falling, "on_train_batch_end", look)
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(32).filter(lambda x, y: True)  # of unknown length
+    compress(model, data, epochs=2, learning_rate=0.01)
+    np.testing.assert_allclose(seen, 0.005 * (1 + np.cos(np.pi * np.arange(6) / 6)), rtol=1e-5)
 
 
 # ------------------------------------------------------------------ in a process of its own

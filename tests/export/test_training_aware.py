@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from builders.test_every_builder import BUILDERS, KINDS, network
-from helpers import image_data, image_model, same, table_data, table_model
+from helpers import image_data, image_model, ruined_model, same, table_data, table_model
 
 import mtl_keras as mtl
 from mtl_keras.export import ExportError, float_twin, quantization_aware
@@ -154,29 +154,9 @@ def test_chosen_heads_are_left_alone():
     assert len(everything.layers) > len(aware.layers)
 
 
-def _ruined():
-    """A network with one hidden unit three hundred times the others, undone behind: 256 values leave the others none."""
-    tasks = [mtl.tasks.Regression("cost", hidden=8), mtl.tasks.Binary("sold", hidden=4)]
-    model = mtl.builders.hard_sharing((4,), tasks, backbone="mlp", backbone_options={"widths": (16,)})
-    rng = np.random.default_rng(0)
-    x = rng.uniform(-1, 1, (256, 4)).astype("float32")
-    y = {"cost": x @ np.array([1.0, -2.0, 0.5, 0.3], "float32"), "sold": (x[:, 0] > 0).astype("int32")}
-    for task, wanted in (("cost", y["cost"]), ("sold", 4.0 * y["sold"] - 2)):
-        hidden = keras.Model(model.inputs, model.get_layer(f"{task}_hidden").output)(x).numpy()
-        solved = np.linalg.lstsq(np.c_[hidden, np.ones(256)], wanted, rcond=None)[0]
-        model.get_layer(f"{task}_linear").set_weights([solved[:-1, None], solved[-1:]])
-    hidden, linear = model.get_layer("cost_hidden"), model.get_layer("cost_linear")
-    (kernel, bias), (onward, shift) = hidden.get_weights(), linear.get_weights()
-    factors = np.where(np.arange(8) == np.abs(onward[:, 0] * kernel.max(0)).argmax(), 300.0, 1.0).astype("float32")
-    hidden.set_weights([kernel * factors, bias * factors])
-    linear.set_weights([onward / factors[:, None], shift])
-    model.compile(keras.optimizers.Adam(0.003))
-    return model, x, y
-
-
 def test_an_aware_network_computes_what_its_file_does(tmp_path):
     """Where rounding costs much, the network shows the cost before there is a file."""
-    model, x, _ = _ruined()
+    model, x, _ = ruined_model()
     aware = quantization_aware(model)
     aware(x, training=True)
     mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=x)
@@ -187,7 +167,7 @@ def test_an_aware_network_computes_what_its_file_does(tmp_path):
 
 def test_a_head_that_int8_ruins_is_repaired(tmp_path):
     """Training in float for as long leaves the head as it was; training on what the file computes does not."""
-    model, x, y = _ruined()
+    model, x, y = ruined_model()
 
     def in_int8(trained):
         report = mtl.export.tflite(trained, tmp_path / "m.tflite", "int8", calibration=x, evaluate=(x, y))
