@@ -10,7 +10,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["DECODERS", "decode", "is_bio", "spans"]
+__all__ = ["DECODERS", "SUFFIX", "decode", "is_bio", "spans"]
+
+#: Of outputs that a file decodes itself: `<task>_decoded`.
+SUFFIX = "_decoded"
 
 Facts = Mapping[str, Any]
 

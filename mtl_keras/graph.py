@@ -8,13 +8,28 @@ from typing import Any
 import keras
 from keras import tree
 
-__all__ = ["nodes", "play", "split"]
+__all__ = ["nodes", "play", "replay", "split"]
 
 
 def nodes(model: keras.Model) -> list[Any]:
     """The graph's calls, each after those that it needs; inputs left out."""
     by_depth = model._nodes_by_depth
     return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
+
+
+def replay(model: keras.Model, found: dict[int, Any], call: Callable[[Any, Any, Any], Any]) -> dict[int, Any]:
+    """Go through a model's graph with other tensors in place of its own.
+
+    Args:
+        model: a functional model.
+        found: by id of a tensor of the model, what stands in its place: at first its inputs. It is filled, and returned.
+        call: takes a node and its arguments, replaced; gives what stands in the place of the node's outputs.
+    """
+    for node in nodes(model):
+        args, kwargs = node.arguments.fill_in(found)
+        outputs = tree.flatten(call(node, args, kwargs))
+        found.update({id(before): after for before, after in zip(node.outputs, outputs, strict=True)})
+    return found
 
 
 def play(model: keras.Model, tensor: Any, layer: Callable[[Any], Any] = lambda layer: layer) -> Any:
@@ -26,15 +41,15 @@ def play(model: keras.Model, tensor: Any, layer: Callable[[Any], Any] = lambda l
         tensor: symbolic tensor in place of its input.
         layer: maps each of its layers to the one that is called.
     """
-    found = {id(model.inputs[0]): tensor}
     made: dict[int, Any] = {}
-    for node in nodes(model):
+
+    def call(node: Any, args: Any, kwargs: Any) -> Any:
         operation = node.operation
         if id(operation) not in made:
             made[id(operation)] = layer(operation) if isinstance(operation, keras.layers.Layer) else operation
-        args, kwargs = node.arguments.fill_in(found)
-        outputs = tree.flatten(made[id(operation)](*args, **kwargs))
-        found.update({id(before): after for before, after in zip(node.outputs, outputs, strict=True)})
+        return made[id(operation)](*args, **kwargs)
+
+    found = replay(model, {id(model.inputs[0]): tensor}, call)
     return tree.map_structure(lambda x: found[id(x)], model.output)
 
 

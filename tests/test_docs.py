@@ -36,7 +36,8 @@ def test_a_shared_trunk_learns_class_and_box_with_weighted_losses():
 
 
 @pytest.mark.parametrize("name", ["sharing.md"])
-def test_shorter_examples_run(name):
+def test_shorter_examples_run(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     examples = _examples(name)
     assert examples
     for code in examples:

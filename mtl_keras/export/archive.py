@@ -13,6 +13,7 @@ import numpy as np
 
 from mtl_keras.export import decoded
 from mtl_keras.export.files import ExportError
+from mtl_keras.export.training_aware import float_twin, is_quantization_aware
 from mtl_keras.graph import split
 from mtl_keras.names import unknown_name
 from mtl_keras.quiet import quiet
@@ -216,9 +217,13 @@ def _without_mixed(config: Any) -> Any:
 def subset(model: keras.Model, tasks: Sequence[str] | None) -> keras.Model:
     """The model with some of its tasks only, in their order in the model; layers and inputs that no kept task uses are gone.
 
+    Of a quantization-aware model, its float network: every export begins here.
+
     Raises:
         ValueError: no task, or one that the model does not have.
     """
+    if is_quantization_aware(model):
+        model = float_twin(model)
     if tasks is None:
         return model
     chosen = [tasks] if isinstance(tasks, str) else list(tasks)

@@ -9,13 +9,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from mtl_keras.decoding import SUFFIX
 from mtl_keras.export.files import ExportError
 from mtl_keras.names import unknown_name
 
 __all__ = ["SUFFIX", "agree", "check", "decode"]
-
-#: Of the outputs' names: `<task>_decoded`.
-SUFFIX = "_decoded"
 
 
 def check(model: keras.Model, names: Sequence[str]) -> list[str]:

@@ -16,9 +16,43 @@ import numpy as np
 
 from mtl_keras.export.files import ExportError
 
-__all__ = ["ENTRY", "builtin_names", "describe", "facts_of", "name_and_order", "ops", "share_buffers", "text"]
+__all__ = [
+    "ENTRY",
+    "builtin_names",
+    "describe",
+    "facts_of",
+    "kinds",
+    "name_and_order",
+    "ops",
+    "read",
+    "share_buffers",
+    "text",
+    "write",
+]
 
 ENTRY = "mtl_keras"
+
+
+def read(content: bytes) -> Any:
+    """A file as an object whose fields can be changed."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    return flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+
+
+def write(model: Any) -> bytes:
+    """What `read` gave, as a file again."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def kinds(model: Any) -> list[str]:
+    """Names of the operators that a file knows, by the index that its operators refer to."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    names = builtin_names()
+    return [names[flatbuffer_utils.get_builtin_code_from_operator_code(code)] for code in model.operatorCodes]
 
 
 def name_and_order(content: bytes, signatures: Mapping[str, Sequence[str]]) -> bytes:
@@ -32,9 +66,7 @@ def name_and_order(content: bytes, signatures: Mapping[str, Sequence[str]]) -> b
     Raises:
         ExportError: the file does not have exactly these signatures and outputs.
     """
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    model = read(content)
     there = {text(signature.signatureKey): signature for signature in model.signatureDefs or ()}
     if set(there) != set(signatures):
         raise ExportError(f"The converted file has the signatures {sorted(there)}; it should have {sorted(signatures)}.")
@@ -54,7 +86,7 @@ def name_and_order(content: bytes, signatures: Mapping[str, Sequence[str]]) -> b
         graph.outputs = [found[name].tensorIndex for name in outputs]
     model.signatureDefs = [there[key] for key in signatures]
     _first(model, model.signatureDefs[0].subgraphIndex)
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return write(model)
 
 
 def _first(model: Any, index: int) -> None:
@@ -77,9 +109,7 @@ def _first(model: Any, index: int) -> None:
 def share_buffers(content: bytes) -> bytes:
     """Keep equal constants once, and none that nothing refers to: quantized files with several signatures hold each graph's
     weights anew."""
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    model = read(content)
     first: dict[bytes, int] = {}
     place, kept = {}, []
     used = {0, *(t.buffer for graph in model.subgraphs for t in graph.tensors), *(e.buffer for e in model.metadata or ())}
@@ -101,22 +131,21 @@ def share_buffers(content: bytes) -> bytes:
     for entry in model.metadata or ():
         entry.buffer = place[entry.buffer]
     model.buffers = kept
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return write(model)
 
 
 def describe(content: bytes, facts: Mapping[str, Any]) -> bytes:
     """Put facts into the file, as a metadata entry of JSON named `mtl_keras`; runtimes pass over it."""
     from ai_edge_litert import schema_py_generated as schema
-    from ai_edge_litert.tools import flatbuffer_utils
 
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    model = read(content)
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(json.dumps(facts).encode(), np.uint8)
     model.buffers.append(buffer)
     entry = schema.MetadataT()
     entry.name, entry.buffer = ENTRY, len(model.buffers) - 1
     model.metadata = [*(m for m in model.metadata or () if text(m.name) != ENTRY), entry]
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return write(model)
 
 
 def facts_of(content: bytes) -> dict[str, Any] | None:
@@ -125,12 +154,10 @@ def facts_of(content: bytes) -> dict[str, Any] | None:
     Raises:
         ExportError: no TFLite file.
     """
-    from ai_edge_litert.tools import flatbuffer_utils
-
     if content[4:8] != b"TFL3":
         raise ExportError("This is no TFLite file: it does not begin as one.")
     try:
-        model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+        model = read(content)
         for entry in model.metadata or ():
             if text(entry.name) == ENTRY:
                 return json.loads(bytes(bytearray(model.buffers[entry.buffer].data)))
@@ -145,15 +172,12 @@ def ops(content: bytes) -> dict[str, int]:
     Raises:
         ExportError: custom or Flex operators, which no runtime from a package index can load.
     """
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
-    names = [flatbuffer_utils.get_builtin_code_from_operator_code(code) for code in model.operatorCodes]
+    model = read(content)
+    names = kinds(model)
     custom = [text(code.customCode) for code in model.operatorCodes if code.customCode]
     if custom:
         raise ExportError(f"The file needs operators that are not built in: {', '.join(sorted(custom))}.")
-    table = builtin_names()
-    counts = Counter(table[names[op.opcodeIndex]] for graph in model.subgraphs for op in graph.operators)
+    counts = Counter(names[op.opcodeIndex] for graph in model.subgraphs for op in graph.operators)
     return dict(sorted(counts.items()))
 
 

@@ -67,7 +67,7 @@ def quantize(content: bytes, io: str, floats: Iterable[str] = ()) -> bytes:
 def _last_softmaxes(content: bytes) -> set[str]:
     """Tensors of heads that end in a softmax. Where heads are real numbers it stays in float: finer than 256 values, and one
     part of the file for the CPU delegate, which has no int8 softmax, instead of two."""
-    model = _read(content)
+    model = flatbuffer.read(content)
     found = set()
     for graph, _, index in _heads(model):
         made = {int(o): kind for kind, op in _operators(model, graph) for o in op.outputs}
@@ -85,17 +85,8 @@ def _quantized(content: bytes, io: str, floats: set[str]) -> bytes:
         return bytes(mlir_quantize(content, input_data_type=dtype, output_data_type=dtype, denylisted_nodes=floats or None))
 
 
-def _read(content: bytes) -> Any:
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    return flatbuffer_utils.read_model_from_bytearray(bytearray(content))
-
-
 def _operators(model: Any, graph: Any) -> list[tuple[str, Any]]:
-    names = flatbuffer.builtin_names()
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    codes = [names[flatbuffer_utils.get_builtin_code_from_operator_code(code)] for code in model.operatorCodes]
+    codes = flatbuffer.kinds(model)
     return [(codes[op.opcodeIndex], op) for op in graph.operators]
 
 
@@ -110,7 +101,7 @@ def _heads(model: Any) -> list[tuple[Any, str, int]]:
 
 def _calibrated_ranges(content: bytes) -> dict[str, tuple[float, float]]:
     """Measured range of every head, with zero."""
-    model = _read(content)
+    model = flatbuffer.read(content)
     found = {}
     for graph, name, index in _heads(model):
         measured = _range(graph.tensors[index])
@@ -128,7 +119,7 @@ def _range(tensor: Any) -> tuple[float, float] | None:
 
 def head_ranges(content: bytes) -> dict[str, tuple[float, float, float]]:
     """What each head of a quantized file can say: lowest, highest value, and the step between; not of heads in float."""
-    model = _read(content)
+    model = flatbuffer.read(content)
     found: dict[str, tuple[float, float, float]] = {}
     for graph, name, index in _heads(model):
         if name in found:
@@ -165,9 +156,7 @@ def _untied(content: bytes, heads: set[str]) -> bytes:
 
     The quantizer gives one scale to all that operators of `SAME_SCALE` link; a head that no such link reaches has its own.
     """
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    model = _read(content)
+    model = flatbuffer.read(content)
     for signature in model.signatureDefs:
         graph = model.subgraphs[signature.subgraphIndex]
         made = {int(o): (kind, op) for kind, op in _operators(model, graph) for o in op.outputs}
@@ -179,7 +168,7 @@ def _untied(content: bytes, heads: set[str]) -> bytes:
             graph.operators = [*graph.operators, *extra]
             entry.tensorIndex = fresh[old]
             graph.outputs = [fresh[old] if int(o) == old else o for o in graph.outputs]
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return flatbuffer.write(model)
 
 
 def _doubled(graph: Any, made: Mapping[int, tuple[str, Any]], index: int, fresh: dict[int, int]) -> list[Any]:
@@ -217,7 +206,7 @@ def float_nodes(content: bytes, names: Sequence[str], heads: Sequence[str], laye
         ValueError: a name that is neither.
         ExportError: a layer of which the converter left no operator.
     """
-    model = _read(content)
+    model = flatbuffer.read(content)
     kept = {name for name in names if name in heads}
     found = set()
     for graph in model.subgraphs:
@@ -279,9 +268,8 @@ def apply_percentile(content: bytes, samples: Mapping[str, np.ndarray], percenti
         percentile: in (50, 100]; of the values of each tensor, at both ends.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
-    from ai_edge_litert.tools import flatbuffer_utils
 
-    model = _read(content)
+    model = flatbuffer.read(content)
     graph = model.subgraphs[0]
     fixed = {int(i) for i in (*graph.inputs, *graph.outputs)}
     inner = [int(o) for op in graph.operators for o in op.outputs if int(o) not in fixed]
@@ -313,7 +301,7 @@ def apply_percentile(content: bytes, samples: Mapping[str, np.ndarray], percenti
         q = graph.tensors[index].quantization
         q.min = np.asarray([max(float(low), float(q.min[0]))], "float32")
         q.max = np.asarray([min(float(high), float(q.max[0]))], "float32")
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return flatbuffer.write(model)
 
 
 def sparse_size(content: bytes) -> int:

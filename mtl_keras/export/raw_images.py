@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import tree
 
-from mtl_keras.graph import nodes
+from mtl_keras.graph import replay
 from mtl_keras.layers import RawImage
 from mtl_keras.names import unknown_name
 
@@ -64,10 +64,7 @@ def with_raw_images(
             found[id(given)] = RawImage((height, width), scale, offset, name=f"{given.name}_raw")(fresh[given.name])
         else:
             fresh[given.name] = found[id(given)] = keras.Input(given.shape[1:], dtype=given.dtype, name=given.name)
-    for node in nodes(model):
-        args, kwargs = node.arguments.fill_in(found)
-        outputs = tree.flatten(node.operation(*args, **kwargs))
-        found.update({id(before): after for before, after in zip(node.outputs, outputs, strict=True)})
+    replay(model, found, lambda node, args, kwargs: node.operation(*args, **kwargs))
     outputs = {name: found[id(output)] for name, output in model.output.items()}
     facts = {"representation": model.representation} if getattr(model, "representation", None) else {}
     return type(model)(tree.map_structure(lambda t: fresh[t.name], model.input), outputs, name=model.name, **facts)

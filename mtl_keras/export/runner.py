@@ -98,7 +98,7 @@ class TFLiteModel:
         found = self._runner(signature).get_output_details()
         order = [task["name"] for task in self.tasks if task["name"] in found]
         # Decoded answers stand in the tasks' order too.
-        place = {f"{name}_decoded": i for i, name in enumerate(order)}
+        place = {f"{name}{decoding.SUFFIX}": i for i, name in enumerate(order)}
         rest = sorted((name for name in found if name not in order), key=lambda name: place.get(name, len(order)))
         return {name: _details(found[name]) for name in [*order, *rest]}
 

@@ -12,7 +12,6 @@ import keras
 from mtl_keras.export import archive
 from mtl_keras.export.files import beside
 from mtl_keras.export.report import ExportReport, beside_keras, compare
-from mtl_keras.export.training_aware import float_twin, is_quantization_aware
 from mtl_keras.quiet import quiet
 
 __all__ = ["saved_model"]
@@ -53,8 +52,6 @@ def saved_model(
     Example:
         >>> mtl.export.saved_model(model, "out/saved_model").show()
     """
-    if is_quantization_aware(model):
-        model = float_twin(model)
     model = archive.subset(model, tasks)
     plain = archive.as_float32(model)
     inputs = archive.sample_inputs(model, samples, 8)

@@ -35,11 +35,6 @@ _DECODERS = {
     "transcription": "{f}transcription({v}, {labels})",
     "detection": "{f}detection({v}, {height}, {width}, {labels}, {threshold}, {overlap}, {most})",
 }
-#: Swift names the arguments of its functions.
-_SWIFT = {
-    "labels": "labels", "threshold": "threshold", "low": "low", "high": "high", "log": "log", "classes": "classes",
-    "height": "height", "width": "width", "overlap": "overlap", "most": "most",
-}  # fmt: skip
 _TYPES = {
     # dtype: bytes, Kotlin, Swift, C++, JavaScript
     "float32": (4, "FloatArray", "Float", "float", "Float32Array"),
@@ -238,8 +233,9 @@ def _decoded(entry: dict[str, Any], task: dict[str, Any]) -> dict[str, Any]:
         for key in ("threshold", "overlap"):
             values[key] = f"{values[key]!r}{real}"
         if swift:
-            renamed = "alphabet" if task["kind"] == "transcription" else "labels"
-            values = {key: f"{renamed if key == 'labels' else _SWIFT[key]}: {value}" for key, value in values.items()}
+            # Swift names the arguments of its functions.
+            renamed = {"labels": "alphabet"} if task["kind"] == "transcription" else {}
+            values = {key: f"{renamed.get(key, key)}: {value}" for key, value in values.items()}
         return template.format(f=function, v=v, **letters, **values)
 
     name, infinity = entry["name"], "std::numeric_limits<float>::infinity()"
@@ -282,9 +278,7 @@ def _python_decoders(kinds: set[str]) -> dict[str, Any]:
     source = "\n\n".join(text.rstrip() + "\n" for text in texts)
     # Plain functions: annotations name types that only this library imports.
     source = re.sub(r"^def (\w+)\((.*)\) -> [^\n]+:$", lambda m: f"def {m[1]}({_bare(m[2])}):", source, flags=re.M)
-    source = source.replace("kept: list[dict[str, Any]] = []", "kept = []").replace(
-        "found: list[dict[str, Any]] = []", "found = []"
-    )
+    source = re.sub(r"(\w+): list\[dict\[str, Any\]\] = \[\]", r"\1 = []", source)
     return {"decoders_python": source, "functions_python": [(kind, f.__name__) for kind, f in used.items()]}
 
 

@@ -22,7 +22,6 @@ from mtl_keras.export.files import ExportError, beside
 from mtl_keras.export.report import ExportReport, beside_keras, compare
 from mtl_keras.export.runner import TFLiteModel, padded
 from mtl_keras.export.saved_model import FLOAT_TOLERANCE
-from mtl_keras.export.training_aware import float_twin, is_quantization_aware
 from mtl_keras.export.weights import int8_weights
 from mtl_keras.quiet import quiet
 from mtl_keras.version import __version__
@@ -104,8 +103,6 @@ def tflite(
         odd = {"io": io != "float32", "keep_float": len(keep_float), "percentile": percentile, "on_drop": on_drop != "raise"}
         return _first_that_passes(model, path, calibration, samples, max_drop, [k for k, v in odd.items() if v], given)
     _check(quantization, path, calibration, io, keep_float, percentile, signatures, batch, max_drop, evaluate, on_drop)
-    if is_quantization_aware(model):
-        model = float_twin(model)
     model = archive.subset(model, tasks)
     decode = decoded.check(model, decode)
     if decode and io != "float32":
@@ -182,8 +179,6 @@ def split(
         >>> mtl.export.TFLiteModel("out/digit.tflite").predict(features)
     """
     _check(quantization, "file.tflite", calibration, "float32", (), None, "default", 1, None, None, "raise")
-    if is_quantization_aware(model):
-        model = float_twin(model)
     model = archive.subset(model, tasks)
     if quantization in CALIBRATED:
         _refuse_loops(model)

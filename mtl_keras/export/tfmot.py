@@ -64,10 +64,9 @@ def compressed(model: Any, place: Path, options: dict[str, Any]) -> dict[str, li
 # ------------------------------------------------------------------ the network in tf_keras
 def rebuilt(model: Any) -> tuple[Any, dict[str, list[str]]]:
     """The network up to its heads' activations, in tf_keras, with its weights; names of each layer's weights."""
-    import keras
     import tf_keras
 
-    from mtl_keras.graph import nodes
+    from mtl_keras.graph import replay
     from mtl_keras.layers import TaskOutput
 
     found: dict[int, Any] = {}
@@ -78,13 +77,11 @@ def rebuilt(model: Any) -> tuple[Any, dict[str, list[str]]]:
         inputs.append(made)
     copies: dict[int, Any] = {}
     names: dict[str, list[str]] = {}
-    reasons: dict[str, str] = {}
-    for node in nodes(model):
+
+    def call(node: Any, args: Any, kwargs: Any) -> Any:
         layer = node.operation
-        args, kwargs = node.arguments.fill_in(found)
         if isinstance(layer, TaskOutput):
-            found[id(node.outputs[0])] = args[0]
-            continue
+            return args[0]
         try:
             fresh = id(layer) not in copies
             if fresh:
@@ -94,9 +91,10 @@ def rebuilt(model: Any) -> tuple[Any, dict[str, list[str]]]:
                 copies[id(layer)].set_weights(layer.get_weights())
                 names[layer.name] = [weight.name for weight in copies[id(layer)].weights]
         except Exception as error:
-            reasons[layer.name] = f"{type(layer).__name__}: {' '.join(str(error).split())[:160]}"
-            raise CannotCarry(reasons) from error
-        found.update({id(a): b for a, b in zip(node.outputs, keras.tree.flatten(outputs), strict=True)})
+            raise CannotCarry({layer.name: f"{type(layer).__name__}: {' '.join(str(error).split())[:160]}"}) from error
+        return outputs
+
+    replay(model, found, call)
     outputs = [found[id(model.output[name])] for name in model.task_names]
     return tf_keras.Model(inputs, outputs, name=model.name), names
 
@@ -138,9 +136,11 @@ def _old_config(config: dict[str, Any], new_kind: type, kind: type, tf_keras: An
 
 
 def _same_answers(model: Any, network: Any, place: Path, options: dict[str, Any]) -> None:
+    from mtl_keras.export.archive import feed
+
     x, _, _ = next(_batches(model, place, options, np.random.default_rng(0)))
     raw = network(_listed(model, x), training=False)
-    expected = model(_fed(model, x), training=False)
+    expected = model(feed(model, x), training=False)
     for name, value in zip(model.task_names, raw if isinstance(raw, (list, tuple)) else [raw], strict=True):
         found, wanted = np.asarray(model.task(name).activate(value)), np.asarray(expected[name])
         if not np.allclose(found, wanted, rtol=1e-3, atol=1e-4 * max(1.0, float(np.abs(wanted).max())), equal_nan=True):
@@ -210,12 +210,11 @@ def _cluster(network: Any, chosen: set[str], options: dict[str, Any], done: Sequ
 
 
 def _qat(network: Any, chosen: set[str], options: dict[str, Any], done: Sequence[str], steps: int) -> tuple:
+    from tensorflow_model_optimization.experimental import combine
     from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import default_8bit_quantize_registry
     from tensorflow_model_optimization.quantization import keras as quantization
-    from tensorflow_model_optimization.quantization.keras import collab_opts  # noqa: F401 - registers the combinations
     from tf_keras import layers
 
-    combine = _combinations()
     registry = default_8bit_quantize_registry.Default8BitQuantizeRegistry()
     reasons = {}
     # Normalization behind a convolution goes into it; elsewhere TFMOT says itself what it can't do.
@@ -239,12 +238,6 @@ def _qat(network: Any, chosen: set[str], options: dict[str, Any], done: Sequence
     except (RuntimeError, ValueError) as error:
         raise CannotCarry({"the network": " ".join(str(error).split())[:300]}) from error
     return wrapped, combine.strip_clustering_cqat if "cluster" in done else lambda found: found, None
-
-
-def _combinations() -> Any:
-    from tensorflow_model_optimization.experimental import combine
-
-    return combine
 
 
 _STAGES = {"prune": _prune, "cluster": _cluster, "qat": _qat}
@@ -319,12 +312,6 @@ def _batches(model: Any, place: Path, options: dict[str, Any], rng: np.random.Ge
 def _listed(model: Any, x: dict[str, np.ndarray]) -> Any:
     values = [x[tensor.name].astype(tensor.dtype) for tensor in model.inputs]
     return values[0] if len(values) == 1 else values
-
-
-def _fed(model: Any, x: dict[str, np.ndarray]) -> Any:
-    from mtl_keras.export.archive import feed
-
-    return feed(model, x)
 
 
 # ------------------------------------------------------------------ and back

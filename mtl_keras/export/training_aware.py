@@ -9,7 +9,7 @@ import keras
 from keras import layers, tree
 
 from mtl_keras.export.files import ExportError
-from mtl_keras.graph import nodes
+from mtl_keras.graph import nodes, replay
 from mtl_keras.layers import FakeQuantize, QuantizedWeights, TaskOutput
 from mtl_keras.names import unknown_name
 
@@ -130,21 +130,21 @@ def _replayed(
     found = {id(tensor): start(tensor, inputs[id(tensor)]) for tensor in model.inputs}
     copies: dict[int, tuple[Any, Any]] = {}
     calls: dict[int, int] = {}
-    for node in nodes(model):
+
+    def call(node: Any, args: Any, kwargs: Any) -> Any:
         operation = node.operation
-        args, kwargs = node.arguments.fill_in(found)
         if isinstance(operation, FakeQuantize):
-            found[id(node.outputs[0])] = args[0]
-            continue
+            return args[0]
         if id(operation) not in copies:
             new = made(operation) if isinstance(operation, keras.layers.Layer) else operation
             copies[id(operation)] = (operation, new)
         outputs = tree.flatten(copies[id(operation)][1](*args, **kwargs))
-        place = calls.get(id(operation), 0)
-        for tensor, output in zip(node.outputs, outputs, strict=True):
-            found[id(tensor)] = after(operation, tensor, output, place)
-            place += 1
-        calls[id(operation)] = place
+        first = calls.get(id(operation), 0)
+        calls[id(operation)] = first + len(outputs)
+        pairs = zip(node.outputs, outputs, strict=True)
+        return [after(operation, tensor, output, first + i) for i, (tensor, output) in enumerate(pairs)]
+
+    replay(model, found, call)
     for old, new in copies.values():
         if isinstance(old, keras.layers.Layer):
             new.set_weights(old.get_weights())

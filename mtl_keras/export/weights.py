@@ -32,11 +32,9 @@ def int8_weights(content: bytes, compute: bool) -> bytes:
             turned back into float32 before use, and nothing but their rounding is lost ("weights").
     """
     from ai_edge_litert import schema_py_generated as schema
-    from ai_edge_litert.tools import flatbuffer_utils
 
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
-    names = flatbuffer.builtin_names()
-    kinds = [names[flatbuffer_utils.get_builtin_code_from_operator_code(code)] for code in model.operatorCodes]
+    model = flatbuffer.read(content)
+    kinds = flatbuffer.kinds(model)
     for graph in model.subgraphs:
         users: dict[int, list[tuple[str, int]]] = {}
         for op in graph.operators:
@@ -67,7 +65,7 @@ def int8_weights(content: bytes, compute: bool) -> bytes:
                 inputs[place] = done[index]
                 op.inputs = inputs
         graph.operators = [*fresh, *graph.operators]
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return flatbuffer.write(model)
 
 
 def _round(model: Any, tensor: Any, axis: int | None, schema: Any) -> bool:

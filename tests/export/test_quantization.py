@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import mtl_keras as mtl
+from mtl_keras.export import flatbuffer
 from mtl_keras.export import quantization as quantizing
 
 
@@ -52,7 +53,7 @@ def test_the_range_of_a_regression_head_covers_all_calibration_outputs(tmp_path)
 
 def _float_tensors(path):
     """Names of the operators' outputs that are float, without softmaxes, which stay in float at the end of a head."""
-    model = quantizing._read(path.read_bytes())
+    model = flatbuffer.read(path.read_bytes())
     graph = model.subgraphs[0]
     return [graph.tensors[op.outputs[0]].name.decode() for kind, op in quantizing._operators(model, graph)
             if graph.tensors[op.outputs[0]].type == 0 and kind not in ("DEQUANTIZE", "SOFTMAX")]  # fmt: skip
@@ -92,7 +93,7 @@ def test_layers_whose_names_begin_alike_are_told_apart(tmp_path):
         mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=data, keep_float=[name])
         (found,) = _float_tensors(tmp_path / "m.tflite")
         place = ["dense", "dense_1", "dense_1_1"].index(name)
-        graph = quantizing._read((tmp_path / "m.tflite").read_bytes()).subgraphs[0]
+        graph = flatbuffer.read((tmp_path / "m.tflite").read_bytes()).subgraphs[0]
         order = [graph.tensors[op.outputs[0]].name.decode() for op in graph.operators if len(op.inputs) == 3]
         assert order.index(found) == place
 
@@ -108,7 +109,7 @@ def test_a_percentile_narrows_what_a_single_value_would_stretch(tmp_path):
     steps = {}
     for percentile in (None, 98.0):
         mtl.export.tflite(model, tmp_path / "m.tflite", "int8", spiked, data, percentile=percentile)
-        graph = quantizing._read((tmp_path / "m.tflite").read_bytes()).subgraphs[0]
+        graph = flatbuffer.read((tmp_path / "m.tflite").read_bytes()).subgraphs[0]
         (hidden,) = (t for t in graph.tensors if list(t.shape) == [1, 16] and b"Relu" in t.name)
         steps[percentile] = float(hidden.quantization.scale[0])
     assert steps[98.0] < 0.05 * steps[None]

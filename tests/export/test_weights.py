@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import mtl_keras as mtl
+from mtl_keras.export import flatbuffer
 from mtl_keras.export import quantization as quantizing
 
 
@@ -36,7 +37,7 @@ def _small():
 
 def _kernels(path):
     """Types of the weights in a file, by operator: 0 is float32, 9 int8."""
-    model = quantizing._read(path.read_bytes())
+    model = flatbuffer.read(path.read_bytes())
     graph = model.subgraphs[0]
     made = {int(o): op for op in graph.operators for o in op.outputs}
     found = []
