@@ -79,11 +79,7 @@ def snippets(
     return found
 
 
-#: Where pages of the web load LiteRT.js from; `runtime=` names a folder of one's own server instead.
-RUNTIME = "https://cdn.jsdelivr.net/npm/@litertjs/core@2.5.3/"
-
-
-def web_page(path: str | os.PathLike[str], page: str | os.PathLike[str] | None = None, runtime: str = RUNTIME) -> Path:
+def web_page(path: str | os.PathLike[str], page: str | os.PathLike[str] | None = None, runtime: str | None = None) -> Path:
     """Write a web page that holds the file, runs it in the browser with LiteRT.js, and shows every head.
 
     Pictures are chosen and resized, other inputs typed in as numbers; masks are drawn, boxes and points shown on the picture.
@@ -91,7 +87,8 @@ def web_page(path: str | os.PathLike[str], page: str | os.PathLike[str] | None =
     Args:
         path: a `.tflite` file that `mtl.export.tflite` wrote with `batch=1`, int8 or not, with real inputs and outputs.
         page: the `.html` to write. None takes the file's name.
-        runtime: URL of a folder with the `dist` and `wasm` of the npm package `@litertjs/core`.
+        runtime: URL of a folder in which `npm install @litertjs/core` put its packages, such as "/node_modules" of the server
+            that serves the page. None loads them from jsDelivr, in the version that this package was tested with.
 
     Returns:
         The page's path.
@@ -112,13 +109,21 @@ def web_page(path: str | os.PathLike[str], page: str | os.PathLike[str] | None =
     values = {
         **facts,
         "javascript": re.sub(r"^export ", "", _rendered("js", facts), flags=re.M),
-        "runtime": json.dumps(runtime.rstrip("/") + "/"),
+        **_runtime(runtime),
         "network": base64.b64encode(path.read_bytes()).decode(),
         "ranges_json": json.dumps(ranges),
     }
     with beside(page) as fresh:
         fresh.write_text(_rendered("web", values), "utf-8")
     return page
+
+
+def _runtime(folder: str | None) -> dict[str, str]:
+    """Where a page finds LiteRT.js, as JSON: its modules by the names that they import, and its programs."""
+    base, version = ("https://cdn.jsdelivr.net/npm", "@2.5.3") if folder is None else (folder.rstrip("/"), "")
+    where = {name: f"{base}/@litertjs/{name}{version}" for name in ("core", "wasm-utils")}
+    modules = {f"@litertjs/{name}": f"{place}/dist/index.js" for name, place in where.items()}
+    return {"imports": json.dumps({"imports": modules}, indent=1), "programs": json.dumps(f"{where['core']}/wasm/")}
 
 
 def _rendered(language: str, facts: dict[str, Any]) -> str:
