@@ -6,6 +6,9 @@ Each client gets a virtual environment of its own in a temporary folder: today's
 (2.14, NumPy 1), and TensorFlow Lite for Microcontrollers (`tflite-micro`). The network is small, with three heads, on a
 trunk of convolutions; the cell is the largest difference from Keras over four rows, as a part of the outputs' range, by head,
 or what the client says. Microcontrollers run integers and float32 of one signature; the other kinds are not for them.
+
+MediaPipe's `ImageClassifier` gets a network with two classifying heads and nothing but the file: how bytes become numbers,
+heads' names and labels are in the standard metadata. Its cell is the largest difference of a probability from Keras.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import common
 import keras
 import numpy as np
+from PIL import Image
 
 import mtl_keras as mtl
 
@@ -92,6 +96,68 @@ print("ANSWERS" + json.dumps(answers))
 """
 
 
+MEDIAPIPE = """
+import json, sys
+import mediapipe
+from mediapipe.tasks.python import BaseOptions
+from mediapipe.tasks.python.vision import ImageClassifier, ImageClassifierOptions
+options = ImageClassifierOptions(base_options=BaseOptions(model_asset_path=sys.argv[1]))
+with ImageClassifier.create_from_options(options) as classifier:
+    found = classifier.classify(mediapipe.Image.create_from_file(sys.argv[2])).classifications
+print("ANSWERS" + json.dumps({head.head_name: {c.category_name: c.score for c in head.categories} for head in found}))
+"""
+
+
+def mediapipe(folder: Path) -> dict:
+    """A picture through MediaPipe's classifier, which knows of our files what their metadata says."""
+    keras.utils.set_random_seed(0)
+    heads = {"kind": ["cat", "dog", "fox"], "size": ["small", "big"]}
+    tasks = [mtl.tasks.Classification(name, num_classes=len(labels), labels=labels) for name, labels in heads.items()]
+    encoder = mtl.data.ImageEncoder((24, 24), 3, name="image")
+    model = mtl.builders.hard_sharing((24, 24, 3), tasks, encoder=encoder, backbone_options={"widths": (8, 16), "depth": 1})
+    for variable in model.trainable_variables:
+        variable.assign(2 * variable)
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (24, 24, 3), "uint8")
+    Image.fromarray(picture).save(folder / "picture.png")
+    expected = model.predict(encoder.encode([picture]), verbose=0)
+    (folder / "classify.py").write_text(MEDIAPIPE)
+    python, failed = environment(folder / "mediapipe", ["mediapipe>=1.0"])
+    if failed:
+        return {"not installed": failed}
+    found: dict = {}
+    for kind in (None, "float16", "dynamic", "int8"):
+        x = rng.random((64, 24, 24, 3)).astype("float32") if kind == "int8" else None
+        mtl.export.tflite(model, folder / "m.tflite", kind, calibration=x)
+        answers = answered([python, folder / "classify.py", folder / "m.tflite", folder / "picture.png"])
+        if isinstance(answers, dict):
+            answers = {
+                name: round(max(abs(answers[name][label] - float(expected[name][0, i])) for i, label in enumerate(labels)), 5)
+                for name, labels in heads.items()
+            }
+        found[kind or "float32"] = answers
+        print("mediapipe |", kind or "float32", "|", answers, flush=True)
+    return found
+
+
+def environment(folder: Path, packages: list[str]) -> tuple[Path, str]:
+    """The Python of a new virtual environment with these packages, and what pip said where it failed."""
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    done = ran([python, "-m", "pip", "install", "-q", *packages])
+    return python, done.stderr.strip().splitlines()[-1] if done.returncode else ""
+
+
+def answered(command: list):
+    """What a client's script printed behind ANSWERS, or, in a line, how it ended."""
+    done = ran(command)
+    line = next((text for text in done.stdout.splitlines() if text.startswith("ANSWERS")), None)
+    if line is not None:
+        return json.loads(line[len("ANSWERS") :])
+    said = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1][:160]
+    return said if done.returncode >= 0 else f"signal {-done.returncode}"
+
+
 def ran(command: list) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONPATH": ""}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -125,39 +191,23 @@ def main() -> None:
         for i, given in enumerate(FILES.values()):
             mtl.export.tflite(model, folder / f"{i}.tflite", calibration=x, **given)
         for client, packages in CLIENTS.items():
-            venv.create(folder / client, with_pip=True)
-            python = folder / client / "bin" / "python"
-            pip = subprocess.run(
-                [python, "-m", "pip", "install", "-q", *packages], capture_output=True, text=True, check=False
-            )
-            if pip.returncode:
-                found[client] = {"not installed": pip.stderr.strip().splitlines()[-1]}
+            python, failed = environment(folder / client, packages)
+            if failed:
+                found[client] = {"not installed": failed}
                 print(client, found[client], file=sys.stderr)
                 continue
             found[client] = {}
             for i, kind in enumerate(FILES):
-                command = [
-                    python,
-                    folder / "client.py",
-                    folder / f"{i}.tflite",
-                    client,
-                    folder / "rows.npy",
-                    str(len(expected)),
-                ]
-                done = subprocess.run(
-                    command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": ""}
-                )
-                line = next((text for text in done.stdout.splitlines() if text.startswith("ANSWERS")), None)
-                if line is None:
-                    said = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1][:160]
-                    found[client][kind] = said if done.returncode >= 0 else f"signal {-done.returncode}"
-                else:
-                    rows = json.loads(line[len("ANSWERS") :])
-                    found[client][kind] = {
+                file, heads = folder / f"{i}.tflite", str(len(expected))
+                rows = answered([python, folder / "client.py", file, client, folder / "rows.npy", heads])
+                if not isinstance(rows, str):
+                    rows = {
                         head: round(float(np.abs(np.array([row[k] for row in rows]) - y).max() / np.ptp(y)), 5)
                         for k, (head, y) in enumerate(expected.items())
                     }
-                print(client, "|", kind, "|", found[client][kind], flush=True)
+                found[client][kind] = rows
+                print(client, "|", kind, "|", rows, flush=True)
+        found["mediapipe"] = mediapipe(folder)
     common.write(options.out, found)
 
 

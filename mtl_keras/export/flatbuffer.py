@@ -6,21 +6,14 @@ which older runtimes, web runtimes and viewers don't read.
 
 from __future__ import annotations
 
-import json
-import struct
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from mtl_keras.export.files import ExportError
 
 __all__ = [
-    "ENTRY",
     "builtin_names",
-    "describe",
-    "facts_of",
     "kinds",
     "name_and_order",
     "ops",
@@ -29,8 +22,6 @@ __all__ = [
     "text",
     "write",
 ]
-
-ENTRY = "mtl_keras"
 
 
 def read(content: bytes) -> Any:
@@ -132,38 +123,6 @@ def share_buffers(content: bytes) -> bytes:
         entry.buffer = place[entry.buffer]
     model.buffers = kept
     return write(model)
-
-
-def describe(content: bytes, facts: Mapping[str, Any]) -> bytes:
-    """Put facts into the file, as a metadata entry of JSON named `mtl_keras`; runtimes pass over it."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = read(content)
-    buffer = schema.BufferT()
-    buffer.data = np.frombuffer(json.dumps(facts).encode(), np.uint8)
-    model.buffers.append(buffer)
-    entry = schema.MetadataT()
-    entry.name, entry.buffer = ENTRY, len(model.buffers) - 1
-    model.metadata = [*(m for m in model.metadata or () if text(m.name) != ENTRY), entry]
-    return write(model)
-
-
-def facts_of(content: bytes) -> dict[str, Any] | None:
-    """What `describe` put into a file, or None.
-
-    Raises:
-        ExportError: no TFLite file.
-    """
-    if content[4:8] != b"TFL3":
-        raise ExportError("This is no TFLite file: it does not begin as one.")
-    try:
-        model = read(content)
-        for entry in model.metadata or ():
-            if text(entry.name) == ENTRY:
-                return json.loads(bytes(bytearray(model.buffers[entry.buffer].data)))
-    except (struct.error, IndexError, ValueError, TypeError) as error:
-        raise ExportError(f"The TFLite file is damaged: {error}.") from None
-    return None
 
 
 def ops(content: bytes) -> dict[str, int]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from mtl_keras import decoding
 from mtl_keras.data import encoders
-from mtl_keras.export import flatbuffer
+from mtl_keras.export import flatbuffer, metadata
 from mtl_keras.export.files import ExportError
 from mtl_keras.names import unknown_name
 from mtl_keras.quiet import quiet
@@ -47,7 +47,7 @@ class TFLiteModel:
         except OSError as error:
             raise ExportError(f"{self.path} can't be read: {error.strerror or error}.") from None
         try:
-            self.facts = flatbuffer.facts_of(content) or {}
+            self.facts = metadata.facts_of(content) or {}
             with quiet():
                 self.interpreter = Interpreter(model_path=os.fspath(self.path), num_threads=threads)
                 signatures = self.interpreter.get_signature_list()

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from mtl_keras.data import encoders
-from mtl_keras.export import archive, decoded, flatbuffer, gate, measure
+from mtl_keras.export import archive, decoded, flatbuffer, gate, measure, metadata
 from mtl_keras.export import quantization as quantizing
 from mtl_keras.export.compress import zeros
 from mtl_keras.export.files import ExportError, beside
@@ -124,7 +124,7 @@ def tflite(
     with beside(path) as fresh:
         content = _convert(plain, made, quantization, calibration, io, list(keep_float), percentile)
         content = flatbuffer.name_and_order(content, {endpoint.name: endpoint.outputs for endpoint in made})
-        content = flatbuffer.describe(content, _facts(model, made[0], quantization, io, calibration, keep_float))
+        content = metadata.describe(content, _facts(model, made[0], quantization, io, calibration, keep_float))
         operators = flatbuffer.ops(content)
         fresh.write_bytes(content)
         what = f"TFLite file ({quantization or 'float32'}{', ' + ', '.join(keep_float) + ' in float' if keep_float else ''})"
@@ -197,7 +197,7 @@ def split(
             x = {key: known[key] for key in alone.specs}
             content = _convert(plain, [alone], quantization, x)
             content = flatbuffer.name_and_order(content, {alone.name: alone.outputs})
-            content = flatbuffer.describe(content, _facts(model, alone, quantization, "float32", x))
+            content = metadata.describe(content, _facts(model, alone, quantization, "float32", x))
             file = fresh / f"{name}.tflite"
             file.write_bytes(content)
             what, few = f"file {name}.tflite ({quantization or 'float32'})", {key: value[:16] for key, value in x.items()}
