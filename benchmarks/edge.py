@@ -84,7 +84,7 @@ def training(model, prepared, folder: Path, epochs: int, rate: float) -> dict:
     found = {}
     for name, network in (
         ("after training", model),
-        ("quantization-aware", mtl.export.compress(model, train, method="qat", epochs=epochs, learning_rate=rate, verbose=2)),
+        ("quantization-aware", mtl.export.compress(model, train, prepared.validation, epochs=epochs, learning_rate=rate)),
     ):
         report = mtl.export.tflite(network, folder / "q.tflite", "int8", prepared.train(0), evaluate=data)
         found[name] = {head.name: round(head.after, 5) for head in report.heads}
@@ -124,7 +124,7 @@ def heads(folder: Path) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", default=["precisions", "trunks", "training", "heads"])
-    parser.add_argument("--epochs", type=int, default=1, help="of quantization-aware training")
+    parser.add_argument("--epochs", type=int, default=2, help="of quantization-aware training")
     parser.add_argument("--rate", type=float, default=1e-4, help="its learning rate")
     parser.add_argument("--out", default="edge")
     options = parser.parse_args()

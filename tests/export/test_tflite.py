@@ -62,17 +62,45 @@ def test_names_order_and_batch_in_every_kind_of_file(trained, tmp_path, quantiza
     assert not any("Flex" in op for op in report.ops) and "CONV_2D" in report.ops
 
 
-def test_another_client_sees_the_same_names(trained, tmp_path):
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"quantization": kind} for kind in QUANTIZATIONS),
+        {"quantization": "int8", "io": "int8"},
+        {"quantization": "int8", "keep_float": ["box"]},
+        {"signatures": "all"},
+        {"quantization": "int8", "signatures": "all"},
+        {"decode": ["kind", "box"]},
+    ],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
+def test_another_client_sees_the_same_names_and_answers(trained, tmp_path, options):
+    """`CompiledModel` gives outputs by their places: the first signature's are the heads, in the tasks' order."""
     from ai_edge_litert.compiled_model import CompiledModel
 
     from mtl_keras.quiet import quiet
 
-    model, _, _ = trained
-    mtl.export.tflite(model, tmp_path / "m.tflite")
+    model, x, _ = trained
+    mtl.export.tflite(model, tmp_path / "m.tflite", calibration=x, **options)
+    file = mtl.export.TFLiteModel(tmp_path / "m.tflite")
     with quiet():
         compiled = CompiledModel.from_file(str(tmp_path / "m.tflite"))
-    signature = compiled.get_signature_list()["serving_default"]
-    assert signature["outputs"] == ["kind", "box", "mask"] and signature["inputs"] == ["image"]
+        signatures = compiled.get_signature_list()
+        names = list(file.outputs)
+        assert next(iter(signatures)) == "serving_default" and names[:3] == ["kind", "box", "mask"]
+        assert signatures["serving_default"]["outputs"] == names and signatures["serving_default"]["inputs"] == ["image"]
+        given, told = compiled.create_input_buffers(0), compiled.create_output_buffers(0)
+        detail = file.inputs["image"]
+        row = x[:1] if not detail["scale"] else np.clip(np.round(x[:1] / detail["scale"]) + detail["zero_point"], -128, 127)
+        given[0].write(np.ascontiguousarray(row.astype(detail["dtype"])))
+        compiled.run_by_index(0, given, told)
+        for buffer, (name, value) in zip(told, file.run({"image": x[:1]}).items(), strict=True):
+            out = file.outputs[name]
+            raw = buffer.read(int(value.size), np.dtype(out["dtype"])).reshape(value.shape)
+            real = (raw.astype("float32") - out["zero_point"]) * out["scale"] if out["scale"] else raw
+            # Two builds of XNNPACK may round the same number differently.
+            step = 1.01 * out["scale"] if out["scale"] else 0.02 if options.get("quantization") else 1e-5
+            np.testing.assert_allclose(real, value, atol=step, err_msg=name)
 
 
 def test_int8_costs_each_heads_metric_little(trained, tmp_path):
