@@ -77,19 +77,23 @@ def trunks(folder: Path) -> dict:
     return found
 
 
-def training(model, prepared, folder: Path, epochs: int, rate: float) -> dict:
+def training(model, prepared, folder: Path, epochs: int, rate: float, seeds: list[int]) -> dict:
     data = held_out(model, prepared.test)
     model.compile("adam")
-    train = prepared.train(1).take(prepared.steps)
-    found = {}
-    for name, network in (
-        ("after training", model),
-        ("quantization-aware", mtl.export.compress(model, train, prepared.validation, epochs=epochs, learning_rate=rate)),
-    ):
+    found: dict[str, dict] = {}
+
+    def exported(name: str, network) -> None:
         report = mtl.export.tflite(network, folder / "q.tflite", "int8", prepared.train(0), evaluate=data)
         found[name] = {head.name: round(head.after, 5) for head in report.heads}
+        found.setdefault("keras", {head.name: round(head.before, 5) for head in report.heads})
         print(name, found[name], flush=True)
-    found["keras"] = {head.name: round(head.before, 5) for head in report.heads}
+
+    exported("after training", model)
+    for seed in seeds:
+        keras.utils.set_random_seed(seed)
+        train = prepared.train(seed).take(prepared.steps)
+        aware = mtl.export.compress(model, train, prepared.validation, epochs=epochs, learning_rate=rate)
+        exported(f"quantization-aware, seed {seed}", aware)
     return found
 
 
@@ -125,7 +129,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", default=["precisions", "trunks", "training", "heads"])
     parser.add_argument("--epochs", type=int, default=2, help="of quantization-aware training")
-    parser.add_argument("--rate", type=float, default=1e-4, help="its learning rate")
+    parser.add_argument("--rate", type=float, default=3e-4, help="its learning rate")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="its runs")
     parser.add_argument("--out", default="edge")
     options = parser.parse_args()
     found = {}
@@ -140,7 +145,9 @@ def main() -> None:
         if "heads" in options.parts:
             found["heads"] = heads(folder)
         if "training" in options.parts:
-            found["training"] = training(zoo.load("fashion_scene"), prepared, folder, options.epochs, options.rate)
+            found["training"] = training(
+                zoo.load("fashion_scene"), prepared, folder, options.epochs, options.rate, options.seeds
+            )
     common.write(options.out, found)
 
 
