@@ -18,6 +18,7 @@ def markdown(card: dict[str, Any]) -> str:
         "",
         "```python",
         "from mtl_keras import zoo",
+        "",
         f'model = zoo.load("{card["name"]}")',
         "```",
         "",

@@ -7,13 +7,14 @@ which older runtimes, web runtimes and viewers don't read.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mtl_keras.export.files import ExportError
 
 __all__ = [
     "builtin_names",
+    "first_alone",
     "kinds",
     "name_and_order",
     "ops",
@@ -89,12 +90,34 @@ def _first(model: Any, index: int) -> None:
     for signature in model.signatureDefs:
         signature.subgraphIndex = swap.get(signature.subgraphIndex, signature.subgraphIndex)
     for graph in model.subgraphs:
-        for op in graph.operators:
-            options = [o for o in (op.builtinOptions, getattr(op, "builtinOptions2", None)) if o is not None]
-            for option in options:
-                for key, value in vars(option).items():
-                    if key.lower().endswith("subgraphindex"):
-                        setattr(option, key, swap.get(value, value))
+        for option, key in _calls(graph):
+            setattr(option, key, swap.get(getattr(option, key), getattr(option, key)))
+
+
+def _calls(graph: Any) -> Iterator[tuple[Any, str]]:
+    """Where a graph's operators refer to other graphs (loops, conditions): the options, and the name of the field."""
+    for op in graph.operators:
+        for option in (op.builtinOptions, getattr(op, "builtinOptions2", None)):
+            for key in vars(option) if option is not None else ():
+                if key.lower().endswith("subgraphindex"):
+                    yield option, key
+
+
+def first_alone(content: bytes) -> bytes:
+    """A file with its first signature only, the graphs that this one needs, and their constants."""
+    model = read(content)
+    needed = [0]
+    for index in needed:
+        for option, key in _calls(model.subgraphs[index]):
+            if getattr(option, key) not in needed:
+                needed.append(getattr(option, key))
+    place = {index: i for i, index in enumerate(needed)}
+    model.subgraphs = [model.subgraphs[index] for index in needed]
+    for graph in model.subgraphs:
+        for option, key in _calls(graph):
+            setattr(option, key, place[getattr(option, key)])
+    model.signatureDefs = model.signatureDefs[:1]
+    return share_buffers(write(model))
 
 
 def share_buffers(content: bytes) -> bytes:

@@ -53,6 +53,7 @@ class ExportReport:
     thread on `cpu`, this machine's. `refused` lists what "auto" tried before, with the reason: `(quantization, reason)`.
     `gzip_size` is the file's size after gzip. Where at least a tenth of the kernels' weights are zero (`zeros`), `sparse_size`
     is what it would be in the flatbuffer's own encoding of sparse tensors, which not every runtime reads: it is not written.
+    `single_size` is what a file with several signatures would be with `serving_default` alone; None where that is all it has.
     """
 
     format: str
@@ -66,6 +67,7 @@ class ExportReport:
     refused: list[tuple[str, str]] = field(default_factory=list)
     gzip_size: int | None = None
     sparse_size: int | None = None
+    single_size: int | None = None
     zeros: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,6 +78,8 @@ class ExportReport:
             if h.metric is not None:
                 heads[h.name] |= {"metric": h.metric, "before": h.before, "after": h.after}
         sizes = {"bytes": self.size, "gzip_bytes": self.gzip_size, "sparse_bytes": self.sparse_size, "zeros": self.zeros}
+        if self.single_size is not None:
+            sizes["single_signature_bytes"] = self.single_size
         return {"format": self.format, **sizes, "ops": self.ops, "heads": heads}
 
     def show(self) -> None:
@@ -86,6 +90,8 @@ class ExportReport:
         sizes = f"{self.size / 1000:.0f} kB"
         if self.gzip_size is not None:
             sizes += f", after gzip {self.gzip_size / 1000:.0f} kB"
+        if self.single_size is not None:
+            sizes += f", with one signature {self.single_size / 1000:.0f} kB"
         if self.sparse_size is not None:
             sizes += f"; {self.zeros:.0%} zeros, as sparse tensors {self.sparse_size / 1000:.0f} kB"
         table = Table(title=f"{self.format}: {self.path} ({sizes})")

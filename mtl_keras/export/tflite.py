@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from mtl_keras.data import encoders
-from mtl_keras.export import archive, decoded, flatbuffer, gate, measure, metadata
+from mtl_keras.export import archive, decoded, flatbuffer, gate, measure, metadata, refusals
 from mtl_keras.export import quantization as quantizing
 from mtl_keras.export.compress import zeros
 from mtl_keras.export.files import ExportError, beside
@@ -107,8 +107,8 @@ def tflite(
     decode = decoded.check(model, decode)
     if decode and io != "float32":
         raise ValueError(f"Decoded answers are real numbers or counts: `decode` goes with io='float32', got {io!r}.")
-    if quantization in CALIBRATED:
-        _refuse_loops(model)
+    if quantization in CALIBRATED and (reason := refusals.recurrent(model)):
+        raise ExportError(reason)
     data = None if evaluate is None else gate.held_out(model, evaluate)
     limits = gate.limits(model, max_drop)
     if calibration is not None:
@@ -124,7 +124,8 @@ def tflite(
     with beside(path) as fresh:
         content = _convert(plain, made, quantization, calibration, io, list(keep_float), percentile)
         content = flatbuffer.name_and_order(content, {endpoint.name: endpoint.outputs for endpoint in made})
-        content = metadata.describe(content, _facts(model, made[0], quantization, io, calibration, keep_float))
+        bare = content
+        content = metadata.describe(bare, _facts(model, made[0], quantization, io, calibration, keep_float))
         operators = flatbuffer.ops(content)
         fresh.write_bytes(content)
         what = f"TFLite file ({quantization or 'float32'}{', ' + ', '.join(keep_float) + ' in float' if keep_float else ''})"
@@ -137,6 +138,8 @@ def tflite(
         _compare_others(file, made[1:], inputs, tolerance, what)
         report.path, report.size, report.ops = Path(path), len(content), operators
         report.gzip_size, report.zeros = len(gzip.compress(content)), zeros(plain)
+        if signatures != "default":
+            report.single_size = len(flatbuffer.first_alone(bare)) + len(content) - len(bare)
         if report.zeros >= 0.1:
             report.sparse_size = quantizing.sparse_size(content)
         ranges = quantizing.head_ranges(content)
@@ -180,8 +183,8 @@ def split(
     """
     _check(quantization, "file.tflite", calibration, "float32", (), None, "default", 1, None, None, "raise")
     model = archive.subset(model, tasks)
-    if quantization in CALIBRATED:
-        _refuse_loops(model)
+    if quantization in CALIBRATED and (reason := refusals.recurrent(model)):
+        raise ExportError(reason)
     rows = archive.sample_inputs(model, calibration if calibration is not None else samples, _CALIBRATION_ROWS)
     plain = archive.as_float32(model)
     _, backbone, *heads = archive.endpoints(plain, "features", batch=1)
@@ -305,7 +308,7 @@ def _convert(
             try:
                 content = bytes(converter.convert())
             except Exception as error:
-                raise ExportError(_why(error)) from error
+                raise ExportError(refusals.why(error, model)) from error
     if quantization == "int8":
         if percentile is not None:
             content = quantizing.apply_percentile(content, calibration, percentile)
@@ -343,23 +346,6 @@ def _compare_others(
         if endpoint.name == "features":
             known |= expected
         beside_keras(expected, file.run(x, endpoint.name), tolerance, f"{what}, signature '{endpoint.name}'")
-
-
-def _refuse_loops(model: keras.Model) -> None:
-    """Recurrent layers become a loop, on which the converter's int8 calibration crashes the whole process."""
-    for layer in model._flatten_layers(include_self=False):
-        if isinstance(layer, keras.layers.RNN) and not layer.unroll:
-            raise ExportError(
-                f"Layer '{layer.name}' is recurrent, and TensorFlow's converter has no full-int8 form of its loop. Use "
-                "quantization='dynamic' (int8 weights), or build the layer with unroll=True."
-            )
-
-
-def _why(error: Exception) -> str:
-    """The converter's own words, without its pages of stack."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "error:" in line or "not supported" in line.lower() or "custom op" in line.lower()]
-    return "The model can't be converted to TFLite with builtin operators: " + " ".join((telling or lines)[:3])[:800]
 
 
 def run_tflite(path: str | os.PathLike[str], inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import mtl_keras as mtl
+from mtl_keras.export import flatbuffer
 
 
 @pytest.mark.parametrize("quantization", [None, "dynamic", "int8"])
@@ -36,8 +37,23 @@ def test_weights_are_stored_once_also_in_int8(tmp_path):
     from helpers import image_data, image_model
 
     model, (x, _) = image_model(widths=(64, 128)), image_data()
-    sizes = {s: mtl.export.tflite(model, tmp_path / "m.tflite", "int8", x, signatures=s).size for s in ("default", "heads")}
-    assert sizes["heads"] < 1.4 * sizes["default"]
+    reports = {s: mtl.export.tflite(model, tmp_path / "m.tflite", "int8", x, signatures=s) for s in ("default", "heads")}
+    alone, several = reports["default"], reports["heads"]
+    assert several.size < 1.4 * alone.size and alone.single_size is None
+    assert several.single_size == pytest.approx(alone.size, rel=0.02)
+    assert several.to_dict()["single_signature_bytes"] == several.single_size
+
+
+def test_a_file_can_be_left_with_its_first_signature(tmp_path):
+    """Loops refer to graphs of their own, which stay with it."""
+    tasks = [mtl.tasks.Classification("kind", num_classes=3), mtl.tasks.Regression("cost")]
+    model = mtl.builders.hard_sharing((7,), tasks, backbone="lstm", backbone_options={"vocabulary_size": 20, "units": 6})
+    mtl.export.tflite(model, tmp_path / "m.tflite", signatures="heads")
+    (tmp_path / "n.tflite").write_bytes(flatbuffer.first_alone((tmp_path / "m.tflite").read_bytes()))
+    both = [mtl.export.TFLiteModel(tmp_path / f"{name}.tflite") for name in "mn"]
+    x = {next(iter(both[0].inputs)): np.arange(14).reshape(2, 7).astype("int32")}
+    a, b = (file.run(x) for file in both)
+    assert both[1].signatures == ["serving_default"] and all(np.array_equal(a[name], b[name]) for name in a)
 
 
 def test_signatures_that_a_file_lacks_are_named(trained, tmp_path):

@@ -1,3 +1,5 @@
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -165,9 +167,24 @@ def test_a_layer_that_has_no_builtin_operator_is_refused_and_no_file_is_left(tmp
 
     model = mtl.builders.hard_sharing((4,), [mtl.tasks.Regression("cost", hidden=0)], backbone=lambda x: Odd(name="odd")(x))
     (tmp_path / "m.tflite").write_bytes(b"good")
-    with pytest.raises(mtl.export.ExportError, match="can't be converted"):
+    with pytest.raises(mtl.export.ExportError, match=r"can't be converted .*layer 'odd' \(Odd\) needs BitwiseAnd: "):
         mtl.export.tflite(model, tmp_path / "m.tflite")
     assert (tmp_path / "m.tflite").read_bytes() == b"good" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_everything_that_has_no_builtin_operator_is_named_with_what_would_do(tmp_path):
+    def trunk(x):
+        x = keras.layers.Conv2D(4, 3, name="stem")(x)
+        x = keras.layers.Resizing(8, 8, interpolation="bicubic", name="larger")(x)
+        x = keras.layers.Lambda(keras.ops.erfinv, name="odd")(keras.layers.Activation("tanh")(x))
+        return keras.layers.GlobalAveragePooling2D()(x)
+
+    model = mtl.builders.hard_sharing((6, 6, 1), [mtl.tasks.Regression("cost")], backbone=trunk)
+    with pytest.raises(mtl.export.ExportError) as caught:
+        mtl.export.tflite(model, tmp_path / "m.tflite")
+    told = str(caught.value)
+    assert re.search(r"layer 'larger' \(Resizing\) needs ResizeBicubic: use interpolation=\"bilinear\"", told)
+    assert re.search(r"layer 'odd' \(Lambda\) needs Erfinv: replace it", told) and "loc(" not in told and len(told) < 500
 
 
 @pytest.mark.parametrize(
