@@ -26,7 +26,6 @@ __all__ = [
     "endpoints",
     "feed",
     "input_specs",
-    "sample_inputs",
     "subset",
     "write_archive",
 ]
@@ -254,42 +253,3 @@ def _ancestors(tensors: Iterable[Any]) -> set[int]:
         seen.add(id(tensor))
         waiting += tensor._keras_history.operation._inbound_nodes[tensor._keras_history.node_index].input_tensors
     return seen
-
-
-def sample_inputs(model: keras.Model, data: Any, count: int) -> dict[str, np.ndarray]:
-    """The first `count` rows of data (arrays, or a data set with or without labels) as arrays by input name.
-
-    Raises:
-        ValueError: no row, wrong names or shapes, a value that is not finite.
-    """
-    if data is None:
-        rng = np.random.default_rng(0)
-        found = {}
-        for name, spec in input_specs(model, count).items():
-            integer = "int" in spec.dtype
-            found[name] = rng.integers(0, 2, spec.shape).astype(spec.dtype) if integer else rng.random(spec.shape, "float32")
-        return found
-    parts: list[dict[str, np.ndarray]] = []
-    if hasattr(data, "element_spec") or hasattr(data, "__next__"):
-        rows = 0
-        for batch in data:
-            x = batch[0] if isinstance(batch, tuple) else batch
-            parts.append(by_name(model, x))
-            rows += len(next(iter(parts[-1].values())))
-            if rows >= count:
-                break
-    else:
-        parts.append(by_name(model, data[0] if isinstance(data, tuple) else data))
-    if not parts or not len(next(iter(parts[0].values()))):
-        raise ValueError("The sample data are empty: at least one row is needed.")
-    found = {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
-    for name, spec in input_specs(model, None).items():
-        value = found[name]
-        if value.ndim != len(spec.shape) or any(s not in (None, v) for s, v in zip(spec.shape, value.shape, strict=True)):
-            raise ValueError(f"Sample data for input '{name}' have shape {value.shape}; the model takes {tuple(spec.shape)}.")
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
-            raise ValueError(f"Sample data for input '{name}' hold values that are not finite.")
-        if value.dtype.kind not in "iufb":
-            raise ValueError(f"Sample data for input '{name}' have dtype {value.dtype}; the model takes {spec.dtype}.")
-        found[name] = value.astype(spec.dtype)
-    return found

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from mtl_keras.export import archive
+from mtl_keras.export import archive, sampling
 from mtl_keras.export.files import beside
 from mtl_keras.export.report import ExportReport, beside_keras, compare
 from mtl_keras.quiet import quiet
@@ -54,7 +54,7 @@ def saved_model(
     """
     model = archive.subset(model, tasks)
     plain = archive.as_float32(model)
-    inputs = archive.sample_inputs(model, samples, 8)
+    inputs = sampling.take(model, samples, 8)
     if signatures is None:
         signatures = "all" if getattr(plain, "representation", ()) else "heads"
     made = archive.endpoints(plain, signatures)

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from mtl_keras.data import encoders
-from mtl_keras.export import archive, decoded, flatbuffer, gate, measure, metadata, refusals
+from mtl_keras.export import archive, decoded, flatbuffer, gate, measure, metadata, refusals, sampling
 from mtl_keras.export import quantization as quantizing
 from mtl_keras.export.compress import zeros
 from mtl_keras.export.files import ExportError, beside
@@ -112,13 +112,15 @@ def tflite(
     data = None if evaluate is None else gate.held_out(model, evaluate)
     limits = gate.limits(model, max_drop)
     if calibration is not None:
-        calibration = archive.sample_inputs(model, calibration, _CALIBRATION_ROWS)
+        calibration = sampling.take(model, calibration, _CALIBRATION_ROWS)
+        if quantization in CALIBRATED:
+            sampling.check_spread(calibration)
     if samples is not None:
-        inputs = archive.sample_inputs(model, samples, 16)
+        inputs = sampling.take(model, samples, 16)
     elif calibration is not None:
         inputs = {name: value[:16] for name, value in calibration.items()}
     else:
-        inputs = archive.sample_inputs(model, None, 4)
+        inputs = sampling.take(model, None, 4)
     plain = archive.as_float32(model)
     made = archive.endpoints(plain, signatures, batch, decode)
     with beside(path) as fresh:
@@ -185,7 +187,7 @@ def split(
     model = archive.subset(model, tasks)
     if quantization in CALIBRATED and (reason := refusals.recurrent(model)):
         raise ExportError(reason)
-    rows = archive.sample_inputs(model, calibration if calibration is not None else samples, _CALIBRATION_ROWS)
+    rows = sampling.take(model, calibration if calibration is not None else samples, _CALIBRATION_ROWS)
     plain = archive.as_float32(model)
     _, backbone, *heads = archive.endpoints(plain, "features", batch=1)
     if "backbone" in model.output:
