@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -193,13 +193,16 @@ def _doubled(graph: Any, made: Mapping[int, tuple[str, Any]], index: int, fresh:
     return [*found, double]
 
 
-def float_nodes(content: bytes, names: Sequence[str], heads: Sequence[str], layers: Sequence[str], root: str) -> set[str]:
-    """Tensors whose operators make a head alone, or belong to a layer.
+def float_nodes(
+    content: bytes, names: Sequence[str], heads: Sequence[str], layers: Sequence[str], own: Collection[str], root: str
+) -> set[str]:
+    """Tensors whose operators serve one of the named heads and no other, or belong to a named layer.
 
     Args:
         content: file with the converter's names.
         names: of heads or layers.
         heads, layers: what the model has.
+        own: of the layers, those that one of the named heads alone uses.
         root: the model's name.
 
     Raises:
@@ -212,10 +215,13 @@ def float_nodes(content: bytes, names: Sequence[str], heads: Sequence[str], laye
     for graph in model.subgraphs:
         outputs = {index: name for g, name, index in _heads(model) if g is graph}
         below = _reach(graph, outputs)
+        # Where a graph lacks heads, what all share leads to those that are there: layers' names tell it apart.
+        shared = set() if set(outputs.values()) >= set(heads) else set(layers) - set(own)
         for op in graph.operators:
             reached = set().union(*(below.get(int(o), set()) for o in op.outputs))
-            if reached and reached <= kept:
-                found.add(flatbuffer.text(graph.tensors[op.outputs[0]].name))
+            tensor = flatbuffer.text(graph.tensors[op.outputs[0]].name)
+            if len(reached) == 1 and reached <= kept and not any(_made_by(tensor, layer, layers, root) for layer in shared):
+                found.add(tensor)
     for name in names:
         if name in heads:
             continue
@@ -243,20 +249,21 @@ def _reach(graph: Any, outputs: Mapping[int, str]) -> dict[int, set[str]]:
 
 
 def _of_layer(model: Any, name: str, layers: Sequence[str], root: str) -> set[str]:
-    """Output tensors of a layer's operators. The converter calls them `root_1/layer_1/Operator;...`."""
-    others = set(layers) - {name}
-    found = set()
-    for graph in model.subgraphs:
-        for op in graph.operators:
-            tensor = flatbuffer.text(graph.tensors[op.outputs[0]].name)
-            for part in tensor.split(";"):
-                steps = part.split("/")
-                suffix = steps[0][len(root) :] if steps[0].startswith(root) else ""
-                for step in steps:
-                    own = step in (name, name + suffix) or re.fullmatch(re.escape(name) + r"_\d+", step)
-                    if own and not any(step == other + suffix for other in others):
-                        found.add(tensor)
-    return found
+    """Output tensors of a layer's operators."""
+    tensors = (flatbuffer.text(g.tensors[op.outputs[0]].name) for g in model.subgraphs for op in g.operators)
+    return {tensor for tensor in tensors if _made_by(tensor, name, layers, root)}
+
+
+def _made_by(tensor: str, name: str, layers: Sequence[str], root: str) -> bool:
+    """Whether a tensor's name tells of a layer. The converter calls tensors `root_1/layer_1/Operator;...`."""
+    for part in tensor.split(";"):
+        steps = part.split("/")
+        suffix = steps[0][len(root) :] if steps[0].startswith(root) else ""
+        for step in steps:
+            own = step in (name, name + suffix) or re.fullmatch(re.escape(name) + r"_\d+", step)
+            if own and not any(step == other + suffix for other in layers if other != name):
+                return True
+    return False
 
 
 def apply_percentile(content: bytes, samples: Mapping[str, np.ndarray], percentile: float) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,9 +83,8 @@ class ExportReport:
         return {"format": self.format, **sizes, "ops": self.ops, "heads": heads}
 
     def show(self) -> None:
-        """Print a table."""
+        """Print tables: errors, the range of Keras's outputs, how many values the file cuts off, its own range and step."""
         from rich.console import Console
-        from rich.table import Table
 
         sizes = f"{self.size / 1000:.0f} kB"
         if self.gzip_size is not None:
@@ -94,22 +93,40 @@ class ExportReport:
             sizes += f", with one signature {self.single_size / 1000:.0f} kB"
         if self.sparse_size is not None:
             sizes += f"; {self.zeros:.0%} zeros, as sparse tensors {self.sparse_size / 1000:.0f} kB"
-        table = Table(title=f"{self.format}: {self.path} ({sizes})")
-        columns = ["head", "largest error", "mean error", "range of the output", "clipped", "step"]
-        judged = any(head.metric is not None for head in self.heads)
-        for column in [*columns, *(("metric", "Keras", "file") if judged else ())]:
-            table.add_column(column, justify="left" if column in ("head", "metric") else "right")
+        console = Console()
+        console.print(f"{self.format}: {self.path} ({sizes})", highlight=False)
+        whole = any(head.scale is not None for head in self.heads)
+        rows = []
         for head in self.heads:
             row = [head.name, f"{head.largest:.2g}", f"{head.mean:.2g}", f"{head.spread:.3g}", f"{head.clipped:.1%}"]
-            row.append("" if head.scale is None else f"{head.scale:.3g}")
-            table.add_row(*row, *((head.metric, f"{head.before:.4f}", f"{head.after:.4f}") if judged else ()))
-        console = Console()
-        console.print(table)
+            if whole:
+                row += ["", ""] if head.scale is None else [f"{head.low:.3g} to {head.high:.3g}", f"{head.scale:.3g}"]
+            rows.append(row)
+        columns = ["head", "max error", "mean error", "range", "clipped", *(("in the file", "step") if whole else ())]
+        console.print(_table(columns, rows))
+        judged = [head for head in self.heads if head.metric is not None]
+        if judged:
+            rows = [[h.name, h.metric, f"{h.before:.4f}", f"{h.after:.4f}", f"{h.drop + 0.0:.4f}"] for h in judged]
+            console.print(_table(["head", "metric", "Keras", "file", "drop"], rows))
+        if self.ops:
+            console.print("operators: " + ", ".join(f"{name} {count}" for name, count in self.ops.items()), highlight=False)
         if self.latency_ms is not None:
             parts = f"{self.partitions} delegate partition" + ("" if self.partitions == 1 else "s")
             console.print(f"{parts}; {self.latency_ms:.2f} ms a call, one thread, on {self.cpu}", highlight=False)
         for step, reason in self.refused:
             console.print(f"not {step}: {reason}", highlight=False)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("head", "metric") else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def compare(

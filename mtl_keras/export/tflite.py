@@ -22,6 +22,7 @@ from mtl_keras.export.files import ExportError, beside
 from mtl_keras.export.report import ExportReport, beside_keras, compare
 from mtl_keras.export.runner import TFLiteModel, padded
 from mtl_keras.export.saved_model import FLOAT_TOLERANCE
+from mtl_keras.export.training_aware import own_layers
 from mtl_keras.export.weights import int8_weights
 from mtl_keras.quiet import quiet
 from mtl_keras.version import __version__
@@ -317,7 +318,8 @@ def _convert(
         floats = set()
         if keep_float:
             layers = [layer.name for layer in model._flatten_layers(include_self=False)]
-            floats = quantizing.float_nodes(content, keep_float, list(model.output), layers, model.name)
+            own = own_layers(model, [name for name in keep_float if name in model.output], "keep_float")
+            floats = quantizing.float_nodes(content, keep_float, list(model.output), layers, own, model.name)
         content = quantizing.quantize(content, io, floats)
     if quantization in ("weights", "dynamic"):
         content = int8_weights(content, compute=quantization == "dynamic")

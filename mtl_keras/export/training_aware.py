@@ -181,7 +181,7 @@ def _is_relu(layer: Any) -> bool:
 
 
 def own_layers(model: keras.Model, names: Sequence[str], argument: str) -> set[str]:
-    """Names of layers and operations: those named, and those that only tasks which are named use.
+    """Names of layers and operations: those named, and those that one task alone uses which is named.
 
     Raises:
         ValueError: neither a task nor a layer.
@@ -201,4 +201,4 @@ def own_layers(model: keras.Model, names: Sequence[str], argument: str) -> set[s
         reached.setdefault(node.operation.name, set()).update(leads)
         for tensor in node.input_tensors:
             below.setdefault(id(tensor), set()).update(leads)
-    return found | {name for name, leads in reached.items() if leads and leads <= heads}
+    return found | {name for name, leads in reached.items() if len(leads) == 1 and leads <= heads}

@@ -44,6 +44,20 @@ def test_weights_are_stored_once_also_in_int8(tmp_path):
     assert several.to_dict()["single_signature_bytes"] == several.single_size
 
 
+@pytest.mark.parametrize("kept", [["box"], ["kind", "box", "mask"]])
+def test_heads_in_float_leave_the_trunk_in_int8_in_every_signature(tmp_path, kept):
+    """In `predict_box` everything leads to the box alone; the trunk is shared all the same."""
+    from helpers import image_data, image_model
+
+    model, (x, _) = image_model(widths=(64, 128)), image_data()
+    options = {"quantization": "int8", "calibration": x, "keep_float": kept}
+    path = tmp_path / "m.tflite"
+    report = mtl.export.tflite(model, path, signatures="all", **options)
+    assert report.size < 1.4 * report.single_size
+    assert report.single_size == pytest.approx(mtl.export.tflite(model, path, **options).size, rel=0.02)
+    assert report.single_size < 0.6 * mtl.export.tflite(model, path).size
+
+
 def test_a_file_can_be_left_with_its_first_signature(tmp_path):
     """Loops refer to graphs of their own, which stay with it."""
     tasks = [mtl.tasks.Classification("kind", num_classes=3), mtl.tasks.Regression("cost")]

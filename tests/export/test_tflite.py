@@ -155,7 +155,7 @@ def test_the_report_has_what_a_card_needs(trained, tmp_path, capsys):
     facts = report.to_dict()
     assert facts["bytes"] == report.size and set(facts["heads"]) == {"kind", "box", "mask"}
     report.show()
-    assert "largest error" in capsys.readouterr().out
+    assert "max error" in capsys.readouterr().out
 
 
 # ------------------------------------------------------------------ what must not pass
