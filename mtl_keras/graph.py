@@ -8,13 +8,19 @@ from typing import Any
 import keras
 from keras import tree
 
-__all__ = ["nodes", "play", "replay", "split"]
+__all__ = ["nodes", "output_of", "play", "replay", "split"]
 
 
 def nodes(model: keras.Model) -> list[Any]:
     """The graph's calls, each after those that it needs; inputs left out."""
     by_depth = model._nodes_by_depth
     return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
+
+
+def output_of(model: keras.Model, name: str) -> Any:
+    """What a layer gives in this model. `layer.output` is of its first call, which may have been in another one."""
+    layer = model.get_layer(name)
+    return next((node.outputs[0] for node in nodes(model) if node.operation is layer), layer.output)
 
 
 def replay(model: keras.Model, found: dict[int, Any], call: Callable[[Any, Any, Any], Any]) -> dict[int, Any]:
@@ -64,7 +70,7 @@ def split(model: keras.Model, names: Sequence[str]) -> tuple[keras.Model, keras.
         `(trunk, heads, more)`: the trunk gives a dict by layer name; the heads take a list, each shared tensor an input of
         its own (what leads from one to another belongs to the trunk), then, if `more`, the model's inputs.
     """
-    tensors = {name: model.get_layer(name).output for name in names}
+    tensors = {name: output_of(model, name) for name in names}
     trunk = keras.Model(model.input, tensors)
     try:
         return trunk, keras.Model(list(tensors.values()), model.output), False

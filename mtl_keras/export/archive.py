@@ -14,7 +14,7 @@ import numpy as np
 from mtl_keras.export import decoded
 from mtl_keras.export.files import ExportError
 from mtl_keras.export.training_aware import float_twin, is_quantization_aware
-from mtl_keras.graph import split
+from mtl_keras.graph import output_of, split
 from mtl_keras.names import unknown_name
 from mtl_keras.quiet import quiet
 
@@ -237,7 +237,7 @@ def subset(model: keras.Model, tasks: Sequence[str] | None) -> keras.Model:
     inputs = {tensor.name: tensor for tensor in model.inputs if id(tensor) in used}
     kept = inputs if isinstance(model.input, Mapping) and len(inputs) > 1 else next(iter(inputs.values()))
     facts: dict[str, Any] = {"encoder": model.encoder} if getattr(model, "encoder", None) is not None else {}
-    shared = [name for name in getattr(model, "representation", ()) if id(model.get_layer(name).output) in used]
+    shared = [name for name in getattr(model, "representation", ()) if id(output_of(model, name)) in used]
     if shared:
         facts["representation"] = shared
     return type(model)(kept, outputs, name=model.name, **facts)

@@ -103,7 +103,8 @@ def tflite(
     if quantization == "auto":
         odd = {"io": io != "float32", "keep_float": len(keep_float), "percentile": percentile, "on_drop": on_drop != "raise"}
         return _first_that_passes(model, path, calibration, samples, max_drop, [k for k, v in odd.items() if v], given)
-    _check(quantization, path, calibration, io, keep_float, percentile, signatures, batch, max_drop, evaluate, on_drop)
+    options = {"io": io, "keep_float": keep_float, "percentile": percentile, "signatures": signatures, "batch": batch}
+    _check(quantization, path, calibration, **options, max_drop=max_drop, evaluate=evaluate, on_drop=on_drop)
     model = archive.subset(model, tasks)
     decode = decoded.check(model, decode)
     if decode and io != "float32":
@@ -184,7 +185,7 @@ def split(
         >>> features = mtl.export.TFLiteModel("out/backbone.tflite").run({"image": images})
         >>> mtl.export.TFLiteModel("out/digit.tflite").predict(features)
     """
-    _check(quantization, "file.tflite", calibration, "float32", (), None, "default", 1, None, None, "raise")
+    _check(quantization, "file.tflite", calibration)
     model = archive.subset(model, tasks)
     if quantization in CALIBRATED and (reason := refusals.recurrent(model)):
         raise ExportError(reason)
@@ -215,7 +216,18 @@ def split(
 
 
 def _check(
-    quantization, path, calibration, io, keep_float, percentile, signatures, batch, max_drop, evaluate, on_drop
+    quantization: str | None,
+    path: str | os.PathLike[str],
+    calibration: Any,
+    *,
+    io: str = "float32",
+    keep_float: Sequence[str] = (),
+    percentile: float | None = None,
+    signatures: str = "default",
+    batch: int = 1,
+    max_drop: Any = None,
+    evaluate: Any = None,
+    on_drop: str = "raise",
 ) -> None:
     """Refuse what can't be, before any work.
 

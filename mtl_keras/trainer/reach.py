@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from mtl_keras.graph import output_of
 from mtl_keras.names import unknown_name
 
 __all__ = ["BalancingReport", "Reach", "narrow", "print_table"]
@@ -45,7 +46,7 @@ def _walk(model: Any, tasks: Sequence[str], stop: Sequence[str]) -> dict[str, se
     """By task, ids of the Keras variables that its output depends on."""
     network = model
     if stop:
-        ends = {f"end{i}": model.get_layer(name).output for i, name in enumerate(stop)}
+        ends = {f"end{i}": output_of(model, name) for i, name in enumerate(stop)}
         network = keras.Model(model.inputs, {**model.output, **ends})
     specs = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), model.input)
     function = tf.function(lambda x: network(x, training=True), autograph=False)

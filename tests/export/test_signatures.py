@@ -5,6 +5,7 @@ import pytest
 
 import mtl_keras as mtl
 from mtl_keras.export import flatbuffer
+from mtl_keras.graph import split
 
 
 @pytest.mark.parametrize("quantization", [None, "dynamic", "int8"])
@@ -128,3 +129,20 @@ def test_a_split_that_fails_leaves_what_was_there(trained, tmp_path):
     with pytest.raises(ValueError, match="not finite"):
         mtl.export.split(model, tmp_path / "parts", "int8", calibration=np.full_like(x, np.nan))
     assert {p.name: p.read_bytes() for p in (tmp_path / "parts").iterdir()} == before
+
+
+@pytest.mark.parametrize("feed", [True, False])
+def test_heads_at_several_depths_start_from_the_features_of_this_model(tmp_path, feed):
+    """A backbone's layers were called once before they were fed with predictions: that call is not the model's."""
+    tasks = [mtl.tasks.Classification("kind", num_classes=3, hidden=0), mtl.tasks.Regression("cost", hidden=0)]
+    model = mtl.builders.hierarchical(
+        (6,), tasks, backbone="mlp", backbone_options={"widths": (8, 7)}, levels={"kind": "stage1"}, feed=feed
+    )
+    x = np.random.default_rng(0).standard_normal((16, 6)).astype("float32")
+    trunk, heads, more = split(model, model.representation)
+    whole = model.predict(x, verbose=0)
+    parts = heads.predict(list(trunk.predict(x, verbose=0).values()), verbose=0)
+    for name in whole:
+        np.testing.assert_allclose(parts[name], whole[name], atol=1e-6)
+    mtl.export.tflite(model, tmp_path / "m.tflite", samples=x, signatures="all")
+    assert not more and "cost_from_features" in mtl.export.TFLiteModel(tmp_path / "m.tflite").signatures
