@@ -102,6 +102,11 @@ class MultiTaskModel(keras.Model):
                 return task
         raise ValueError(unknown_name("task", name, self.task_names))
 
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> dict[str, Any]:
+        # Not left to the layers: one that is given `training=True` in the graph (preprocessing layers are, in Keras 3.15)
+        # would put all behind it into training, and a call without saying would move the statistics of normalization.
+        return super().call(inputs, training=bool(training), mask=mask)
+
     # ------------------------------------------------------------------ compile
     def compile(
         self,

@@ -100,6 +100,36 @@ def test_weights_files_carry_the_balancers_state(tmp_path):
     second.load_weights(tmp_path / "a.weights.h5")  # another method: its own state, which is none
 
 
+def test_a_call_that_says_nothing_is_inference():
+    """In Keras 3.15 a `Resizing` layer notes `training=True` in the graph, and all behind it trains when nobody says."""
+    import keras
+
+    def trunk(x):
+        x = keras.layers.Conv2D(4, 3, padding="same", name="stem")(keras.layers.Resizing(8, 8, name="smaller")(x))
+        return keras.layers.BatchNormalization(name="norm")(x)
+
+    tasks = [mtl.tasks.Classification("kind", num_classes=3), mtl.tasks.Segmentation("mask", channels=4)]
+    model = mtl.builders.hard_sharing((16, 16, 3), tasks, backbone=trunk)
+    x = np.random.default_rng(0).random((4, 16, 16, 3)).astype("float32")
+    before = model.get_weights()
+    whole, said = model(x), model.predict(x, verbose=0)
+    same([whole[name] for name in said], [said[name] for name in said], atol=1e-6)
+    same(model.get_weights(), before, rtol=0, atol=0)
+    model(x, training=True)
+    assert np.abs(model.get_layer("norm").moving_mean.numpy()).max() > 0
+    # Inside another network it trains as that one does, and heads alone have no fault of their own.
+    outer = keras.Sequential([keras.Input((16, 16, 3)), model])
+    before = model.get_layer("norm").moving_mean.numpy()
+    outer(x, training=False)
+    np.testing.assert_array_equal(model.get_layer("norm").moving_mean, before)
+    outer(x, training=True)
+    assert (model.get_layer("norm").moving_mean.numpy() != before).any()
+    mask = keras.Model(model.get_layer("norm").output, model.output["mask"])
+    before = mask.get_weights()
+    mask(np.random.default_rng(1).random((4, 8, 8, 4)).astype("float32"))
+    same(mask.get_weights(), before, rtol=0, atol=0)
+
+
 def test_clone_model_keeps_class_tasks_and_compilation():
     x, y = table_data()
     model = table_model()

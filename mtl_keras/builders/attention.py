@@ -12,6 +12,7 @@ from mtl_keras.builders.common import Base, bring_to, check_stage, finish, start
 from mtl_keras.builders.streams import lockstep
 from mtl_keras.graph import nodes
 from mtl_keras.layers import FiLM
+from mtl_keras.layers.resized import resized
 from mtl_keras.model import MultiTaskModel
 from mtl_keras.tasks import Task
 
@@ -221,7 +222,7 @@ def _in_places(x: Any, target: Any, width: int, name: str) -> Any:
     if x.shape[1:-1] == target.shape[1:-1]:
         return x
     if len(target.shape) == 4 and len(x.shape) == 4:
-        return layers.Resizing(*target.shape[1:3], interpolation="bilinear", name=name)(x)
+        return resized(x, *target.shape[1:3], name=name)
     if len(target.shape) == 3 and len(x.shape) == 2:
         return layers.RepeatVector(target.shape[1], name=name)(x)
     return bring_to(x, target, name)

@@ -10,6 +10,7 @@ import keras
 
 from mtl_keras import backbones
 from mtl_keras.layers import TaskOutput
+from mtl_keras.layers.resized import resized
 from mtl_keras.model import MultiTaskModel
 from mtl_keras.names import check_task_names, unknown_name
 from mtl_keras.tasks import Task
@@ -222,7 +223,7 @@ def bring_to(x: Any, target: Any, name: str) -> Any:
     elif len(target.shape) == 4 and len(x.shape) == 2:
         x = layers.Reshape((1, 1, x.shape[-1]), name=f"{name}_reshape")(x)
     elif len(target.shape) == 4 and len(x.shape) == 4 and tuple(x.shape[1:3]) != tuple(target.shape[1:3]):
-        x = layers.Resizing(*target.shape[1:3], interpolation="bilinear", name=f"{name}_resize")(x)
+        x = resized(x, *target.shape[1:3], name=f"{name}_resize")
     if len(target.shape) == 4 and len(x.shape) == 4:
         return layers.Conv2D(width, 1, name=f"{name}_project")(x)
     if len(x.shape) > len(target.shape):

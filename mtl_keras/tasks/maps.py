@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from mtl_keras.layers.resized import resized
+
 __all__ = ["full_size", "map_decoder"]
 
 
@@ -62,4 +64,4 @@ def _resize(x, size, name):
         return x
     if None in (height, width):
         return keras.layers.UpSampling2D(2, interpolation="bilinear", name=name)(x)
-    return keras.layers.Resizing(height, width, interpolation="bilinear", name=name)(x)
+    return resized(x, height, width, name)

@@ -15,6 +15,7 @@ from helpers import same
 
 import mtl_keras as mtl
 from mtl_keras.export import ExportError
+from mtl_keras.graph import split
 
 DOCS = Path(__file__).parents[2] / "docs" / "sharing.md"
 KINDS = ("image", "text", "table")
@@ -129,6 +130,35 @@ def test_trains_is_saved_and_goes_to_the_phone(builder, kind, tmp_path, table):
         except ExportError as error:
             found.append(f"{quantization or 'float'}: {error}")
     table(builder, kind, "; ".join([", ".join(kinds), *found]))
+
+
+STREAMS = {
+    "adapters",
+    "cross_stitch",
+    "learned_branching",
+    "multi_input",
+    "nddr",
+    "sluice",
+    "soft_sharing",
+    "tensor_factorized",
+}
+
+
+@pytest.mark.parametrize(("builder", "kind"), [(b, KINDS[i % 3]) for i, b in enumerate(BUILDERS)])
+def test_heads_computed_from_the_representation_are_the_networks(builder, kind):
+    """Before it is saved, too, when the backbone's layers have been called elsewhere. Builders of streams name none."""
+    try:
+        model, x, _ = network(builder, kind)
+    except ValueError:
+        model, x, _ = network(builder, "table")
+    if builder in STREAMS:
+        assert not model.representation
+        return
+    trunk, heads, more = split(model, model.representation)
+    shared = [*trunk(x).values(), *(keras.tree.flatten(x) if more else ())]
+    found, whole = heads(shared), model(x)
+    for name in whole:
+        np.testing.assert_allclose(found[name], whole[name], atol=1e-6)
 
 
 # ------------------------------------------------------------------ the table of the docs
