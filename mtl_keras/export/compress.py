@@ -89,7 +89,8 @@ def compress(
             Optimization, which knows plain layers only and trains on the sum of the losses with their weights). None takes
             the first that does it.
         epochs: int, a stage. With `val` and engine "keras", the epoch is kept whose worst head is best beside the given
-            model's; the network before training counts as one, so that training never makes the worst head worse there.
+            model's (of equals, the one whose heads are better together). The network before training counts as one, so that
+            training never makes the worst head worse there.
         learning_rate: of Adam. With engine "keras" it falls to 0 over the steps, as a cosine does.
         batch_size: rows, where `train` is arrays.
         sparsity: share of each kernel's weights to become zero, in (0, 1).
@@ -268,19 +269,25 @@ class _Falling(keras.callbacks.Callback):
 
 
 class _Best(keras.callbacks.Callback):
-    """The weights of the epoch whose worst head is best, as a share of what the float network's is."""
+    """The weights of the epoch whose worst head is best, as a share of the float network's; of equals, the best together."""
 
     def __init__(self, small: Any, model: Any, held_out: tuple[dict[str, np.ndarray], dict[str, np.ndarray]]):
         super().__init__()
         self.small, self.held_out = small, held_out
         self.whole = gate.scores(model, held_out)
-        self.lost, self.weights = np.inf, small.get_weights()
+        self.lost, self.weights = (np.inf, np.inf), small.get_weights()
         self.on_epoch_end(-1)
 
     def on_epoch_end(self, epoch, logs=None):
         found, _ = gate.drops(self.small, self.whole, gate.scores(self.small, self.held_out), {})
-        lost = max(drop / max(abs(before), 1e-12) for _, before, _, drop in found.values())
-        if lost < self.lost:
+        # A metric that the data do not define (of one class only, say) tells nothing; one that training lost tells enough.
+        drops = [
+            drop / max(abs(before), 1e-12) if np.isfinite(after) else np.inf
+            for _, before, after, drop in found.values()
+            if np.isfinite(before)
+        ]
+        lost = (max(drops, default=0.0), sum(drops))
+        if lost < self.lost or not drops:
             self.lost, self.weights = lost, self.small.get_weights()
 
 

@@ -1,8 +1,8 @@
 """What a file tells of itself: the tasks' facts as JSON, and standard TFLite metadata.
 
 Standard metadata is what generic tools (MediaPipe Tasks, ML Kit, Android Studio) read: what each tensor is, how pixels become
-numbers, labels in a zip archive behind the network. TensorFlow's writer was given up in 2023; MediaPipe's, which is kept up,
-needs OpenCV, and an absl that TensorFlow Model Optimization refuses: the few tables that we need are packed here.
+numbers, labels in a zip archive behind the network. TensorFlow's writer was given up in 2023; MediaPipe's does not import as
+it is released (1.2.2), and asks for an absl that TensorFlow Model Optimization refuses: the few tables needed are packed here.
 """
 
 from __future__ import annotations

@@ -71,6 +71,16 @@ def test_qat_keeps_the_epoch_whose_worst_head_is_best():
     assert scores(kept, data)["cost_r2"] < untrained["cost_r2"]
 
 
+def test_metrics_that_the_data_do_not_define_choose_nothing(table):
+    """Of one class only there is no area under the curve: the other head chooses."""
+    model, x, y = table
+    one = {**y, "sold": np.ones_like(y["sold"])}
+    small = compress(model, (x, y), (x, one), epochs=3, learning_rate=0.01)
+    before, after = small.compression.heads["cost"][1:]
+    sold = small.compression.heads["sold"]
+    assert sold[1:] == (0, 0) and after > before
+
+
 def test_the_learning_rate_falls_along_a_cosine(table, monkeypatch):
     model, x, y = table
     seen, falling = [], sys.modules["mtl_keras.export.compress"]._Falling
