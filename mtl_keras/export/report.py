@@ -106,7 +106,7 @@ class ExportReport:
         console.print(_table(columns, rows))
         judged = [head for head in self.heads if head.metric is not None]
         if judged:
-            rows = [[h.name, h.metric, f"{h.before:.4f}", f"{h.after:.4f}", f"{h.drop + 0.0:.4f}"] for h in judged]
+            rows = [[h.name, h.metric, f"{h.before:.4f}", f"{h.after:.4f}", f"{round(h.drop, 4) + 0.0:.4f}"] for h in judged]
             console.print(_table(["head", "metric", "Keras", "file", "drop"], rows))
         if self.ops:
             console.print("operators: " + ", ".join(f"{name} {count}" for name, count in self.ops.items()), highlight=False)
