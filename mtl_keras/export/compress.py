@@ -124,11 +124,13 @@ def compress(
     engine = _engine(engine, stages)
     _check(model, train, val, epochs, learning_rate, sparsity, schedule, pattern, clusters, max_drop)
     held_out = None if val is None else gate.held_out(model, val)
+    before = None if held_out is None else gate.scores(model, held_out)
     limits = gate.limits(model, max_drop)
     if engine == "keras":
         small = quantization_aware(model, keep_float=own_layers(model, keep, "keep"))
         _compile_as(small, model, learning_rate)
-        _fine_tune(small, model, train, held_out, epochs, learning_rate, batch_size, verbose)
+        best = None if held_out is None else _Best(small, before, held_out)
+        _fine_tune(small, train, best, epochs, learning_rate, batch_size, verbose)
     else:
         options = {
             "stages": stages, "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size,
@@ -139,7 +141,7 @@ def compress(
         small = _in_its_own_process(model, train, options)
     report = CompressionReport("+".join(stages), engine, zeros(small), distinct(small))
     if held_out is not None:
-        _judge(model, small, held_out, limits, report)
+        _judge(small, before, held_out, limits, report)
     small.compression = report
     if verbose:
         print(report)
@@ -227,9 +229,9 @@ def _compile_as(small: Any, model: Any, learning_rate: float) -> None:
 
 
 def _fine_tune(
-    small: Any, model: Any, train: Any, held_out: Any, epochs: int, learning_rate: float, batch_size: int, verbose: int
+    small: Any, train: Any, best: _Best | None, epochs: int, learning_rate: float, batch_size: int, verbose: int
 ) -> None:
-    """Train a quantization-aware network, and keep its best epoch."""
+    """Train a quantization-aware network, and keep the best epoch, if someone knows which."""
     if hasattr(train, "element_spec"):
         data, options = (train,), {}
         steps = int(train.cardinality())
@@ -238,14 +240,14 @@ def _fine_tune(
         first = [batch[0] for batch in train.take(_WARMING)]
     else:
         data, options = tuple(train[:2]), {"batch_size": batch_size, "sample_weight": train[2] if len(train) > 2 else None}
-        x = archive.by_name(model, train[0])
+        x = archive.by_name(small, train[0])
         steps = -(-len(next(iter(x.values()))) // batch_size)
         first = [{k: v[i * batch_size : (i + 1) * batch_size] for k, v in x.items()} for i in range(min(steps, _WARMING))]
     for x in first:  # ranges are there before the first gradient
         small(archive.feed(small, archive.by_name(small, x)), training=True)
     callbacks: list[keras.callbacks.Callback] = [_Falling(learning_rate, epochs * steps)]
-    best = None if held_out is None else _Best(small, model, held_out)
     if best is not None:
+        best.on_epoch_end(-1)  # the network before training
         callbacks.append(best)
     small.fit(*data, epochs=epochs, verbose=verbose, callbacks=callbacks, **options)
     if best is not None:
@@ -271,15 +273,13 @@ class _Falling(keras.callbacks.Callback):
 class _Best(keras.callbacks.Callback):
     """The weights of the epoch whose worst head is best, as a share of the float network's; of equals, the best together."""
 
-    def __init__(self, small: Any, model: Any, held_out: tuple[dict[str, np.ndarray], dict[str, np.ndarray]]):
+    def __init__(self, small: Any, before: Mapping[str, float], held_out: tuple[dict[str, np.ndarray], dict[str, np.ndarray]]):
         super().__init__()
-        self.small, self.held_out = small, held_out
-        self.whole = gate.scores(model, held_out)
+        self.small, self.before, self.held_out = small, before, held_out
         self.lost, self.weights = (np.inf, np.inf), small.get_weights()
-        self.on_epoch_end(-1)
 
     def on_epoch_end(self, epoch, logs=None):
-        found, _ = gate.drops(self.small, self.whole, gate.scores(self.small, self.held_out), {})
+        found, _ = gate.drops(self.small, self.before, gate.scores(self.small, self.held_out), {})
         # A metric that the data do not define (of one class only, say) tells nothing; one that training lost tells enough.
         drops = [
             drop / max(abs(before), 1e-12) if np.isfinite(after) else np.inf
@@ -373,8 +373,8 @@ def _save_data(model: Any, train: Any, folder: Path) -> None:
     (folder / "arrays" / "names.json").write_text(json.dumps(names))
 
 
-def _judge(model: Any, small: Any, data: Any, limits: Mapping[str, float], report: CompressionReport) -> None:
-    found, too_much = gate.drops(model, gate.scores(model, data), gate.scores(small, data), limits)
+def _judge(small: Any, before: Mapping[str, float], data: Any, limits: Mapping[str, float], report: CompressionReport) -> None:
+    found, too_much = gate.drops(small, before, gate.scores(small, data), limits)
     report.heads.update({name: told[:3] for name, told in found.items()})
     if too_much:
         raise ExportError(

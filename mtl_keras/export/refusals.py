@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 import keras
 
@@ -25,10 +26,11 @@ _OTHERWISE = "replace it by products, convolutions, pooling and elementwise func
 
 def why(error: Exception, model: keras.Model) -> str:
     """The converter's report as a sentence a layer."""
+    known = {layer.name: layer for layer in model._flatten_layers(include_self=False)}
     found: dict[str | None, list[str]] = {}
     pattern = r"""loc\((?:callsite\()*fused\["[^"]*", "([^"@]+)[^"]*"\](?:(?!error:).)*?'tf\.(\w+)' op is neither"""
     for path, operation in re.findall(pattern, str(error), re.S):
-        operations = found.setdefault(_layer(path, model), [])
+        operations = found.setdefault(_layer(path, known), [])
         if operation not in operations:
             operations.append(operation)
     start = "The model can't be converted to TFLite with builtin operators: "
@@ -38,19 +40,14 @@ def why(error: Exception, model: keras.Model) -> str:
         return start + " ".join((telling or lines)[:3])[:800]
     told = []
     for name, operations in found.items():
-        who = "what no layer holds" if name is None else f"layer '{name}' ({type(_named(model)[name]).__name__})"
+        who = "what no layer holds" if name is None else f"layer '{name}' ({type(known[name]).__name__})"
         advice = "; ".join(dict.fromkeys(_DOES.get(operation, _OTHERWISE) for operation in operations))
         told.append(f"{who} needs {', '.join(operations)}: {advice}")
     return start + ". ".join(told) + "."
 
 
-def _named(model: keras.Model) -> dict[str, keras.layers.Layer]:
-    return {layer.name: layer for layer in model._flatten_layers(include_self=False)}
-
-
-def _layer(path: str, model: keras.Model) -> str | None:
+def _layer(path: str, known: Collection[str]) -> str | None:
     """The innermost layer in the path of an operation; TensorFlow numbers names that come twice."""
-    known = _named(model)
     for part in reversed(path.split("/")[:-1]):
         for name in (part, re.sub(r"_\d+$", "", part)):
             if name in known:

@@ -49,6 +49,11 @@ def _outputs(seed):
     return {task.name: rng.random(shape).astype("float32") for task, shape in TASKS}
 
 
+def _write(raw, path):
+    """For stand-ins of interpreters that read their outputs: name, size, numbers."""
+    path.write_text("\n".join(f"{n} {v.size} " + " ".join(repr(float(i)) for i in v.ravel()) for n, v in raw.items()))
+
+
 @pytest.fixture(scope="module")
 def facts():
     """Of a file with every kind of task, an image and a list of words."""
@@ -252,9 +257,7 @@ def test_cpp_compiles_against_the_runtimes_interface_and_decodes_every_kind(fact
     )
     (tmp_path / "main.cc").write_text(_MAIN.replace("SHOWN", shown))
     raw = _outputs(1)
-    (tmp_path / "raw.txt").write_text(
-        "\n".join(f"{n} {v.size} " + " ".join(repr(float(i)) for i in v.ravel()) for n, v in raw.items())
-    )
+    _write(raw, tmp_path / "raw.txt")
     built = subprocess.run(
         ["g++", "-std=c++17", "-O0", "-Wall", "-I.", "main.cc", "-o", "main"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
@@ -346,9 +349,7 @@ def test_kotlin_compiles_and_decodes_every_kind(facts, tmp_path):
     (tmp_path / "AllKinds.kt").write_text(text)
     (tmp_path / "Main.kt").write_text(_KOTLIN)
     raw = _outputs(1)
-    (tmp_path / "raw.txt").write_text(
-        "\n".join(f"{n} {v.size} " + " ".join(repr(float(i)) for i in v.ravel()) for n, v in raw.items())
-    )
+    _write(raw, tmp_path / "raw.txt")
 
     def run(*command):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
