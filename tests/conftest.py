@@ -26,3 +26,12 @@ def _seeded():
 
 def pytest_addoption(parser):
     parser.addoption("--write-tables", action="store_true", help="write the tables in docs/ that tests generate")
+    parser.addoption("--run-large", action="store_true", help="run the large tests too (minutes, not seconds)")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--run-large"):
+        return
+    for item in items:
+        if item.get_closest_marker("large"):
+            item.add_marker(pytest.mark.skip(reason="large: runs with --run-large"))
