@@ -2,25 +2,52 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from mtl_keras.quiet import mute_native_code
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     help="Multi-task learning for Keras 3: a zoo of multi-head networks, training, export to phones.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 zoo_app = typer.Typer(help="Networks by name: list, look at, train, export.", no_args_is_help=True)
 data_app = typer.Typer(help="Data sets that the zoo trains on.", no_args_is_help=True)
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(data_app, name="data")
+
+
+
+def command(group: typer.Typer, name: str | None = None, keras: bool = True) -> Callable[[Callable], Callable]:
+    """Add a function to a group of commands.
+
+    Our classes are registered before it runs, so that it may load any saved model; `keras=False` spares a command that never
+    does so the wait for TensorFlow.
+    """
+
+    def add(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def run(*args: Any, **options: Any) -> Any:
+            if keras:
+                import mtl_keras
+
+                mtl_keras._register_classes()
+            return function(*args, **options)
+
+        group.command(name)(run)
+        return function
+
+    return add
+
 
 Name = Annotated[str, typer.Argument(help="Entry of the zoo; `mtl-keras zoo list` shows all.")]
 
@@ -34,23 +61,21 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-@app.command()
+@command(app)
 def quickstart(
     out: Annotated[Path, typer.Option(help="Folder for what it makes.")] = Path("quickstart"),
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images.")] = 6,
     seed: Annotated[int, typer.Option(help="Of weights and data.")] = 0,
 ) -> None:
     """Train a three-head network on real pictures, export it, and prove the files: under 3 minutes on 2 cores."""
-    _quiet_start()
     from mtl_keras.zoo.quickstart import run
 
     run(out, epochs=epochs, seed=seed)
 
 
-@app.command()
+@command(app)
 def balancers() -> None:
     """All balancing methods: what each needs, what a step costs, and who published it."""
-    _quiet_start()
     from rich.console import Console
     from rich.table import Table
 
@@ -64,7 +89,7 @@ def balancers() -> None:
     Console().print(table)
 
 
-@zoo_app.command("list")
+@command(zoo_app, "list", keras=False)
 def zoo_list() -> None:
     """All entries, with what they reach."""
     from rich.console import Console
@@ -86,7 +111,7 @@ def zoo_list() -> None:
     Console().print(table)
 
 
-@zoo_app.command("info")
+@command(zoo_app, "info", keras=False)
 def zoo_info(name: Name, as_json: Annotated[bool, typer.Option("--json", help="The card as JSON.")] = False) -> None:
     """An entry's card: data, licence, recipe, and the scores of every file."""
     from mtl_keras import zoo
@@ -102,7 +127,7 @@ def zoo_info(name: Name, as_json: Annotated[bool, typer.Option("--json", help="T
     Console().print(Markdown((zoo.path(name) / "README.md").read_text()))
 
 
-@zoo_app.command("train")
+@command(zoo_app, "train")
 def zoo_train(
     name: Name,
     out: Annotated[Path | None, typer.Option(help="Folder for the artifacts. Default: runs/NAME.")] = None,
@@ -112,13 +137,12 @@ def zoo_train(
     epochs: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")] = None,
 ) -> None:
     """Train an entry and its single-task twins from scratch, and write all artifacts and the card."""
-    _quiet_start()
     from mtl_keras import zoo
 
     zoo.train(name, out=out, seeds=seed or [0], epochs=epochs)
 
 
-@zoo_app.command("export")
+@command(zoo_app, "export", keras=False)
 def zoo_export(
     name: Name,
     out: Annotated[Path | None, typer.Option(help="Folder. Default: the entry's name.")] = None,
@@ -130,20 +154,19 @@ def zoo_export(
     print(f"{name}: SavedModel, TFLite files and card in {folder}")
 
 
-@app.command()
+@command(app)
 def predict(
     name: Name,
     inputs: Annotated[list[str], typer.Argument(help="Pictures, sentences, or one CSV file, as the entry takes.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """What a pretrained network says of your own input."""
-    _quiet_start()
     from mtl_keras.zoo.predicting import predict as run
 
     run(name, inputs, as_json)
 
 
-@app.command()
+@command(app)
 def export(
     model: Annotated[str, typer.Argument(help="Entry of the zoo, or a .keras file.")],
     to: Annotated[str, typer.Option(help="tflite, saved_model, or split: a backbone and a small file a head.")] = "tflite",
@@ -174,7 +197,6 @@ def export(
     web: Annotated[bool, typer.Option(help="A web page that runs the file in the browser.")] = False,
 ) -> None:
     """Export a network, compare every head with Keras, and print what each loses."""
-    _quiet_start()
     from mtl_keras.zoo import exporting
 
     options = {"tasks": task, "keep_float": keep_float, "percentile": percentile, "signatures": signatures, "io": io}
@@ -183,7 +205,7 @@ def export(
     exporting.run(model, to, out, quantization, calibration, evaluate, max_drop=drop, batch=batch, **options)
 
 
-@app.command()
+@command(app, keras=False)
 def benchmark(
     files: Annotated[list[Path], typer.Argument(help=".tflite files, or folders of them.")],
     threads: Annotated[list[int] | None, typer.Option(min=1, help="May be given several times. Default: 1.")] = None,
@@ -208,7 +230,7 @@ def benchmark(
         report.plot(plot)
 
 
-@app.command()
+@command(app, keras=False)
 def inspect(
     file: Annotated[Path, typer.Argument(help="A .tflite file.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -246,7 +268,7 @@ def inspect(
     console.print("operators: " + ", ".join(f"{name} {count}" for name, count in facts["operators"].items()), highlight=False)
 
 
-@data_app.command("fetch")
+@command(data_app, "fetch", keras=False)
 def data_fetch(
     name: Annotated[str, typer.Argument(help="flights or gloss")],
     folder: Annotated[Path | None, typer.Option("--from", help="Folder with the files, if you have them.")] = None,
@@ -257,7 +279,7 @@ def data_fetch(
     print(f"{name}: {sources.fetch(name, folder, keep=True)}")
 
 
-@data_app.command("list")
+@command(data_app, "list", keras=False)
 def data_list() -> None:
     """The data sets, their licences, and whether they are here."""
     from rich.console import Console
@@ -274,17 +296,9 @@ def data_list() -> None:
     Console().print(table)
 
 
-def _quiet_start() -> None:
-    """Import TensorFlow without its start-up lines, which its C++ part writes past Python."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from mtl_keras.quiet import quiet
-
-    with quiet():
-        import keras  # noqa: F401
-
-
 def main() -> None:
     """Run a command; what the user can mend is said in one line, without a traceback."""
+    mute_native_code()
     try:
         app()
     except (ValueError, OSError, RuntimeError) as error:

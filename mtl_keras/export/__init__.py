@@ -4,22 +4,13 @@
 Keras.
 """
 
-import importlib.util as _util
-
+from mtl_keras import _uses_keras
 from mtl_keras.export.benchmark import BenchmarkReport, benchmark
 from mtl_keras.export.files import ExportError
 from mtl_keras.export.runner import TFLiteModel
 from mtl_keras.export.snippets import snippets, web_page
 
-
-def _keras_is_here() -> bool:
-    try:
-        return _util.find_spec("keras") is not None
-    except ImportError:
-        return False
-
-
-if _keras_is_here():
+if _uses_keras():
     from mtl_keras.export.compress import CompressionReport, compress
     from mtl_keras.export.raw_images import with_raw_images
     from mtl_keras.export.report import ExportReport, HeadReport
