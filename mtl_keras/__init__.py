@@ -73,7 +73,7 @@ _spares_keras = False
 
 
 def _uses_keras() -> bool:
-    """Whether to import what needs Keras: where it is missing, exported files can still be run (`mtl_keras.export.TFLiteModel`)."""
+    """Whether to import what needs Keras. Where it is missing, exported files still run (`mtl_keras.export.TFLiteModel`)."""
     if _spares_keras:
         return False
     try:

