@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_keras import decoding
-from mtl_keras.export.files import ExportError, beside
+from mtl_keras.export.files import MARK, ExportError, beside, check_file
 from mtl_keras.export.runner import TFLiteModel
 from mtl_keras.names import unknown_name
 
@@ -70,13 +70,13 @@ def snippets(
     path = Path(path)
     facts = _facts(TFLiteModel(path))
     folder = path.parent if folder is None else Path(folder)
-    found = {}
-    for language in languages:
-        target = folder / f"{facts['stem']}{LANGUAGES[language]}"
+    targets = {language: folder / f"{facts['stem']}{LANGUAGES[language]}" for language in languages}
+    for target in targets.values():
+        check_file(target, text=True)
+    for language, target in targets.items():
         with beside(target) as fresh:
             fresh.write_text(_rendered(language, facts), "utf-8")
-        found[language] = target
-    return found
+    return targets
 
 
 def web_page(path: str | os.PathLike[str], page: str | os.PathLike[str] | None = None, runtime: str | None = None) -> Path:
@@ -105,6 +105,7 @@ def web_page(path: str | os.PathLike[str], page: str | os.PathLike[str] | None =
     if facts["whole_integers"]:
         raise ExportError(f"{path} takes or gives int8, which LiteRT.js refuses: export it with io='float32'.")
     page = path.with_suffix(".html") if page is None else Path(page)
+    check_file(page, text=True)
     ranges = {entry["name"]: [float(v) for v in entry["range"]] for entry in facts["inputs"] if entry["range"]}
     values = {
         **facts,
@@ -159,7 +160,7 @@ def _facts(model: TFLiteModel) -> dict[str, Any]:
     tasks = {task["name"]: {**task, "labels": _labels(task), "shape": outputs[task["name"]]["shape"]} for task in model.tasks}
     kinds = {task["kind"] for task in model.tasks}
     return {
-        "title": f"{model.path.name}: {', '.join(tasks)}. Written by mtl_keras {model.facts.get('mtl_keras', '')}.",
+        "title": f"{model.path.name}: {', '.join(tasks)}. {MARK} {model.facts.get('mtl_keras', '')}.",
         "name": "".join(part[:1].upper() + part[1:] for part in stem.split("_")) or "Model",
         "file": model.path.name, "stem": stem, "inputs": taken, "outputs": given, "kinds": kinds,
         "whole_integers": any(detail["dtype"] == "int8" for detail in (*inputs.values(), *outputs.values())),
