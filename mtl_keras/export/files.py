@@ -75,8 +75,8 @@ def check_folder(path: str | os.PathLike[str], foreign: Callable[[Path], Sequenc
     if names:
         some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         raise ExportError(
-            f"{path} holds what no earlier export of mtl_keras wrote there ({some}), and is left as it is: choose a new folder, "
-            f"such as {path / 'model'}."
+            f"{path} holds what no earlier export of mtl_keras wrote there ({some}), and is left as it is: choose a new "
+            f"folder, such as {path / 'model'}."
         )
 
 

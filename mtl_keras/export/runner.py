@@ -126,7 +126,7 @@ class TFLiteModel:
             if tuple(value.shape[1:]) != tuple(detail["shape"][1:]) or value.dtype.kind not in "iufb":
                 expected = ("rows", *detail["shape"][1:].tolist())
                 raise ValueError(f"Input '{name}' has shape {value.shape} and dtype {value.dtype}; the file takes {expected}.")
-            ready[name] = _to_file(value, detail)
+            ready[name] = _to_file(name, value, detail)
         sizes = {name: len(value) for name, value in ready.items()}
         if len(set(sizes.values())) != 1 or not next(iter(sizes.values())):
             raise ValueError(f"All inputs need the same number of rows, at least one; got {sizes}.")
@@ -166,13 +166,23 @@ def _details(detail: Mapping[str, Any]) -> dict[str, Any]:
     return {"shape": shape, "dtype": np.dtype(detail["dtype"]).name, "scale": float(scale), "zero_point": int(zero)}
 
 
-def _to_file(value: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
-    """Real numbers as the integers that a quantized input takes; everything else in the input's dtype."""
+def _to_file(name: str, value: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
+    """Real numbers as the integers that a quantized input takes; everything else in the input's dtype.
+
+    Raises:
+        ValueError: fractions, or numbers beyond its ends, for an input of whole numbers.
+    """
     scale, zero = detail["quantization"]
     if scale and value.dtype.kind == "f" and np.dtype(detail["dtype"]).kind != "f":
         limits = np.iinfo(detail["dtype"])
         value = np.clip(np.round(value / scale) + zero, limits.min, limits.max)
-    return value.astype(detail["dtype"])
+    with np.errstate(invalid="ignore"):
+        ready = value.astype(detail["dtype"])
+    if ready.dtype.kind in "iu" and (ready != value).any():
+        raise ValueError(
+            f"Input '{name}' takes whole numbers of {ready.dtype}; these go from {value.min():g} to {value.max():g}."
+        )
+    return ready
 
 
 def _from_file(value: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:

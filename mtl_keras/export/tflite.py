@@ -171,8 +171,8 @@ def split(
 
     Args:
         model: `MultiTaskModel` whose builder names its shared representation.
-        folder: for `backbone.tflite` and `<task>.tflite`. An earlier split that is there is replaced, once all files are proven;
-            a folder that holds anything else is left alone.
+        folder: for `backbone.tflite` and `<task>.tflite`. An earlier split that is there is replaced, once all files are
+            proven; a folder that holds anything else is left alone.
         quantization, calibration, samples, tasks: as in `tflite`, without "auto".
 
     Returns:

@@ -25,24 +25,27 @@ def _files(folder):
 
 
 # ------------------------------------------------------------------ what others wrote
-@pytest.mark.parametrize("export", [mtl.export.saved_model, mtl.export.split])
-def test_a_folder_with_anything_else_in_it_is_left_alone(model, tmp_path, export):
-    (tmp_path / "out/deep").mkdir(parents=True)
-    (tmp_path / "out/deep/thesis.txt").write_text("three years of work")
-    before = _files(tmp_path)
-    with pytest.raises(ExportError, match=r"out holds what no earlier export .*\(deep\).*choose a new folder"):
-        export(model, tmp_path / "out")
-    assert _files(tmp_path) == before
-    # Beside an earlier export too.
+@pytest.mark.parametrize("export", [mtl.export.saved_model, pytest.param(mtl.export.split, marks=pytest.mark.large)])
+def test_an_earlier_export_is_replaced_and_nothing_else(model, tmp_path, export):
     (tmp_path / "new").mkdir()
-    export(model, tmp_path / "new")
+    export(model, tmp_path / "new")  # into an empty folder
     (tmp_path / "new/thesis.txt").write_text("three years of work")
     before = _files(tmp_path)
     with pytest.raises(ExportError, match=r"\(thesis\.txt\)"):
         export(model, tmp_path / "new")
     assert _files(tmp_path) == before
     (tmp_path / "new/thesis.txt").unlink()
-    export(model, tmp_path / "new")  # an earlier export of ours is replaced
+    export(model, tmp_path / "new")
+
+
+@pytest.mark.parametrize("export", [mtl.export.saved_model, mtl.export.split])
+def test_a_folder_of_others_is_left_alone(model, tmp_path, export):
+    (tmp_path / "out/deep").mkdir(parents=True)
+    (tmp_path / "out/deep/thesis.txt").write_text("three years of work")
+    before = _files(tmp_path)
+    with pytest.raises(ExportError, match=r"out holds what no earlier export .*\(deep\).*choose a new folder"):
+        export(model, tmp_path / "out")
+    assert _files(tmp_path) == before
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ExportError, match="is a file"):
         export(model, tmp_path / "file")
@@ -183,7 +186,8 @@ _FULL = """
 import resource, signal, sys
 import keras
 import mtl_keras as mtl
-model = mtl.builders.hard_sharing((5,), [mtl.tasks.Regression("cost")], backbone="mlp", backbone_options={"widths": (400, 400)})
+cost = mtl.tasks.Regression("cost")
+model = mtl.builders.hard_sharing((5,), [cost], backbone="mlp", backbone_options={"widths": (400, 400)})
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 mtl.export.saved_model(model, sys.argv[1])
 # From here on no file can grow beyond this, as on a disk that is full.
