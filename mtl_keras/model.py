@@ -11,7 +11,7 @@ import numpy as np
 from mtl_keras import balancing, trainer
 from mtl_keras.data import encoders, labels
 from mtl_keras.layers import TaskOutput
-from mtl_keras.names import check_task_names, unknown_name
+from mtl_keras.names import check_input_name, check_task_names, unknown_name
 from mtl_keras.sharing import SharingReport, sharing_report
 from mtl_keras.tasks import Task, TaskMetric
 from mtl_keras.tasks.task import check_loss_weight
@@ -39,7 +39,8 @@ class MultiTaskModel(keras.Model):
         name: str.
 
     Raises:
-        ValueError: outputs that are no dict, nested, named otherwise than their layers, or not made by `TaskOutput`.
+        ValueError: outputs that are no dict, nested, named otherwise than their layers, or not made by `TaskOutput`; an input
+            whose name some format would change.
 
     Example:
         >>> model = mtl.builders.hard_sharing((32, 32, 3), [
@@ -53,7 +54,13 @@ class MultiTaskModel(keras.Model):
     def __init__(self, *args: Any, encoder: Any = None, representation: Any = None, **kwargs: Any):
         outputs = kwargs["outputs"] if "outputs" in kwargs else (args[1] if len(args) > 1 else None)
         tasks = _tasks_of(outputs)
+        inputs = kwargs["inputs"] if "inputs" in kwargs else args[0]
+        for tensor in keras.tree.flatten(inputs):
+            if tensor.name in outputs:
+                raise ValueError(f"An input and a task are both named '{tensor.name}': rename one of them.")
         super().__init__(*args, **kwargs)
+        for tensor in self.inputs:
+            check_input_name(tensor.name)
         # In a tuple inside a plain object: Keras would wrap bare lists and dicts, and count what is in them as layers.
         self._facts = _Facts(tuple(tasks), encoder, tuple(representation or ()))
         self._training: trainer.Training | None = None

@@ -18,7 +18,7 @@ from mtl_keras.data import encoders
 from mtl_keras.export import archive, decoded, flatbuffer, gate, measure, metadata, refusals, sampling
 from mtl_keras.export import quantization as quantizing
 from mtl_keras.export.compress import zeros
-from mtl_keras.export.files import ExportError, beside
+from mtl_keras.export.files import ExportError, beside, check_file, check_folder
 from mtl_keras.export.report import ExportReport, beside_keras, compare
 from mtl_keras.export.runner import TFLiteModel, padded
 from mtl_keras.export.saved_model import FLOAT_TOLERANCE
@@ -171,7 +171,8 @@ def split(
 
     Args:
         model: `MultiTaskModel` whose builder names its shared representation.
-        folder: for `backbone.tflite` and `<task>.tflite`. A folder that is there is replaced, once all files are proven.
+        folder: for `backbone.tflite` and `<task>.tflite`. An earlier split that is there is replaced, once all files are
+            proven; a folder that holds anything else is left alone.
         quantization, calibration, samples, tasks: as in `tflite`, without "auto".
 
     Returns:
@@ -186,6 +187,7 @@ def split(
         >>> mtl.export.TFLiteModel("out/digit.tflite").predict(features)
     """
     _check(quantization, "file.tflite", calibration)
+    check_folder(folder, _foreign)
     model = archive.subset(model, tasks)
     if quantization in CALIBRATED and (reason := refusals.recurrent(model)):
         raise ExportError(reason)
@@ -215,6 +217,19 @@ def split(
     return found
 
 
+def _foreign(folder: Path) -> list[str]:
+    """What stands in a folder beside the files of an earlier `split`."""
+    names = []
+    for entry in sorted(folder.iterdir()):
+        try:
+            facts = metadata.facts_of(entry.read_bytes()) if entry.suffix == ".tflite" else None
+        except (ExportError, OSError):
+            facts = None
+        if facts is None:
+            names.append(entry.name)
+    return names
+
+
 def _check(
     quantization: str | None,
     path: str | os.PathLike[str],
@@ -238,6 +253,7 @@ def _check(
         raise ValueError(f"Unknown quantization {quantization!r}. Known: {', '.join(map(repr, QUANTIZATIONS))}, 'auto'.")
     if Path(path).suffix != ".tflite":
         raise ValueError(f"The file's name must end in .tflite, got {os.fspath(path)!r}.")
+    check_file(path)
     if quantization in CALIBRATED and calibration is None:
         raise ValueError(
             f"{quantization} needs typical inputs to measure ranges on: give `calibration`, a data set or arrays."
