@@ -343,7 +343,13 @@ class MultiTaskModel(keras.Model):
         """
         if not kwargs.get("_use_cached_eval_dataset", False):
             labels.check_data(x, y, kwargs.get("sample_weight"), self, "evaluation")
-        return super().evaluate(x, y, *args, return_dict=return_dict, **kwargs)
+        with self.compiled_training.evaluation():
+            return super().evaluate(x, y, *args, return_dict=return_dict, **kwargs)
+
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """As in Keras."""
+        with self.compiled_training.evaluation():
+            return super().test_on_batch(*args, **kwargs)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         return trainer.train_step(self, data)
@@ -354,10 +360,13 @@ class MultiTaskModel(keras.Model):
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         inherited = super().metrics
-        return inherited if self._training is None else [*inherited, *self._training.metric_objects()]
+        if self._training is None:
+            return inherited
+        # Keras's own tracker of the total, which averages over batches, gives way to the tasks'.
+        return [*self._training.metric_objects(), *(m for m in inherited if m is not self._loss_tracker)]
 
     def get_metrics_result(self) -> dict[str, Any]:
-        return self.compiled_training.results(self._loss_tracker)
+        return self.compiled_training.results()
 
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
         """Turn raw outputs, as `predict` gives them, into what a person reads: a list a task, one entry a row.
