@@ -157,11 +157,12 @@ class MultiTaskModel(keras.Model):
             active = [task for task in self.tasks if losses[task.name] is not None]
             if not active:
                 raise ValueError("Every task's loss is None: nothing is left to train. Give at least one task a loss.")
-            balancer.build(active)
+            functions = {name: keras.losses.get(fn) for name, fn in losses.items() if fn is not None}
+            balancer.build(active, functions)
             super().compile(optimizer=optimizer, **kwargs)
             self._training = trainer.Training(
                 tasks=active,
-                losses={name: keras.losses.get(fn) for name, fn in losses.items() if fn is not None},
+                losses=functions,
                 loss_weights=weights,
                 metrics=made,
                 weighted_metrics=weighted,
