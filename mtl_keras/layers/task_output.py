@@ -36,6 +36,8 @@ class TaskOutput(keras.layers.Layer):
         kwargs["name"] = task.name
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
+        # Losses and metrics read the mask from the output, as Keras's own do.
+        self.supports_masking = True
         self.task = task
         self.tie = keras.saving.deserialize_keras_object(tie) if isinstance(tie, dict) else tie
 
