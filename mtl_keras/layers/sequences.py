@@ -16,7 +16,13 @@ __all__ = [
     "PaddingMask",
     "PositionEmbedding",
     "UnfoldFrames",
+    "mask_of",
 ]
+
+
+def mask_of(x: Any) -> Any:
+    """The Keras mask of a tensor, or None. As an argument of a layer it is an edge of the graph, and survives its splitting."""
+    return getattr(x, "_keras_mask", None)
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
