@@ -25,9 +25,9 @@ def task_graph(model: Any, tasks: Any, activated: Sequence[str] | None) -> tuple
     Returns:
         Its symbolic inputs, and the tasks' outputs by name.
     """
-    tensors = _outputs_by_name(model)
-    if isinstance(model, keras.Sequential):
+    if isinstance(model, keras.Sequential) and model.built:
         model = keras.Model(model.inputs, model.outputs, name=model.name)
+    tensors = _outputs_by_name(model)
     by_output = _tasks_by_output(tasks, list(tensors))
     names = [task.name for task in by_output.values()]
     check_task_names(names)
