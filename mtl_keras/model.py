@@ -10,6 +10,7 @@ import numpy as np
 
 from mtl_keras import balancing, trainer
 from mtl_keras.data import encoders, labels
+from mtl_keras.from_keras import task_graph
 from mtl_keras.layers import TaskOutput
 from mtl_keras.names import check_input_name, check_task_names, unknown_name
 from mtl_keras.sharing import SharingReport, sharing_report
@@ -64,6 +65,48 @@ class MultiTaskModel(keras.Model):
         # In a tuple inside a plain object: Keras would wrap bare lists and dicts, and count what is in them as layers.
         self._facts = _Facts(tuple(tasks), encoder, tuple(representation or ()))
         self._training: trainer.Training | None = None
+
+    @classmethod
+    def from_keras(
+        cls,
+        model: keras.Model,
+        tasks: Any,
+        *,
+        activated: Sequence[str] | None = None,
+        representation: Sequence[str] = (),
+        encoder: Any = None,
+        name: str | None = None,
+    ) -> MultiTaskModel:
+        """Make a multi-task model of an ordinary functional model with named outputs.
+
+        The new model is a copy with the same weights; `model` stays as it is. Its answers are the same: an output that ends
+        in the task's softmax or sigmoid passes as it is, and logits get the task's activation. A layer with the name of a
+        task is called `<name>_head` in the copy, because that name belongs to the task's output.
+
+        Args:
+            model: functional model, or a built `Sequential`. Outputs go by the keys of a dict, or by their layers' names.
+            tasks: list of tasks named as the outputs, or a dict of output name to task. Outputs without a task are left out.
+                A task for a model's only output may have any name.
+            activated: list of str. Names of the tasks whose outputs are the answers already. None, the default, looks for
+                softmax and sigmoid, also behind averages and in nested models.
+            representation: list of str. Names of the layers whose outputs the heads share, for balancing at the
+                representation and for exporting features.
+            encoder, name: as in `MultiTaskModel`; the name defaults to the model's.
+
+        Raises:
+            ValueError: no functional model, a task without an output, an output whose shape or activation is not the task's.
+
+        Example:
+            >>> x = keras.Input((32, 32, 3))
+            >>> h = keras.applications.MobileNetV2(include_top=False, weights=None, pooling="avg", input_shape=(32, 32, 3))(x)
+            >>> plain = keras.Model(x, {
+            ...     "animal": keras.layers.Dense(10, activation="softmax", name="animal")(h),
+            ...     "age": keras.layers.Dense(1, name="age")(h)})
+            >>> model = mtl.MultiTaskModel.from_keras(
+            ...     plain, [mtl.tasks.Classification("animal", num_classes=10), mtl.tasks.Regression("age")])
+        """
+        inputs, outputs = task_graph(model, tasks, activated)
+        return cls(inputs, outputs, encoder=encoder, representation=list(representation), name=name or model.name)
 
     # ------------------------------------------------------------------ tasks
     @property

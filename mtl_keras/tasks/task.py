@@ -109,6 +109,11 @@ class Task:
     def default_head(self, features, input_shape):
         raise NotImplementedError
 
+    @property
+    def activation(self) -> str | None:
+        """ "softmax" or "sigmoid" where `activate` is one, else None."""
+        return self.facts().get("activation")
+
     def activate(self, x):
         """The output activation: from the head's last tensor to what the model, and the phone, returns."""
         return x
@@ -266,11 +271,17 @@ def check_loss_weight(name: str, weight: Any) -> float:
 
 
 def vector(features: dict[str, Any], name: str):
-    """The deepest features as one vector a row: pooled over space or time where they still have those."""
+    """The deepest features as one vector per row: pooled over space, or over the time that is not masked."""
+    # Here, because `mtl_keras.layers` needs this module for `TaskOutput`.
+    from mtl_keras.layers.sequences import MaskedMean, mask_of
+
     x = list(features.values())[-1]
     if len(x.shape) == 4:
         return keras.layers.GlobalAveragePooling2D(name=f"{name}_pool")(x)
     if len(x.shape) == 3:
+        mask = mask_of(x)
+        if mask is not None:
+            return MaskedMean(name=f"{name}_pool")([x, mask])
         return keras.layers.GlobalAveragePooling1D(name=f"{name}_pool")(x)
     if len(x.shape) != 2:
         raise ValueError(

@@ -42,6 +42,7 @@ def batch_losses(training: Any, y: Any, y_pred: Mapping[str, Any], sample_weight
             counts.append(ops.zeros(()))
             continue
         target, present = task.target(ops.convert_to_tensor(y[name]))
+        present = _masked(present, y_pred[name])
         values, divisor, count, mask, weight = _reduce(
             task, training.losses[name], target, present, _cut(y_pred[name], present), sample_weight.get(name)
         )
@@ -71,6 +72,8 @@ def _reduce(task, loss, target, present, output, sample_weight):
     loss with reduction "sum" stays a sum, and "mean_with_sample_weight" divides by the sum of weights, as in Keras.
     """
     values = loss.call(target, output) if isinstance(loss, keras.losses.Loss) else loss(target, output)
+    # A loss may leave out elements of its own, as `SparseCategoricalCrossentropy(ignore_class=)` does.
+    present = _masked(present, values)
     values = ops.cast(values, "float32")
     if len(values.shape) == 0:
         raise ValueError(
@@ -107,6 +110,23 @@ def _reduce(task, loss, target, present, output, sample_weight):
     return total, divisor, count, ops.cast(weight > 0, "float32"), weight
 
 
+def _masked(present, tensor):
+    """Where there is a label and the tensor's Keras mask, if it has one, says that the element counts.
+
+    Args:
+        present: bool, `(rows,)` or with more axes.
+        tensor: output or loss values. Layers such as `Embedding(mask_zero=True)` mask the tensors behind them. A mask whose
+            shape is not that of the tensor's first axes belongs to a sequence that is pooled by now.
+    """
+    mask = getattr(tensor, "_keras_mask", None)
+    if mask is None or len(mask.shape) > len(tensor.shape):
+        return present
+    if any(None not in pair and pair[0] != pair[1] for pair in zip(mask.shape, tensor.shape, strict=False)):
+        return present
+    mask = ops.cast(mask, "bool")
+    return ops.logical_and(_expand(present, mask), _expand(mask, present))
+
+
 def _cut(output, present):
     """The output, with no gradient where there is no label, even if the loss is infinite there.
 
@@ -114,7 +134,11 @@ def _cut(output, present):
     """
     if hasattr(output, "_keras_logits"):
         return output
-    return ops.where(_expand(present, output), output, ops.stop_gradient(output))
+    cut = ops.where(_expand(present, output), output, ops.stop_gradient(output))
+    if getattr(output, "_keras_mask", None) is not None:
+        # Losses along a sequence read its length from here.
+        cut._keras_mask = output._keras_mask
+    return cut
 
 
 def _expand(x, like):
