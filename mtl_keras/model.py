@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from mtl_keras import balancing, trainer
+from mtl_keras.balancing.registry import warn_unregistered
 from mtl_keras.data import encoders, labels
 from mtl_keras.layers import TaskOutput
 from mtl_keras.names import check_task_names, unknown_name
@@ -151,6 +152,7 @@ class MultiTaskModel(keras.Model):
             if not active:
                 raise ValueError("Every task's loss is None: nothing is left to train. Give at least one task a loss.")
             functions = {name: keras.losses.get(fn) for name, fn in losses.items() if fn is not None}
+            warn_unregistered(balancer)
             balancer.build(active, functions)
             super().compile(optimizer=optimizer, **kwargs)
             self._training = trainer.Training(
