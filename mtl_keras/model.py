@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from mtl_keras import balancing, trainer
+from mtl_keras.balancing.registry import warn_unregistered
 from mtl_keras.data import encoders, labels
 from mtl_keras.from_keras import task_graph
 from mtl_keras.layers import TaskOutput
@@ -201,6 +202,7 @@ class MultiTaskModel(keras.Model):
             if not active:
                 raise ValueError("Every task's loss is None: nothing is left to train. Give at least one task a loss.")
             functions = {name: keras.losses.get(fn) for name, fn in losses.items() if fn is not None}
+            warn_unregistered(balancer)
             balancer.build(active, functions)
             super().compile(optimizer=optimizer, **kwargs)
             self._training = trainer.Training(
