@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from mtl_keras.decoding import is_bio
+from mtl_keras.tasks.classes import ClassTask
 from mtl_keras.tasks.task import Task, TaskMetric, finite
 
 __all__ = ["CTCLoss", "EditDistance", "SequenceTranscription", "SpanF1", "TokenTagging"]
@@ -84,26 +85,26 @@ class SpanF1(keras.metrics.Metric):
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
-class TokenTagging(Task):
+class TokenTagging(ClassTask):
     """A tag for every token: part of speech, names (with B-, I-, O tags).
 
-    The output is a probability a tag, shape `(rows, length, num_tags)`; labels are tag numbers `(rows, length)`; -1 or NaN
-    means no label (padding). Head: a linear layer on the deepest stage that is a sequence.
+    The output is a probability per tag, shape `(rows, length, num_tags)`; labels are tag numbers `(rows, length)`, or soft, a
+    probability per tag, `(rows, length, num_tags)`; -1 or NaN means no label (padding). Tokens that a Keras mask leaves out,
+    as the masks of the token backbones do with padding, count neither in the loss nor in metrics. Head: a linear layer on the
+    deepest stage that is a sequence.
 
     Args:
         name: str. See `Task`.
         num_tags: int >= 2. Defaults to the number of `labels`.
         labels: list of str. The tags. With "O", "B-X" and "I-X" the first metric is the F1 of whole spans, and `decode` names
             spans.
+        class_weights, beta, label_smoothing, focal_gamma: as in `Classification`, for tags.
 
     Example:
         >>> TokenTagging("names", labels=["O", "B-PER", "I-PER", "B-LOC", "I-LOC"])
     """
 
     kind = "token_tagging"
-    likelihood = "categorical"
-    missing_value = -1
-    label_dtype = "int32"
 
     def __init__(self, name: str, num_tags: int | None = None, *, labels: Sequence[str] | None = None, **kwargs: Any):
         super().__init__(name, **kwargs)
@@ -115,6 +116,15 @@ class TokenTagging(Task):
             raise ValueError(f"Task '{name}' has {num_tags} tags but {len(labels)} labels were given.")
         self.num_tags = int(num_tags)
         self.labels = None if labels is None else [str(label) for label in labels]
+        self._check_class_weights()
+
+    @property
+    def _classes(self):
+        return self.num_tags
+
+    @property
+    def _places(self):
+        return (None,)
 
     @property
     def output_shape(self):
@@ -139,9 +149,6 @@ class TokenTagging(Task):
     def activate(self, x):
         return keras.activations.softmax(x)
 
-    def default_loss(self):
-        return keras.losses.SparseCategoricalCrossentropy()
-
     def accuracy(self, name):
         return keras.metrics.SparseCategoricalAccuracy(name=name)
 
@@ -150,21 +157,16 @@ class TokenTagging(Task):
         return [TaskMetric(SpanF1(self.labels), True), accuracy] if is_bio(self.labels) else [accuracy]
 
     def target(self, y):
+        if self.is_soft(y.shape):
+            return self._soft_target(y)
         known = finite(y)
         present = ops.logical_and(known, y >= 0)
         return ops.cast(ops.where(present, y, ops.zeros_like(y)), "int32"), present
 
-    def _check_values(self, y):
-        values = y.astype(float)
-        there = np.isfinite(values) & (values != -1)
-        bad = there & ((values < 0) | (values >= self.num_tags) | (values != np.floor(values)))
-        self._refuse(values, bad, f"whole numbers from 0 to {self.num_tags - 1}")
-
     def baseline(self, y):
         y = np.asarray(y, float)
-        tags = y[np.isfinite(y) & (y >= 0)].astype(int)
-        share = np.bincount(tags, minlength=self.num_tags) / max(len(tags), 1)
-        return np.tile(share, (y.shape[1], 1)).astype("float32")
+        counts = self.count_classes(y)
+        return np.tile(counts / max(counts.sum(), 1), (y.shape[1], 1)).astype("float32")
 
     def facts(self):
         return {**super().facts(), "num_tags": self.num_tags, "labels": self.labels, "activation": "softmax"}
