@@ -9,6 +9,8 @@ from typing import Any
 import keras
 
 from mtl_keras import backbones
+from mtl_keras.builders.trunks import as_trunk, on_inputs
+from mtl_keras.graph import has_graph
 from mtl_keras.layers import TaskOutput
 from mtl_keras.layers.resized import resized
 from mtl_keras.layers.sequences import MaskedMean, mask_of
@@ -72,6 +74,7 @@ def start(inputs: Any, tasks: Sequence[Task], backbone: Any, options: Mapping[st
     """
     tasks = check_tasks(tasks)
     if isinstance(backbone, keras.Model):
+        backbone = as_trunk(backbone, None if inputs is None else make_inputs(inputs, None))
         inputs = backbone.input
         if isinstance(inputs, (list, tuple)):
             inputs = {tensor.name: tensor for tensor in inputs} if len(inputs) > 1 else inputs[0]
@@ -153,21 +156,28 @@ def _one_input(name: str, value: Any) -> keras.KerasTensor:
 def make_backbone(backbone: str | Callable | keras.Model, inputs: Any, options: Mapping[str, Any] | None) -> keras.Model:
     """A backbone's model on these inputs, its outputs a dict of stages.
 
-    A `keras.Model` is used as it is, with its own inputs and weights; any other callable is called with the inputs.
+    A `keras.Model` is used itself, with its own inputs and weights (see `as_trunk`); any other callable is called with the
+    inputs, and may return a model of any kind.
+
+    Raises:
+        TypeError: a backbone that cannot be called.
+        ValueError: options for a model, which is built already; what `as_trunk` refuses.
     """
     options = dict(options or {})
     if isinstance(backbone, keras.Model):
         if options:
             raise ValueError(f"Options {sorted(options)} were given, but the backbone is a model that is built already.")
-        model = backbone
-    else:
-        function = backbones.get(backbone) if isinstance(backbone, str) else backbone
-        if not callable(function):
-            raise TypeError(f"A backbone is a name, a function of inputs, or a keras.Model; got {backbone!r}.")
-        model = function(inputs, **options)
+        return as_trunk(backbone, inputs)
+    function = backbones.get(backbone) if isinstance(backbone, str) else backbone
+    if not callable(function):
+        raise TypeError(f"A backbone is a name, a function of inputs, or a keras.Model; got {backbone!r}.")
+    model = function(inputs, **options)
     if not isinstance(model, keras.Model):
-        model = keras.Model(inputs, model)
-    return model
+        return keras.Model(inputs, model)
+    if has_graph(model) and {id(x) for x in model.inputs} <= {id(x) for x in keras.tree.flatten(inputs)}:
+        return model
+    # A function may build a model with inputs of its own, or none yet.
+    return on_inputs(model, inputs)
 
 
 def stages_of(model: keras.Model) -> dict[str, Any]:
@@ -185,8 +195,9 @@ def attach_head(task: Task, features: Mapping[str, Any], inputs: Any) -> keras.K
     logits = task.head(dict(features), tuple(image.shape[1:]))
     expected = tuple(s for s in task.output_shape if s is not None)
     found = tuple(logits.shape[1:])
-    if expected and found[-len(expected) :] != expected:
-        raise ValueError(f"The head of task '{task.name}' ends in shape {found}; the task needs {task.output_shape}.")
+    if expected and (found[-len(expected) :] != expected or len(found) != len(task.output_shape)):
+        hint = " Pool or flatten the features first." if len(found) > len(task.output_shape) else ""
+        raise ValueError(f"The head of task '{task.name}' ends in shape {found}; the task needs {task.output_shape}.{hint}")
     return TaskOutput(task)(logits)
 
 

@@ -23,12 +23,13 @@ class Batch:
         raw: the same without loss weights.
         present: bool `(tasks,)`; whether a task has a label anywhere in the global batch.
         targets: by task name, `(target, output, mask, weight)` for the metrics.
-        counts: how many labels each task has on this replica, a list of scalars.
+        tallies: `(tasks,)`; how much each task's mean counts beside other batches': its labels on this replica, or the sum
+            of their weights where the loss divides by that.
     """
 
-    def __init__(self, each, seen, raw, present, targets, counts):
+    def __init__(self, each, seen, raw, present, targets, tallies):
         self.each, self.seen, self.raw, self.present = each, seen, raw, present
-        self.targets, self.counts = targets, counts
+        self.targets, self.tallies = targets, tallies
 
 
 def batch_losses(training: Any, y: Any, y_pred: Mapping[str, Any], sample_weight: Any) -> Batch:
@@ -57,7 +58,8 @@ def batch_losses(training: Any, y: Any, y_pred: Mapping[str, Any], sample_weight
         divisors.append(divisor)
         counts.append(count)
         targets[name] = (task.metric_target(target, y_pred[name]), y_pred[name], mask, weight)
-    parts = counts
+    by_weight = [getattr(training.losses[t.name], "reduction", None) == "mean_with_sample_weight" for t in training.tasks]
+    tallies = ops.stack([d if summed else c for d, c, summed in zip(divisors, counts, by_weight, strict=True)])
     divisors, counts = ops.stack(divisors), ops.stack(counts)
     total_counts, total_divisors = all_sum(counts), all_sum(divisors)
     total_divisors = ops.where(total_divisors > 0, total_divisors, ops.ones_like(total_divisors))
@@ -68,7 +70,7 @@ def batch_losses(training: Any, y: Any, y_pred: Mapping[str, Any], sample_weight
     # Sums are not taken from a stack: a gradient through a stack would reach every task's variables, with zeros.
     each = [value * factor for value, factor in zip(sums, tf.unstack(factors / total_divisors), strict=True)]
     raw = all_sum(ops.stop_gradient(ops.stack(sums)) / total_divisors)
-    return Batch(each, raw * factors, raw, present, targets, parts)
+    return Batch(each, raw * factors, raw, present, targets, tallies)
 
 
 def _reduce(task, loss, target, present, output, sample_weight, class_table):
