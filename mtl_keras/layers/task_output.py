@@ -130,8 +130,9 @@ class TaskOutput(keras.layers.Layer):
             )
         raise ValueError(message + ".")
 
-    def call(self, inputs):
-        return inputs if self.activated else self.task.activate(inputs)
+    def call(self, inputs, mask=None):
+        output = inputs if self.activated else self.task.activate(inputs)
+        return output if mask is None else self.task.mask_output(output, mask)
 
     def compute_output_shape(self, input_shape):
         return input_shape

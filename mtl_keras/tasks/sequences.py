@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from mtl_keras.decoding import is_bio
+from mtl_keras.layers.sequences import mask_of
 from mtl_keras.tasks.classes import ClassTask
 from mtl_keras.tasks.task import Task, TaskMetric, finite
 
@@ -175,11 +176,18 @@ class TokenTagging(ClassTask):
         return {**super().get_config(), "num_tags": self.num_tags, "labels": self.labels}
 
 
+def needed_times(letters):
+    """How many times texts `(rows, longest)`, filled up with 0, need: one per letter, and a blank between equal ones."""
+    repeats = ops.logical_and(letters[:, 1:] == letters[:, :-1], letters[:, 1:] > 0)
+    return ops.sum(ops.cast(letters > 0, "int32"), axis=1) + ops.sum(ops.cast(repeats, "int32"), axis=1)
+
+
 @keras.saving.register_keras_serializable("mtl_keras")
 class CTCLoss(keras.losses.Loss):
     """Connectionist temporal classification on probabilities, with class 0 as blank and labels filled up with 0.
 
-    Divided by the number of letters (at least 1), so that long texts do not outweigh short ones.
+    Divided by the number of letters (at least 1), so that long texts do not outweigh short ones. Times that a Keras mask
+    leaves out, at the end, are not read. Infinite where the text needs more times than there are.
 
     Reference:
         Graves, Fernandez, Gomez, Schmidhuber, ICML 2006.
@@ -194,8 +202,14 @@ class CTCLoss(keras.losses.Loss):
             logits = ops.log(ops.maximum(y_pred, 1e-9))
         y_true = ops.cast(y_true, "int32")
         letters = ops.sum(ops.cast(y_true > 0, "int32"), axis=1)
-        times = ops.ones_like(letters) * y_pred.shape[1]
+        mask = mask_of(y_pred)
+        if mask is None:
+            times = ops.ones_like(letters) * ops.shape(y_pred)[1]
+        else:
+            times = ops.sum(ops.cast(mask, "int32"), axis=1)
         loss = ops.ctc_loss(y_true, ops.cast(logits, "float32"), letters, times, mask_index=0)
+        # No path writes a text that is too long. TensorFlow's loss is then a large number, which would be learned from.
+        loss = ops.where(needed_times(y_true) > times, float("inf"), loss)
         return loss / ops.cast(ops.maximum(letters, 1), "float32")
 
 
@@ -211,6 +225,8 @@ class EditDistance(keras.metrics.Mean):
         size = y_true.shape[1]
         letters = ops.sum(ops.cast(y_true > 0, "int32"), axis=1)
         best = ops.cast(ops.argmax(y_pred, axis=-1), "int32")
+        mask = mask_of(y_pred)
+        best = best if mask is None else ops.where(mask, best, 0)
         place = ops.arange(size + 1, dtype="float32")
         # A row of the table of distances from the text read so far to every beginning of the true text; one more row for
         # every letter that is read: a class that is no blank and differs from the one before.
@@ -252,6 +268,9 @@ class SequenceTranscription(Task):
     """
 
     kind = "transcription"
+    bad_loss_hint = (
+        "A text may be longer than the output can write: it needs one time per letter and one more between equal letters."
+    )
     likelihood = "categorical"
     missing_value = -1
     label_dtype = "int32"
@@ -306,6 +325,14 @@ class SequenceTranscription(Task):
     def activate(self, x):
         return keras.activations.softmax(x)
 
+    def mask_output(self, output, mask):
+        # Nothing is written at padding: `decode`, here and on the device, reads blanks.
+        blank = ops.one_hot(0, len(self.alphabet) + 1, dtype=output.dtype)
+        masked = ops.where(ops.expand_dims(mask, -1), output, blank)
+        if hasattr(output, "_keras_logits"):
+            masked._keras_logits = output._keras_logits
+        return masked
+
     def default_loss(self):
         return CTCLoss()
 
@@ -322,6 +349,20 @@ class SequenceTranscription(Task):
         there = np.isfinite(values) & (values != -1)
         bad = there & ((values < 0) | (values >= len(self.alphabet)) | (values != np.floor(values)))
         self._refuse(values, bad, f"numbers of letters, 0 to {len(self.alphabet) - 1}")
+
+    def _check_size(self, y, output_shape):
+        times = output_shape[1]
+        if times is None:
+            return
+        letters, _ = self.target(ops.convert_to_tensor(y))
+        needed = ops.convert_to_numpy(needed_times(letters))
+        rows = np.flatnonzero(needed > times)
+        if len(rows):
+            raise ValueError(
+                f"Labels of task '{self.name}' are too long for its output in {len(rows)} rows, for example row {rows[0]}: it "
+                f"needs {needed[rows[0]]} times (one per letter, and a blank between equal letters), and the output has "
+                f"{times}. Give the network a longer output (fewer strides along time), or leave these rows out (-1)."
+            )
 
     def baseline(self, y):
         # Nothing read; one blank stands for any time.

@@ -81,6 +81,8 @@ class Task:
     missing_value: float = math.nan
     #: dtype of the labels that `missing` makes.
     label_dtype = "float32"
+    #: What to look at where this task's loss is not finite, for the message that stops the training.
+    bad_loss_hint = ""
 
     def __init__(
         self,
@@ -133,6 +135,10 @@ class Task:
     def activate(self, x):
         """The output activation: from the head's last tensor to what the model, and the phone, returns."""
         return x
+
+    def mask_output(self, output, mask):
+        """The output where a Keras mask, `(rows, places)`, says that places are padding. Most tasks leave them as they are."""
+        return output
 
     # ------------------------------------------------------------------ loss and metrics
     def default_loss(self):

@@ -58,7 +58,8 @@ def count_for_fit(model: Any, x: Any, y: Any, args: tuple, kwargs: Mapping[str, 
     if y is not None and split:
         # Keras validates on the last rows: they are not training labels.
         rows = int(len(keras.tree.flatten(y)[0]) * (1 - split))
-        y, weight = (keras.tree.map_structure(lambda v: v[:rows], part) for part in (y, weight))
+        y = keras.tree.map_structure(lambda v: v[:rows], y)
+        weight = None if weight is None else keras.tree.map_structure(lambda v: v[:rows], weight)
     count_classes(model, tasks, x if y is None else None, y, weight, steps)
 
 
