@@ -17,7 +17,7 @@ from mtl_keras.names import check_input_name, check_task_names, unknown_name
 from mtl_keras.sharing import SharingReport, sharing_report
 from mtl_keras.tasks import Task, TaskMetric
 from mtl_keras.tasks.task import check_loss_weight
-from mtl_keras.trainer import fitting, weighting
+from mtl_keras.trainer import class_counts, fitting, weighting
 from mtl_keras.trainer.checks import check_balancer
 from mtl_keras.trainer.reach import BalancingReport
 
@@ -352,6 +352,7 @@ class MultiTaskModel(keras.Model):
             labels.check_data(validation, None, None, self, "validation")
         self._weigh_classes(kwargs.pop("class_weight", None))
         self._build_optimizer()
+        class_counts.count_for_fit(self, x, y, kwargs)
         with fitting.readable_errors(training):
             x, y, kwargs = fitting.prepare(self, x, y, kwargs)
             try:
@@ -372,12 +373,45 @@ class MultiTaskModel(keras.Model):
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
     ) -> Any:
-        """As in Keras; weights go by task as in `fit`, and errors of a loss name its task."""
+        """As in Keras; weights go by task as in `fit`, and errors of a loss name its task.
+
+        Raises:
+            ValueError: a task whose class weights come from counts, and no labels were counted (`count_classes`).
+        """
+        class_counts.check_counted(self)
         self._weigh_classes(class_weight)
         sample_weight = weighting.complete_sample_weight(sample_weight, y, self, "training")
         self._build_optimizer()
         with fitting.readable_errors(self.compiled_training):
             return super().train_on_batch(x, y, sample_weight=sample_weight, return_dict=return_dict)
+
+    def count_classes(self, data: Any) -> dict[str, np.ndarray]:
+        """Count the classes of labels, and set the weights of tasks with `class_weights="balanced"` or `"effective"`.
+
+        `fit` does so once, with its own labels, where no weights are there yet. Call this for other labels, or for training
+        without `fit`. The weights are saved with the model.
+
+        Args:
+            data: dict of task name to labels, or a batched data set of `(x, y)` or `(x, y, sample_weight)`. Rows of weight 0
+                are left out.
+
+        Returns:
+            Counts by task name, one per class (for `MultiLabel` no and yes per label).
+
+        Raises:
+            ValueError: no task counts classes, an unknown task, or no label is there.
+
+        Example:
+            >>> model.count_classes({"kind": kinds})
+        """
+        tasks = [task for task in self.tasks if getattr(task, "counts_classes", False)]
+        if isinstance(data, Mapping):
+            self._check_known("data", data)
+            tasks = [task for task in tasks if task.name in data]
+        if not tasks:
+            raise ValueError("No task with labels counts classes: class_weights='balanced' or 'effective' does.")
+        is_labels = isinstance(data, Mapping)
+        return class_counts.count_classes(self, tasks, None if is_labels else data, data if is_labels else None)
 
     def _build_optimizer(self) -> None:
         """Make the optimizer's variables before the step is traced: a trace that makes variables is made twice."""
