@@ -10,8 +10,9 @@ import numpy as np
 
 from mtl_keras import balancing, trainer
 from mtl_keras.data import encoders, labels
+from mtl_keras.from_keras import task_graph
 from mtl_keras.layers import TaskOutput
-from mtl_keras.names import check_task_names, unknown_name
+from mtl_keras.names import check_input_name, check_task_names, unknown_name
 from mtl_keras.sharing import SharingReport, sharing_report
 from mtl_keras.tasks import Task, TaskMetric
 from mtl_keras.tasks.task import check_loss_weight
@@ -39,7 +40,8 @@ class MultiTaskModel(keras.Model):
         name: str.
 
     Raises:
-        ValueError: outputs that are no dict, nested, named otherwise than their layers, or not made by `TaskOutput`.
+        ValueError: outputs that are no dict, nested, named otherwise than their layers, or not made by `TaskOutput`; an input
+            whose name some format would change.
 
     Example:
         >>> model = mtl.builders.hard_sharing((32, 32, 3), [
@@ -53,10 +55,58 @@ class MultiTaskModel(keras.Model):
     def __init__(self, *args: Any, encoder: Any = None, representation: Any = None, **kwargs: Any):
         outputs = kwargs["outputs"] if "outputs" in kwargs else (args[1] if len(args) > 1 else None)
         tasks = _tasks_of(outputs)
+        inputs = kwargs["inputs"] if "inputs" in kwargs else args[0]
+        for tensor in keras.tree.flatten(inputs):
+            if tensor.name in outputs:
+                raise ValueError(f"An input and a task are both named '{tensor.name}': rename one of them.")
         super().__init__(*args, **kwargs)
+        for tensor in self.inputs:
+            check_input_name(tensor.name)
         # In a tuple inside a plain object: Keras would wrap bare lists and dicts, and count what is in them as layers.
         self._facts = _Facts(tuple(tasks), encoder, tuple(representation or ()))
         self._training: trainer.Training | None = None
+
+    @classmethod
+    def from_keras(
+        cls,
+        model: keras.Model,
+        tasks: Any,
+        *,
+        activated: Sequence[str] | None = None,
+        representation: Sequence[str] = (),
+        encoder: Any = None,
+        name: str | None = None,
+    ) -> MultiTaskModel:
+        """Make a multi-task model of an ordinary functional model with named outputs.
+
+        The new model is a copy with the same weights; `model` stays as it is. Its answers are the same: an output that ends
+        in the task's softmax or sigmoid passes as it is, and logits get the task's activation. A layer with the name of a
+        task is called `<name>_head` in the copy, because that name belongs to the task's output.
+
+        Args:
+            model: functional model, or a built `Sequential`. Outputs go by the keys of a dict, or by their layers' names.
+            tasks: list of tasks named as the outputs, or a dict of output name to task. Outputs without a task are left out.
+                A task for a model's only output may have any name.
+            activated: list of str. Names of the tasks whose outputs are the answers already. None, the default, looks for
+                softmax and sigmoid, also behind averages and in nested models.
+            representation: list of str. Names of the layers whose outputs the heads share, for balancing at the
+                representation and for exporting features.
+            encoder, name: as in `MultiTaskModel`; the name defaults to the model's.
+
+        Raises:
+            ValueError: no functional model, a task without an output, an output whose shape or activation is not the task's.
+
+        Example:
+            >>> x = keras.Input((32, 32, 3))
+            >>> h = keras.applications.MobileNetV2(include_top=False, weights=None, pooling="avg", input_shape=(32, 32, 3))(x)
+            >>> plain = keras.Model(x, {
+            ...     "animal": keras.layers.Dense(10, activation="softmax", name="animal")(h),
+            ...     "age": keras.layers.Dense(1, name="age")(h)})
+            >>> model = mtl.MultiTaskModel.from_keras(
+            ...     plain, [mtl.tasks.Classification("animal", num_classes=10), mtl.tasks.Regression("age")])
+        """
+        inputs, outputs = task_graph(model, tasks, activated)
+        return cls(inputs, outputs, encoder=encoder, representation=list(representation), name=name or model.name)
 
     # ------------------------------------------------------------------ tasks
     @property
@@ -150,11 +200,12 @@ class MultiTaskModel(keras.Model):
             active = [task for task in self.tasks if losses[task.name] is not None]
             if not active:
                 raise ValueError("Every task's loss is None: nothing is left to train. Give at least one task a loss.")
-            balancer.build(active)
+            functions = {name: keras.losses.get(fn) for name, fn in losses.items() if fn is not None}
+            balancer.build(active, functions)
             super().compile(optimizer=optimizer, **kwargs)
             self._training = trainer.Training(
                 tasks=active,
-                losses={name: keras.losses.get(fn) for name, fn in losses.items() if fn is not None},
+                losses=functions,
                 loss_weights=weights,
                 metrics=made,
                 weighted_metrics=weighted,
@@ -336,7 +387,13 @@ class MultiTaskModel(keras.Model):
         """
         if not kwargs.get("_use_cached_eval_dataset", False):
             labels.check_data(x, y, kwargs.get("sample_weight"), self, "evaluation")
-        return super().evaluate(x, y, *args, return_dict=return_dict, **kwargs)
+        with self.compiled_training.evaluation():
+            return super().evaluate(x, y, *args, return_dict=return_dict, **kwargs)
+
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """As in Keras."""
+        with self.compiled_training.evaluation():
+            return super().test_on_batch(*args, **kwargs)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         return trainer.train_step(self, data)
@@ -347,10 +404,13 @@ class MultiTaskModel(keras.Model):
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         inherited = super().metrics
-        return inherited if self._training is None else [*inherited, *self._training.metric_objects()]
+        if self._training is None:
+            return inherited
+        # Keras's own tracker of the total, which averages over batches, gives way to the tasks'.
+        return [*self._training.metric_objects(), *(m for m in inherited if m is not self._loss_tracker)]
 
     def get_metrics_result(self) -> dict[str, Any]:
-        return self.compiled_training.results(self._loss_tracker)
+        return self.compiled_training.results()
 
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
         """Turn raw outputs, as `predict` gives them, into what a person reads: a list a task, one entry a row.

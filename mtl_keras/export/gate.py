@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from mtl_keras.analysis import score
-from mtl_keras.export import archive
+from mtl_keras.export import archive, rows
 from mtl_keras.export.files import ExportError
 from mtl_keras.export.report import ExportReport
 from mtl_keras.names import unknown_name
@@ -42,10 +42,15 @@ def held_out(model: keras.Model, data: Any) -> tuple[dict[str, np.ndarray], dict
     """
     if not hasattr(model, "tasks"):
         raise ValueError("Metrics are the tasks' own: `evaluate` needs a MultiTaskModel.")
-    if hasattr(data, "element_spec"):
-        if not isinstance(data.element_spec, tuple) or len(data.element_spec) < 2:
+    if not (isinstance(data, list) and len(data) in (2, 3) and not isinstance(data[0], tuple)):
+        data = rows.unify(model, data)
+    if hasattr(data, "element_spec") or hasattr(data, "__next__"):
+        batches = list(data)
+        if any(not isinstance(batch, tuple) or len(batch) < 2 for batch in batches):
             raise ValueError("`evaluate` needs labels: a data set of (inputs, labels).")
-        batches = [(archive.by_name(model, batch[0]), batch[1]) for batch in data]
+        only = model.tasks[0].name
+        labelled = [(x, y if isinstance(y, Mapping) else {only: y}) for x, y, *_ in batches]
+        batches = [(archive.by_name(model, x), y) for x, y in labelled]
         if not batches:
             raise ValueError("`evaluate` is empty: at least one row is needed.")
         x = {name: np.concatenate([part[name] for part, _ in batches]) for name in batches[0][0]}

@@ -53,6 +53,8 @@ class ExportReport:
     thread on `cpu`, this machine's. `refused` lists what "auto" tried before, with the reason: `(quantization, reason)`.
     `gzip_size` is the file's size after gzip. Where at least a tenth of the kernels' weights are zero (`zeros`), `sparse_size`
     is what it would be in the flatbuffer's own encoding of sparse tensors, which not every runtime reads: it is not written.
+    `gpu` lists what keeps TensorFlow Lite's GPU delegate from taking the whole file (empty where nothing is known to), None
+    where the file is no TFLite file.
     `single_size` is what a file with several signatures would be with `serving_default` alone; None where that is all it has.
     """
 
@@ -69,6 +71,7 @@ class ExportReport:
     sparse_size: int | None = None
     single_size: int | None = None
     zeros: float = 0.0
+    gpu: list[str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings, for JSON."""
@@ -80,6 +83,8 @@ class ExportReport:
         sizes = {"bytes": self.size, "gzip_bytes": self.gzip_size, "sparse_bytes": self.sparse_size, "zeros": self.zeros}
         if self.single_size is not None:
             sizes["single_signature_bytes"] = self.single_size
+        if self.gpu is not None:
+            sizes["gpu_rejections"] = self.gpu
         return {"format": self.format, **sizes, "ops": self.ops, "heads": heads}
 
     def show(self) -> None:
@@ -113,6 +118,9 @@ class ExportReport:
         if self.latency_ms is not None:
             parts = f"{self.partitions} delegate partition" + ("" if self.partitions == 1 else "s")
             console.print(f"{parts}; {self.latency_ms:.2f} ms a call, one thread, on {self.cpu}", highlight=False)
+        if self.gpu is not None:
+            verdict = "; ".join(self.gpu) or "nothing known keeps it from taking the whole file"
+            console.print(f"GPU delegate: {verdict}", highlight=False)
         for step, reason in self.refused:
             console.print(f"not {step}: {reason}", highlight=False)
 

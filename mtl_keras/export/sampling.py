@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from mtl_keras.data.encoders import ImageEncoder
-from mtl_keras.export import archive
+from mtl_keras.export import archive, rows
 from mtl_keras.graph import nodes
 
 __all__ = ["check_spread", "take"]
@@ -28,14 +28,15 @@ def take(model: keras.Model, data: Any, count: int) -> dict[str, np.ndarray]:
             integer = "int" in spec.dtype
             found[name] = rng.integers(0, 2, spec.shape).astype(spec.dtype) if integer else rng.random(spec.shape, "float32")
         return found
+    data = rows.unify(model, data)
     parts: list[dict[str, np.ndarray]] = []
     if hasattr(data, "element_spec") or hasattr(data, "__next__"):
-        rows = 0
+        count_rows = 0
         for batch in data:
             x = batch[0] if isinstance(batch, tuple) else batch
             parts.append(archive.by_name(model, x))
-            rows += len(next(iter(parts[-1].values())))
-            if rows >= count:
+            count_rows += len(next(iter(parts[-1].values())))
+            if count_rows >= count:
                 break
     else:
         parts.append(archive.by_name(model, data[0] if isinstance(data, tuple) else data))

@@ -15,10 +15,10 @@ import keras
 import numpy as np
 
 from mtl_keras.data import encoders
-from mtl_keras.export import archive, decoded, flatbuffer, gate, measure, metadata, refusals, sampling
+from mtl_keras.export import archive, decoded, flatbuffer, gate, gpu, int4, measure, metadata, refusals, sampling
 from mtl_keras.export import quantization as quantizing
 from mtl_keras.export.compress import zeros
-from mtl_keras.export.files import ExportError, beside
+from mtl_keras.export.files import ExportError, beside, check_file, check_folder
 from mtl_keras.export.report import ExportReport, beside_keras, compare
 from mtl_keras.export.runner import TFLiteModel, padded
 from mtl_keras.export.saved_model import FLOAT_TOLERANCE
@@ -29,7 +29,7 @@ from mtl_keras.version import __version__
 
 __all__ = ["QUANTIZATIONS", "run_tflite", "split", "tflite"]
 
-QUANTIZATIONS = (None, "float16", "weights", "dynamic", "int8", "int16x8")
+QUANTIZATIONS = (None, "float16", "weights", "dynamic", *int4.BLOCKS, "int8", "int16x8")
 CALIBRATED = ("int8", "int16x8")
 _CALIBRATION_ROWS = 256
 
@@ -62,10 +62,12 @@ def tflite(
             in float32, a quantization-aware one with its weights in the float network.
         path: file to write, `.tflite`.
         quantization: None (float32); "float16" (weights; computes in float32 on a CPU); "weights" (int8 weights, turned back
-            before use); "dynamic" (int8 weights, float activations, computes in int8, no calibration needed); "int8" (weights
-            and activations); "int16x8" (int8 weights, int16 activations: finer, and slower where a delegate lacks it); or
-            "auto": the first that loses at most `max_drop` on every head of "int8", "int8" with the heads that lost in float,
-            "int16x8", "dynamic" and "float16" (the report's `refused` says why the others did not pass).
+            before use); "dynamic" (int8 weights, float activations, computes in int8, no calibration needed); "int4" (as
+            "dynamic", with weights in int4 and a scale per channel) and "int4_block32", "int4_block64" (a scale per 32 or 64
+            weights of a channel, in fully connected layers whose input size is a multiple), which need ai-edge-quantizer;
+            "int8" (weights and activations); "int16x8" (int8 weights, int16 activations: finer, and slower where a delegate
+            lacks it); or "auto": the first that loses at most `max_drop` on every head of "int8", "int8" with the heads that
+            lost in float, "int16x8", "dynamic" and "float16" (the report's `refused` says why the others did not pass).
         calibration: typical inputs, for "int8" and "int16x8": arrays, or a data set with or without labels. 256 rows are used.
         samples: rows to compare on. None uses the calibration data, or random inputs.
         tasks: names of the tasks to export; layers and inputs that only others use are left out. None exports all.
@@ -151,6 +153,7 @@ def tflite(
             if head.name in ranges:
                 head.low, head.high, head.scale = ranges[head.name]
         report.partitions, report.latency_ms, report.cpu = measure.quick(fresh)
+        report.gpu = gpu.explain_gpu_rejections(content)
         if data is not None:
             gate.judge(plain, report, file.run, data, limits, on_drop)
     return report
@@ -171,7 +174,8 @@ def split(
 
     Args:
         model: `MultiTaskModel` whose builder names its shared representation.
-        folder: for `backbone.tflite` and `<task>.tflite`. A folder that is there is replaced, once all files are proven.
+        folder: for `backbone.tflite` and `<task>.tflite`. An earlier split that is there is replaced, once all files are
+            proven; a folder that holds anything else is left alone.
         quantization, calibration, samples, tasks: as in `tflite`, without "auto".
 
     Returns:
@@ -186,6 +190,7 @@ def split(
         >>> mtl.export.TFLiteModel("out/digit.tflite").predict(features)
     """
     _check(quantization, "file.tflite", calibration)
+    check_folder(folder, _foreign)
     model = archive.subset(model, tasks)
     if quantization in CALIBRATED and (reason := refusals.recurrent(model)):
         raise ExportError(reason)
@@ -215,6 +220,19 @@ def split(
     return found
 
 
+def _foreign(folder: Path) -> list[str]:
+    """What stands in a folder beside the files of an earlier `split`."""
+    names = []
+    for entry in sorted(folder.iterdir()):
+        try:
+            facts = metadata.facts_of(entry.read_bytes()) if entry.suffix == ".tflite" else None
+        except (ExportError, OSError):
+            facts = None
+        if facts is None:
+            names.append(entry.name)
+    return names
+
+
 def _check(
     quantization: str | None,
     path: str | os.PathLike[str],
@@ -238,6 +256,7 @@ def _check(
         raise ValueError(f"Unknown quantization {quantization!r}. Known: {', '.join(map(repr, QUANTIZATIONS))}, 'auto'.")
     if Path(path).suffix != ".tflite":
         raise ValueError(f"The file's name must end in .tflite, got {os.fspath(path)!r}.")
+    check_file(path)
     if quantization in CALIBRATED and calibration is None:
         raise ValueError(
             f"{quantization} needs typical inputs to measure ranges on: give `calibration`, a data set or arrays."
@@ -306,7 +325,7 @@ def _convert(
         with quiet():
             converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[e.name for e in made])
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-            if quantization not in (None, "weights"):
+            if quantization not in (None, "weights", *int4.BLOCKS):
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
             if quantization == "dynamic":
                 # With a scale a channel, older runtimes (2.14, say) refuse the file.
@@ -333,6 +352,8 @@ def _convert(
             own = own_layers(model, [name for name in keep_float if name in model.output], "keep_float")
             floats = quantizing.float_nodes(content, keep_float, list(model.output), layers, own, model.name)
         content = quantizing.quantize(content, io, floats)
+    if quantization in int4.BLOCKS:
+        content = int4.int4_weights(content, int4.BLOCKS[quantization])
     if quantization in ("weights", "dynamic"):
         content = int8_weights(content, compute=quantization == "dynamic")
     return flatbuffer.share_buffers(content)

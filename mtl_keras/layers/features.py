@@ -20,6 +20,10 @@ class FiLM(layers.Layer):
         with a task in place of the question.
     """
 
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
     def build(self, input_shape):
         self.gamma = self.add_weight(shape=(input_shape[-1],), initializer="ones", name="gamma")
         self.beta = self.add_weight(shape=(input_shape[-1],), initializer="zeros", name="beta")
@@ -96,6 +100,9 @@ class StageMixture(layers.Layer):
 
     def call(self, inputs):
         return sum(x * self.beta[i] for i, x in enumerate(inputs))
+
+    def compute_mask(self, inputs, mask=None):
+        return None if mask is None else mask[-1]
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape[-1])

@@ -21,12 +21,13 @@ class Batch:
         raw: the same without loss weights.
         present: bool `(tasks,)`; whether a task has a label anywhere in the global batch.
         targets: by task name, `(target, output, mask, weight)` for the metrics.
-        counts: how many labels each task has on this replica, a list of scalars.
+        tallies: `(tasks,)`; how much each task's mean counts beside other batches': its labels on this replica, or the sum
+            of their weights where the loss divides by that.
     """
 
-    def __init__(self, each, seen, raw, present, targets, counts):
+    def __init__(self, each, seen, raw, present, targets, tallies):
         self.each, self.seen, self.raw, self.present = each, seen, raw, present
-        self.targets, self.counts = targets, counts
+        self.targets, self.tallies = targets, tallies
 
 
 def batch_losses(training: Any, y: Any, y_pred: Mapping[str, Any], sample_weight: Any) -> Batch:
@@ -41,6 +42,7 @@ def batch_losses(training: Any, y: Any, y_pred: Mapping[str, Any], sample_weight
             counts.append(ops.zeros(()))
             continue
         target, present = task.target(ops.convert_to_tensor(y[name]))
+        present = _masked(present, y_pred[name])
         values, divisor, count, mask, weight = _reduce(
             task, training.losses[name], target, present, _cut(y_pred[name], present), sample_weight.get(name)
         )
@@ -48,7 +50,8 @@ def batch_losses(training: Any, y: Any, y_pred: Mapping[str, Any], sample_weight
         divisors.append(divisor)
         counts.append(count)
         targets[name] = (target, y_pred[name], mask, weight)
-    parts = counts
+    by_weight = [getattr(training.losses[t.name], "reduction", None) == "mean_with_sample_weight" for t in training.tasks]
+    tallies = ops.stack([d if summed else c for d, c, summed in zip(divisors, counts, by_weight, strict=True)])
     divisors, counts = ops.stack(divisors), ops.stack(counts)
     total_counts, total_divisors = all_sum(counts), all_sum(divisors)
     total_divisors = ops.where(total_divisors > 0, total_divisors, ops.ones_like(total_divisors))
@@ -59,7 +62,7 @@ def batch_losses(training: Any, y: Any, y_pred: Mapping[str, Any], sample_weight
     # Sums are not taken from a stack: a gradient through a stack would reach every task's variables, with zeros.
     each = [value * factor for value, factor in zip(sums, tf.unstack(factors / total_divisors), strict=True)]
     raw = all_sum(ops.stop_gradient(ops.stack(sums)) / total_divisors)
-    return Batch(each, raw * factors, raw, present, targets, parts)
+    return Batch(each, raw * factors, raw, present, targets, tallies)
 
 
 def _reduce(task, loss, target, present, output, sample_weight):
@@ -69,6 +72,8 @@ def _reduce(task, loss, target, present, output, sample_weight):
     loss with reduction "sum" stays a sum, and "mean_with_sample_weight" divides by the sum of weights, as in Keras.
     """
     values = loss.call(target, output) if isinstance(loss, keras.losses.Loss) else loss(target, output)
+    # A loss may leave out elements of its own, as `SparseCategoricalCrossentropy(ignore_class=)` does.
+    present = _masked(present, values)
     values = ops.cast(values, "float32")
     if len(values.shape) == 0:
         raise ValueError(
@@ -105,6 +110,23 @@ def _reduce(task, loss, target, present, output, sample_weight):
     return total, divisor, count, ops.cast(weight > 0, "float32"), weight
 
 
+def _masked(present, tensor):
+    """Where there is a label and the tensor's Keras mask, if it has one, says that the element counts.
+
+    Args:
+        present: bool, `(rows,)` or with more axes.
+        tensor: output or loss values. Layers such as `Embedding(mask_zero=True)` mask the tensors behind them. A mask whose
+            shape is not that of the tensor's first axes belongs to a sequence that is pooled by now.
+    """
+    mask = getattr(tensor, "_keras_mask", None)
+    if mask is None or len(mask.shape) > len(tensor.shape):
+        return present
+    if any(None not in pair and pair[0] != pair[1] for pair in zip(mask.shape, tensor.shape, strict=False)):
+        return present
+    mask = ops.cast(mask, "bool")
+    return ops.logical_and(_expand(present, mask), _expand(mask, present))
+
+
 def _cut(output, present):
     """The output, with no gradient where there is no label, even if the loss is infinite there.
 
@@ -112,7 +134,11 @@ def _cut(output, present):
     """
     if hasattr(output, "_keras_logits"):
         return output
-    return ops.where(_expand(present, output), output, ops.stop_gradient(output))
+    cut = ops.where(_expand(present, output), output, ops.stop_gradient(output))
+    if getattr(output, "_keras_mask", None) is not None:
+        # Losses along a sequence read its length from here.
+        cut._keras_mask = output._keras_mask
+    return cut
 
 
 def _expand(x, like):

@@ -132,7 +132,10 @@ def train_step(model: Any, data: Any) -> dict[str, Any]:
     if training.total_tracker is not None:
         led = forward.lead if forward.lead is not None else found.weights
         total = balancer.total(forward.raw, led, forward.present)
-        training.total_tracker.update_state(total if forward.extra is None else total + forward.extra)
+        training.total_tracker.update_state(
+            total if forward.extra is None else total + forward.extra,
+            sample_weight=_rows(forward.y_pred) * ops.cast(ops.any(forward.present), "float32"),
+        )
     balancer.step_end(forward.raw, forward.seen, present, ops.cast(model.optimizer.learning_rate, "float32"))
     if balancer.second_look:
         after = _again(model, training, parts[-1], before)
@@ -210,26 +213,31 @@ def test_step(model: Any, data: Any) -> dict[str, Any]:
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     y_pred = model(x, training=False)
     batch = batch_losses(training, y, y_pred, sample_weight)
-    logs = _logged(model, training, batch, added_losses(model), y_pred)
-    return {name: value for name, value in logs.items() if name not in training.train_only()}
+    with training.evaluation():
+        return _logged(model, training, batch, added_losses(model), y_pred)
 
 
 def _log(model, training, forward):
     return _logged(model, training, forward.batch, forward.extra, forward.y_pred)
 
 
+def _rows(y_pred):
+    return ops.cast(ops.shape(next(iter(y_pred.values())))[0], "float32")
+
+
 def _logged(model, training, batch, extra, y_pred):
-    rows = ops.cast(ops.shape(next(iter(y_pred.values())))[0], "float32")
-    plain = ops.sum(batch.seen)
-    model._loss_tracker.update_state(plain if extra is None else plain + extra, sample_weight=rows)
-    for task, raw, count in zip(training.tasks, tf.unstack(batch.raw), batch.counts, strict=True):
+    training.task_losses.update_state(batch.raw, batch.seen, batch.tallies, extra, _rows(y_pred))
+    for task in training.tasks:
         name = task.name
         if name not in batch.targets:
             continue
-        training.trackers[name].update_state(raw, sample_weight=count)
         target, output, mask, weight = batch.targets[name]
         for m in training.task_metrics[name]:
             m.metric.update_state(target, output, sample_weight=mask)
         for m in training.weighted_metrics[name]:
             m.metric.update_state(target, output, sample_weight=weight)
-    return model.get_metrics_result()
+    if replicas() == 1:
+        return model.get_metrics_result()
+    # Outside the replicas, states are read summed over all of them: a mean of the replicas' means is another number, and
+    # NaN where one of them saw no label.
+    return tf.distribute.get_replica_context().merge_call(lambda strategy: model.get_metrics_result())
