@@ -542,8 +542,8 @@ class MultiTaskModel(keras.Model):
 
 
 # The encoders themselves know nothing of Keras, so that they run where it is not installed.
-for _encoder in encoders.__all__:
-    keras.saving.register_keras_serializable("mtl_keras")(getattr(encoders, _encoder))
+for _encoder in tuple(encoders.ENCODERS.values()):
+    keras.saving.register_keras_serializable("mtl_keras")(_encoder)
 
 
 class _Facts:

@@ -411,7 +411,7 @@ def _facts(
         inputs.append(entry)
     encoder = getattr(model, "encoder", None)
     takes_model_inputs = set(endpoint.specs) == {tensor.name for tensor in model.inputs}
-    made_by = {"class": type(encoder).__name__, "config": encoder.get_config()} if encoder is not None else None
+    is_registered = encoders.ENCODERS.get(type(encoder).__name__) is type(encoder)
     return {
         "mtl_keras": __version__,
         "model": model.name,
@@ -420,5 +420,5 @@ def _facts(
         "in_float": list(keep_float),
         "inputs": inputs,
         "tasks": [task.facts() for task in getattr(model, "tasks", ()) if task.name in endpoint.outputs],
-        "encoder": made_by if made_by is not None and made_by["class"] in encoders.__all__ and takes_model_inputs else None,
+        "encoder": encoders.to_dict(encoder) if is_registered and takes_model_inputs else None,
     }
