@@ -17,6 +17,7 @@ __all__ = [
     "first_alone",
     "kinds",
     "name_and_order",
+    "opcode",
     "ops",
     "read",
     "share_buffers",
@@ -45,6 +46,23 @@ def kinds(model: Any) -> list[str]:
 
     names = builtin_names()
     return [names[flatbuffer_utils.get_builtin_code_from_operator_code(code)] for code in model.operatorCodes]
+
+
+def opcode(model: Any, kind: str, version: int = 1) -> int:
+    """The index by which a file's operators refer to one of this kind; an entry is added where the file has none."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = kinds(model)
+    if kind in names:
+        index = names.index(kind)
+    else:
+        code = schema.OperatorCodeT()
+        code.builtinCode = getattr(schema.BuiltinOperator, kind)
+        code.deprecatedBuiltinCode = min(code.builtinCode, 127)
+        model.operatorCodes.append(code)
+        index = len(model.operatorCodes) - 1
+    model.operatorCodes[index].version = max(model.operatorCodes[index].version or 1, version)
+    return index
 
 
 def name_and_order(content: bytes, signatures: Mapping[str, Sequence[str]]) -> bytes:

@@ -325,14 +325,14 @@ def _convert(
             except Exception as error:
                 raise ExportError(refusals.why(error, model)) from error
     if quantization == "int8":
-        if percentile is not None:
-            content = quantizing.apply_percentile(content, calibration, percentile)
+        batches = (batch if len(made) > 1 else (made[0].name, batch) for batch in _batches(made, calibration))
+        content = quantizing.measure_ranges(content, batches, percentile)
         floats = set()
+        layers = [layer.name for layer in model._flatten_layers(include_self=False)]
         if keep_float:
-            layers = [layer.name for layer in model._flatten_layers(include_self=False)]
             own = own_layers(model, [name for name in keep_float if name in model.output], "keep_float")
             floats = quantizing.float_nodes(content, keep_float, list(model.output), layers, own, model.name)
-        content = quantizing.quantize(content, io, floats)
+        content = quantizing.quantize(content, io, floats, _answers(made, calibration), layers)
     if quantization in ("weights", "dynamic"):
         content = int8_weights(content, compute=quantization == "dynamic")
     return flatbuffer.share_buffers(content)
@@ -349,6 +349,18 @@ def _batches(made: Sequence[archive.Endpoint], calibration: Mapping[str, np.ndar
         for endpoint in made:
             x = {name: rows[name] for name in endpoint.specs}
             yield x if len(made) == 1 else (endpoint.name, x)
+
+
+def _answers(made: Sequence[archive.Endpoint], calibration: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What the first endpoint answers to the calibration rows, by name."""
+    batch = next(iter(made[0].specs.values())).shape[0]
+    rows = len(next(iter(calibration.values())))
+    size = batch * max(1, 32 // batch)
+    parts = [
+        made[0].run({name: padded(value[start : start + size], size) for name, value in calibration.items()})
+        for start in range(0, rows, size)
+    ]
+    return {name: np.concatenate([part[name] for part in parts])[:rows] for name in made[0].outputs}
 
 
 def _compare_others(

@@ -6,7 +6,7 @@ import pytest
 
 import mtl_keras as mtl
 from mtl_keras.export import flatbuffer
-from mtl_keras.export import quantization as quantizing
+from mtl_keras.export import same_scale
 
 
 def _coupled(link):
@@ -55,7 +55,7 @@ def _float_tensors(path):
     """Names of the operators' outputs that are float, without softmaxes, which stay in float at the end of a head."""
     model = flatbuffer.read(path.read_bytes())
     graph = model.subgraphs[0]
-    return [graph.tensors[op.outputs[0]].name.decode() for kind, op in quantizing._operators(model, graph)
+    return [graph.tensors[op.outputs[0]].name.decode() for kind, op in same_scale.operators_of(model, graph)
             if graph.tensors[op.outputs[0]].type == 0 and kind not in ("DEQUANTIZE", "SOFTMAX")]  # fmt: skip
 
 
