@@ -66,9 +66,7 @@ def _is_drowned(values: np.ndarray) -> bool:
     return bool(moves.any()) and whole > _WIDE * (high - low)[moves].min()
 
 
-def _take_out(
-    model: Any, graph: Any, names: list[str], index: int, values: np.ndarray, floats: Collection[str]
-) -> set[str]:
+def _take_out(model: Any, graph: Any, names: list[str], index: int, values: np.ndarray, floats: Collection[str]) -> set[str]:
     """Split one head. Returns names of the tensors whose operators stay in float."""
     producers = {int(o): op for op in graph.operators for o in op.outputs}
     operators: set[str] = set()

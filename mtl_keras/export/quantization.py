@@ -77,9 +77,7 @@ def _last_softmaxes(content: bytes) -> set[str]:
     return found
 
 
-def _quantized_with_mends(
-    content: bytes, io: str, floats: set[str], layers: Collection[str]
-) -> tuple[bytes, bytes, set[str]]:
+def _quantized_with_mends(content: bytes, io: str, floats: set[str], layers: Collection[str]) -> tuple[bytes, bytes, set[str]]:
     """The file in int8, the float file that it was made of, and what stays in float.
 
     The quantizer gives up where operators tie tensors together that can't have one scale. Each such operator then gets inputs

@@ -168,9 +168,7 @@ def _coupling(model: Any, graph: Any) -> list[tuple[list[int], Any]]:
     return operators
 
 
-def _double(
-    graph: Any, producers: Mapping[int, tuple[str, Any]], index: int, copies: MutableMapping[int, int]
-) -> list[Any]:
+def _double(graph: Any, producers: Mapping[int, tuple[str, Any]], index: int, copies: MutableMapping[int, int]) -> list[Any]:
     """Copies of the operators behind a tensor; `copies` learns which tensor stands for which."""
     if index in copies or index not in producers:
         copies.setdefault(index, index)
