@@ -12,7 +12,7 @@ import pytest
 import mtl_keras as mtl
 
 PUBLIC = {
-    "mtl_keras": "MultiTaskModel __version__ analysis backbones balancing builders callbacks data export layers tasks zoo",
+    "mtl_keras": "MultiTaskModel __version__ analysis backbones balancing builders callbacks data export layers tasks training zoo",
     "mtl_keras.tasks": "Binary BoundingBox Classification Depth Detection Embedding Keypoints MultiLabel Normals Ordinal "
     "Regression Segmentation SequenceTranscription Task TaskMetric TokenTagging",
     "mtl_keras.builders": "adapters aitm branches cgc complete_inputs cross_modal cross_stitch dselect_k esmm hard_sharing "
@@ -33,7 +33,7 @@ PUBLIC = {
     "mtl_keras.analysis": "collect delta_m score trivial",
     "mtl_keras.data": "CharTokenizer DataError HashingTokenizer ImageEncoder TableEncoder WordTokenizer batches complete "
     "encoders fashion_scenes fetch labels mix sources",
-    "mtl_keras.training": "BalanceMonitor Progress",
+    "mtl_keras.training": "BalanceMonitor Progress balanced_gradients observe_updated_losses",
     "mtl_keras.zoo": "build export info list load path recipe train",
 }
 
