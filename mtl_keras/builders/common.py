@@ -13,6 +13,7 @@ from mtl_keras.builders.trunks import as_trunk, on_inputs
 from mtl_keras.graph import has_graph
 from mtl_keras.layers import TaskOutput
 from mtl_keras.layers.resized import resized
+from mtl_keras.layers.sequences import MaskedMean, mask_of
 from mtl_keras.model import MultiTaskModel
 from mtl_keras.names import check_task_names, unknown_name
 from mtl_keras.tasks import Task
@@ -112,7 +113,11 @@ def finish(
     ordered = {task.name: made[task.name] for task in base.tasks}
     # Carried by the first output's layer, so that clones and loaded models keep it.
     ordered[base.names[0]]._keras_history.operation.tie = tie
-    return MultiTaskModel(base.inputs, ordered, encoder=encoder, representation=list(representation), name=name)
+    model = MultiTaskModel(base.inputs, ordered, encoder=encoder, representation=list(representation), name=name)
+    # Stages that no head uses are not in the model.
+    used = {layer.name for layer in model.layers}
+    model._facts.representation = tuple(layer for layer in model.representation if layer in used)
+    return model
 
 
 def check_tasks(tasks: Sequence[Task]) -> list[Task]:
@@ -228,7 +233,9 @@ def bring_to(x: Any, target: Any, name: str) -> Any:
     if len(target.shape) == 2 and len(x.shape) == 4:
         x = layers.GlobalAveragePooling2D(name=f"{name}_pool")(x)
     elif len(target.shape) == 2 and len(x.shape) == 3:
-        x = layers.GlobalAveragePooling1D(name=f"{name}_pool")(x)
+        mask = mask_of(x)
+        pool = layers.GlobalAveragePooling1D(name=f"{name}_pool")
+        x = pool(x) if mask is None else MaskedMean(name=f"{name}_pool")([x, mask])
     elif len(target.shape) == 3 and len(x.shape) == 2:
         x = layers.RepeatVector(target.shape[1], name=f"{name}_repeat")(x)
     elif len(target.shape) == 4 and len(x.shape) == 2:

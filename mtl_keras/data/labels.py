@@ -215,7 +215,7 @@ def check_data(x: Any, y: Any, sample_weight: Any, model: Any, purpose: str) -> 
     if len(set(rows.values())) > 1:
         raise ValueError(f"The {purpose} labels differ in length: {rows}.")
     for task in model.tasks:
-        task.check_labels(y[task.name])
+        task.check_labels(y[task.name], model.output[task.name].shape)
     _check_weights(sample_weight, model, purpose)
 
 
@@ -232,7 +232,7 @@ def _check_dataset(dataset, model, purpose):
     for batch in dataset.take(1):
         y = _as_dict(batch[1], model, purpose)
         for task in model.tasks:
-            task.check_labels(np.asarray(y[task.name]))
+            task.check_labels(np.asarray(y[task.name]), model.output[task.name].shape)
 
 
 def _labels_of_spec(spec):
