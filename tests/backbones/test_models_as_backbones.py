@@ -240,6 +240,18 @@ def test_a_function_may_return_a_model_with_inputs_of_its_own_or_none_yet(strang
         mtl.builders.hard_sharing((8, 8, 3), _tasks(), lambda x: functional)
 
 
+def test_pyramids_and_frames_take_them(strangers):
+    trunk = strangers.Stages(name="trunk")
+    model = mtl.builders.hard_sharing(IMAGE, _tasks(), "fpn", backbone_options={"backbone": trunk, "channels": 4})
+    assert trunk in model.layers and len(model(_images())) == 2
+    for kind in ("subclass", "unbuilt sequential", "built sequential"):
+        encoder = KINDS[kind](strangers)
+        video = np.stack([_images(2)] * 3, 1)
+        model = mtl.builders.hard_sharing((3, *IMAGE), _tasks(), "frame_cnn", backbone_options={"encoder": encoder})
+        features = keras.Model(model.inputs, model.get_layer("frame_cnn_stage1").output)(video)
+        np.testing.assert_allclose(features[:, 1], np.asarray(encoder(video[:, 1])).mean((1, 2)), rtol=1e-4, atol=1e-5)
+
+
 def test_a_modality_may_have_a_model_that_is_not_built():
     model = mtl.builders.cross_modal(
         {"photo": IMAGE, "numbers": (4,)},
