@@ -9,6 +9,7 @@ import keras
 from keras import layers
 
 from mtl_keras.backbones.common import image_input
+from mtl_keras.backbones.trunks import as_trunk
 from mtl_keras.layers.resized import resized
 
 __all__ = ["fpn"]
@@ -44,7 +45,8 @@ def fpn(
 
     image_input("fpn", inputs)
     if isinstance(backbone, keras.Model):
-        model, inputs = backbone, backbone.input
+        model = as_trunk(backbone, inputs)
+        inputs = model.input
     else:
         model = (get(backbone) if isinstance(backbone, str) else backbone)(inputs, **(backbone_options or {}))
     stages = dict(model.output) if isinstance(model, keras.Model) and isinstance(model.output, dict) else {}

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from mtl_keras import backbones
-from mtl_keras.builders.trunks import as_trunk, on_inputs
+from mtl_keras.backbones.trunks import as_trunk, on_inputs
 from mtl_keras.graph import has_graph
 from mtl_keras.layers import TaskOutput
 from mtl_keras.layers.resized import resized

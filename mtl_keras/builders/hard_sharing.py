@@ -27,11 +27,12 @@ def hard_sharing(
     Bias", ICML 1993).
 
     Args:
-        inputs: shape of one row, for example `(32, 32, 3)`; a `keras.Input`; or a dict of these by name. Not used where
-            the backbone is a model, which has its own.
+        inputs: shape of one row, for example `(32, 32, 3)`; a `keras.Input`; or a dict of these by name. Where the backbone
+            is a model with inputs of its own: None, or the sizes that those leave open.
         tasks: list of `Task`.
-        backbone: name (`mtl.backbones`), function of the symbolic inputs, or any `keras.Model`: its outputs, a dict of
-            stages, are what the heads see. A model given here is used itself, with its weights, not copied.
+        backbone: name (`mtl.backbones`), function of the symbolic inputs, or any `keras.Model` (functional, `Sequential`,
+            built or not, or a subclass): its outputs, a tensor or a list or dict of stages, are what the heads see. A model
+            given here is used itself, with its weights, not copied.
         backbone_options: dict. Arguments of the backbone's function.
         encoder: object of `mtl.data` that makes this network's input from what a person has; saved with the model.
         name: str. The model's name.

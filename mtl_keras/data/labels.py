@@ -171,8 +171,10 @@ def _aligned(datasets: Sequence[Any], model: Any) -> list[Any]:
         # One rank for all sources, as for labels.
         return tf.reshape(weight, tf.concat([tf.shape(weight), [1] * (rank - len(weight.shape))], 0))
 
+    forms = {task.name: _label_form(task, [d.element_spec[1][task.name] for d in datasets]) for task in model.tasks}
+
     def align(x, y, weight=None):
-        y = {task.name: _label_cast(task, y[task.name]) for task in model.tasks}
+        y = {task.name: _label_cast(task, y[task.name], *forms[task.name]) for task in model.tasks}
         if not specs:
             return x, y
         rows = tf.shape(tf.nest.flatten(x)[0])[0]
@@ -184,12 +186,33 @@ def _aligned(datasets: Sequence[Any], model: Any) -> list[Any]:
     return [dataset.map(align) for dataset in datasets]
 
 
-def _label_cast(task, y):
+def _is_soft(task, shape):
+    """Whether labels of this shape are a probability per class."""
+    soft = task.soft_label_shape
+    return soft is not None and len(shape) == 1 + len(soft) and shape[-1] == soft[-1]
+
+
+def _label_form(task, specs):
+    """What labels of one task from several sources become: their dtype, and whether they are probabilities per class."""
+    soft = any(_is_soft(task, spec.shape) for spec in specs)
+    real = soft or any(spec.dtype.is_floating for spec in specs)
+    # A probability, or NaN for a missing label, does not survive as a whole number.
+    return ("float32" if real else task.label_dtype), soft
+
+
+def _label_cast(task, y, dtype, soft):
     import tensorflow as tf
 
-    y = tf.cast(y, task.label_dtype)
+    if soft and not _is_soft(task, y.shape):
+        y = tf.cast(y, "float32")
+        y = tf.squeeze(y, -1) if len(y.shape) > len(task.soft_label_shape) else y
+        present = tf.math.is_finite(y) & (y >= 0)
+        shares = tf.one_hot(tf.cast(tf.where(present, y, 0.0), "int32"), task.soft_label_shape[-1])
+        return tf.where(present[..., None], shares, -1.0)
+    y = tf.cast(y, dtype)
     # One rank for all sources: labels come as (rows,) and as (rows, 1).
-    return y if len(y.shape) == 1 + len(task.label_shape) else tf.expand_dims(y, -1)
+    rank = len(task.soft_label_shape if soft else task.label_shape) + 1
+    return y if len(y.shape) == rank else tf.expand_dims(y, -1)
 
 
 def _missing(task, model, rows):
