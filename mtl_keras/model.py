@@ -10,13 +10,15 @@ import keras
 import numpy as np
 
 from mtl_keras import balancing, trainer
+from mtl_keras.balancing.registry import warn_unregistered
 from mtl_keras.data import encoders, labels
+from mtl_keras.from_keras import task_graph
 from mtl_keras.layers import TaskOutput
-from mtl_keras.names import check_task_names, unknown_name
+from mtl_keras.names import check_input_name, check_task_names, unknown_name
 from mtl_keras.sharing import SharingReport, sharing_report
 from mtl_keras.tasks import Task, TaskMetric
 from mtl_keras.tasks.task import check_loss_weight
-from mtl_keras.trainer import fitting, weighting
+from mtl_keras.trainer import class_counts, fitting, weighting
 from mtl_keras.trainer.checks import check_balancer
 from mtl_keras.trainer.label_scale import warn_of_label_scale
 from mtl_keras.trainer.reach import BalancingReport
@@ -42,7 +44,8 @@ class MultiTaskModel(keras.Model):
         name: str.
 
     Raises:
-        ValueError: outputs that are no dict, nested, named otherwise than their layers, or not made by `TaskOutput`.
+        ValueError: outputs that are no dict, nested, named otherwise than their layers, or not made by `TaskOutput`; an input
+            whose name some format would change.
 
     Example:
         >>> model = mtl.builders.hard_sharing((32, 32, 3), [
@@ -56,10 +59,58 @@ class MultiTaskModel(keras.Model):
     def __init__(self, *args: Any, encoder: Any = None, representation: Any = None, **kwargs: Any):
         outputs = kwargs["outputs"] if "outputs" in kwargs else (args[1] if len(args) > 1 else None)
         tasks = _tasks_of(outputs)
+        inputs = kwargs["inputs"] if "inputs" in kwargs else args[0]
+        for tensor in keras.tree.flatten(inputs):
+            if tensor.name in outputs:
+                raise ValueError(f"An input and a task are both named '{tensor.name}': rename one of them.")
         super().__init__(*args, **kwargs)
+        for tensor in self.inputs:
+            check_input_name(tensor.name)
         # In a tuple inside a plain object: Keras would wrap bare lists and dicts, and count what is in them as layers.
         self._facts = _Facts(tuple(tasks), encoder, tuple(representation or ()))
         self._training: trainer.Training | None = None
+
+    @classmethod
+    def from_keras(
+        cls,
+        model: keras.Model,
+        tasks: Any,
+        *,
+        activated: Sequence[str] | None = None,
+        representation: Sequence[str] = (),
+        encoder: Any = None,
+        name: str | None = None,
+    ) -> MultiTaskModel:
+        """Make a multi-task model of an ordinary functional model with named outputs.
+
+        The new model is a copy with the same weights; `model` stays as it is. Its answers are the same: an output that ends
+        in the task's softmax or sigmoid passes as it is, and logits get the task's activation. A layer with the name of a
+        task is called `<name>_head` in the copy, because that name belongs to the task's output.
+
+        Args:
+            model: functional model, or a built `Sequential`. Outputs go by the keys of a dict, or by their layers' names.
+            tasks: list of tasks named as the outputs, or a dict of output name to task. Outputs without a task are left out.
+                A task for a model's only output may have any name.
+            activated: list of str. Names of the tasks whose outputs are the answers already. None, the default, looks for
+                softmax and sigmoid, also behind averages and in nested models.
+            representation: list of str. Names of the layers whose outputs the heads share, for balancing at the
+                representation and for exporting features.
+            encoder, name: as in `MultiTaskModel`; the name defaults to the model's.
+
+        Raises:
+            ValueError: no functional model, a task without an output, an output whose shape or activation is not the task's.
+
+        Example:
+            >>> x = keras.Input((32, 32, 3))
+            >>> h = keras.applications.MobileNetV2(include_top=False, weights=None, pooling="avg", input_shape=(32, 32, 3))(x)
+            >>> plain = keras.Model(x, {
+            ...     "animal": keras.layers.Dense(10, activation="softmax", name="animal")(h),
+            ...     "age": keras.layers.Dense(1, name="age")(h)})
+            >>> model = mtl.MultiTaskModel.from_keras(
+            ...     plain, [mtl.tasks.Classification("animal", num_classes=10), mtl.tasks.Regression("age")])
+        """
+        inputs, outputs = task_graph(model, tasks, activated)
+        return cls(inputs, outputs, encoder=encoder, representation=list(representation), name=name or model.name)
 
     # ------------------------------------------------------------------ tasks
     @property
@@ -156,11 +207,13 @@ class MultiTaskModel(keras.Model):
             active = [task for task in self.tasks if losses[task.name] is not None]
             if not active:
                 raise ValueError("Every task's loss is None: nothing is left to train. Give at least one task a loss.")
-            balancer.build(active)
+            functions = {name: keras.losses.get(fn) for name, fn in losses.items() if fn is not None}
+            warn_unregistered(balancer)
+            balancer.build(active, functions)
             super().compile(optimizer=optimizer, **kwargs)
             self._training = trainer.Training(
                 tasks=active,
-                losses={name: keras.losses.get(fn) for name, fn in losses.items() if fn is not None},
+                losses=functions,
                 loss_weights=weights,
                 metrics=made,
                 weighted_metrics=weighted,
@@ -307,6 +360,7 @@ class MultiTaskModel(keras.Model):
         self._weigh_classes(kwargs.pop("class_weight", None))
         warn_of_label_scale(self, *looked_at)
         self._build_optimizer()
+        class_counts.count_for_fit(self, x, y, kwargs)
         with fitting.readable_errors(training):
             x, y, kwargs = fitting.prepare(self, x, y, kwargs)
             try:
@@ -327,12 +381,45 @@ class MultiTaskModel(keras.Model):
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
     ) -> Any:
-        """As in Keras; weights go by task as in `fit`, and errors of a loss name its task."""
+        """As in Keras; weights go by task as in `fit`, and errors of a loss name its task.
+
+        Raises:
+            ValueError: a task whose class weights come from counts, and no labels were counted (`count_classes`).
+        """
+        class_counts.check_counted(self)
         self._weigh_classes(class_weight)
         sample_weight = weighting.complete_sample_weight(sample_weight, y, self, "training")
         self._build_optimizer()
         with fitting.readable_errors(self.compiled_training):
             return super().train_on_batch(x, y, sample_weight=sample_weight, return_dict=return_dict)
+
+    def count_classes(self, data: Any) -> dict[str, np.ndarray]:
+        """Count the classes of labels, and set the weights of tasks with `class_weights="balanced"` or `"effective"`.
+
+        `fit` does so once, with its own labels, where no weights are there yet. Call this for other labels, or for training
+        without `fit`. The weights are saved with the model.
+
+        Args:
+            data: dict of task name to labels, or a batched data set of `(x, y)` or `(x, y, sample_weight)`. Rows of weight 0
+                are left out.
+
+        Returns:
+            Counts by task name, one per class (for `MultiLabel` no and yes per label).
+
+        Raises:
+            ValueError: no task counts classes, an unknown task, or no label is there.
+
+        Example:
+            >>> model.count_classes({"kind": kinds})
+        """
+        tasks = [task for task in self.tasks if getattr(task, "counts_classes", False)]
+        if isinstance(data, Mapping):
+            self._check_known("data", data)
+            tasks = [task for task in tasks if task.name in data]
+        if not tasks:
+            raise ValueError("No task with labels counts classes: class_weights='balanced' or 'effective' does.")
+        is_labels = isinstance(data, Mapping)
+        return class_counts.count_classes(self, tasks, None if is_labels else data, data if is_labels else None)
 
     def _build_optimizer(self) -> None:
         """Make the optimizer's variables before the step is traced: a trace that makes variables is made twice."""
@@ -468,8 +555,8 @@ class MultiTaskModel(keras.Model):
 
 
 # The encoders themselves know nothing of Keras, so that they run where it is not installed.
-for _encoder in encoders.__all__:
-    keras.saving.register_keras_serializable("mtl_keras")(getattr(encoders, _encoder))
+for _encoder in tuple(encoders.ENCODERS.values()):
+    keras.saving.register_keras_serializable("mtl_keras")(_encoder)
 
 
 class _Facts:

@@ -133,6 +133,8 @@ def _explain(text: str, training: Any) -> str | None:
         if is_bad:
             told.append(f"of task '{task.name}' is {'negative' if below else 'not finite'}")
     advice = "Look for labels or inputs that are not finite in this batch, lower the learning rate, or clip gradients."
+    hints = [task.bad_loss_hint for task, is_bad in zip(training.tasks, bad, strict=True) if is_bad and task.bad_loss_hint]
+    advice = " ".join([*dict.fromkeys(hints), advice])
     if any(below and is_bad for below, is_bad in zip(negative, bad, strict=True)) and training.balancer.positive:
         advice = f"Balancer '{training.balancer.name}' needs positive losses: use another loss, or another balancer."
     return f"In training step {step} the loss {', and '.join(told)}. The step was not taken. {advice}"

@@ -63,7 +63,8 @@ class Training:
             shape = tuple(8 if size is None else size for size in output_shapes[task.name][1:])
             target, present = task.target(ops.convert_to_tensor(task.missing(2, (2, *shape))))
             for m in self.task_metrics[task.name] + self.weighted_metrics[task.name]:
-                m.metric.update_state(target, ops.zeros((2, *shape)), sample_weight=ops.cast(present, "float32"))
+                output = ops.zeros((2, *shape))
+                m.metric.update_state(task.metric_target(target, output), output, sample_weight=ops.cast(present, "float32"))
                 m.metric.reset_state()
 
     def metric_objects(self) -> list[keras.metrics.Metric]:
