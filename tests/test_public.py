@@ -27,7 +27,7 @@ PUBLIC = {
     "MetaBalance MoCo MoDo NashMTL PBI PCGrad RLW SDMGrad STCH Static TrimmedMean UPGrad Uncertainty get list names register",
     "mtl_keras.export": "BenchmarkReport CompressionReport ExportError ExportReport HeadReport TFLiteModel benchmark compress "
     "float_twin quantization_aware run_tflite saved_model snippets split tflite web_page with_raw_images",
-    "mtl_keras.analysis": "collect delta_m score trivial",
+    "mtl_keras.analysis": "DeltaReport collect delta_m delta_report judging_metrics score trivial",
     "mtl_keras.data": "CharTokenizer DataError HashingTokenizer ImageEncoder TableEncoder WordTokenizer batches complete "
     "encoders fashion_scenes fetch labels mix sources",
     "mtl_keras.training": "BalanceMonitor Progress balanced_gradients observe_updated_losses",
