@@ -1,10 +1,11 @@
 """Names: what a task may be called, and how a wrong name is answered."""
 
 import difflib
+import keyword
 import re
 from collections.abc import Iterable
 
-__all__ = ["check_task_name", "check_task_names", "unknown_name"]
+__all__ = ["check_input_name", "check_task_name", "check_task_names", "unknown_name"]
 
 # Names travel through Keras layers, SavedModel signatures and TFLite tensors. Keras refuses "/", TensorFlow rewrites
 # anything that is no identifier character, so only what survives everywhere is allowed.
@@ -31,6 +32,25 @@ def check_task_name(name: object) -> str:
         raise ValueError(
             f"Task name {name!r} is taken: Keras and the exported files use it themselves. Choose another, for example "
             f"'{name}_task'."
+        )
+    return name
+
+
+def check_input_name(name: str) -> str:
+    """Return an input's name if every format keeps it unchanged, else say why not.
+
+    Raises:
+        ValueError: TensorFlow would change or refuse the name in a SavedModel and in a TFLite file.
+    """
+    if not _VALID.match(name):
+        raise ValueError(
+            f"Input name {name!r} would be changed or refused by SavedModel or TFLite. Use a letter, then letters, digits and "
+            "underscores, for example 'left_image'."
+        )
+    if keyword.iskeyword(name) or name == "self":
+        raise ValueError(
+            f"Input name {name!r} is a word of Python, which TensorFlow takes for no input's name. Choose another, for "
+            f"example '{name}_input'."
         )
     return name
 

@@ -127,7 +127,7 @@ def train(
     Raises:
         DataError: the data are not there (`mtl-keras data fetch NAME`).
     """
-    from mtl_keras.export.files import check_writable
+    from mtl_keras.export.files import check_folder, check_writable
     from mtl_keras.zoo import artifacts, training
 
     entry = recipe(name)
@@ -135,6 +135,7 @@ def train(
     if not seeds:
         raise ValueError("At least one seed is needed.")
     out = Path(out) if out is not None else Path("runs") / name
+    check_folder(out, artifacts.foreign)
     check_writable(out)
     prepared = entry.prepare()
     model, results = training.evidence(entry, prepared, seeds, epochs, say)

@@ -124,6 +124,17 @@ def rewrite_card(recipe: Recipe, folder: Path) -> dict[str, Any]:
     return card
 
 
+def foreign(folder: Path) -> list[str]:
+    """What stands in a folder and is not in the card of an earlier training."""
+    try:
+        written = set(json.loads((folder / "card.json").read_text())["files"]) | {"card.json", "README.md"}
+    except (OSError, ValueError, KeyError, TypeError):
+        written = set()
+    return sorted(
+        str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file() and str(f.relative_to(folder)) not in written
+    )
+
+
 def refresh(recipe: Recipe, folder: Path) -> dict[str, Any]:
     """Write a folder's files again from its own weights, with today's exporter; the evidence of the training stays.
 

@@ -124,7 +124,7 @@ def get(balancer: Any, **parameters: Any) -> Balancer:
 def _from_dict(config: dict[str, Any], parameters: dict[str, Any]) -> Balancer:
     if "class_name" in config:
         if parameters:
-            raise TypeError(f"Hyper-parameters ({', '.join(parameters)}) belong into the config's own \"config\".")
+            raise TypeError(f'Hyper-parameters ({", ".join(parameters)}) belong into the config\'s own "config".')
         balancer = keras.saving.deserialize_keras_object(config)
         if not isinstance(balancer, Balancer):
             raise TypeError(f"The config is of {type(balancer).__name__}, which is no balancer.")
@@ -133,7 +133,7 @@ def _from_dict(config: dict[str, Any], parameters: dict[str, Any]) -> Balancer:
     name = config.pop("name", None)
     if not isinstance(name, str):
         raise TypeError(
-            "A dict that describes a balancer should have its \"name\" and hyper-parameters, such as "
+            'A dict that describes a balancer should have its "name" and hyper-parameters, such as '
             f'{{"name": "cagrad", "c": 0.4}}. Received: {config if name is None else name!r}.'
         )
     return get(name, **config)

@@ -13,9 +13,10 @@ import numpy as np
 
 from mtl_keras.export import decoded
 from mtl_keras.export.files import ExportError
+from mtl_keras.export.models import functional
 from mtl_keras.export.training_aware import float_twin, is_quantization_aware
 from mtl_keras.graph import output_of, split
-from mtl_keras.names import unknown_name
+from mtl_keras.names import check_input_name, unknown_name
 from mtl_keras.quiet import quiet
 
 __all__ = [
@@ -43,6 +44,12 @@ def input_specs(model: keras.Model, batch: int | None) -> dict[str, keras.InputS
     specs = {}
     for tensor in model.inputs:
         name, shape = tensor.name, tuple(tensor.shape[1:])
+        try:
+            check_input_name(name)
+        except ValueError as error:
+            raise ExportError(
+                f"{error} Rename it, and copy the weights: `renamed.set_weights(model.get_weights())`."
+            ) from None
         if batch is not None and None in shape:
             raise ExportError(
                 f"Input '{name}' has shape {(batch, *shape)}; a file for a device needs every size fixed. Build the model "
@@ -194,7 +201,7 @@ def write_archive(
 def as_float32(model: keras.Model) -> keras.Model:
     """The model itself, or, where a layer computes in half precision, its copy in float32 with the same weights."""
     policies = {layer.dtype_policy.name for layer in model._flatten_layers()}
-    if not any(name.startswith("mixed_") for name in policies):
+    if not any(_is_half(name) for name in policies):
         return model
     config = _without_mixed(model.get_config())
     copy = type(model).from_config(config)
@@ -202,12 +209,18 @@ def as_float32(model: keras.Model) -> keras.Model:
     return copy
 
 
+def _is_half(policy: str) -> bool:
+    return policy.startswith("mixed_") or policy in ("float16", "bfloat16")
+
+
 def _without_mixed(config: Any) -> Any:
     if isinstance(config, dict):
         if config.get("class_name") == "DTypePolicy":
             name = config["config"]["name"]
-            return {**config, "config": {"name": "float32" if name.startswith("mixed_") else name}}
-        return {key: _without_mixed(value) for key, value in config.items()}
+            return {**config, "config": {"name": "float32" if _is_half(name) else name}}
+        # Inputs have a dtype, not a policy.
+        as_float = {"dtype": "float32"} if config.get("dtype") in ("float16", "bfloat16") else {}
+        return {key: _without_mixed(value) for key, value in config.items()} | as_float
     if isinstance(config, (list, tuple)):
         return type(config)(_without_mixed(value) for value in config)
     return config
@@ -221,8 +234,12 @@ def subset(model: keras.Model, tasks: Sequence[str] | None) -> keras.Model:
     Raises:
         ValueError: no task, or one that the model does not have.
     """
+    model = functional(model)
     if is_quantization_aware(model):
         model = float_twin(model)
+    if any(keras.backend.standardize_dtype(tensor.dtype) in ("float16", "bfloat16") for tensor in model.inputs):
+        # In half precision throughout: rows are taken in float32 too.
+        model = as_float32(model)
     if tasks is None:
         return model
     chosen = [tasks] if isinstance(tasks, str) else list(tasks)

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,7 +97,8 @@ def compress(
         sparsity: share of each kernel's weights to become zero, in (0, 1).
         schedule: "polynomial" (more and more, over the first half of the steps) or "constant" (at once).
         pattern: `(m, n)`: m zeros in every n neighbouring weights, such as (2, 4), in place of `sparsity`.
-        clusters: int. Number of distinct values of a kernel.
+        clusters: int. Number of distinct values of a kernel. In a file they hold for each output channel: the converter folds
+            normalization into kernels, and int8 has a scale a channel.
         keep: names of tasks, whose own layers are left alone, or of layers.
         max_drop: with `val`, by how much a head's own metric may get worse (a number, or a dict by task).
         verbose: 0 or 1.
@@ -343,7 +345,10 @@ def _in_its_own_process(model: Any, train: Any, options: dict[str, Any]) -> Any:
         if done.returncode or not (folder / "weights.npz").exists():
             last = "\n".join((done.stderr or "").strip().splitlines()[-15:])
             raise ExportError(f"TensorFlow Model Optimization ended with status {done.returncode}:\n{last}")
-        copy = keras.saving.load_model(folder / "model.keras")
+        with warnings.catch_warnings():
+            # Of a model that was compiled and never trained: its optimizer has nothing to load.
+            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+            copy = keras.saving.load_model(folder / "model.keras")
         found: dict[str, list[np.ndarray]] = {}
         with np.load(folder / "weights.npz") as stored:
             for key in sorted(stored.files, key=lambda k: (k.rsplit("/", 1)[0], int(k.rsplit("/", 1)[1]))):

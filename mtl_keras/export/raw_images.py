@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import tree
 
+from mtl_keras.export.models import functional
 from mtl_keras.graph import replay
 from mtl_keras.layers import RawImage
 from mtl_keras.names import unknown_name
@@ -46,6 +47,7 @@ def with_raw_images(
         >>> raw = mtl.export.with_raw_images(model, (480, 640))
         >>> mtl.export.tflite(raw, "model.tflite", "int8", calibration=pictures)
     """
+    model = functional(model)
     pictures = {t.name: t for t in model.inputs if len(t.shape) == 4 and t.shape[-1] in (1, 3) and None not in t.shape[1:]}
     if input is not None and input not in pictures:
         raise ValueError(unknown_name("picture input", input, list(pictures)))

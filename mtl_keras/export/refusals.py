@@ -33,6 +33,11 @@ def why(error: Exception, model: keras.Model) -> str:
         operations = found.setdefault(_layer(path, known), [])
         if operation not in operations:
             operations.append(operation)
+    if tokens := re.search(r"Empty min/max for tensor (?:serving_default_)?(\w+)", str(error)):
+        return (
+            f"Input '{tokens[1]}' holds whole numbers, such as words of a vocabulary, for which the converter's int16x8 "
+            "measures no ranges. Use quantization='int8' or 'dynamic'."
+        )
     start = "The model can't be converted to TFLite with builtin operators: "
     if not found:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -13,6 +13,7 @@ from mtl_keras import decoding
 from mtl_keras.data import encoders
 from mtl_keras.export import flatbuffer, metadata
 from mtl_keras.export.files import ExportError
+from mtl_keras.export.measure import main_runner
 from mtl_keras.names import unknown_name
 from mtl_keras.quiet import quiet
 
@@ -23,7 +24,8 @@ class TFLiteModel:
     """A `.tflite` file and what it says of itself.
 
     Files that `mtl.export.tflite` wrote carry their tasks' facts (kinds, labels, units, thresholds), their encoder, and the
-    package's version: inputs can be raw and answers are decoded. Other files run too, with raw outputs.
+    package's version: inputs can be raw and answers are decoded. Other files run too, with raw outputs, also those without a
+    `serving_default` signature, or without any: their tensors then go by their own names.
 
     Args:
         path: the file.
@@ -50,11 +52,9 @@ class TFLiteModel:
             self.facts = metadata.facts_of(content) or {}
             with quiet():
                 self.interpreter = Interpreter(model_path=os.fspath(self.path), num_threads=threads)
-                signatures = self.interpreter.get_signature_list()
-                if "serving_default" not in signatures:
-                    raise ExportError(f"{self.path} has no signature 'serving_default'; it has {sorted(signatures)}.")
-                self._signatures = list(signatures)
-                self._runners = {"serving_default": self.interpreter.get_signature_runner("serving_default")}
+                self._signatures = list(self.interpreter.get_signature_list())
+                self._main, runner = main_runner(self.interpreter)
+                self._runners = {self._main: runner}
         except (ValueError, RuntimeError) as error:
             if isinstance(error, ExportError):
                 raise ExportError(f"{self.path}: {error}") from None
@@ -63,11 +63,17 @@ class TFLiteModel:
 
     @property
     def signatures(self) -> list[str]:
-        """What can be run: "serving_default", and what else was exported."""
-        return ["serving_default", *sorted(name for name in self._signatures if name != "serving_default")]
+        """What can be run: "serving_default" (in files of others, their first), and what else was exported.
 
-    def _runner(self, signature: str) -> Any:
-        if signature not in self._signatures:
+        Empty for a file without signatures, which has one way to run.
+        """
+        first = [] if self._main is None else [self._main]
+        return [*first, *sorted(name for name in self._signatures if name != self._main)]
+
+    def _runner(self, signature: str | None) -> Any:
+        if signature is None:
+            signature = self._main
+        if signature is not None and signature not in self._signatures:
             raise ValueError(unknown_name("signature", signature, self.signatures))
         if signature not in self._runners:
             self._runners[signature] = self.interpreter.get_signature_runner(signature)
@@ -82,19 +88,19 @@ class TFLiteModel:
     def encoder(self) -> Any:
         """What turns pictures, sentences or table rows into the inputs, or None."""
         given = self.facts.get("encoder")
-        return None if given is None else getattr(encoders, given["class"]).from_config(given["config"])
+        return None if given is None else encoders.from_dict(given)
 
     @property
     def inputs(self) -> dict[str, dict[str, Any]]:
         """By name: shape, dtype, scale and zero point (0 and 0 where there are none)."""
-        return {name: _details(detail) for name, detail in self._runner("serving_default").get_input_details().items()}
+        return {name: _details(detail) for name, detail in self._runner(None).get_input_details().items()}
 
     @property
     def outputs(self) -> dict[str, dict[str, Any]]:
         """By name, in the tasks' order: shape, dtype, scale and zero point."""
-        return self._outputs("serving_default")
+        return self._outputs(None)
 
-    def _outputs(self, signature: str) -> dict[str, dict[str, Any]]:
+    def _outputs(self, signature: str | None) -> dict[str, dict[str, Any]]:
         found = self._runner(signature).get_output_details()
         order = [task["name"] for task in self.tasks if task["name"] in found]
         # Decoded answers stand in the tasks' order too.
@@ -102,13 +108,13 @@ class TFLiteModel:
         rest = sorted((name for name in found if name not in order), key=lambda name: place.get(name, len(order)))
         return {name: _details(found[name]) for name in [*order, *rest]}
 
-    def run(self, x: Mapping[str, Any], signature: str = "serving_default") -> dict[str, np.ndarray]:
+    def run(self, x: Mapping[str, Any], signature: str | None = None) -> dict[str, np.ndarray]:
         """Raw outputs by name, for any number of rows; real numbers go in and come out also of whole-integer files.
 
         Args:
             x: dict of input name to array, `(rows, ...)`.
-            signature: one of `signatures`: "predict_<head>" runs one head, "features" what heads share, and
-                "<head>_from_features" one head on that, where the file has them.
+            signature: one of `signatures`, None for the first: "predict_<head>" runs one head, "features" what heads share,
+                and "<head>_from_features" one head on that, where the file has them.
 
         Raises:
             ValueError: an unknown signature; inputs that are missing, unknown, or of another shape.
@@ -126,7 +132,7 @@ class TFLiteModel:
             if tuple(value.shape[1:]) != tuple(detail["shape"][1:]) or value.dtype.kind not in "iufb":
                 expected = ("rows", *detail["shape"][1:].tolist())
                 raise ValueError(f"Input '{name}' has shape {value.shape} and dtype {value.dtype}; the file takes {expected}.")
-            ready[name] = _to_file(value, detail)
+            ready[name] = _to_file(name, value, detail)
         sizes = {name: len(value) for name, value in ready.items()}
         if len(set(sizes.values())) != 1 or not next(iter(sizes.values())):
             raise ValueError(f"All inputs need the same number of rows, at least one; got {sizes}.")
@@ -136,7 +142,7 @@ class TFLiteModel:
         whole = {name: np.concatenate([part[name] for part in found])[:rows] for name in self._outputs(signature)}
         return {name: _from_file(value, gives[name]) for name, value in whole.items()}
 
-    def predict(self, x: Mapping[str, Any], signature: str = "serving_default") -> dict[str, list[Any]]:
+    def predict(self, x: Mapping[str, Any], signature: str | None = None) -> dict[str, list[Any]]:
         """Decoded answers by task, one entry a row; raw rows for outputs that the file says nothing of."""
         by_name = {task["name"]: task for task in self.tasks}
         return {name: decoding.decode(by_name.get(name, {}), value) for name, value in self.run(x, signature).items()}
@@ -166,13 +172,23 @@ def _details(detail: Mapping[str, Any]) -> dict[str, Any]:
     return {"shape": shape, "dtype": np.dtype(detail["dtype"]).name, "scale": float(scale), "zero_point": int(zero)}
 
 
-def _to_file(value: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
-    """Real numbers as the integers that a quantized input takes; everything else in the input's dtype."""
+def _to_file(name: str, value: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
+    """Real numbers as the integers that a quantized input takes; everything else in the input's dtype.
+
+    Raises:
+        ValueError: fractions, or numbers beyond its ends, for an input of whole numbers.
+    """
     scale, zero = detail["quantization"]
     if scale and value.dtype.kind == "f" and np.dtype(detail["dtype"]).kind != "f":
         limits = np.iinfo(detail["dtype"])
         value = np.clip(np.round(value / scale) + zero, limits.min, limits.max)
-    return value.astype(detail["dtype"])
+    with np.errstate(invalid="ignore"):
+        ready = value.astype(detail["dtype"])
+    if ready.dtype.kind in "iu" and (ready != value).any():
+        raise ValueError(
+            f"Input '{name}' takes whole numbers of {ready.dtype}; these go from {value.min():g} to {value.max():g}."
+        )
+    return ready
 
 
 def _from_file(value: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:

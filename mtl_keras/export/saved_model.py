@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,14 +11,18 @@ from typing import Any
 import keras
 
 from mtl_keras.export import archive, sampling
-from mtl_keras.export.files import beside
+from mtl_keras.export.files import ExportError, beside, check_folder
 from mtl_keras.export.report import ExportReport, beside_keras, compare
 from mtl_keras.quiet import quiet
+from mtl_keras.version import __version__
 
 __all__ = ["saved_model"]
 
 #: Largest difference from Keras that a float file may show, relative to a head's range.
 FLOAT_TOLERANCE = 1e-5
+_EXTRA, _OURS = "assets.extra", "mtl_keras.json"
+#: What a SavedModel is made of.
+_PARTS = {"saved_model.pb", "fingerprint.pb", "variables", "assets", _EXTRA}
 
 
 def saved_model(
@@ -37,7 +42,8 @@ def saved_model(
     Args:
         model: `MultiTaskModel`, or any functional model with a flat dict of outputs. A mixed-precision model is exported
             in float32.
-        path: folder to write. What is there is replaced, once the new one is proven.
+        path: folder to write. An earlier export that is there is replaced, once the new one is proven; a folder that holds
+            anything else is left alone.
         samples: rows to compare on (arrays, or a data set). None uses random inputs.
         tasks: names of the tasks to export; layers and inputs that only others use are left out. None exports all.
         signatures: "default" (`serving_default` alone), "heads", "features" or "all", as in `tflite`. None takes "all", or
@@ -47,11 +53,13 @@ def saved_model(
         `ExportReport` with each head's error.
 
     Raises:
-        ExportError: a path that can't be written, or a head that differs from Keras.
+        ExportError: a path that can't be written, a folder that holds something else, a full disk, or a head that differs from
+            Keras.
 
     Example:
         >>> mtl.export.saved_model(model, "out/saved_model").show()
     """
+    check_folder(path, _foreign)
     model = archive.subset(model, tasks)
     plain = archive.as_float32(model)
     inputs = sampling.take(model, samples, 8)
@@ -59,7 +67,7 @@ def saved_model(
         signatures = "all" if getattr(plain, "representation", ()) else "heads"
     made = archive.endpoints(plain, signatures)
     with beside(path) as fresh:
-        archive.write_archive(plain, fresh, made=made)
+        _write(plain, fresh, made, path)
         run = _runner(fresh)
         report = compare(plain, inputs, run("serving_default", inputs), FLOAT_TOLERANCE, "SavedModel")
         known = dict(inputs)
@@ -70,6 +78,36 @@ def saved_model(
             known |= expected if endpoint.name == "features" else {}
         report.path, report.size = Path(path), sum(f.stat().st_size for f in fresh.rglob("*") if f.is_file())
     return report
+
+
+def _write(model: keras.Model, fresh: Path, made: Sequence[archive.Endpoint], path: str | os.PathLike[str]) -> None:
+    """Write the SavedModel, with the file by which a later export knows it as ours.
+
+    Raises:
+        ExportError: TensorFlow could not write it.
+    """
+    import tensorflow as tf
+
+    try:
+        archive.write_archive(model, fresh, made=made)
+    except tf.errors.OpError as error:
+        told = " ".join(str(error.message).split())[:200]
+        raise ExportError(
+            f"{path} could not be written: {told}. What was there before is unchanged. Is the disk full?"
+        ) from error
+    # `assets.extra` is where the format lets others put files of their own.
+    (fresh / _EXTRA).mkdir()
+    (fresh / _EXTRA / _OURS).write_text(json.dumps({"mtl_keras": __version__, "model": model.name}) + "\n", "utf-8")
+
+
+def _foreign(folder: Path) -> list[str]:
+    """What stands in a folder and is no part of a SavedModel that this function wrote."""
+    names = sorted(entry.name for entry in folder.iterdir())
+    if not (folder / _EXTRA / _OURS).is_file():
+        return names
+    return [name for name in names if name not in _PARTS] + [
+        f"{_EXTRA}/{entry.name}" for entry in (folder / _EXTRA).iterdir() if entry.name != _OURS
+    ]
 
 
 def _runner(path: Path) -> Callable[[str, dict[str, Any]], dict[str, Any]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import functools
 import inspect
 import json
+import keyword
 import math
 import os
 import re
@@ -13,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from mtl_keras import decoding
-from mtl_keras.export.files import ExportError, beside
+from mtl_keras.export.files import MARK, ExportError, beside, check_file
+from mtl_keras.export.identifiers import class_name, identifier, identifiers, literal, plain
 from mtl_keras.export.runner import TFLiteModel
+from mtl_keras.export.text_rules import rules_of, unicode_tables
 from mtl_keras.names import unknown_name
+from mtl_keras.version import __version__
 
 __all__ = ["LANGUAGES", "snippets", "web_page"]
 
@@ -36,18 +41,27 @@ _DECODERS = {
     "detection": "{f}detection({v}, {height}, {width}, {labels}, {threshold}, {overlap}, {most})",
 }
 _TYPES = {
-    # dtype: bytes, Kotlin, Swift, C++, JavaScript
-    "float32": (4, "FloatArray", "Float", "float", "Float32Array"),
-    "int32": (4, "IntArray", "Int32", "int32_t", "Int32Array"),
-    "int8": (1, "FloatArray", "Int8", "int8_t", "Int8Array"),
-    "uint8": (1, "FloatArray", "UInt8", "uint8_t", "Uint8Array"),
+    # dtype: bytes, Kotlin's array, Swift, C++, JavaScript's array, Kotlin's way into a buffer and out of it
+    "float32": (4, "FloatArray", "Float", "float", "Float32Array", "putFloat(x)", "getFloat()"),
+    "int64": (8, "LongArray", "Int64", "int64_t", "BigInt64Array", "putLong(x)", "getLong()"),
+    "int32": (4, "IntArray", "Int32", "int32_t", "Int32Array", "putInt(x)", "getInt()"),
+    "int16": (2, "ShortArray", "Int16", "int16_t", "Int16Array", "putShort(x)", "getShort()"),
+    "int8": (1, "ByteArray", "Int8", "int8_t", "Int8Array", "put(x)", "get()"),
+    "uint8": (1, "ByteArray", "UInt8", "uint8_t", "Uint8Array", "put(x)", "get()"),
+    "bool": (1, "BooleanArray", "Bool", "bool", "Uint8Array", "put(if (x) 1 else 0)", "get()"),
 }
+#: Types that LiteRT.js takes (2.5.3).
+_IN_BROWSERS = ("float32", "int32", "uint8")
 
 
 def snippets(
     path: str | os.PathLike[str], languages: Sequence[str] = tuple(LANGUAGES), folder: str | os.PathLike[str] | None = None
 ) -> dict[str, Path]:
     """Write a ready call of a file for each language: its inputs and heads by name, shapes, scales, labels, and decoding.
+
+    Where the model has a tokenizer, the call has it too: `<stem>_text.txt` beside it holds the vocabulary and the rules of
+    Unicode, and every language turns a sentence into the numbers that Python's `encode` gives. C++, whose library knows no
+    Unicode, reads `<stem>_unicode.txt` as well.
 
     Args:
         path: a `.tflite` file that `mtl.export.tflite` wrote with `batch=1`.
@@ -58,7 +72,8 @@ def snippets(
         dict of language to the file that was written.
 
     Raises:
-        ExportError: a file that can't be read, of another origin, or for more than one row.
+        ExportError: a file that can't be read, of another origin, or for more than one row; a text of somebody else's where
+            one would go.
         ValueError: an unknown language.
 
     Example:
@@ -70,13 +85,18 @@ def snippets(
     path = Path(path)
     facts = _facts(TFLiteModel(path))
     folder = path.parent if folder is None else Path(folder)
-    found = {}
-    for language in languages:
-        target = folder / f"{facts['stem']}{LANGUAGES[language]}"
+    targets = {language: folder / f"{facts['stem']}{LANGUAGES[language]}" for language in languages}
+    texts = {target: _rendered(language, facts) for language, target in targets.items()}
+    if facts["text"]:
+        texts[folder / facts["text"]["file"]] = facts["text"]["content"]
+        if "cpp" in targets:
+            texts[folder / facts["text"]["unicode"]] = unicode_tables(__version__)
+    for target in texts:
+        check_file(target, text=True)
+    for target, text in texts.items():
         with beside(target) as fresh:
-            fresh.write_text(_rendered(language, facts), "utf-8")
-        found[language] = target
-    return found
+            fresh.write_bytes(text.encode())
+    return targets
 
 
 def web_page(path: str | os.PathLike[str], page: str | os.PathLike[str] | None = None, runtime: str | None = None) -> Path:
@@ -102,9 +122,11 @@ def web_page(path: str | os.PathLike[str], page: str | os.PathLike[str] | None =
     """
     path = Path(path)
     facts = _facts(TFLiteModel(path))
-    if facts["whole_integers"]:
-        raise ExportError(f"{path} takes or gives int8, which LiteRT.js refuses: export it with io='float32'.")
+    if facts["not_in_browsers"]:
+        told = ", ".join(facts["not_in_browsers"])
+        raise ExportError(f"{path} takes or gives {told}, which LiteRT.js refuses: export it with io='float32'.")
     page = path.with_suffix(".html") if page is None else Path(page)
+    check_file(page, text=True)
     ranges = {entry["name"]: [float(v) for v in entry["range"]] for entry in facts["inputs"] if entry["range"]}
     values = {
         **facts,
@@ -112,6 +134,8 @@ def web_page(path: str | os.PathLike[str], page: str | os.PathLike[str] | None =
         **_runtime(runtime),
         "network": base64.b64encode(path.read_bytes()).decode(),
         "ranges_json": json.dumps(ranges),
+        "text_input_json": _json(facts["text"]["name"] if facts["text"] else None),
+        "text_json": _json(facts["text"]["content"] if facts["text"] else None),
     }
     with beside(page) as fresh:
         fresh.write_text(_rendered("web", values), "utf-8")
@@ -133,8 +157,21 @@ def _rendered(language: str, facts: dict[str, Any]) -> str:
     environment = jinja2.Environment(
         loader=loader, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
     )
-    text = environment.get_template(f"{language}.j2").render(**facts)
+    environment.filters |= {"plain": plain, "literal": functools.partial(literal, language=language)}
+    text = environment.get_template(f"{language}.j2").render(**_spelled(facts, language))
     return re.sub(r"\n{3,}", "\n\n" if language != "python" else "\n\n\n", text)
+
+
+def _spelled(facts: dict[str, Any], language: str) -> dict[str, Any]:
+    """Facts with the names that inputs (`param`) and heads (`field`) have in a language."""
+    sides: dict[str, Any] = {}
+    for side, key in (("inputs", "param"), ("outputs", "field")):
+        words = identifiers([entry["name"] for entry in facts[side]], language)
+        sides[side] = [{**entry, key: words[entry["name"]]} for entry in facts[side]]
+    text = facts["text"]
+    if text:
+        text = {**text, "param": next(entry["param"] for entry in sides["inputs"] if entry["name"] == text["name"])}
+    return {**facts, **sides, "text": text}
 
 
 def _facts(model: TFLiteModel) -> dict[str, Any]:
@@ -158,17 +195,41 @@ def _facts(model: TFLiteModel) -> dict[str, Any]:
         given.append(_decoded(entry, task))
     tasks = {task["name"]: {**task, "labels": _labels(task), "shape": outputs[task["name"]]["shape"]} for task in model.tasks}
     kinds = {task["kind"] for task in model.tasks}
+    dtypes = {detail["dtype"] for detail in (*inputs.values(), *outputs.values())}
+    scaled = lambda entry: {"scale": entry["scale"], "zero_point": entry["zero_point"]} if entry["scaled"] else {}  # noqa: E731
+    sizes = {i["name"]: {"shape": i["shape"], "size": i["size"], "dtype": i["dtype"], **scaled(i)} for i in taken}
     return {
-        "title": f"{model.path.name}: {', '.join(tasks)}. Written by mtl_keras {model.facts.get('mtl_keras', '')}.",
-        "name": "".join(part[:1].upper() + part[1:] for part in stem.split("_")) or "Model",
+        "title": f"{plain(model.path.name)}: {', '.join(tasks)}. {MARK} {model.facts.get('mtl_keras', '')}.",
+        "name": class_name(stem),
         "file": model.path.name, "stem": stem, "inputs": taken, "outputs": given, "kinds": kinds,
-        "whole_integers": any(detail["dtype"] == "int8" for detail in (*inputs.values(), *outputs.values())),
-        "inputs_json": json.dumps({i["name"]: {"shape": i["shape"], "size": i["size"], "dtype": i["dtype"]} for i in taken}),
-        # A label must not end the page's script.
-        "tasks_json": json.dumps(tasks, indent=2, ensure_ascii=False).replace("</", "<\\/"),
+        "not_in_browsers": sorted(dtypes - set(_IN_BROWSERS)),
+        "inputs_json": _json(sizes),
+        "scales_json": _json({o["name"]: scaled(o) for o in given if o["scaled"]}),
+        "tasks_json": _json(tasks, indent=2),
         "tasks_python": _python(tasks),
+        **_text(model, stem, taken),
         **_python_decoders(kinds),
     }  # fmt: skip
+
+
+def _text(model: TFLiteModel, stem: str, inputs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What templates say of the tokenizer (`text`), or why a snippet has none (`untold`)."""
+    encoder = getattr(model, "encoder", None)
+    entry = next((entry for entry in inputs if entry["name"] == getattr(encoder, "name", None)), None)
+    if entry is None or getattr(encoder, "kind", None) != "text":
+        return {"text": None, "untold": None}
+    try:
+        rules = rules_of(encoder)
+    except ExportError as error:
+        return {"text": None, "untold": f"Sentences become numbers in Python only: {' '.join(str(error).split())}"}
+    casts = {"IntArray": "", "LongArray": ".toLong()", "FloatArray": ".toFloat()"}
+    names = {"file": f"{stem}_text.txt", "unicode": f"{stem}_unicode.txt", "kotlin_cast": casts.get(entry["kotlin"], "")}
+    return {"text": {**entry, **names, "length": rules.length, "content": rules.write(__version__)}, "untold": None}
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    # A label must not end the page's script.
+    return json.dumps(value, indent=indent, ensure_ascii=False).replace("</", "<\\/")
 
 
 def _order(model: TFLiteModel) -> dict[str, list[str]]:
@@ -183,34 +244,39 @@ def _order(model: TFLiteModel) -> dict[str, list[str]]:
 def _tensor(name: str, detail: dict[str, Any]) -> dict[str, Any]:
     """What templates say of an input or output; whole-integer tensors are real numbers to callers."""
     dtype, scale, zero = detail["dtype"], detail["scale"], detail["zero_point"]
-    size, kotlin, swift, cpp, array = _TYPES[dtype]
-    identifier = re.sub(r"\W+", "_", name)
-    identifier = f"_{identifier}" if identifier[:1].isdigit() else identifier
+    if dtype not in _TYPES:
+        raise ExportError(f"Tensor '{name}' is of {dtype}, for which there are no snippets; they know {', '.join(_TYPES)}.")
+    size, kotlin, swift, cpp, array, put, get = _TYPES[dtype]
+    word = identifier(name)
+    # A scale of 0 is none: bytes of a camera, words, counts. They go in as they are.
+    scaled = bool(scale) and dtype in ("int8", "uint8", "int16")
     entry = {
         "name": name,
-        "id": identifier,
-        "key": name if name.isidentifier() else json.dumps(name),
-        "upper": identifier.upper(),
-        "shape": detail["shape"], "size": math.prod(detail["shape"]), "dtype": dtype, "bytes": size,
+        "id": word,
+        "key": name if word == name else json.dumps(name),
+        "keyword": f"{name}=..." if word == name and not keyword.iskeyword(name) else f"**{{{name!r}: ...}}",
+        "upper": word.upper(),
+        "shape": detail["shape"], "size": math.prod(detail["shape"]), "dtype": dtype, "bytes": size, "scaled": scaled,
         "scale": scale, "zero_point": zero, "array": array, "cpp_file": cpp, "swift_file": swift, "kotlin": kotlin,
     }  # fmt: skip
-    if dtype not in ("int8", "uint8"):
-        real = dtype == "float32"
+    number = {"uint8": f"b.{get}.toInt().and(255)", "int8": f"b.{get}.toInt()", "int16": f"b.{get}.toInt()"}.get(dtype)
+    if not scaled:
+        as_is = {"float32": f"b.{get}", "bool": f"b.{get}.toFloat()"}.get(dtype, f"{number or f'b.{get}'}.toFloat()")
+        swift_get = {"float32": "$0", "bool": "($0 ? 1 : 0)"}.get(dtype, "Float($0)")
         return entry | {
-            "kotlin_put": "x -> putFloat(x)" if real else "x -> putInt(x)",
-            "kotlin_get": "b.getFloat()" if real else "b.getInt().toFloat()",
-            "swift": swift, "swift_values": identifier, "swift_get": "$0" if real else "Float($0)",
-            "cpp": cpp, "cpp_get": "q" if real else "static_cast<float>(q)",
+            "kotlin_put": f"x -> {put}", "kotlin_get": as_is,
+            "swift": swift, "swift_map": "", "swift_get": swift_get,
+            "cpp": cpp, "cpp_get": "q" if dtype == "float32" else "static_cast<float>(q)",
         }  # fmt: skip
-    low, high = (-128, 127) if dtype == "int8" else (0, 255)
-    byte = "b.get().toInt()" if dtype == "int8" else "b.get().toInt().and(255)"
+    low, high = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}[dtype]
+    whole = "toShort()" if dtype == "int16" else "toByte()"
     steps = f"kotlin.math.round(x / {scale!r}f) + ({zero})"
     rounded = f"($0 / {scale!r}).rounded() + ({zero})"
     return entry | {
-        "low": low, "high": high,
-        "kotlin_put": f"x -> put(({steps}).coerceIn({low}f, {high}f).toInt().toByte())",
-        "kotlin_get": f"({byte} - ({zero})) * {scale!r}f",
-        "swift": "Float", "swift_values": f"{identifier}.map {{ {swift}(max({low}, min({high}, {rounded}))) }}",
+        "low": low, "high": high, "kotlin": "FloatArray", "array": "Float32Array",
+        "kotlin_put": f"x -> {put.replace('x', f'({steps}).coerceIn({low}f, {high}f).toInt().{whole}')}",
+        "kotlin_get": f"({number} - ({zero})) * {scale!r}f",
+        "swift": "Float", "swift_map": f".map {{ {swift}(max({low}, min({high}, {rounded}))) }}",
         "swift_get": f"(Float($0) - ({zero})) * {scale!r}",
         "cpp": "float", "cpp_get": f"(static_cast<float>(q) - ({zero})) * {scale!r}f",
     }  # fmt: skip
@@ -218,8 +284,7 @@ def _tensor(name: str, detail: dict[str, Any]) -> dict[str, Any]:
 
 def _decoded(entry: dict[str, Any], task: dict[str, Any]) -> dict[str, Any]:
     """The calls that decode a head, language by language."""
-    labels = _labels(task)
-    quoted = [json.dumps(str(label), ensure_ascii=False) for label in labels]
+    labels = [str(label) for label in _labels(task)]
     low, high = task.get("range") or (None, None)
     shape = entry["shape"]
     numbers = {
@@ -244,16 +309,15 @@ def _decoded(entry: dict[str, Any], task: dict[str, Any]) -> dict[str, Any]:
         return template.format(f=function, v=v, **letters, **values)
 
     name, infinity = entry["name"], "std::numeric_limits<float>::infinity()"
+    in_cpp = "{" + ", ".join(literal(label, "cpp") for label in labels) + "}"
     swift = (f"Self.{entry['id']}Labels", ("-.infinity", ".infinity"))
     return {
         **entry,
-        "labels": quoted,
-        # In Kotlin a dollar begins a variable.
-        "kotlin_labels": [label.replace("$", "\\$") for label in quoted],
+        "labels": labels,
         "kotlin_decode": call("", f'raw.getValue("{name}")', f"{entry['upper']}_LABELS",
                               ("Float.NEGATIVE_INFINITY", "Float.POSITIVE_INFINITY"), "f", True),
         "swift_decode": call("Self.", f'raw["{name}"]!', *swift, "", True, True),
-        "cpp_decode": call("", "v", "{" + ", ".join(quoted) + "}", (f"-{infinity}", infinity), "f", False),
+        "cpp_decode": call("", "v", in_cpp, (f"-{infinity}", infinity), "f", False),
     }  # fmt: skip
 
 

@@ -49,6 +49,7 @@ def compressed(model: Any, place: Path, options: dict[str, Any]) -> dict[str, li
     """Weights by layer after all stages."""
     network, names = rebuilt(model)
     _same_answers(model, network, place, options)
+    _rehearse(model, options)
     chosen = {layer.name for layer in network.layers} - set(options["keep"])
     done: list[str] = []
     for stage in options["stages"]:
@@ -59,6 +60,27 @@ def compressed(model: Any, place: Path, options: dict[str, Any]) -> dict[str, li
         done.append(stage)
     layers = {_inside(layer).name: layer for layer in network.layers}
     return {name: _weights(layers[name], weights) for name, weights in names.items()}
+
+
+def _rehearse(model: Any, options: dict[str, Any]) -> None:
+    """Walk through every stage without training: what TFMOT can't do is then said before hours of work.
+
+    Works on a copy of the network, since TFMOT's wrappers hold the layers themselves.
+
+    Raises:
+        CannotCarry: a stage refuses a layer.
+        RuntimeError: the network does not come back whole.
+    """
+    network, names = rebuilt(model)
+    chosen = {layer.name for layer in network.layers} - set(options["keep"])
+    done: list[str] = []
+    for stage in options["stages"]:
+        wrapped, strip, _ = _STAGES[stage](network, chosen, options, done, steps=4)
+        network = strip(wrapped)
+        done.append(stage)
+    layers = {_inside(layer).name: layer for layer in network.layers}
+    for layer, weights in names.items():
+        _weights(layers[layer], weights)
 
 
 # ------------------------------------------------------------------ the network in tf_keras
@@ -321,8 +343,14 @@ def _inside(layer: Any) -> Any:
 
 
 def _weights(layer: Any, names: Sequence[str]) -> list[np.ndarray]:
-    """The layer's own weights, in their order: a wrapper holds them beside ranges and steps of its own."""
+    """The layer's own weights, in their order: a wrapper holds them beside ranges and steps of its own.
+
+    A layer that `strip_clustering` built anew has lost the prefix of its weights' names: `kernel:0`, not `dense/kernel:0`.
+    """
     known = {weight.name: weight for weight in [*layer.weights, *_inside(layer).weights]}
+    short = [name.rsplit("/", 1)[-1] for name in names]
+    if len(set(short)) == len(short) and not set(names) & set(known):
+        names = short
     lacking = [name for name in names if name not in known]
     if lacking:
         raise RuntimeError(f"Layer '{layer.name}' came back without {', '.join(lacking)}; it has {sorted(known)}.")

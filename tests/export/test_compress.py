@@ -11,7 +11,7 @@ import tensorflow as tf
 from helpers import image_data, ruined_model, same, table_data, table_model
 
 import mtl_keras as mtl
-from mtl_keras.export import ExportError, compress, quantization_aware
+from mtl_keras.export import ExportError, compress, flatbuffer, quantization_aware
 from mtl_keras.export.gate import held_out, scores
 
 tfmot = pytest.mark.skipif(
@@ -204,6 +204,28 @@ made(np.ones((2, 5), "float32"), training=True)
 callback.on_epoch_end(batch=None)
 layers = {layer.name: layer for layer in strip(made).layers}
 told["zeros"] = (np.asarray(tfmot._weights(layers["second"], names["second"])[0]) == 0).astype(int).tolist()
+
+# Few values, without int8 behind: the layers that come back were built anew.
+for done in ([], ["prune"]):
+    old, names = tfmot.rebuilt(plain)
+    if done:
+        second = old.get_layer("second")
+        second.set_weights([second.get_weights()[0] * (np.arange(8) % 2), second.get_weights()[1]])
+    options = {"clusters": 4, "keep": []}
+    made, strip, _ = tfmot._cluster(old, {layer.name for layer in old.layers}, options, done, 4)
+    layers = {tfmot._inside(layer).name: layer for layer in strip(made).layers}
+    back = {name: tfmot._weights(layers[name], weights) for name, weights in names.items()}
+    told["clustered" + "".join(done)] = {
+        "values": [int(np.unique(values[0]).size) for values in back.values()],
+        "zeros": (back["second"][0] == 0).all(0).tolist(),
+        "biases": all((values[1] == plain.get_layer(name).get_weights()[1]).all() for name, values in back.items()),
+    }
+
+# What a later stage can't do is said before the first one trains.
+try:
+    tfmot._rehearse(gated, {"stages": ["prune", "qat"], "keep": [], "pattern": None, "schedule": "constant", "sparsity": 0.5})
+except tfmot.CannotCarry as error:
+    told["rehearsed"] = sorted(error.reasons)
 print(json.dumps(told))
 """
 
@@ -226,6 +248,55 @@ def test_two_zeros_in_every_four_neighbours(lab):
     # Neighbours along the inputs, as the runtime's kernels read them.
     kernel = np.array(lab["zeros"])
     assert kernel.shape == (16, 8) and (kernel.T.reshape(-1, 4).sum(-1) == 2).all()
+
+
+@tfmot
+def test_clustered_layers_come_back_without_int8_behind(lab):
+    for told in (lab["clustered"], lab["clusteredprune"]):
+        assert told["values"] and all(values <= 4 for values in told["values"]) and told["biases"]
+    assert not any(lab["clustered"]["zeros"]) and lab["clusteredprune"]["zeros"] == [True, False] * 4
+
+
+@tfmot
+def test_what_a_later_stage_can_not_do_is_said_before_the_first_one_trains(lab):
+    assert lab["rehearsed"] == ["gate", "norm"]
+
+
+@tfmot
+@pytest.mark.large
+@pytest.mark.parametrize("method", ["cluster", "prune+cluster"])
+def test_few_values_hold_in_every_kind_of_file(method, tmp_path):
+    """In each output channel: normalization folded into a kernel, and int8, scale channels one by one."""
+    x, y = image_data(rows=16)
+    tasks = [mtl.tasks.Classification("kind", num_classes=3, hidden=12)]
+    model = mtl.builders.hard_sharing((16, 16, 1), tasks, backbone_options={"widths": (8,), "depth": 2})
+    model.compile("adam")
+    model.fit(x, {"kind": y["kind"]}, verbose=0)
+    small = compress(model, (x, {"kind": y["kind"]}), method=method, clusters=5, epochs=1)
+    assert set(small.compression.distinct.values()) == {5}
+    # What is near zero may go to the zeros' value too.
+    assert 0.45 < small.compression.zeros < 0.7 if "prune" in method else small.compression.zeros < 0.3
+    for quantization in (None, "float16", "dynamic", "int8"):
+        mtl.export.tflite(small, tmp_path / "m.tflite", quantization, calibration=x)
+        kernels = _kernels_of((tmp_path / "m.tflite").read_bytes())
+        assert len(kernels) == 4
+        for kernel in kernels:
+            assert max(np.unique(channel).size for channel in kernel) <= 5
+            if kernel.ndim == 2 and quantization is None:  # nothing is folded into a dense layer
+                assert np.unique(kernel).size <= 5
+
+
+def _kernels_of(content):
+    """A file's kernels, output channels first."""
+    graph = (model := flatbuffer.read(content)).subgraphs[0]
+    kinds, kernels = {0: "float32", 1: "float16", 9: "int8"}, []
+    for tensor in graph.tensors:
+        data = model.buffers[tensor.buffer].data
+        if data is not None and tensor.type in kinds and tensor.shape is not None and len(tensor.shape) in (2, 4):
+            value = np.frombuffer(bytes(bytearray(data)), kinds[tensor.type])
+            if value.size >= 36:
+                kernels.append(value.reshape(tensor.shape))
+    return kernels
 
 
 @tfmot

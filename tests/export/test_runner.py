@@ -79,6 +79,35 @@ def test_a_file_of_others_runs_with_raw_outputs(tmp_path):
     np.testing.assert_allclose(runner.predict({"x": x})["y"], plain.predict(x, verbose=0)["y"], rtol=1e-5)
 
 
+@pytest.mark.parametrize("key", ["predict", None])
+def test_files_without_our_signature_run_and_are_inspected(tmp_path, key):
+    """Of others: a signature by another name, or none at all."""
+    from mtl_keras.export import flatbuffer
+
+    _, x = _file(tmp_path / "m.tflite")
+    ours = TFLiteModel(tmp_path / "m.tflite")
+    content = flatbuffer.read((tmp_path / "m.tflite").read_bytes())
+    content.metadata = []
+    if key is None:
+        content.signatureDefs = []
+        for graph in content.subgraphs:
+            for i in (*graph.inputs, *graph.outputs):
+                graph.tensors[i].name = b"serving_default_" + bytes(graph.tensors[i].name) + b":0"
+    else:
+        content.signatureDefs[0].signatureKey = key.encode()
+    (tmp_path / "other.tflite").write_bytes(flatbuffer.write(content))
+    other = TFLiteModel(tmp_path / "other.tflite")
+    assert other.signatures == ([] if key is None else [key])
+    told = other.describe()
+    assert set(told["inputs"]) == {"image"} and set(told["outputs"]) == set(ours.outputs) and told["operators"]
+    found, expected = other.run({"image": x}), ours.run({"image": x})
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value)
+    with pytest.raises(ValueError, match="Unknown signature 'serving_default'"):
+        other.run({"image": x}, "serving_default")
+    assert mtl.export.benchmark(tmp_path / "other.tflite", runs=1, rounds=1).rows[0]["median_ms"] > 0
+
+
 @pytest.mark.parametrize("cut", [b"", b"not a model at all", None])
 def test_foreign_and_truncated_files_are_one_clear_error(tmp_path, cut):
     _file(tmp_path / "m.tflite")

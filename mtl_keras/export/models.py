@@ -1,0 +1,108 @@
+"""Networks of every kind as one kind: functional, with a flat dict of outputs."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import tree
+
+from mtl_keras.export.files import ExportError
+
+__all__ = ["functional"]
+
+
+def functional(model: keras.Model) -> keras.Model:
+    """The network itself, where it is functional with a flat dict of outputs, or the same layers as such a network.
+
+    Outputs of a `Sequential`, a list or a single tensor are named after the layers that make them; what a subclass returns,
+    after its keys, or "output", "output_1", ... in order. Inputs of a subclass are named after its own names and read as
+    float32: where it takes something else, wrap it (`keras.Model(keras.Input(..., dtype="int32"), ...)`).
+
+    Raises:
+        ExportError: a network that was never called, so that its inputs are unknown; a subclass that can't be traced.
+    """
+    if not isinstance(model, keras.Model):
+        raise ExportError(f"A Keras model is needed, got {type(model).__name__}.")
+    if isinstance(model, keras.Sequential):
+        return _from_sequential(model)
+    if not _is_functional(model):
+        return _from_subclass(model)
+    outputs = model.output
+    if isinstance(outputs, Mapping) and all(hasattr(value, "shape") for value in outputs.values()):
+        return model
+    flat = tree.flatten(outputs)
+    names = [tensor._keras_history.operation.name for tensor in flat]
+    return keras.Model(model.input, dict(zip(_unique(names), flat, strict=True)), name=model.name)
+
+
+def _is_functional(model: keras.Model) -> bool:
+    try:
+        return bool(model.inputs) and model.output is not None
+    except (AttributeError, ValueError):
+        return False
+
+
+def _from_sequential(model: keras.Sequential) -> keras.Model:
+    if not model.built or not model.inputs:
+        raise _never_called(model)
+    (given,) = model.inputs
+    inputs = keras.Input(given.shape[1:], dtype=given.dtype, name=given.name)
+    x = inputs
+    for layer in model.layers:
+        x = layer(x)
+    return keras.Model(inputs, {_spelled(model.layers[-1].name): x}, name=model.name)
+
+
+def _from_subclass(model: keras.Model) -> keras.Model:
+    shapes = model.get_build_config() if model.built else None
+    if not shapes:
+        raise _never_called(model)
+    shapes = shapes.get("input_shape", shapes)
+    called = [name for name in inspect.signature(model.call).parameters if name not in ("training", "mask")]
+    if isinstance(shapes, Mapping):
+        inputs: Any = {name: keras.Input(shape[1:], name=name.removesuffix("_shape")) for name, shape in shapes.items()}
+    elif shapes and isinstance(shapes[0], (tuple, list)):
+        inputs = [keras.Input(shape[1:], name=f"{called[0]}_{i}") for i, shape in enumerate(shapes)]
+    else:
+        inputs = keras.Input(shapes[1:], name=called[0])
+    try:
+        outputs = model(inputs)
+    except Exception as error:
+        told = " ".join(str(error).split())[:300]
+        raise ExportError(
+            f"Model '{model.name}' ({type(model).__name__}, a subclass) can't be called on symbolic inputs: {told} Write its "
+            "`call` with keras.ops, or give a functional model of it: keras.Model(inputs, {'name': model(inputs)})."
+        ) from error
+    if isinstance(outputs, Mapping) and all(hasattr(value, "shape") for value in outputs.values()):
+        named = {_spelled(name): value for name, value in outputs.items()}
+    else:
+        flat = tree.flatten(outputs)
+        named = dict(zip(_unique(["output"] * len(flat)), flat, strict=True))
+    return keras.Model(inputs, named, name=model.name)
+
+
+def _never_called(model: keras.Model) -> ExportError:
+    return ExportError(
+        f"Model '{model.name}' ({type(model).__name__}) was never called, so the shapes of its inputs are unknown: call it "
+        "once on data (`model(x[:1])`), or begin it with `keras.Input`."
+    )
+
+
+def _spelled(name: str) -> str:
+    return re.sub(r"\W+", "_", str(name), flags=re.ASCII)
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Names that formats keep, each once: a layer that gives two outputs, or gives one twice, is numbered."""
+    unique: list[str] = []
+    for name in map(_spelled, names):
+        number, fresh = 0, name
+        while fresh in unique:
+            number += 1
+            fresh = f"{name}_{number}"
+        unique.append(fresh)
+    return unique
