@@ -27,16 +27,16 @@ def delta_m(
 ) -> float:
     """Mean relative change against a baseline, in percent; above 0 is better.
 
-    Each metric's change is `(score - baseline) / |baseline|`, with the sign turned where lower is better. Metrics that are 0 for
-    a constant answer (R2, correlations) make large numbers of small differences: leave them out, or read `delta_report`, which
-    flags them.
+    Each metric's change is `(score - baseline) / |baseline|`, with the sign turned where lower is better. Metrics that are 0
+    for a constant answer (R2, correlations) make large numbers of small differences: leave them out, or read `delta_report`,
+    which flags them.
 
     Args:
         scores, baseline: dict of metric name to value.
         directions: dict of metric name to "max" or "min"; only its metrics count.
-        tasks: names of tasks. Given, changes are averaged within each task first and then over tasks: the convention of Maninis,
-            Radosavovic, Kokkinos, "Attentive Single-Tasking of Multiple Tasks", CVPR 2019, and of Vandenhende et al., TPAMI
-            2021. None averages over all metrics: the convention of Nash-MTL (Navon et al., ICML 2022), CAGrad and FAMO, which
+        tasks: names of tasks. Given, changes are averaged within each task first and then over tasks: the convention of
+            Maninis, Radosavovic, Kokkinos, "Attentive Single-Tasking of Multiple Tasks", CVPR 2019, and of Vandenhende et al.,
+            TPAMI 2021. None averages over all metrics: the convention of Nash-MTL (Navon et al., ICML 2022), CAGrad and FAMO, which
             report the opposite sign (lower is better there).
 
     Raises:
@@ -106,7 +106,8 @@ def judging_metrics(tasks: Sequence[Task], chosen: Mapping[str, str] | None = No
             raise ValueError(f"Task '{task.name}' has no metrics to be judged by.")
         name = (chosen or {}).get(task.name)
         if name is None:
-            name = next((n for n, m in metrics.items() if not (m.higher_is_better and _is_zero_at_chance(n))), next(iter(metrics)))
+            suited = [n for n, m in metrics.items() if not (m.higher_is_better and _is_zero_at_chance(n))]
+            name = [*suited, *metrics][0]
         name = name.removeprefix(f"{task.name}_")
         if name not in metrics:
             raise ValueError(unknown_name(f"metric of task '{task.name}':", name, metrics))
@@ -186,12 +187,16 @@ def delta_report(
         >>> print(mtl.analysis.delta_report(multi, single, directions, trivial, model.task_names))
     """
     if not scores or len(scores) != len(baselines):
-        raise ValueError(f"`scores` and `baselines` should have one entry per run. Received: {len(scores)} and {len(baselines)}.")
+        raise ValueError(
+            f"`scores` and `baselines` should have one entry per run. Received: {len(scores)} and {len(baselines)}."
+        )
     if tasks is None:
         tasks = [name.rpartition("_")[0] for name in directions]
     metrics = {_task_of(name, tasks): name for name in directions}
     if sorted(metrics) != sorted(tasks) or len(directions) != len(tasks):
-        raise ValueError(f"`directions` should have one metric for each of {', '.join(tasks)}. Received: {', '.join(directions)}.")
+        raise ValueError(
+            f"`directions` should have one metric for each of {', '.join(tasks)}. Received: {', '.join(directions)}."
+        )
     runs = [relative_changes(s, b, directions) for s, b in zip(scores, baselines, strict=True)]
     by_task, flags = {}, {}
     for task in tasks:
@@ -236,5 +241,7 @@ def _noise(values: Sequence[float], metric: str, direction: str, trivial: float 
         return f"{metric} is {mean:.3g} ± {spread:.2g}, not to be told from a constant answer's {trivial:.3g}"
     # Of metrics that are 0 at chance, the score is the part of the way to a perfect answer; division by it has no bound.
     if direction == "max" and _is_zero_at_chance(metric) and mean < _LEAST_SKILL:
-        return f"{metric} is {mean:.3g} where a constant answer has {trivial:.3g}: a relative change multiplies it by {1 / mean:.0f}"
+        return (
+            f"{metric} is {mean:.3g}, a constant answer's {trivial:.3g}: dividing by it multiplies changes by {1 / mean:.0f}"
+        )
     return None

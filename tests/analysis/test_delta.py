@@ -31,8 +31,11 @@ def test_the_judge_of_a_task_can_be_chosen():
 
 def _report(multi, single, directions, **options):
     """Of one value per metric and run."""
-    runs = [[dict(zip(directions, run, strict=True)) for run in zip(*values.values(), strict=True)] for values in (multi, single)]
-    return mtl.analysis.delta_report(*runs, directions, **options)
+
+    def runs(values):
+        return [dict(zip(directions, run, strict=True)) for run in zip(*values.values(), strict=True)]
+
+    return mtl.analysis.delta_report(runs(multi), runs(single), directions, **options)
 
 
 def test_a_weak_r2_does_not_pass_for_a_gain():

@@ -95,7 +95,8 @@ def test_an_unknown_loss_is_named_and_can_be_declared():
 
 
 @pytest.mark.parametrize(
-    ("likelihoods", "words"), [({"cost": "normal"}, "must be one of gaussian, laplace, categorical"), ({"costs": "laplace"}, "'cost'")]
+    ("likelihoods", "words"),
+    [({"cost": "normal"}, "must be one of gaussian, laplace, categorical"), ({"costs": "laplace"}, "'cost'")],
 )
 def test_impossible_likelihoods_are_refused(likelihoods, words):
     with pytest.raises(ValueError, match=words):

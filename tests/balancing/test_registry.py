@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from helpers import table_data, table_model
 
-import mtl_keras as mtl
 from mtl_keras import balancing
 
 
@@ -48,7 +47,7 @@ def test_a_dict_compiles_a_model():
         ({"c": 0.4}, {}, TypeError, '"name" and hyper-parameters'),
         ({"name": "cagrat"}, {}, ValueError, "Did you mean 'cagrad'"),
         ({"cagrad": {"c": 0.4}}, {}, TypeError, '"name" and hyper-parameters'),
-        ("cagrad", {"resacle": 0}, TypeError, r"CAGrad \(balancer 'cagrad'\) has no parameter `resacle`. Did you mean `rescale`"),
+        ("cagrad", {"resacle": 0}, TypeError, "CAGrad .*has no parameter `resacle`. Did you mean `rescale`"),
         ("cagrad", {"d": 0}, TypeError, "c, rescale, gradients, every, two_pass, scale_heads"),
         ("imtl", {"balancers": []}, TypeError, "learning_rate, gradients, every"),
         ("graddrop", {"every": 2}, TypeError, "gradients, leak, seed"),
@@ -79,7 +78,7 @@ def test_a_users_class_may_take_what_it_likes():
 
 @pytest.mark.parametrize(
     ("name", "argument"),
-    [("cagrad", "every"), ("cagrad", "two_pass"), ("krum", "outliers"), ("dwa", "window"), ("rlw", "seed"), ("sdmgrad", "steps")],
+    [("cagrad", "every"), ("cagrad", "two_pass"), ("krum", "outliers"), ("dwa", "window"), ("rlw", "seed")],
 )
 def test_whole_numbers_of_numpy_are_whole_numbers(name, argument, tmp_path):
     balancer = balancing.get(name, **{argument: np.int64(3)})
@@ -193,5 +192,3 @@ def test_a_registered_class_trains_saves_and_loads_in_another_process(tmp_path):
             text=True,
         )
     assert done.stdout.split() == ["half"]
-
-
