@@ -12,8 +12,8 @@ import pytest
 import mtl_keras as mtl
 
 PUBLIC = {
-    "mtl_keras": "MultiTaskModel __version__ analysis backbones balancing builders callbacks data export layers tasks training "
-    "zoo",
+    "mtl_keras": "MultiTaskModel __version__ analysis backbones balancing builders callbacks data export layers tasks "
+    "training zoo",
     "mtl_keras.tasks": "Binary BoundingBox Classification Depth Detection Embedding Keypoints MultiLabel Normals Ordinal "
     "Regression Segmentation SequenceTranscription Task TaskMetric TokenTagging",
     "mtl_keras.builders": "adapters aitm branches cgc complete_inputs cross_modal cross_stitch dselect_k esmm hard_sharing "

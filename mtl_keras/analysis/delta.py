@@ -36,8 +36,8 @@ def delta_m(
         directions: dict of metric name to "max" or "min"; only its metrics count.
         tasks: names of tasks. Given, changes are averaged within each task first and then over tasks: the convention of
             Maninis, Radosavovic, Kokkinos, "Attentive Single-Tasking of Multiple Tasks", CVPR 2019, and of Vandenhende et al.,
-            TPAMI 2021. None averages over all metrics: the convention of Nash-MTL (Navon et al., ICML 2022), CAGrad and FAMO, which
-            report the opposite sign (lower is better there).
+            TPAMI 2021. None averages over all metrics: the convention of Nash-MTL (Navon et al., ICML 2022), CAGrad and FAMO,
+            which report the opposite sign (lower is better there).
 
     Raises:
         ValueError: a metric that is not in the scores or of none of the tasks, a task without metrics, or a baseline of 0,

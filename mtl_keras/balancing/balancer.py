@@ -229,8 +229,8 @@ class Balancer:
         if name in ("aggregate", "weights"):
             raise AttributeError(
                 f"Balancer '{self.name}' weighs losses and can't combine given gradients: it has no `{name}`. Call its "
-                "`weigh`, train with `model.compile(balancer=...)` or `mtl.training.balanced_gradients`, or take a method that "
-                "works on gradients, such as 'upgrad'."
+                "`weigh`, train with `model.compile(balancer=...)` or `mtl.training.balanced_gradients`, or take a method "
+                "that works on gradients, such as 'upgrad'."
             )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 

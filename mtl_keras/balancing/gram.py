@@ -25,8 +25,8 @@ def build_for_rows(balancer: Balancer, rows: int) -> bool:
     names = balancer.task_names
     if names and names != [f"row{i}" for i in range(len(names))]:
         raise ValueError(
-            f"Balancer '{balancer.name}' holds the state of the tasks {', '.join(names)}, and the matrix has {rows} rows. Take "
-            f"a new one: `mtl.balancing.get('{balancer.name}')`."
+            f"Balancer '{balancer.name}' holds the state of the tasks {', '.join(names)}, and the matrix has {rows} rows. "
+            f"Take a new one: `mtl.balancing.get('{balancer.name}')`."
         )
     balancer.build([f"row{i}" for i in range(rows)])
     return True

@@ -199,8 +199,8 @@ def _check_balancer(balancer: Any, tape: Any, shared: Any) -> None:
         raise ValueError(f"Balancer '{balancer.name}' looks at one layer: give its variables as `shared=[layer.kernel]`.")
     if getattr(balancer, "_awaits_losses", False):
         raise ValueError(
-            f"Balancer '{balancer.name}' learns from the losses after the step: call `mtl.training.observe_updated_losses` once "
-            "the optimizer has moved, or use FAMO(look='next_batch')."
+            f"Balancer '{balancer.name}' learns from the losses after the step: call `mtl.training.observe_updated_losses` "
+            "once the optimizer has moved, or use FAMO(look='next_batch')."
         )
     # TensorFlow's own message names neither the argument nor the mend.
     if balancer.needs != "losses" and not getattr(tape, "_persistent", True):
