@@ -146,7 +146,7 @@ def zoo_list() -> None:
     from mtl_keras import zoo
 
     table = Table()
-    for column in ("name", "what it does", "parameters", "first metric of each task"):
+    for column in ("name", "what it does", "parameters", "metric that judges each task"):
         table.add_column(column)
     for name in zoo.list():
         try:
