@@ -106,7 +106,7 @@ X = RNG.standard_normal((8, 4)).astype("float32")
 def network(task):
     keras.utils.set_random_seed(2)
     model = mtl.builders.hard_sharing((4,), [task], "mlp", backbone_options={"widths": (5,), "normalize": False})
-    model.compile(keras.optimizers.SGD(0.2))
+    model.compile(keras.optimizers.SGD(0.2), run_eagerly=True)
     return model
 
 
