@@ -12,9 +12,9 @@ T = mtl.tasks
 RNG = np.random.default_rng(0)
 
 
-def loss_of(task, labels, output, present_only=True):
+def loss_of(task, labels, output):
     """The task's own loss of each label, from probabilities."""
-    target, present = task.target(keras.ops.convert_to_tensor(labels))
+    target, _ = task.target(keras.ops.convert_to_tensor(labels))
     return np.asarray(task.loss.call(target, keras.ops.convert_to_tensor(output.astype("float32"))))
 
 
@@ -166,7 +166,7 @@ def test_classes_are_counted_in_the_labels_of_the_first_fit(form, tmp_path):
 
 
 def test_labels_that_are_not_trained_on_are_not_counted():
-    make, labels = tasks_and_labels()["classification"]
+    make, _ = tasks_and_labels()["classification"]
     model = network(make(class_weights="balanced"))
     # The last half is for validation, and row 3 has no weight.
     weight = np.array([1, 1, 1, 0, 1, 1, 1, 1], "float32")
@@ -260,7 +260,7 @@ def test_options_that_cannot_be_are_refused(make, message):
         (T.Classification("y", 3), np.full((2, 3), 0.5), "add up to 1"),
         (T.Classification("y", 3), np.array([[1.5, -0.5, 0.0]]), "probabilities from 0 to 1"),
         (T.Classification("y", 3), np.ones((2, 4)), r"\(rows, 1\) or \(rows, 3\)"),
-        (T.Binary("y"), np.array([0.2, 1.2]), "or a probability between"),
+        (T.Binary("y"), np.array([0.2, 1.2]), "or a probability from 0 to 1"),
         (T.TokenTagging("y", 3), np.full((2, 4, 3), 0.5), "add up to 1"),
         (T.Ordinal("y", 3), np.full((2, 3), 0.5), "add up to 1"),
     ],
