@@ -9,7 +9,7 @@ import keras
 from keras import tree
 from keras.src.models.functional import Functional
 
-__all__ = ["has_graph", "has_own_config", "is_functional", "nodes", "output_of", "play", "replay", "rewire", "split"]
+__all__ = ["has_graph", "has_own_config", "is_functional", "nodes", "output_of", "own_variables", "play", "replay", "rewire", "split", "sublayers"]
 
 
 def has_graph(model: Any) -> bool:
@@ -31,6 +31,16 @@ def nodes(model: keras.Model) -> list[Any]:
     """The graph's calls, each after those that it needs; inputs left out."""
     by_depth = model._nodes_by_depth
     return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
+
+
+def sublayers(layer: Any) -> list[Any]:
+    """A layer and all layers inside it, in an order that a copy of it has too."""
+    return layer._flatten_layers()
+
+
+def own_variables(layer: Any) -> list[Any]:
+    """A layer's weights without those of the layers inside it."""
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
 
 
 def output_of(model: keras.Model, name: str) -> Any:

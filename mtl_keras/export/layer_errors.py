@@ -142,7 +142,7 @@ def _write(model: keras.Model, folder: str, quantization: str | None, calibratio
     """Convert without the checks that refuse a bad file: a bad file is what is looked at here."""
     path = Path(folder) / f"{quantization or 'float32'}.tflite"
     endpoints = archive.endpoints(model, batch=1)
-    content = _convert(model, endpoints, quantization, calibration, **options)
+    content, _ = _convert(model, endpoints, quantization, calibration, **options)
     path.write_bytes(flatbuffer.name_and_order(content, {e.name: e.outputs for e in endpoints}))
     return path
 

@@ -54,15 +54,16 @@ class Cross(layers.Layer):
         if rank is not None and rank < 1:
             raise ValueError(f"Layer '{self.name}' needs a rank >= 1, or None, got {rank}.")
         self.rank = rank
+        self.down_initializer, self.kernel_initializer = (keras.initializers.GlorotUniform() for _ in range(2))
 
     def build(self, input_shape):
         size = input_shape[0][-1]
         self.bias = self.add_weight(shape=(size,), initializer="zeros", name="bias")
         if self.rank is None:
-            self.kernel = self.add_weight(shape=(size, size), initializer="glorot_uniform", name="kernel")
+            self.kernel = self.add_weight(shape=(size, size), initializer=self.kernel_initializer, name="kernel")
         else:
-            self.down = self.add_weight(shape=(size, self.rank), initializer="glorot_uniform", name="down")
-            self.kernel = self.add_weight(shape=(self.rank, size), initializer="glorot_uniform", name="kernel")
+            self.down = self.add_weight(shape=(size, self.rank), initializer=self.down_initializer, name="down")
+            self.kernel = self.add_weight(shape=(self.rank, size), initializer=self.kernel_initializer, name="kernel")
 
     def call(self, inputs):
         first, x = inputs

@@ -41,7 +41,7 @@ def check_counted(model: Any) -> None:
         )
 
 
-def count_for_fit(model: Any, x: Any, y: Any, args: tuple, kwargs: Mapping[str, Any]) -> None:
+def count_for_fit(model: Any, x: Any, y: Any, kwargs: Mapping[str, Any]) -> None:
     """Count the classes of the training labels, where a task needs them and has none from before."""
     tasks = uncounted(model)
     if not tasks:
@@ -54,7 +54,7 @@ def count_for_fit(model: Any, x: Any, y: Any, args: tuple, kwargs: Mapping[str, 
             f"Task '{tasks[0].name}' counts classes, and the data set has no end: give `steps_per_epoch`, or count first, "
             f"model.count_classes(data)."
         )
-    weight, split = kwargs.get("sample_weight"), kwargs.get("validation_split") or (args[4] if len(args) > 4 else 0)
+    weight, split = kwargs.get("sample_weight"), kwargs.get("validation_split") or 0
     if y is not None and split:
         # Keras validates on the last rows: they are not training labels.
         rows = int(len(keras.tree.flatten(y)[0]) * (1 - split))
