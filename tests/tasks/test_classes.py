@@ -222,6 +222,21 @@ def test_soft_labels_are_learned_as_shares_of_hard_ones(kind):
     assert accuracy == pytest.approx((p.argmax(-1) == shares.argmax(-1))[known].mean(), abs=1e-6)
 
 
+def test_fractions_and_class_numbers_are_mixed_without_loss():
+    tasks = [T.Binary("sold", hidden=0), T.Classification("kind", 3, hidden=0), T.Regression("cost", hidden=0)]
+    model = mtl.builders.hard_sharing((4,), tasks, "mlp", backbone_options={"widths": (4,)})
+    soft = {"sold": np.full(8, 0.7, "float32"), "kind": simplex(8, 3).astype("float32")}
+    sources = [soft, {"sold": np.arange(8) % 2, "kind": np.arange(8) % 3}, {"cost": X[:, 0]}]
+    data = [tf.data.Dataset.from_tensor_slices((X, y)).batch(8) for y in sources]
+    batches = [y for _, y in mtl.data.mix(data, model).as_numpy_iterator()]
+    assert len(batches) == 3
+    by_first = {float(y["sold"].ravel()[0]): y for y in batches}
+    np.testing.assert_allclose(by_first[np.float32(0.7)]["kind"], soft["kind"])
+    np.testing.assert_allclose(by_first[0.0]["kind"], np.eye(3)[np.arange(8) % 3])
+    missing = by_first[-1.0]
+    assert np.isnan(missing["kind"]).all() and not np.asarray(tasks[1].target(missing["kind"])[1]).any()
+
+
 def test_levels_may_be_soft():
     model = network(T.Ordinal("y", 3, hidden=0))
     soft = simplex(8, 3).astype("float32")
