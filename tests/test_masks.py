@@ -244,3 +244,23 @@ def test_masks_cost_int8_no_accuracy(backbone, tmp_path):
     # Of 256 steps over the head's range, a few.
     assert np.abs(file["tag"] - answers["tag"])[real].mean() < 0.03
     assert np.abs(file["length"] - answers["length"]).mean() < 0.03 * np.ptp(answers["length"])
+
+
+@pytest.mark.parametrize("backbone", ["lstm", "gru", "bilstm", "text_cnn"])
+def test_networks_trained_without_masks_are_built_as_they_were(backbone):
+    """By hand, the graph of earlier versions: weights trained in it give their old answers."""
+    keras.utils.set_random_seed(0)
+    tokens = keras.Input((6,), dtype="int32")
+    model = getattr(mtl.backbones, backbone)(tokens, 20, **OPTIONS[backbone], mask_padding=False)
+    names = [layer.name.removeprefix(f"{backbone}_") for layer in model.layers]
+    assert not {"mask", "masked"} & set(names)
+    x = tokens_of([6, 2], 6)
+    stages = {name: np.asarray(value) for name, value in model(x).items()}
+    # The largest value is taken over padding too.
+    width = stages["stage1"].shape[-1]
+    np.testing.assert_allclose(stages["stage2"][:, :width], stages["stage1"].max(1), rtol=1e-6)
+    masked = getattr(mtl.backbones, backbone)(tokens, 20, **OPTIONS[backbone])
+    masked.set_weights(model.get_weights())
+    other = {name: np.asarray(value) for name, value in masked(x).items()}
+    np.testing.assert_allclose(other["stage2"][0], stages["stage2"][0], rtol=1e-5, atol=1e-6)
+    assert np.abs(other["stage2"][1] - stages["stage2"][1]).max() > 1e-5
