@@ -194,33 +194,36 @@ def _aligned(datasets: Sequence[Any], model: Any) -> list[Any]:
     return [dataset.map(align) for dataset in datasets]
 
 
-def _is_soft(task, shape):
-    """Whether labels of this shape are a probability per class."""
-    soft = task.soft_label_shape
-    return soft is not None and len(shape) == 1 + len(soft) and shape[-1] == soft[-1]
+def _label_form(task: Any, specs: Sequence[Any]) -> tuple[Any, bool]:
+    """The dtype of a task's labels over all sources, and whether they are a probability per class.
+
+    Fractions stay fractions where one source has them: a class number is one of them, and not the other way round.
+    """
+    dtype = "float32" if any(spec.dtype.is_floating for spec in specs) else task.label_dtype
+    return dtype, any(_is_soft(task, spec.shape) for spec in specs)
 
 
-def _label_form(task, specs):
-    """What labels of one task from several sources become: their dtype, and whether they are probabilities per class."""
-    soft = any(_is_soft(task, spec.shape) for spec in specs)
-    real = soft or any(spec.dtype.is_floating for spec in specs)
-    # A probability, or NaN for a missing label, does not survive as a whole number.
-    return ("float32" if real else task.label_dtype), soft
+def _is_soft(task: Any, shape: Any) -> bool:
+    expected = task.soft_label_shape
+    return expected is not None and len(shape) == 1 + len(expected) and shape[-1] == expected[-1]
 
 
 def _label_cast(task, y, dtype, soft):
     import tensorflow as tf
 
-    if soft and not _is_soft(task, y.shape):
-        y = tf.cast(y, "float32")
-        y = tf.squeeze(y, -1) if len(y.shape) > len(task.soft_label_shape) else y
-        present = tf.math.is_finite(y) & (y >= 0)
-        shares = tf.one_hot(tf.cast(tf.where(present, y, 0.0), "int32"), task.soft_label_shape[-1])
-        return tf.where(present[..., None], shares, -1.0)
-    y = tf.cast(y, dtype)
+    if _is_soft(task, y.shape):
+        return tf.cast(y, "float32")
     # One rank for all sources: labels come as (rows,) and as (rows, 1).
-    rank = len(task.soft_label_shape if soft else task.label_shape) + 1
-    return y if len(y.shape) == rank else tf.expand_dims(y, -1)
+    y = y if len(y.shape) == 1 + len(task.label_shape) else tf.expand_dims(y, -1)
+    if not soft:
+        return tf.cast(y, dtype)
+    # Class numbers beside probabilities: 1 for the class, and NaN where there is no label.
+    numbers = tf.cast(y, "float32")
+    if len(y.shape) == 1 + len(task.soft_label_shape):
+        numbers = tf.squeeze(numbers, -1)
+    known = tf.math.is_finite(numbers) & (numbers >= 0)
+    shares = tf.one_hot(tf.cast(tf.where(known, numbers, 0.0), "int32"), task.soft_label_shape[-1])
+    return tf.where(known[..., None], shares, float("nan"))
 
 
 def _missing(task, model, rows):
