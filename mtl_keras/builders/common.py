@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +15,7 @@ from mtl_keras import backbones
 from mtl_keras.builders.trunks import as_trunk, on_inputs
 from mtl_keras.graph import has_graph
 from mtl_keras.layers import TaskOutput
-from mtl_keras.layers.resized import resized
+from mtl_keras.layers.resized import resize_like
 from mtl_keras.layers.sequences import MaskedMean, mask_of
 from mtl_keras.model import MultiTaskModel
 from mtl_keras.names import check_task_names, unknown_name
@@ -20,6 +23,7 @@ from mtl_keras.tasks import Task
 
 __all__ = [
     "Base",
+    "SeparateNetworks",
     "attach_head",
     "bring_to",
     "check_leaves",
@@ -28,6 +32,7 @@ __all__ = [
     "finish",
     "make_backbone",
     "make_inputs",
+    "repeat_like",
     "start",
 ]
 
@@ -89,6 +94,38 @@ def start(inputs: Any, tasks: Sequence[Task], backbone: Any, options: Mapping[st
     return Base(inputs, trunk, tasks, pretrained)
 
 
+class SeparateNetworks:
+    """What `hard_sharing` would build for each task alone, on one backbone: as one model, made when it is asked for."""
+
+    def __init__(self, inputs: Any, trunk: keras.Model, tasks: Sequence[Task]):
+        self._parts = inputs, trunk, tasks
+        self._network: MultiTaskModel | None = None
+
+    def network(self) -> MultiTaskModel:
+        """A model in which the backbone and a task's head are the task's separate network."""
+        if self._network is None:
+            inputs, trunk, tasks = self._parts
+            # Counting must not change what is drawn next.
+            state = random.getstate()
+            heads = {task.name: attach_head(_with_new_head(task), stages_of(trunk), inputs) for task in tasks}
+            random.setstate(state)
+            self._network = MultiTaskModel(inputs, heads, name="separate_networks")
+        return self._network
+
+    def to_json(self) -> str:
+        return json.dumps(keras.saving.serialize_keras_object(self.network()))
+
+
+def _with_new_head(task: Task) -> Task:
+    """The task, with a copy of a head that is a layer: calling a layer again would make its `output` ambiguous."""
+    head = task._head
+    if not isinstance(head, keras.layers.Layer):
+        return task
+    twin = copy.copy(task)
+    twin._head = type(head).from_config(head.get_config())
+    return twin
+
+
 def finish(
     base: Base,
     features: Mapping[str, Mapping[str, Any]],
@@ -98,6 +135,7 @@ def finish(
     representation: Sequence[str] = (),
     outputs: Mapping[str, Any] | None = None,
     tie: Any = None,
+    separate: keras.Model | bool = True,
 ) -> MultiTaskModel:
     """A head on each task's features, and the model of all of them.
 
@@ -105,6 +143,8 @@ def finish(
         features: by task name, a dict of stages for its head.
         outputs: by task name, outputs that stand already.
         tie: `WeightTie` or None.
+        separate: the trunk of a network for one task alone, where that is not the backbone; False where such a network is
+            what a task uses of this model.
     """
     made = dict(outputs or {})
     for task in base.tasks:
@@ -113,6 +153,9 @@ def finish(
     ordered = {task.name: made[task.name] for task in base.tasks}
     # Carried by the first output's layer, so that clones and loaded models keep it.
     ordered[base.names[0]]._keras_history.operation.tie = tie
+    if separate is not False:
+        trunk = base.trunk if separate is True else separate
+        ordered[base.names[0]]._keras_history.operation.separate = SeparateNetworks(base.inputs, trunk, base.tasks)
     model = MultiTaskModel(base.inputs, ordered, encoder=encoder, representation=list(representation), name=name)
     # Stages that no head uses are not in the model.
     used = {layer.name for layer in model.layers}
@@ -226,6 +269,20 @@ def check_leaves(base: Base, given: Mapping[str, str], what: str) -> dict[str, s
     return {name: given.get(name, base.deepest) for name in base.names}
 
 
+def repeat_like(x: Any, target: Any, name: str) -> Any:
+    """A vector at every step of a sequence.
+
+    Raises:
+        ValueError: a sequence of open length.
+    """
+    if target.shape[1] is None:
+        raise ValueError(
+            f"'{name}' puts a vector at every step of a sequence, and the sequence's length should be fixed. Received features "
+            f"of shape {tuple(target.shape)}. Give the length in `inputs`."
+        )
+    return keras.layers.RepeatVector(target.shape[1], name=name)(x)
+
+
 def bring_to(x: Any, target: Any, name: str) -> Any:
     """A tensor in another's shape: resized or averaged over places, then a linear layer to its channels."""
     layers = keras.layers
@@ -237,11 +294,11 @@ def bring_to(x: Any, target: Any, name: str) -> Any:
         pool = layers.GlobalAveragePooling1D(name=f"{name}_pool")
         x = pool(x) if mask is None else MaskedMean(name=f"{name}_pool")([x, mask])
     elif len(target.shape) == 3 and len(x.shape) == 2:
-        x = layers.RepeatVector(target.shape[1], name=f"{name}_repeat")(x)
+        x = repeat_like(x, target, name=f"{name}_repeat")
     elif len(target.shape) == 4 and len(x.shape) == 2:
         x = layers.Reshape((1, 1, x.shape[-1]), name=f"{name}_reshape")(x)
-    elif len(target.shape) == 4 and len(x.shape) == 4 and tuple(x.shape[1:3]) != tuple(target.shape[1:3]):
-        x = resized(x, *target.shape[1:3], name=f"{name}_resize")
+    elif len(target.shape) == 4 and len(x.shape) == 4:
+        x = resize_like(x, target, name=f"{name}_resize")
     if len(target.shape) == 4 and len(x.shape) == 4:
         return layers.Conv2D(width, 1, name=f"{name}_project")(x)
     if len(x.shape) > len(target.shape):

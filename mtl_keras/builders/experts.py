@@ -135,7 +135,7 @@ def dselect_k(
     for task in base.names:
         gate = DSelectKGate(experts, k, per_example, gamma, entropy, name=f"{name}_{task}_gate")(features)
         mixed[task] = Mixture(name=f"{name}_{task}_mixture")([made, gate])
-    return _finish(base, mixed, backbone, encoder, name)
+    return _finish(base, mixed, backbone, encoder, name, [units], activation)
 
 
 def cgc(
@@ -239,7 +239,7 @@ def ple(
             everything = keras.layers.Concatenate( name=f"{part}_seen")([*own.values(), common])
             shared = Mixture(name=f"{part}_mixture")([everything, gate])
         streams = mixed
-    return _finish(base, streams, backbone, encoder, name)
+    return _finish(base, streams, backbone, encoder, name, [units] * levels, activation)
 
 
 def _gated(inputs, tasks, backbone, backbone_options, encoder, name, experts, units, activation, gate_bias, one):
@@ -253,7 +253,7 @@ def _gated(inputs, tasks, backbone, backbone_options, encoder, name, experts, un
         for task in base.names:
             gate = Gate(experts, gate_bias, name=f"{name}_{task}_gate")(features)
             mixed[task] = Mixture(name=f"{name}_{task}_mixture")([made, gate])
-    return _finish(base, mixed, backbone, encoder, name)
+    return _finish(base, mixed, backbone, encoder, name, [units], activation)
 
 
 def _base(inputs, tasks, backbone, backbone_options, name):
@@ -270,7 +270,16 @@ def _base(inputs, tasks, backbone, backbone_options, name):
     return base, base.stages[base.deepest]
 
 
-def _finish(base, mixed, backbone, encoder, name):
+def _finish(base, mixed, backbone, encoder, name, widths, activation):
     features = {task: {**base.stages, base.deepest: x} for task, x in mixed.items()}
     representation = () if backbone is None else base.representation
-    return finish(base, features, name=name, encoder=encoder, representation=representation)
+    separate = True if backbone is not None else _one_expert(base, widths, activation)
+    return finish(base, features, name=name, encoder=encoder, representation=representation, separate=separate)
+
+
+def _one_expert(base, widths, activation):
+    """The trunk of a separate network where the experts stand in the backbone's place: one expert at every level."""
+    x = base.inputs
+    for width in widths:
+        x = keras.layers.Dense(width, activation=activation, kernel_initializer="zeros")(x)
+    return keras.Model(base.inputs, {"stage1": x})

@@ -53,7 +53,7 @@ def hard_sharing(
     """
     base = start(inputs, tasks, backbone, backbone_options)
     features = dict.fromkeys(base.names, base.stages)
-    return finish(base, features, name=name, encoder=encoder, representation=base.representation)
+    return finish(base, features, name=name, encoder=encoder, representation=base.representation, separate=False)
 
 
 def layerwise(
