@@ -23,7 +23,7 @@ __all__ = ["adapters", "mtan", "task_gated"]
 def mtan(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model = "small_cnn",
+    backbone: str | Callable | keras.Model | None = None,
     *,
     backbone_options: Mapping[str, Any] | None = None,
     encoder: Any = None,
@@ -77,7 +77,7 @@ def mtan(
 def task_gated(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model = "small_cnn",
+    backbone: str | Callable | keras.Model | None = None,
     *,
     channels: int = 32,
     stages: Sequence[str] | None = None,
@@ -145,7 +145,7 @@ def task_gated(
 def adapters(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model = "small_cnn",
+    backbone: str | Callable | keras.Model | None = None,
     *,
     kind: str = "residual",
     bottleneck: int = 16,

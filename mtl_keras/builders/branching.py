@@ -22,7 +22,7 @@ __all__ = ["branches", "learned_branching", "prune"]
 def learned_branching(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model = "small_cnn",
+    backbone: str | Callable | keras.Model | None = None,
     *,
     branches: int | None = None,
     temperature: float = 5.0,

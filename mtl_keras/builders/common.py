@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import keras
@@ -29,9 +30,12 @@ __all__ = [
     "check_leaves",
     "check_stage",
     "check_tasks",
+    "default_backbone",
     "finish",
+    "layer_sizes",
     "make_backbone",
     "make_inputs",
+    "one_size",
     "repeat_like",
     "start",
 ]
@@ -78,6 +82,7 @@ def start(inputs: Any, tasks: Sequence[Task], backbone: Any, options: Mapping[st
         ValueError: bad tasks, an unknown backbone, a task with the name of a layer of the backbone.
     """
     tasks = check_tasks(tasks)
+    backbone = default_backbone(inputs, options) if backbone is None else backbone
     if isinstance(backbone, keras.Model):
         backbone = as_trunk(backbone, None if inputs is None else make_inputs(inputs, None))
         inputs = backbone.input
@@ -173,6 +178,80 @@ def check_tasks(tasks: Sequence[Task]) -> list[Task]:
             raise TypeError(f"Tasks are objects of mtl_keras.tasks, got {task!r}.")
     check_task_names(task.name for task in tasks)
     return tasks
+
+
+def default_backbone(inputs: Any, options: Mapping[str, Any] | None = None) -> str:
+    """The backbone that a builder takes for a kind of input where none is named.
+
+    Args:
+        inputs: as builders take them.
+        options: of the backbone.
+
+    Returns:
+        "small_cnn" for images `(height, width, channels)`, "mlp" for tables (a vector of numbers, or inputs named `numeric`
+        and `categorical`), "text_cnn" for an input named `tokens`, "log_mel_cnn" for one named `waveform`, "frame_cnn" for
+        video `(frames, height, width, channels)`.
+
+    Raises:
+        ValueError: no input, another kind of input, token ids without `vocabulary_size`.
+    """
+    if inputs is None:
+        raise ValueError("`inputs` should be the shape of one row where no backbone is given. Received: inputs=None.")
+    named = dict(inputs) if isinstance(inputs, Mapping) else {getattr(inputs, "name", ""): inputs}
+    if named and set(named) <= {"numeric", "categorical"}:
+        return "mlp"
+    if len(named) == 1:
+        ((name, value),) = named.items()
+        shape = (value,) if isinstance(value, int) else tuple(value.shape[1:] if hasattr(value, "shape") else value)
+        if name == "tokens":
+            if "vocabulary_size" not in (options or {}):
+                raise ValueError(
+                    "`backbone_options` should hold `vocabulary_size`, the number of token ids, for the default backbone of token "
+                    f"ids, 'text_cnn'. Received: backbone_options={dict(options or {})}."
+                )
+            return "text_cnn"
+        if name == "waveform":
+            return "log_mel_cnn"
+        kinds = {1: "mlp", 3: "small_cnn", 4: "frame_cnn"}
+        if len(shape) in kinds:
+            return kinds[len(shape)]
+    raise ValueError(
+        "`backbone` should be given for these inputs: without one, images (height, width, channels), tables, token ids (an "
+        f"input named 'tokens'), waveforms and video have a default. Received: inputs={inputs!r}."
+    )
+
+
+def layer_sizes(argument: str, value: Any, builder: str) -> tuple[int, ...]:
+    """Widths of layers one after the other; one whole number is one layer.
+
+    Raises:
+        ValueError: something else, or a width below 1.
+    """
+    sizes = (value,) if isinstance(value, Integral) else value
+    is_list = isinstance(sizes, (list, tuple))
+    if not is_list or not all(isinstance(n, Integral) and not isinstance(n, bool) and n >= 1 for n in sizes):
+        raise ValueError(
+            f"Builder '{builder}': `{argument}` should be a whole number >= 1, or a list of these, one a layer. Received: "
+            f"{argument}={value!r}."
+        )
+    return tuple(int(n) for n in sizes)
+
+
+def one_size(argument: str, value: Any, builder: str, instead: str = "") -> int:
+    """A whole number >= 1; a list of one is taken too.
+
+    Args:
+        instead: what to do for several layers.
+
+    Raises:
+        ValueError: something else.
+    """
+    sizes = layer_sizes(argument, value, builder)
+    if len(sizes) != 1:
+        raise ValueError(
+            f"Builder '{builder}': `{argument}` should be one whole number >= 1. Received: {argument}={value!r}.{instead}"
+        )
+    return sizes[0]
 
 
 def make_inputs(inputs: Any, backbone: Any) -> Any:

@@ -20,7 +20,7 @@ __all__ = ["tensor_factorized"]
 def tensor_factorized(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model = "small_cnn",
+    backbone: str | Callable | keras.Model | None = None,
     *,
     factorization: str = "tucker",
     rank: int = 8,

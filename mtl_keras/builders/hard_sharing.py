@@ -17,7 +17,7 @@ __all__ = ["hard_sharing", "layerwise"]
 def hard_sharing(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model = "small_cnn",
+    backbone: str | Callable | keras.Model | None = None,
     *,
     backbone_options: Mapping[str, Any] | None = None,
     encoder: Any = None,
@@ -31,7 +31,9 @@ def hard_sharing(
             the backbone is a model, which has its own.
         tasks: list of `Task`.
         backbone: name (`mtl.backbones`), function of the symbolic inputs, or any `keras.Model`: its outputs, a dict of
-            stages, are what the heads see. A model given here is used itself, with its weights, not copied.
+            stages, are what the heads see. A model given here is used itself, with its weights, not copied. None takes the
+            default of the kind of input: "small_cnn" for images, "mlp" for tables, "text_cnn" for an input named `tokens`,
+            "log_mel_cnn" for one named `waveform`, "frame_cnn" for video.
         backbone_options: dict. Arguments of the backbone's function.
         encoder: object of `mtl.data` that makes this network's input from what a person has; saved with the model.
         name: str. The model's name.
@@ -59,7 +61,7 @@ def hard_sharing(
 def layerwise(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model = "small_cnn",
+    backbone: str | Callable | keras.Model | None = None,
     *,
     leaves: Mapping[str, str],
     backbone_options: Mapping[str, Any] | None = None,

@@ -18,7 +18,7 @@ __all__ = ["hierarchical"]
 def hierarchical(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model = "small_cnn",
+    backbone: str | Callable | keras.Model | None = None,
     *,
     levels: Mapping[str, str],
     feed: bool = True,

@@ -248,7 +248,10 @@ def test_factors_are_shared_and_rows_and_biases_are_the_tasks_own():
         (lambda: B.learned_branching((5,), TASKS, "deep_cross"), "goes around stage1, stage2, stage3"),
         (lambda: B.learned_branching((16, 16, 1), TASKS, "fpn"), "goes around stage1, stage2 .*pyramid"),
         (lambda: B.prune(B.hard_sharing((5,), TASKS, **MLP)), "has no branches to show"),
-        (lambda: B.hierarchical((16, 16, 1), TASKS, "fpn", levels={"cost": "stage1"}), "no other stage is computed from 'stage1'"),
+        (
+            lambda: B.hierarchical((16, 16, 1), TASKS, "fpn", levels={"cost": "stage1"}),
+            "no other stage is computed from 'stage1'",
+        ),
         (lambda: B.branches(B.hard_sharing((5,), TASKS, **MLP)), "has no branches to show"),
         (lambda: B.tensor_factorized((5,), TASKS, factorization="cp", **MLP), "Unknown factorization 'cp'"),
         (lambda: B.tensor_factorized((5,), TASKS, task_rank=3, **MLP), "1 <= task_rank <= 2"),
