@@ -74,7 +74,8 @@ def learned_branching(
         raise ValueError(
             f"Builder '{name}' chooses what each stage goes on with, and in this backbone something goes around "
             f"{', '.join(around)} (states of a recurrent layer, a parallel branch, or a pyramid, whose stages are outputs "
-            "only). Take a backbone whose stages follow each other, for example small_cnn, resnet, text_cnn, transformer or mlp."
+            "only). Take a backbone whose stages follow each other, for example small_cnn, resnet, text_cnn, transformer or "
+            "mlp."
         )
     settings = {"temperature": temperature, "decay": decay, "lowest": lowest, "warm_up": warm_up}
     copies: dict[str, list[Any]] = {}

@@ -206,8 +206,8 @@ def default_backbone(inputs: Any, options: Mapping[str, Any] | None = None) -> s
         if name == "tokens":
             if "vocabulary_size" not in (options or {}):
                 raise ValueError(
-                    "`backbone_options` should hold `vocabulary_size`, the number of token ids, for the default backbone of token "
-                    f"ids, 'text_cnn'. Received: backbone_options={dict(options or {})}."
+                    "`backbone_options` should hold `vocabulary_size`, the number of token ids, for the default backbone of "
+                    f"token ids, 'text_cnn'. Received: backbone_options={dict(options or {})}."
                 )
             return "text_cnn"
         if name == "waveform":
@@ -356,8 +356,8 @@ def repeat_like(x: Any, target: Any, name: str) -> Any:
     """
     if target.shape[1] is None:
         raise ValueError(
-            f"'{name}' puts a vector at every step of a sequence, and the sequence's length should be fixed. Received features "
-            f"of shape {tuple(target.shape)}. Give the length in `inputs`."
+            f"'{name}' puts a vector at every step of a sequence, and the sequence's length should be fixed. Received "
+            f"features of shape {tuple(target.shape)}. Give the length in `inputs`."
         )
     return keras.layers.RepeatVector(target.shape[1], name=name)(x)
 

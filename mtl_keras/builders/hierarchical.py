@@ -59,9 +59,9 @@ def hierarchical(
     for task, stage in places.items():
         if feed and stage != base.deepest and not goes_on(base.trunk, stage):
             raise ValueError(
-                f"Builder '{name}' feeds what task '{task}' predicts at '{stage}' to the stages behind it, and in this backbone "
-                f"no other stage is computed from '{stage}': its stages are outputs only, as those of the pyramid 'fpn' are. "
-                "Take a backbone whose stages follow each other, or give feed=False."
+                f"Builder '{name}' feeds what task '{task}' predicts at '{stage}' to the stages behind it, and in this "
+                f"backbone no other stage is computed from '{stage}': its stages are outputs only, as those of the pyramid "
+                "'fpn' are. Take a backbone whose stages follow each other, or give feed=False."
             )
     outputs: dict[str, Any] = {}
     seen: dict[str, Any] = {}

@@ -37,8 +37,8 @@ def soft_sharing(
         inputs, tasks, backbone, backbone_options, encoder, name: as in `hard_sharing`. A backbone given as a model, or with
             pretrained weights, is copied with its weights.
         penalty: "l2" (squared distance between weights, a mean over pairs), "trace" (nuclear norm of the stacked weights),
-            "pairwise_trace" (nuclear norm of each pair's difference), or "mutual_information" (one minus the squared correlation of corresponding channels at each stage). Defaults to
-            "l2".
+            "pairwise_trace" (nuclear norm of each pair's difference), or "mutual_information" (one minus the squared
+            correlation of corresponding channels at each stage). Defaults to "l2".
         weight: float >= 0. Factor of the penalty. Defaults to 0.01. For T tasks a published lambda on the sum over pairs of
             squared distances is `weight = lambda T (T - 1) / 2`; see `mtl.layers.WeightTie` for the other forms.
         split_after: str or None. Stage up to which all tasks use one network.

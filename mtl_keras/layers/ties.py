@@ -24,9 +24,9 @@ class WeightTie:
     - "trace": the nuclear norm of the matrix whose rows are the networks' weights of one variable: it pulls the rows to few
       directions, and the weights to 0 (Yang & Hospedales, "Trace Norm Regularised Deep Multi-Task Learning", ICLR
       workshop 2017, last-axis flattening). Where singular values are 0 the subgradient of smallest norm is used.
-    - "pairwise_trace": `sum_(i<j) ||W_i - W_j||_*`, the nuclear norm of each pair's difference as a matrix, all axes but the last
-      in one: it lets networks differ in few directions, and leaves what they share as large as it is. Every training step
-      takes a singular value decomposition for each pair and variable.
+    - "pairwise_trace": `sum_(i<j) ||W_i - W_j||_*`, the nuclear norm of each pair's difference as a matrix, all axes but the
+      last in one: it lets networks differ in few directions, and leaves what they share as large as it is. Every training
+      step takes a singular value decomposition for each pair and variable.
 
     A published factor lambda is `weight` times a number, because "l2" is a mean over pairs. Where lambda multiplies the sum
     over pairs, `weight = lambda T (T - 1) / 2`. Where it multiplies `sum_i ||W_i - mean||^2`, `weight = lambda (T - 1) / 2`.

@@ -160,7 +160,7 @@ def test_the_pairwise_trace_norm_is_that_of_numpy_and_so_is_its_gradient():
 
 
 def test_the_pairwise_trace_norm_trains_and_is_saved_with_the_model(tmp_path):
-    x, y = image_data(4)
+    x, _ = image_data(4)
     options = {"widths": (2, 3), "depth": 1}
     tasks = [mtl.tasks.Binary("cat", hidden=0), mtl.tasks.Binary("dog", hidden=0)]
     model = B.soft_sharing((16, 16, 1), tasks, penalty="pairwise_trace", weight=0.1, backbone_options=options)
