@@ -117,7 +117,7 @@ def test_rows_are_spread_over_sorted_data(form):
     model, rows = _sorted_table()
     drawn = sampling.take(model, _FORMS[form](rows), 200)["x"].mean(1)
     assert len(drawn) == 200 and len(np.unique(drawn)) > (150 if form == "for ever" else 199)
-    # Each fifth of the data has a fifth of the rows, to five standard deviations of a draw; the first rows would be all in one.
+    # Each fifth of the data has a fifth of the rows, to five standard deviations of a draw; the first rows are all in one.
     counts = np.histogram(drawn, np.quantile(rows.mean(1), [0, 0.2, 0.4, 0.6, 0.8, 1]))[0]
     assert np.abs(counts - 40).max() < 5 * np.sqrt(200 * 0.2 * 0.8)
     again = sampling.take(model, _FORMS[form](rows), 200)["x"].mean(1)
