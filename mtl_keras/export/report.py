@@ -80,8 +80,8 @@ class ExportReport:
     is what it would be in the flatbuffer's own encoding of sparse tensors, which not every runtime reads: it is not written.
     `rows` is how many rows the errors are measured on, `calibration_rows` how many other rows the ranges. `new_rows` is False
     where there was one row only: the errors on new data are not known then (NaN). `in_float32` names the constants of a
-    float16 file that float16 can't hold. `rungs` lists what "auto" measured. `passed` is False, and `path` None, where nothing was
-    written (`on_drop="report"`).
+    float16 file that float16 can't hold. `rungs` lists what "auto" measured. `passed` is False, and `path` None, where
+    nothing was written (`on_drop="report"`).
     `single_size` is what a file with several signatures would be with `serving_default` alone; None where that is all it has.
     """
 

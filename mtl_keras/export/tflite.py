@@ -78,10 +78,13 @@ def tflite(
         quantization: None (float32); "float16" (weights; computes in float32 on a CPU); "weights" (int8 weights, turned back
             before use); "dynamic" (int8 weights, float activations, computes in int8, no calibration needed); "int8" (weights
             and activations); "int16x8" (int8 weights, int16 activations: finer, and slower where a delegate lacks it); or
-            "auto": the first that loses at most `max_drop` on every head of "int8", "int8" with the heads that lost in float,
-            "int16x8", "dynamic" and "float16" (the report's `refused` says why the others did not pass).
-        calibration: typical inputs, for "int8" and "int16x8": arrays, or a data set with or without labels. 256 rows are used.
-        samples: rows to compare on. None uses the calibration data, or random inputs.
+            "auto": of all kinds, and "int8" with the heads that lost in float, the cheapest that loses at most `max_drop` on
+            every head, by the size and latency that are measured here (see `budget`). The report's `rungs` has the
+            measurements, `refused` says why others did not pass.
+        calibration: typical inputs, for "int8" and "int16x8": arrays, or a data set, generator or list of batches, with or
+            without labels. 256 rows are used, drawn at random over all of the data.
+        samples: rows to compare on; 64 are used. None uses the inputs of `evaluate`, or a fifth of the calibration's rows
+            (which are then not calibrated on), or random inputs.
         tasks: names of the tasks to export; layers and inputs that only others use are left out. None exports all.
         keep_float: for "int8": names of tasks, whose own layers stay in float, or of layers.
         percentile: for "int8": float in (50, 100). Inner ranges span that part of the calibration's values at both ends,
@@ -99,19 +102,28 @@ def tflite(
             in the file.
         max_drop: float, or a dict by task. A head whose metric is worse by more, in its own unit, stops the export; needs
             `evaluate`.
-        on_drop: "raise", or "warn": the file is written all the same, and a warning says what it loses.
+        on_drop: "raise"; "warn": the file is written all the same, and a warning says what it loses; or "report": nothing is
+            written, and the report says so (`passed` is False).
+        budget: for "auto": `{"bytes": 200_000, "ms": 5.0}`, or one of the two; what is beyond it is refused. With
+            milliseconds, the smallest file that passes is taken; with bytes alone, the fastest; without a budget, the one
+            whose size, times how often it is slower than the fastest (from 1.5 times on), is least. Milliseconds are this
+            machine's.
 
     Returns:
         `ExportReport` with each head's error and range, the file's size, its operators, delegate partitions and latency.
 
     Raises:
         ExportError: a layer that can't be converted (named by the converter), a path that can't be written, a head that
-            is missing, dead, not finite, differs from Keras in a float file, has a range in int8 that cuts off its calibrated
-            one, or loses more than `max_drop`. What was at `path` before stays.
+            is missing, dead, not finite, differs from Keras in a float file, keeps less than half of what moves in it (where
+            no `max_drop` says what it may lose), has a range in int8 that cuts off its calibrated one, or loses more than
+            `max_drop`. What was at `path` before stays.
         ValueError: an unknown quantization, task or layer, or data that don't fit the model.
 
     Example:
         >>> mtl.export.tflite(model, "out/model.tflite", quantization="int8", calibration=train).show()
+
+    Note:
+        Warns (`UserWarning`) where ranges are measured on fewer than 32 rows.
     """
     options = {"io": io, "keep_float": keep_float, "percentile": percentile, "signatures": signatures, "batch": batch}
     if quantization == "auto":
