@@ -49,15 +49,18 @@ FILES = {
     "int8, all signatures": {"quantization": "int8", "signatures": "all"},
     "float32, raw and decoded": {"decode": ["kind", "box"]},
 }
-#: Run by each client's own Python: file, client, rows as .npy; prints each head's answers.
+#: Run by each client's own Python: file, client, rows by input as .npz, number of heads; prints each head's answers.
 SCRIPT = """
 import json, sys
 import numpy as np
 path, client, rows, heads = sys.argv[1], sys.argv[2], np.load(sys.argv[3]), int(sys.argv[4])
+# In the file's order of inputs: microcontrollers know no names.
+names = list(rows)
+count = len(rows[names[0]])
 
 
 def whole(x, scale, zero, dtype):
-    return np.clip(np.round(x / scale) + zero, -128, 127).astype(dtype) if scale else x.astype(dtype)
+    return np.clip(np.round(x / scale) + zero, -128, 127).astype(dtype) if scale and x.dtype.kind == "f" else x.astype(dtype)
 
 
 def real(y, scale, zero):
@@ -74,10 +77,11 @@ answers = []
 if client == "tflite-micro":
     from tflite_micro.python.tflite_micro import runtime
     interpreter = runtime.Interpreter.from_file(path, arena_size=2_000_000)
-    scale, dtype = micro(interpreter.get_input_details(0)), interpreter.get_input_details(0)["dtype"]
+    inputs = [(*micro(interpreter.get_input_details(i)), interpreter.get_input_details(i)["dtype"]) for i in range(len(names))]
     scales = [micro(interpreter.get_output_details(i)) for i in range(heads)]
-    for row in rows:
-        interpreter.set_input(whole(row[None], *scale, dtype), 0)
+    for row in range(count):
+        for i, name in enumerate(names):
+            interpreter.set_input(whole(rows[name][row : row + 1], *inputs[i]), i)
         interpreter.invoke()
         answers.append([real(interpreter.get_output(i), *scales[i]).ravel().tolist() for i in range(heads)])
 else:
@@ -87,11 +91,13 @@ else:
         from ai_edge_litert.interpreter import Interpreter
     interpreter = Interpreter(model_path=path)
     interpreter.allocate_tensors()
-    given, told = interpreter.get_input_details()[0], interpreter.get_output_details()[:heads]
-    for row in rows:
-        interpreter.set_tensor(given["index"], whole(row[None], *given["quantization"], given["dtype"]))
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()[:heads]
+    for row in range(count):
+        for detail in inputs:
+            value = rows[detail["name"]][row : row + 1]
+            interpreter.set_tensor(detail["index"], whole(value, *detail["quantization"], detail["dtype"]))
         interpreter.invoke()
-        answers.append([real(interpreter.get_tensor(d["index"]), *d["quantization"]).ravel().tolist() for d in told])
+        answers.append([real(interpreter.get_tensor(d["index"]), *d["quantization"]).ravel().tolist() for d in outputs])
 print("ANSWERS" + json.dumps(answers))
 """
 
@@ -186,7 +192,7 @@ def main() -> None:
     found: dict[str, dict] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        np.save(folder / "rows.npy", x[:4])
+        np.savez(folder / "rows.npz", image=x[:4])
         (folder / "client.py").write_text(SCRIPT)
         for i, given in enumerate(FILES.values()):
             mtl.export.tflite(model, folder / f"{i}.tflite", calibration=x, **given)
@@ -199,7 +205,7 @@ def main() -> None:
             found[client] = {}
             for i, kind in enumerate(FILES):
                 file, heads = folder / f"{i}.tflite", str(len(expected))
-                rows = answered([python, folder / "client.py", file, client, folder / "rows.npy", heads])
+                rows = answered([python, folder / "client.py", file, client, folder / "rows.npz", heads])
                 if not isinstance(rows, str):
                     rows = {
                         head: round(float(np.abs(np.array([row[k] for row in rows]) - y).max() / np.ptp(y)), 5)

@@ -32,13 +32,21 @@ __all__ = [
     "export",
     "layers",
     "tasks",
+    "training",
     "zoo",
 ]
 
 # Where each public name lives. Rooms that a saved model may need are imported at once, so that
 # `keras.saving.load_model` knows our classes after `import mtl_keras`; the others when they are first used.
 _AT_ONCE = {"tasks": "tasks", "layers": "layers", "balancing": "balancing", "backbones": "backbones", "builders": "builders"}
-_LATER = {"analysis": "analysis", "callbacks": "training.callbacks", "data": "data", "export": "export", "zoo": "zoo"}
+_LATER = {
+    "analysis": "analysis",
+    "callbacks": "training.callbacks",
+    "data": "data",
+    "export": "export",
+    "training": "training",
+    "zoo": "zoo",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -55,20 +63,53 @@ def __dir__() -> list[str]:
 
 
 def _is_command_line() -> bool:
-    """Whether the command `mtl-keras` is starting, which answers `--help` without waiting for TensorFlow."""
-    program = sys.argv[0] if getattr(sys, "argv", None) else ""
-    return Path(program).stem in ("mtl-keras", "mtl-keras-script") or (program == "-m" and "mtl_keras" in sys.orig_argv)
+    """Whether the command `mtl-keras` is starting, which answers `--help` without waiting for TensorFlow.
+
+    Its commands call `_register_classes` themselves (`mtl_keras.cli.app.command`). A script of somebody else's, whatever its
+    name, is no command of ours.
+    """
+    program = Path(sys.argv[0] if getattr(sys, "argv", None) else "").name
+    return program in _PROGRAMS or (program == "-m" and "mtl_keras" in sys.orig_argv)
 
 
-def _keras_is_here() -> bool:
-    """Whether Keras can be imported: where it is missing, exported files can still be run (`mtl_keras.export.TFLiteModel`)."""
+#: What installers call the program: plain, on Windows, and by old ones there.
+_PROGRAMS = ("mtl-keras", "mtl-keras.exe", "mtl-keras-script.py")
+
+
+#: Set while a command runs that needs no Keras, though it may be installed.
+_spares_keras = False
+
+
+def _uses_keras() -> bool:
+    """Whether to import what needs Keras. Where it is missing, exported files still run (`mtl_keras.export.TFLiteModel`)."""
+    if _spares_keras:
+        return False
     try:
         return importlib.util.find_spec("keras") is not None
     except ImportError:
         return False
 
 
-if not _is_command_line() and _keras_is_here():
-    for _room in _AT_ONCE.values():
-        importlib.import_module(f"mtl_keras.{_room}")
-    del _room
+def _register_classes() -> None:
+    """Import the rooms whose classes stand in saved models, where there is Keras: `load_model` knows them from then on."""
+    global _spares_keras
+    _spares_keras = False
+    if _uses_keras():
+        for room in _AT_ONCE.values():
+            importlib.import_module(f"mtl_keras.{room}")
+
+
+def _open_checkout() -> None:
+    """In a checkout that is not installed, two rooms stand beside the package instead of in it (setup.cfg, `package_dir`)."""
+    package = Path(__file__).parent
+    beside = package.parent
+    is_ours = (beside / "setup.cfg").is_file() and (beside / "saved_models" / "__init__.py").is_file()
+    if not (package / "zoo").is_dir() and is_ours and (beside / "zoo" / "shelf.py").is_file():
+        __path__.append(str(beside))
+
+
+_open_checkout()
+if _is_command_line():
+    _spares_keras = True
+else:
+    _register_classes()

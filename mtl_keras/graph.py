@@ -7,14 +7,40 @@ from typing import Any
 
 import keras
 from keras import tree
+from keras.src.models.functional import Functional
 
-__all__ = ["nodes", "output_of", "play", "replay", "split"]
+__all__ = ["has_graph", "has_own_config", "is_functional", "nodes", "output_of", "own_variables", "play", "replay", "rewire", "split", "sublayers"]
+
+
+def has_graph(model: Any) -> bool:
+    """Whether a model was made from symbolic inputs and outputs."""
+    return isinstance(model, Functional)
+
+
+def is_functional(model: Any) -> bool:
+    """Whether a model's graph is all that it computes: it has one, and no `call` of its own around it."""
+    return has_graph(model) and type(model).call is Functional.call
+
+
+def has_own_config(model: keras.Model) -> bool:
+    """Whether a functional model is saved as arguments of its class, not as its graph."""
+    return type(model).get_config is not Functional.get_config
 
 
 def nodes(model: keras.Model) -> list[Any]:
     """The graph's calls, each after those that it needs; inputs left out."""
     by_depth = model._nodes_by_depth
     return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
+
+
+def sublayers(layer: Any) -> list[Any]:
+    """A layer and all layers inside it, in an order that a copy of it has too."""
+    return layer._flatten_layers()
+
+
+def own_variables(layer: Any) -> list[Any]:
+    """A layer's weights without those of the layers inside it."""
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
 
 
 def output_of(model: keras.Model, name: str) -> Any:
@@ -57,6 +83,18 @@ def play(model: keras.Model, tensor: Any, layer: Callable[[Any], Any] = lambda l
 
     found = replay(model, {id(model.inputs[0]): tensor}, call)
     return tree.map_structure(lambda x: found[id(x)], model.output)
+
+
+def rewire(model: keras.Model, inputs: Any) -> Any:
+    """A functional model's outputs, in its own structure, for other symbolic inputs; its layers are called once more.
+
+    Args:
+        model: a functional model.
+        inputs: symbolic tensors in the structure of the model's inputs.
+    """
+    tensors = {id(old): new for old, new in zip(model.inputs, tree.flatten(inputs), strict=True)}
+    replay(model, tensors, lambda node, args, kwargs: node.operation(*args, **kwargs))
+    return tree.map_structure(lambda x: tensors[id(x)], model.output)
 
 
 def split(model: keras.Model, names: Sequence[str]) -> tuple[keras.Model, keras.Model, bool]:

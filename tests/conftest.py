@@ -24,7 +24,15 @@ def _seeded():
     keras.config.set_dtype_policy("float32")
 
 
+def pytest_configure(config):
+    offset = config.getoption("--seed-offset")
+    if offset:
+        set_random_seed = keras.utils.set_random_seed
+        keras.utils.set_random_seed = lambda seed: set_random_seed(seed + offset)
+
+
 def pytest_addoption(parser):
+    parser.addoption("--seed-offset", type=int, default=0, help="added to every seed of Keras: no test may hang on one")
     parser.addoption("--write-tables", action="store_true", help="write the tables in docs/ that tests generate")
     parser.addoption("--run-large", action="store_true", help="run the large tests too (minutes, not seconds)")
 

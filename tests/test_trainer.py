@@ -262,6 +262,165 @@ def test_two_replicas_make_the_update_of_one_device(balancer):
         np.testing.assert_allclose(a[key], b[key], rtol=1e-5, err_msg=key)
 
 
+# ------------------------------------------------------------------ what is logged
+class _BatchLogs(keras.callbacks.Callback):
+    """What callbacks are told after every batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.rows.append(dict(logs))
+
+    on_test_batch_end = on_train_batch_end
+
+
+def _uneven_labels():
+    """Labels of which the replicas see unequal numbers, and one of them none at all."""
+    x, y = table_data(22)
+    y["cost"] = 3 * y["cost"]
+    y["cost"][[0, 1, 2, 3, 9]] = np.nan
+    y["sold"][4:8] = -1
+    return x, y
+
+
+def _check_logs_on_replicas(balancer, monitor=False, **options):
+    x, y = _uneven_labels()
+    one = table_model()
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice())
+    with strategy.scope():
+        two = table_model()
+        two.compile(keras.optimizers.SGD(0.0), balancer=balancer_named(balancer, x, y), **options)
+    two.set_weights(one.get_weights())
+    one.compile(keras.optimizers.SGD(0.0), balancer=balancer_named(balancer, x, y), **options)
+    logs = []
+    for model in (one, two):
+        batches = _BatchLogs()
+        callbacks = [batches, mtl.callbacks.BalanceMonitor()] if monitor else [batches]
+        fit = {"batch_size": 8, "shuffle": False, "verbose": 0}
+        history = model.fit(x, y, validation_data=(x, y), callbacks=callbacks, **fit).history
+        epoch = {name: values[0] for name, values in history.items()}
+        logs.append([epoch, model.evaluate(x, y, batch_size=8, verbose=0), *batches.rows])
+    for ours, theirs in zip(*logs, strict=True):
+        assert ours.keys() == theirs.keys()
+        for key in ours:
+            np.testing.assert_allclose(theirs[key], ours[key], rtol=1e-5, atol=1e-6, err_msg=key)
+    epoch, evaluated = logs[1][:2]
+    output = {name: values.ravel() for name, values in one.predict(x, verbose=0).items()}
+    np.testing.assert_allclose(evaluated["cost_loss"], np.nanmean((output["cost"] - y["cost"]) ** 2), rtol=1e-5)
+    np.testing.assert_allclose(epoch["val_cost_mae"], np.nanmean(np.abs(output["cost"] - y["cost"])), rtol=1e-5)
+    known = y["sold"] >= 0
+    right = (output["sold"][known] > 0.5) == y["sold"][known]
+    np.testing.assert_allclose(evaluated["sold_accuracy"], np.mean(right), rtol=1e-5)
+    assert not any(key.endswith("balanced_loss") for key in evaluated) and "val_balanced_loss" not in epoch
+
+
+@pytest.mark.parametrize(
+    ("balancer", "options"),
+    [
+        ("equal", {"monitor": True}),
+        ("uncertainty", {}),
+        ("uncertainty", {"steps_per_execution": 2}),
+        ("cagrad", {"monitor": True}),
+    ],
+)
+def test_two_replicas_log_what_one_device_logs(balancer, options):
+    """Losses, metrics and the monitor's means, of training and of evaluation, after every batch and every epoch."""
+    _check_logs_on_replicas(balancer, **options)
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("balancer", mtl.balancing.names())
+def test_two_replicas_log_what_one_device_logs_with_every_balancer(balancer):
+    _check_logs_on_replicas(balancer, monitor=True)
+
+
+def test_an_evaluation_between_two_batches_leaves_the_training_logs_as_they_are():
+    x, y = table_data()
+    model = table_model()
+    model.compile("sgd", balancer="uncertainty")
+
+    class Evaluate(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            assert "balanced_loss" in logs and "balanced_loss" not in self.model.evaluate(x, y, verbose=0)
+
+    history = model.fit(x, y, epochs=2, callbacks=[Evaluate()], verbose=0).history
+    assert len(history["balanced_loss"]) == 2 and "balanced_loss" in model.get_metrics_result()
+    assert "balanced_loss" not in model.test_on_batch(x, y, return_dict=True)
+    names = model.evaluate(x, y, verbose=0)
+    assert len(model.evaluate(x, y, verbose=0, return_dict=False)) == len(names)
+
+
+def _two_sources():
+    """48 rows, of which the first half lacks one task and the second half the other."""
+    x, y = table_data(48)
+    y["cost"] = 3 * y["cost"]
+    y["cost"][:24] = np.nan
+    y["sold"][24:] = -1
+    return x, y
+
+
+@pytest.mark.parametrize("batch_size", [5, 8, 16, 24, 48])
+def test_the_total_is_the_weighted_sum_of_the_tasks_means_whatever_the_batches(batch_size):
+    x, y = _two_sources()
+    inputs = keras.Input((5,))
+    trunk = keras.Model(inputs, keras.layers.Dense(4, kernel_regularizer=keras.regularizers.L2(0.1), name="trunk")(inputs))
+    model = mtl.builders.hard_sharing((5,), table_model().tasks, backbone=trunk)
+    model.compile(keras.optimizers.SGD(0.0), loss_weights={"cost": 0.5, "sold": 2.0})
+    history = model.fit(
+        x, y, batch_size=batch_size, validation_data=(x, y), validation_batch_size=batch_size, verbose=0
+    ).history
+    output = {name: values.ravel().astype("float64") for name, values in model.predict(x, verbose=0).items()}
+    cost = np.nanmean((output["cost"] - y["cost"]) ** 2)
+    p, t = output["sold"][:24], y["sold"][:24]
+    sold = -np.mean(t * np.log(p) + (1 - t) * np.log(1 - p))
+    added = 0.1 * np.sum(model.get_layer("trunk").get_weights()[0].astype("float64") ** 2)
+    for prefix in ("", "val_"):
+        np.testing.assert_allclose(history[f"{prefix}cost_loss"][0], cost, rtol=1e-5)
+        np.testing.assert_allclose(history[f"{prefix}sold_loss"][0], sold, rtol=1e-5)
+        np.testing.assert_allclose(history[f"{prefix}loss"][0], 0.5 * cost + 2 * sold + added, rtol=1e-5)
+    evaluated = model.evaluate(x, y, batch_size=batch_size, verbose=0)
+    np.testing.assert_allclose(evaluated["loss"], 0.5 * cost + 2 * sold + added, rtol=1e-5)
+
+
+def test_the_total_is_under_the_weights_that_each_batch_had():
+    x, y = table_data(32)
+    model = table_model()
+    model.compile(keras.optimizers.SGD(0.0), loss={"sold": None})
+
+    class Fade(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            self.model.loss_weights["cost"].assign([1.0, 0.25, 0.0, 3.0][batch])
+
+    error = (model.predict(x, verbose=0)["cost"][:, 0] - y["cost"]).astype("float64") ** 2
+    history = model.fit(x, y, batch_size=8, shuffle=False, callbacks=[Fade()], verbose=0).history
+    np.testing.assert_allclose(history["cost_loss"][0], error.mean(), rtol=1e-5)
+    expected = np.mean(np.repeat([1.0, 0.25, 0.0, 3.0], 8) * error)
+    np.testing.assert_allclose(history["loss"][0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [5, 32])
+def test_a_loss_that_divides_by_the_sum_of_weights_does_so_over_all_batches(batch_size):
+    x, y = table_data()
+    weight = np.linspace(0.1, 3, 32).astype("float32")
+    model = table_model()
+    loss = keras.losses.MeanSquaredError(reduction="mean_with_sample_weight")
+    model.compile(keras.optimizers.SGD(0.0), loss={"cost": loss, "sold": None})
+    logs = model.evaluate(x, y, sample_weight={"cost": weight, "sold": weight}, batch_size=batch_size, verbose=0)
+    error = (model.predict(x, verbose=0)["cost"][:, 0] - y["cost"]).astype("float64") ** 2
+    np.testing.assert_allclose(logs["cost_loss"], np.average(error, weights=weight), rtol=1e-5)
+
+
+def test_a_total_over_no_label_at_all_is_not_zero():
+    """0 would be the best loss there is."""
+    x, _ = table_data()
+    model = table_model()
+    model.compile("sgd")
+    nothing = {"cost": np.full(32, np.nan, "float32"), "sold": np.full(32, -1)}
+    assert np.isnan(model.evaluate(x, nothing, verbose=0)["loss"])
+
+
 def test_frozen_networks_are_refused():
     x, y = table_data()
     model = table_model()

@@ -17,7 +17,7 @@ __all__ = ["Recipe"]
 
 @dataclass
 class Recipe:
-    """One entry of the zoo. A recipe's module makes a subclass that fills in the three methods at the end.
+    """One entry of the zoo. A recipe's module makes a subclass that fills in `prepare`, `tasks` and `build`.
 
     Attributes:
         name, summary: of the entry.
@@ -51,6 +51,10 @@ class Recipe:
     def build(self, tasks: Sequence[Task] | None = None, encoder: Any = None) -> MultiTaskModel:
         """The network, with fresh weights. `tasks` may be some of the recipe's, for single-task twins."""
         raise NotImplementedError
+
+    def columns(self, table: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The encoder's columns from raw rows, where the recipe makes some of them. Tables only."""
+        return table
 
     # ------------------------------------------------------------------ the same for all
     def from_arrays(self, parts: Mapping[str, tuple[Any, Mapping[str, Any]]], encoder: Any, rows: int) -> Prepared:

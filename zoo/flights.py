@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from mtl_keras import builders
 from mtl_keras.data import TableEncoder
-from mtl_keras.data.flights import CATEGORICAL, NUMERIC, flights
+from mtl_keras.data.flights import CATEGORICAL, NUMERIC, columns, flights
 from mtl_keras.tasks import Binary, Regression
 from mtl_keras.zoo.base import Recipe
 
@@ -44,6 +44,9 @@ class Flights(Recipe):
         parts = flights()
         encoder = TableEncoder.fit(parts["train"][0], NUMERIC, CATEGORICAL)
         return self.from_arrays(parts, encoder, 4096)
+
+    def columns(self, table):
+        return columns(table)
 
 
 RECIPE = Flights(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from mtl_keras.backbones.text import embedded_tokens
+from mtl_keras.layers import MaskedMax
+
 __all__ = ["bilstm"]
 
 
@@ -19,7 +22,8 @@ def bilstm(
     """Embedded tokens through one bidirectional LSTM (Schuster & Paliwal 1997; Hochreiter & Schmidhuber 1997).
 
     Args:
-        inputs: symbolic tensor of token ids, shape `(rows, length)`; 0 is padding and comes last.
+        inputs: symbolic tensor of token ids, shape `(rows, length)`; 0 is padding and comes last. Padding is
+            masked: both directions read the tokens only, whatever the length they are padded to.
         vocabulary_size: int. Number of ids, padding and unknown included.
         embedding_dim: int. Length of a token's vector.
         units: int. Units of each direction.
@@ -28,16 +32,14 @@ def bilstm(
 
     Returns:
         `keras.Model` to `stage1`, the sequence of states `(rows, length, 2 * units)`, and `stage2`, `(rows, 4 * units)`:
-        each unit's largest value over the sequence beside both directions' last states.
+        each unit's largest value over the tokens beside both directions' last states.
     """
     if len(inputs.shape) != 2:
         raise ValueError(f"Backbone 'bilstm' takes token ids (rows, length), got {tuple(inputs.shape)}.")
-    x = layers.Embedding(vocabulary_size, embedding_dim, name=f"{name}_embedding")(inputs)
-    if dropout:
-        x = layers.SpatialDropout1D(dropout, name=f"{name}_embedding_dropout")(x)
+    x, mask = embedded_tokens(inputs, vocabulary_size, embedding_dim, dropout, name)
     lstm = layers.LSTM(units, return_sequences=True, return_state=True, name=f"{name}_lstm")
     states, forward, _, backward, _ = layers.Bidirectional(lstm, name=f"{name}_stage1")(x)
-    pooled = layers.GlobalMaxPooling1D(name=f"{name}_pool")(states)
+    pooled = MaskedMax(name=f"{name}_pool")([states, mask])
     x = layers.Concatenate(name=f"{name}_stage2")([pooled, forward, backward])
     if dropout:
         x = layers.Dropout(dropout, name=f"{name}_dropout")(x)

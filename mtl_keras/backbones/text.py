@@ -9,9 +9,31 @@ import keras
 from keras import layers
 
 from mtl_keras.backbones.common import rank_input
-from mtl_keras.layers import MaskedMean, MaskedSelfAttention, PaddingMask, PositionEmbedding
+from mtl_keras.layers import (
+    MaskedMax,
+    MaskedMean,
+    MaskedSelfAttention,
+    MaskPadding,
+    PaddingMask,
+    PositionEmbedding,
+)
 
 __all__ = ["gru", "lstm", "text_cnn", "transformer"]
+
+
+def embedded_tokens(
+    tokens: Any, vocabulary_size: int, dim: int, dropout: float, name: str, keras_mask: bool = True
+) -> tuple[Any, Any]:
+    """Token vectors, zero (and, with `keras_mask`, masked) at padding, and the mask `(rows, length)` for layers that take one.
+
+    The embedding itself is `keras.layers.Embedding` without `mask_zero`, so that files from before masks keep their layers.
+    """
+    mask = PaddingMask(name=f"{name}_mask")(tokens)
+    x = layers.Embedding(vocabulary_size, dim, name=f"{name}_embedding")(tokens)
+    x = MaskPadding(keras_mask, name=f"{name}_masked")([x, mask])
+    if dropout:
+        x = layers.SpatialDropout1D(dropout, name=f"{name}_embedding_dropout")(x)
+    return x, mask
 
 
 def lstm(
@@ -26,7 +48,8 @@ def lstm(
     """Embedded tokens through an LSTM (Hochreiter & Schmidhuber, Neural Computation 1997).
 
     Args:
-        inputs: symbolic token ids, shape `(rows, length)`; 0 is padding and comes last.
+        inputs: symbolic token ids, shape `(rows, length)`; 0 is padding and comes last. Padding is masked: the same tokens
+            padded to another length give the same answers, and losses and metrics of tokens leave it out.
         vocabulary_size: int. Number of ids, padding and unknown included.
         embedding_dim: int. Length of a token's vector.
         units: int.
@@ -36,7 +59,7 @@ def lstm(
 
     Returns:
         `keras.Model` to `stage1`, the states `(rows, length, units)`, and `stage2`, `(rows, 2 units)`: each unit's largest
-        value over the sequence beside the last state.
+        value over the tokens beside the state after the last token.
     """
     return _recurrent("lstm", layers.LSTM, inputs, vocabulary_size, embedding_dim, units, dropout, unroll, name)
 
@@ -63,12 +86,10 @@ def gru(
 
 def _recurrent(kind: str, layer: Any, inputs: Any, vocabulary: int, dim: int, units: int, dropout: float, unroll, name: str):
     rank_input(kind, inputs, 2, "token ids (rows, length)")
-    x = layers.Embedding(vocabulary, dim, name=f"{name}_embedding")(inputs)
-    if dropout:
-        x = layers.SpatialDropout1D(dropout, name=f"{name}_embedding_dropout")(x)
+    x, mask = embedded_tokens(inputs, vocabulary, dim, dropout, name)
     recurrent = layer(units, return_sequences=True, return_state=True, unroll=unroll, name=f"{name}_stage1")
     states, last, *_ = recurrent(x)
-    pooled = layers.GlobalMaxPooling1D(name=f"{name}_pool")(states)
+    pooled = MaskedMax(name=f"{name}_pool")([states, mask])
     x = layers.Concatenate(name=f"{name}_stage2")([pooled, last])
     if dropout:
         x = layers.Dropout(dropout, name=f"{name}_dropout")(x)
@@ -99,12 +120,12 @@ def text_cnn(
     rank_input("text_cnn", inputs, 2, "token ids (rows, length)")
     if not windows or min(windows) < 1:
         raise ValueError(f"Backbone 'text_cnn' needs windows of at least one token, got {list(windows)}.")
-    x = layers.Embedding(vocabulary_size, embedding_dim, name=f"{name}_embedding")(inputs)
-    if dropout:
-        x = layers.SpatialDropout1D(dropout, name=f"{name}_embedding_dropout")(x)
-    made = [layers.Conv1D(filters, w, padding="same", activation="relu", name=f"{name}_window{w}")(x) for w in windows]
-    x = layers.Concatenate(name=f"{name}_stage1")(made) if len(made) > 1 else made[0]
-    y = layers.GlobalMaxPooling1D(name=f"{name}_stage2")(x)
+    # `Conv1D` passes no mask on, and Keras would warn of it: it reads zeros at padding, as it does beyond a text's end.
+    x, mask = embedded_tokens(inputs, vocabulary_size, embedding_dim, dropout, name, keras_mask=False)
+    maps = [layers.Conv1D(filters, w, padding="same", activation="relu", name=f"{name}_window{w}")(x) for w in windows]
+    x = layers.Concatenate(name=f"{name}_windows")(maps) if len(maps) > 1 else maps[0]
+    x = MaskPadding(name=f"{name}_stage1")([x, mask])
+    y = MaskedMax(name=f"{name}_stage2")([x, mask])
     if dropout:
         y = layers.Dropout(dropout, name=f"{name}_dropout")(y)
     return keras.Model(inputs, {"stage1": x, "stage2": y}, name=name)
@@ -140,6 +161,7 @@ def transformer(
         raise ValueError(f"Backbone 'transformer' needs blocks >= 1 and heads that divide dim, got {blocks}, {heads}, {dim}.")
     mask = PaddingMask(name=f"{name}_mask")(inputs)
     x = layers.Embedding(vocabulary_size, dim, name=f"{name}_embedding")(inputs)
+    x = MaskPadding(name=f"{name}_masked")([x, mask])
     x = PositionEmbedding(name=f"{name}_positions")(x)
     stages = {}
     for block in range(1, blocks + 1):

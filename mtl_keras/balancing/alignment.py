@@ -20,12 +20,15 @@ class IMTLG(GramBalancer):
     update.
 
     Args:
-        **options: `gradients`, `every`, `two_pass`, as in `GramBalancer`.
+        **options: `gradients`, `every`, `two_pass`, `scale_heads`, as in `GramBalancer`.
 
     Reference:
         Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang, "Towards Impartial Multi-task Learning", ICLR 2021. Solved by a
-        pseudo-inverse in normalized coordinates, where the paper's inverse fails on parallel rows.
+        pseudo-inverse in normalized coordinates, where the paper's inverse fails on parallel rows. Heads keep their own
+        gradients: the paper balances gradients for what is shared, and losses (`imtl`) for what is not.
     """
+
+    scales_heads = False
 
     def solve(self, gram, present):
         cosines, norms, live = masked_cosines(gram, present)
@@ -41,12 +44,15 @@ class ConFIG(GramBalancer):
     """The direction with the same positive cosine to every task's gradient, as long as the sum of their projections on it.
 
     Args:
-        **options: `gradients`, `every`, `two_pass`, as in `GramBalancer`.
+        **options: `gradients`, `every`, `two_pass`, `scale_heads`, as in `GramBalancer`.
 
     Reference:
         Liu, Chu, Thuerey, "ConFIG: Towards Conflict-free Training of Physics Informed Neural Networks", ICLR 2025 (arXiv
-        2408.11104). In Gram form: with cosines C and norms N, w = N^-1 C^+ 1, times 1^T G w / w^T G w.
+        2408.11104). In Gram form: with cosines C and norms N, w = N^-1 C^+ 1, times 1^T G w / w^T G w. As in their
+        multi-task code, heads keep their own gradients.
     """
+
+    scales_heads = False
 
     def solve(self, gram, present):
         cosines, norms, live = masked_cosines(gram, present)
@@ -68,12 +74,15 @@ class AlignedMTL(GramBalancer):
 
     Args:
         scale: "min", "median" or "rmse".
-        **options: `gradients`, `every`, `two_pass`, as in `GramBalancer`.
+        **options: `gradients`, `every`, `two_pass`, `scale_heads`, as in `GramBalancer`.
 
     Reference:
         Senushkin, Patakin, Kuznetsov, Konushin, "Independent Component Alignment for Multi-Task Learning", CVPR 2023. As in
-        the official code the tasks' preferences are 1, so that weights of orthogonal, equally long gradients are 1.
+        the official code the tasks' preferences are 1, so that weights of orthogonal, equally long gradients are 1, and heads
+        keep their own gradients (its `scale_decoder_grad` is our `scale_heads`).
     """
+
+    scales_heads = False
 
     def __init__(self, scale: str = "min", **options):
         super().__init__(**options)

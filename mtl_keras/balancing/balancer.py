@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from mtl_keras.balancing.parameters import check_parameters
 from mtl_keras.names import unknown_name
 
-__all__ = ["Balancer", "VectorAdam", "on_simplex", "require"]
+__all__ = ["Balancer", "NamedTask", "VectorAdam", "on_simplex", "require"]
 
 
 def require(balancer: Any, condition: bool, argument: str, should: str, got: Any) -> None:
@@ -27,6 +28,13 @@ def on_simplex(values, present):
     count = ops.maximum(ops.sum(ops.cast(present, values.dtype)), 1.0)
     even = ops.cast(present, values.dtype) / count
     return ops.where(mass > 0, part / ops.where(mass > 0, mass, ops.ones_like(mass)), even), mass
+
+
+class NamedTask:
+    """A task of which only the name is known: a row of a matrix given by hand, a loss of somebody's own training loop."""
+
+    def __init__(self, name: str):
+        self.name = name
 
 
 class Balancer:
@@ -63,24 +71,41 @@ class Balancer:
     positive = False
     #: Whether the method learns on data that are held out from training.
     held_out = False
-    #: Whether a task's own head gets its gradient times the task's weight (True), or as it is (False).
+    #: Whether a task's own head gets its gradient times the task's weight (True), or as it is (False). Gram methods take
+    #: it as the argument `scale_heads`; this is the method's default.
     scales_heads = True
     #: Whether `balanced_loss` differs from the plain `loss` and is logged beside it.
     reports_total = True
     #: Independent data of the user's, for methods that need more than the training batch.
     data: Any = None
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Balancer:
+        check_parameters(cls, kwargs)
+        return super().__new__(cls)
+
     def __init__(self) -> None:
         self.task_names: list[str] = []
+        self.loss_functions: dict[str, Any] = {}
         self._state: dict[str, keras.Variable] = {}
 
     @property
     def built(self) -> bool:
         return bool(self.task_names)
 
-    def build(self, tasks: Sequence[Any]) -> None:
-        """Make the state for these tasks. Called once, by `compile`; calling again starts anew."""
+    def build(self, tasks: Sequence[Any], losses: Mapping[str, Any] | None = None) -> None:
+        """Make the state for these tasks. Called once, by `compile`; calling again starts anew.
+
+        Args:
+            tasks: list of `Task`, or of names where no task objects exist.
+            losses: dict of task name to the loss that is trained with. Tasks that are not named have their own. Methods that
+                read a loss find it as `self.loss_functions[name]` (None: not known).
+        """
+        tasks = [NamedTask(task) if isinstance(task, str) else task for task in tasks]
         self.task_names = [task.name for task in tasks]
+        trained = losses or {}
+        self.loss_functions = {
+            task.name: trained[task.name] if task.name in trained else getattr(task, "loss", None) for task in tasks
+        }
         self._state = {}
         if self.every > 1:
             # What the last solution was, for the steps between two.
@@ -198,6 +223,16 @@ class Balancer:
         generator = keras.random.SeedGenerator(seed)
         self._state["seed"] = generator.state
         return generator
+
+    def __getattr__(self, name: str) -> Any:
+        # Only for what is nowhere else. Methods that work on matrices given by hand have these two.
+        if name in ("aggregate", "weights"):
+            raise AttributeError(
+                f"Balancer '{self.name}' weighs losses and can't combine given gradients: it has no `{name}`. Call its `weigh`, "
+                "train with `model.compile(balancer=...)` or `mtl.training.balanced_gradients`, or take a method that works on "
+                "gradients, such as 'upgrad'."
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.get_config().items())})"

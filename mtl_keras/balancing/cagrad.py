@@ -23,7 +23,7 @@ class CAGrad(GramBalancer):
         c: float >= 0. Radius, as a share of the mean gradient's length. Defaults to 0.5.
         rescale: 0 leaves the update, 1 divides it by `1 + c^2`, 2 by `1 + c`. Defaults to 1, as in the official training
             code (the function's own default is 0).
-        **options: `gradients`, `every`, `two_pass`, as in `GramBalancer`.
+        **options: `gradients`, `every`, `two_pass`, `scale_heads`, as in `GramBalancer`.
 
     Note:
         The official code multiplies the result by the number of tasks, so that it compares with the sum of losses; here

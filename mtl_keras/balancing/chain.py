@@ -34,9 +34,18 @@ class _Made(GramBalancer, GradientBalancer):
         self.second_look = any(part.second_look for part in self.parts)
         self.scales_heads = self.parts[-1].scales_heads
 
+    @property
+    def rounding(self):
+        return getattr(self.parts[-1], "rounding", GramBalancer.rounding)
+
+    @rounding.setter
+    def rounding(self, value):
+        # It is the last part that solves.
+        self.parts[-1].rounding = value
+
     def build_state(self, tasks):
         for number, part in enumerate(self.parts):
-            part.build(tasks)
+            part.build(tasks, self.loss_functions)
             self._adopt(number, part)
 
     def _adopt(self, number: int, part: Balancer) -> None:
@@ -141,11 +150,13 @@ class IMTL(Chain):
 
     Args:
         learning_rate: float or None. Step of the loss scales; None follows the model's optimizer.
-        **options: `gradients`, `every`, `two_pass`, as in `GramBalancer`.
+        **options: `gradients`, `every`, `two_pass`, `scale_heads`, as in `GramBalancer`.
 
     Reference:
         Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang, "Towards Impartial Multi-task Learning", ICLR 2021.
     """
+
+    options_of = IMTLG
 
     def __init__(self, learning_rate: float | None = None, **options):
         super().__init__([IMTLL(learning_rate), IMTLG(**options)])

@@ -9,6 +9,7 @@ from keras import ops
 
 from mtl_keras.balancing.balancer import on_simplex, require
 from mtl_keras.balancing.gram import GramBalancer, count
+from mtl_keras.balancing.parameters import whole_number
 from mtl_keras.balancing.registry import register
 from mtl_keras.balancing.solvers import project_simplex
 
@@ -60,7 +61,7 @@ class SDMGrad(_DoubleSampling):
         lam: float >= 0. Pull to the mean. Defaults to 0.3, as in the official runs (0.6 in the code's class).
         steps, learning_rate, momentum: of the inner descent. Default to 20, 10 and 0.5.
         data: independent batches, or None to cut each training batch into three.
-        **options: `every`, `two_pass`, as in `GramBalancer`.
+        **options: `every`, `two_pass`, `scale_heads`, as in `GramBalancer`.
 
     Note:
         The products are divided by the squared mean of the gradients' norms. The official code's three buffers are one
@@ -74,10 +75,10 @@ class SDMGrad(_DoubleSampling):
     def __init__(self, lam=0.3, steps=20, learning_rate=10.0, momentum=0.5, data: Any = None, **options):
         super().__init__(data, **options)
         require(self, lam >= 0, "lam", ">= 0", lam)
-        require(self, steps >= 1, "steps", ">= 1", steps)
         require(self, learning_rate > 0, "learning_rate", "> 0", learning_rate)
         require(self, 0 <= momentum < 1, "momentum", "in [0, 1)", momentum)
-        self.lam, self.inner, self.learning_rate, self.momentum = float(lam), int(steps), float(learning_rate), float(momentum)
+        self.lam, self.inner = float(lam), whole_number(self, "steps", steps, 1)
+        self.learning_rate, self.momentum = float(learning_rate), float(momentum)
 
     def descend(self, simplex, products, present):
         norms = ops.sqrt(ops.maximum(ops.diagonal(products), 0.0))
@@ -110,7 +111,7 @@ class MoDo(_DoubleSampling):
         gamma: float > 0. Step of the weights. Defaults to 1e-3.
         rho: float >= 0. Regularization. Defaults to 0.1.
         data: independent batches, or None to cut each training batch into three.
-        **options: `every`, `two_pass`, as in `GramBalancer`.
+        **options: `every`, `two_pass`, `scale_heads`, as in `GramBalancer`.
 
     Reference:
         Chen, Fernando, Ying, Chen, "Three-Way Trade-Off in Multi-Objective Learning: Optimization, Generalization and

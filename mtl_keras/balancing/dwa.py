@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from mtl_keras.balancing.balancer import Balancer, require
+from mtl_keras.balancing.parameters import whole_number
 from mtl_keras.balancing.registry import register
 
 __all__ = ["DWA"]
@@ -30,8 +31,8 @@ class DWA(Balancer):
     def __init__(self, temperature: float = 2.0, window: int | None = None):
         super().__init__()
         require(self, 0 < temperature < float("inf"), "temperature", "a finite number > 0", temperature)
-        require(self, window is None or window >= 1, "window", ">= 1 or None", window)
-        self.temperature, self.window = float(temperature), None if window is None else int(window)
+        self.temperature = float(temperature)
+        self.window = None if window is None else whole_number(self, "window", window, 1)
 
     def build_state(self, tasks):
         zeros = np.zeros(len(tasks))

@@ -9,6 +9,7 @@ from keras import ops
 
 from mtl_keras.balancing.balancer import require
 from mtl_keras.balancing.gradients import GradientBalancer
+from mtl_keras.balancing.parameters import whole_number
 from mtl_keras.balancing.registry import register
 
 __all__ = ["GradDrop", "TrimmedMean"]
@@ -42,7 +43,7 @@ class GradDrop(GradientBalancer):
         )
         for value in leak.values() if isinstance(leak, Mapping) else [leak or 0.0]:
             require(self, 0 <= value <= 1, "leak", "in [0, 1]", value)
-        self.gradients, self.seed = gradients, int(seed)
+        self.gradients, self.seed = gradients, whole_number(self, "seed", seed)
         self.leak = dict(leak) if isinstance(leak, Mapping) else float(leak or 0.0)
 
     def build_state(self, tasks):
@@ -87,8 +88,7 @@ class TrimmedMean(GradientBalancer):
 
     def __init__(self, trim: int = 1):
         super().__init__()
-        require(self, trim >= 0, "trim", ">= 0", trim)
-        self.trim = int(trim)
+        self.trim = whole_number(self, "trim", trim)
 
     def combine(self, rows, weights, key, present):
         number = ops.sum(ops.cast(present, "int32"))

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from mtl_keras.balancing.balancer import Balancer
-from mtl_keras.balancing.gram import Row, jacobian_of
+from mtl_keras.balancing.gram import build_for_rows, jacobian_of
 
 __all__ = ["GradientBalancer"]
 
@@ -56,8 +56,7 @@ class GradientBalancer(Balancer):
         """
         jacobian = ops.cast(jacobian_of(jacobian), "float32")
         tasks, size = jacobian.shape
-        if len(self.task_names) != tasks:
-            self.build([Row(i) for i in range(tasks)])
+        if build_for_rows(self, tasks):
             self.build_rows({"jacobian": (size,)})
         losses = ops.ones((tasks,)) if losses is None else ops.cast(losses, "float32")
         present = ops.ones((tasks,), "bool")

@@ -5,20 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from mtl_keras.balancing.balancer import Balancer, require
+from mtl_keras.balancing.parameters import whole_number
 
-__all__ = ["GramBalancer", "Row", "count", "jacobian_of"]
+__all__ = ["GramBalancer", "build_for_rows", "count", "jacobian_of"]
 
 
-class Row:
-    """A task without a name, for matrices given by hand."""
+def build_for_rows(balancer: Balancer, rows: int) -> bool:
+    """Make a balancer's state for the rows of a matrix given by hand; whether that was needed.
 
-    likelihood = "gaussian"
-
-    def __init__(self, number: int):
-        self.name = f"row{number}"
+    Raises:
+        ValueError: it holds the state of a model's tasks, and the matrix has another number of rows.
+    """
+    if len(balancer.task_names) == rows:
+        return False
+    names = balancer.task_names
+    if names and names != [f"row{i}" for i in range(len(names))]:
+        raise ValueError(
+            f"Balancer '{balancer.name}' holds the state of the tasks {', '.join(names)}, and the matrix has {rows} rows. Take a "
+            f"new one: `mtl.balancing.get('{balancer.name}')`."
+        )
+    balancer.build([f"row{i}" for i in range(rows)])
+    return True
 
 
 def jacobian_of(values: Any):
@@ -33,7 +44,8 @@ class GramBalancer(Balancer):
     """A method that needs only the Gram matrix `G = J J^T` of the task gradients, the rows of `J`.
 
     The trainer takes one backward pass a task, over the shared variables, and combines the gradients with the weights
-    that come back. A subclass writes `solve`. `weights` and `aggregate` work without any model.
+    that come back. A subclass writes `solve`. `weights` and `aggregate` work without any model; where a method has a state, they move it
+    as a training step does.
 
     Args:
         gradients: "parameters" for the exact gradients of all shared variables (one backward pass a task), or
@@ -44,6 +56,8 @@ class GramBalancer(Balancer):
         two_pass: bool or int. Let the task gradients go once their inner products are known, and take one more, weighted
             backward pass. A number n > 1 makes them in n groups of variables, one after the other: about 1/n of the
             memory for gradients, for up to n times the backward passes.
+        scale_heads: bool or None. Whether a task's own head gets its gradient times the task's weight (True), or as it is
+            (False). None takes the method's default, which is what its authors' code does.
 
     Raises:
         ValueError: a setting that does not exist.
@@ -51,14 +65,24 @@ class GramBalancer(Balancer):
 
     needs = "gram"
 
-    def __init__(self, gradients: str = "parameters", every: int = 1, two_pass: bool | int = False):
+    def __init__(
+        self,
+        gradients: str = "parameters",
+        every: int = 1,
+        two_pass: bool | int = False,
+        scale_heads: bool | None = None,
+    ):
         super().__init__()
         require(
             self, gradients in ("parameters", "representation"), "gradients", "'parameters' or 'representation'", gradients
         )
-        require(self, isinstance(every, int) and every >= 1, "every", "a whole number >= 1", every)
-        require(self, int(two_pass) == two_pass >= 0, "two_pass", "True, False or a whole number", two_pass)
-        self.gradients, self.every, self.two_pass = gradients, every, two_pass
+        self.gradients, self.every = gradients, whole_number(self, "every", every, 1)
+        is_flag = isinstance(two_pass, (bool, np.bool_))
+        self.two_pass = bool(two_pass) if is_flag else whole_number(self, "two_pass", two_pass)
+        is_choice = scale_heads is None or isinstance(scale_heads, (bool, np.bool_))
+        require(self, is_choice, "scale_heads", "True, False or None", scale_heads)
+        if scale_heads is not None:
+            self.scales_heads = bool(scale_heads)
 
     def solve(self, gram, present):
         """Weights `(tasks,)` from the Gram matrix; both float64. Absent tasks' rows and columns are 0.
@@ -90,11 +114,15 @@ class GramBalancer(Balancer):
         gram = ops.convert_to_tensor(gram)
         if len(gram.shape) != 2 or gram.shape[0] != gram.shape[1]:
             raise ValueError(f"A Gram matrix is square, (rows, rows); got shape {tuple(gram.shape)}.")
-        if len(self.task_names) != gram.shape[0]:
-            self.build([Row(i) for i in range(gram.shape[0])])
+        build_for_rows(self, gram.shape[0])
+        rounding = self.rounding
         if keras.backend.standardize_dtype(gram.dtype) == "float64":
             self.rounding = 2.0**-52
-        return self.weigh(None, ops.ones((gram.shape[0],), "bool"), gram)
+        try:
+            return self.weigh(None, ops.ones((gram.shape[0],), "bool"), gram)
+        finally:
+            # In training the gradients are those of float32, whatever was asked by hand between two steps.
+            self.rounding = rounding
 
     def aggregate(self, jacobian: Any):
         """The combined gradient `(size,)` of the rows of a Jacobian `(rows, size)`, without a model.
@@ -107,7 +135,12 @@ class GramBalancer(Balancer):
         return ops.matmul(weights, jacobian)
 
     def get_config(self):
-        return {"gradients": self.gradients, "every": self.every, "two_pass": self.two_pass}
+        return {
+            "gradients": self.gradients,
+            "every": self.every,
+            "two_pass": self.two_pass,
+            "scale_heads": self.scales_heads,
+        }
 
 
 def count(present):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from keras import ops
 
-from mtl_keras.balancing.balancer import require
 from mtl_keras.balancing.gram import GramBalancer
+from mtl_keras.balancing.parameters import whole_number
 from mtl_keras.balancing.registry import register
 
 __all__ = ["Krum"]
@@ -21,18 +21,23 @@ class Krum(GramBalancer):
     Args:
         outliers: int >= 0. How many gradients may be far off. Defaults to 0.
         selected: int >= 1. How many are averaged. Defaults to 1.
-        **options: `gradients`, `every`, `two_pass`, as in `GramBalancer`.
+        **options: `gradients`, `every`, `two_pass`, `scale_heads`, as in `GramBalancer`.
+
+    Note:
+        As in TorchJD, the only multi-task code that has this method, heads keep their own gradients: the weight of every
+        task but the selected ones is 0, and with `scale_heads=True` their heads would hardly ever learn.
 
     Reference:
         Blanchard, El Mhamdi, Guerraoui, Stainer, "Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent",
         NeurIPS 2017. They ask for at least `2 outliers + 3` rows; with fewer, the guarantee is lost, not the method.
     """
 
+    scales_heads = False
+
     def __init__(self, outliers: int = 0, selected: int = 1, **options):
         super().__init__(**options)
-        require(self, outliers >= 0, "outliers", ">= 0", outliers)
-        require(self, selected >= 1, "selected", ">= 1", selected)
-        self.outliers, self.selected = int(outliers), int(selected)
+        self.outliers = whole_number(self, "outliers", outliers)
+        self.selected = whole_number(self, "selected", selected, 1)
 
     def solve(self, gram, present):
         size = gram.shape[0]

@@ -34,11 +34,11 @@ class NashMTL(GramBalancer):
         max_norm: float or None. The combined gradient is shortened to this length. Defaults to 1, as in the official
             code; None leaves it.
         normalize: "paper", or "sum" for weights that sum to the number of tasks (and no `max_norm`).
-        **options: `gradients`, `every`, `two_pass`, as in `GramBalancer`.
+        **options: `gradients`, `every`, `two_pass`, `scale_heads`, as in `GramBalancer`.
 
     Reference:
         Navon, Shamsian, Achituve, Maron, Kawaguchi, Chechik, Fetaya, "Multi-Task Learning as a Bargaining Game", ICML
-        2022. The paper solves a sequence of convex programs; this is Newton's method on the equivalent strictly convex
+        2022. As in the official code, heads get their gradients times these weights. The paper solves a sequence of convex programs; this is Newton's method on the equivalent strictly convex
         problem (G a = 1/a is its gradient), to the last digits.
     """
 
@@ -71,12 +71,15 @@ class FairGrad(GramBalancer):
         alpha: float > 0. Defaults to 2, which the authors use for all their data sets; their class has 1.
         max_norm: float or None. The combined gradient is shortened to this length. Defaults to 1, as in the official
             code; None leaves it.
-        **options: `gradients`, `every`, `two_pass`, as in `GramBalancer`.
+        **options: `gradients`, `every`, `two_pass`, `scale_heads`, as in `GramBalancer`.
 
     Reference:
         Ban, Ji, "Fair Resource Allocation in Multi-Task Learning", ICML 2024. They use SciPy's least squares; this is
-        Newton's method on the convex function whose gradient the equation is.
+        Newton's method on the convex function whose gradient the equation is. As in their code, heads keep their own
+        gradients. It also multiplies the update by the number of tasks before `max_norm`; here that is not done.
     """
+
+    scales_heads = False
 
     def __init__(self, alpha: float = 2.0, max_norm: float | None = 1.0, **options):
         super().__init__(**options)

@@ -8,6 +8,7 @@ from keras import ops
 
 from mtl_keras.balancing.balancer import require
 from mtl_keras.balancing.gram import GramBalancer
+from mtl_keras.balancing.parameters import whole_number
 from mtl_keras.balancing.registry import register
 
 __all__ = ["GradVac", "PCGrad"]
@@ -23,7 +24,7 @@ class _Surgery(GramBalancer):
 
     def __init__(self, seed: int = 0, **options):
         super().__init__(**options)
-        self.seed = int(seed)
+        self.seed = whole_number(self, "seed", seed)
 
     def build_state(self, tasks):
         self._generator = self.add_seed(self.seed)
@@ -62,7 +63,7 @@ class PCGrad(_Surgery):
 
     Args:
         seed: int. Of the orders.
-        **options: `gradients`, `every`, `two_pass`, as in `GramBalancer`.
+        **options: `gradients`, `every`, `two_pass`, `scale_heads`, as in `GramBalancer`.
 
     Note:
         The official code shuffles and then goes on with the unshuffled list; here the order is random, as in the paper.
@@ -83,7 +84,7 @@ class GradVac(_Surgery):
     Args:
         beta: float in (0, 1]. Step of the running mean. Defaults to 0.5, as in the public implementations.
         seed: int. Of the orders.
-        **options: `gradients`, `every`, `two_pass`, as in `GramBalancer`.
+        **options: `gradients`, `every`, `two_pass`, `scale_heads`, as in `GramBalancer`.
 
     The running means start at 0, so that the first step is PCGrad's; they move at every step, also where nothing is
     changed, by the cosine before the change.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,26 +11,70 @@ import keras
 from mtl_keras.balancing.balancer import Balancer
 from mtl_keras.names import unknown_name
 
-__all__ = ["get", "names", "register"]
+__all__ = ["get", "names", "register", "warn_unregistered"]
 
 _BALANCERS: dict[str, type[Balancer]] = {}
+_PACKAGE = "mtl_keras"
 
 
 def register(name: str) -> Callable[[type[Balancer]], type[Balancer]]:
     """Class decorator: make a balancer known by `name`, here and to Keras's serialization.
 
+    The same class (same module, same name) may be registered again, as when a notebook's cell runs twice.
+
     Raises:
-        ValueError: the name is taken by another class.
+        ValueError: the name, or the class's own name, is that of another class. Saved models find a balancer by its
+            class's name.
+
+    Example:
+        >>> @mtl.balancing.register("half")
+        ... class Half(mtl.balancing.Balancer):
+        ...     def weigh(self, losses, present, gram=None):
+        ...         return keras.ops.full_like(losses, 0.5)
     """
 
     def decorate(cls: type[Balancer]) -> type[Balancer]:
-        if name in _BALANCERS and _BALANCERS[name].__qualname__ != cls.__qualname__:
-            raise ValueError(f"Balancer name {name!r} is taken by {_BALANCERS[name].__name__}.")
+        if not (isinstance(cls, type) and issubclass(cls, Balancer)):
+            raise ValueError(f"`register` takes subclasses of `mtl.balancing.Balancer`. Received: {cls!r}.")
+        if name in _BALANCERS and not _is_same(_BALANCERS[name], cls):
+            raise ValueError(
+                f"Balancer name {name!r} is taken by {_full_name(_BALANCERS[name])}. Register {_full_name(cls)} under another name."
+            )
+        saved_name = f"{_PACKAGE}>{cls.__name__}"
+        other = keras.saving.get_registered_object(saved_name)
+        if other is not None and not _is_same(other, cls):
+            raise ValueError(
+                f"Class name {cls.__name__!r} is taken by {_full_name(other)}: saved models could not tell the two apart. Give "
+                f"{_full_name(cls)} another name."
+            )
         cls.name = name
         _BALANCERS[name] = cls
-        return keras.saving.register_keras_serializable("mtl_keras")(cls)
+        return keras.saving.register_keras_serializable(_PACKAGE)(cls)
 
     return decorate
+
+
+def _full_name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _is_same(one: type, other: type) -> bool:
+    """Whether two class objects come from the same lines of code."""
+    return _full_name(one) == _full_name(other)
+
+
+def warn_unregistered(balancer: Balancer) -> None:
+    """Say of a balancer, or of a part of one, that a saved model which has it can't be loaded without more ado."""
+    for part in (balancer, *getattr(balancer, "parts", ())):
+        cls = type(part)
+        if keras.saving.get_registered_object(keras.saving.get_registered_name(cls)) is cls:
+            continue
+        warnings.warn(
+            f"Balancer class {_full_name(cls)} is not registered: the model trains, but a saved one can't be loaded. Write "
+            f"`@mtl.balancing.register(\"a_name\")` above the class, or load with `custom_objects={{'{cls.__name__}': "
+            f"{cls.__name__}}}`.",
+            stacklevel=3,
+        )
 
 
 def names() -> list[str]:
@@ -37,27 +82,58 @@ def names() -> list[str]:
     return sorted(_BALANCERS)
 
 
-def get(balancer: Any) -> Balancer:
+def get(balancer: Any, **parameters: Any) -> Balancer:
     """A balancer from its name, its class, its config, a list of a loss weighting and a second method, or itself.
 
+    Args:
+        balancer: name ("cagrad"), class, `Balancer`, list of two of these, None for "equal", or a dict: one with "name" and
+            hyper-parameters, or what `keras.saving.serialize_keras_object` made.
+        **parameters: hyper-parameters, where a name or a class is given.
+
     Raises:
-        ValueError: nobody knows the name; close ones are listed.
-        TypeError: nothing of these.
+        ValueError: nobody knows the name (close ones are listed), or a hyper-parameter is out of range.
+        TypeError: nothing of these, or a hyper-parameter that the method does not have; its own are listed.
+
+    Example:
+        >>> mtl.balancing.get("cagrad", c=0.4)
+        >>> mtl.balancing.get({"name": "cagrad", "c": 0.4})
     """
     if balancer is None:
-        return _BALANCERS["equal"]()
-    if isinstance(balancer, Balancer):
-        return balancer
+        balancer = "equal"
     if isinstance(balancer, str):
         if balancer not in _BALANCERS:
             raise ValueError(unknown_name("balancer", balancer, _BALANCERS))
-        return _BALANCERS[balancer]()
+        return _BALANCERS[balancer](**parameters)
     if isinstance(balancer, type) and issubclass(balancer, Balancer):
-        return balancer()
+        return balancer(**parameters)
+    if isinstance(balancer, dict):
+        return _from_dict(balancer, parameters)
+    if parameters and isinstance(balancer, (Balancer, list, tuple)):
+        raise TypeError(
+            f"Hyper-parameters ({', '.join(parameters)}) go with a name or a class; {balancer!r} has its own already."
+        )
+    if isinstance(balancer, Balancer):
+        return balancer
     if isinstance(balancer, (list, tuple)):
         from mtl_keras.balancing.chain import Chain
 
         return get(balancer[0]) if len(balancer) == 1 else Chain(balancer)
-    if isinstance(balancer, dict):
-        return keras.saving.deserialize_keras_object(balancer)
     raise TypeError(f"A balancer is given by name or as a Balancer, got {balancer!r}.")
+
+
+def _from_dict(config: dict[str, Any], parameters: dict[str, Any]) -> Balancer:
+    if "class_name" in config:
+        if parameters:
+            raise TypeError(f'Hyper-parameters ({", ".join(parameters)}) belong into the config\'s own "config".')
+        balancer = keras.saving.deserialize_keras_object(config)
+        if not isinstance(balancer, Balancer):
+            raise TypeError(f"The config is of {type(balancer).__name__}, which is no balancer.")
+        return balancer
+    config = {**config, **parameters}
+    name = config.pop("name", None)
+    if not isinstance(name, str):
+        raise TypeError(
+            'A dict that describes a balancer should have its "name" and hyper-parameters, such as '
+            f'{{"name": "cagrad", "c": 0.4}}. Received: {config if name is None else name!r}.'
+        )
+    return get(name, **config)

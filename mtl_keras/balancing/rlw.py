@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from mtl_keras.balancing.balancer import Balancer
+from mtl_keras.balancing.parameters import whole_number
 from mtl_keras.balancing.registry import register
 
 __all__ = ["RLW"]
@@ -35,7 +36,7 @@ class RLW(Balancer):
         super().__init__()
         if distribution not in _DISTRIBUTIONS:
             raise ValueError(f"RLW: distribution must be one of {', '.join(_DISTRIBUTIONS)}, got {distribution!r}.")
-        self.distribution, self.seed = distribution, int(seed)
+        self.distribution, self.seed = distribution, whole_number(self, "seed", seed)
 
     def build_state(self, tasks):
         self._generator = self.add_seed(self.seed)

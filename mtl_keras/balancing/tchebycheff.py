@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from mtl_keras.balancing.balancer import Balancer, require
+from mtl_keras.balancing.parameters import whole_number
 from mtl_keras.balancing.registry import register
 
 __all__ = ["PBI", "STCH", "Chebyshev"]
@@ -104,10 +105,9 @@ class STCH(_Preferences):
         super().__init__(preferences, reference)
         require(self, mu is None or (mu > 0 and math.isfinite(mu)), "mu", "a finite number > 0", mu)
         require(self, form in ("plain", "mtl"), "form", "'plain' or 'mtl'", form)
-        require(self, warmup >= 0, "warmup", ">= 0", warmup)
         if form == "mtl" and (preferences or reference):
             raise ValueError("STCH: form='mtl' takes no preferences and no reference; it notes the losses itself.")
-        self.mu, self.form, self.warmup = None if mu is None else float(mu), form, int(warmup)
+        self.mu, self.form, self.warmup = None if mu is None else float(mu), form, whole_number(self, "warmup", warmup)
         self.positive = form == "mtl"
         self._mu = self.mu or (0.1 if form == "plain" else 1.0)
 

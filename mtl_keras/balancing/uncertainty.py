@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Mapping
 
 from keras import ops
 
 from mtl_keras.balancing.balancer import Balancer, VectorAdam
+from mtl_keras.balancing.likelihood import LIKELIHOODS, likelihood_of
 from mtl_keras.balancing.registry import register
+from mtl_keras.names import unknown_name
 
 __all__ = ["Uncertainty"]
 
@@ -25,15 +29,18 @@ class Uncertainty(Balancer):
     - `exp(-s) L + s / 2` for classification (a softmax with temperature),
     - `exp(-s) L + s` for absolute errors (`s` is the log of a Laplace distribution's scale),
 
-    over the network and the log variances `s`, one a task. The form follows from `task.likelihood`. At a fixed loss the
-    optimum is s = log L (squared and absolute errors) and s = log 2L (classification). The total may be negative; it is
-    logged as `balanced_loss`, apart from the plain `loss`.
+    over the network and the log variances `s`, one per task. The form follows from the loss that is trained with, that of
+    `compile(loss=...)` included. At a fixed loss the optimum is s = log L (squared and absolute errors) and s = log 2L
+    (classification). The total may be negative; it is logged as `balanced_loss`, apart from the plain `loss`.
 
     Args:
         initial: float. First value of every `s`. Defaults to 0, as in the paper.
         learning_rate: float or None. Step of `s`; None follows the model's optimizer, as where both are trained by one
             optimizer. Defaults to None.
         limit: float. `s` stays between -limit and limit. Defaults to 10.
+        likelihoods: dict of task name to "gaussian", "laplace" or "categorical", the three forms above. It goes before what
+            the loss says. A loss of your own may have an attribute `likelihood` instead. Where neither says anything the
+            task's kind decides, with a warning.
 
     Note:
         `s` is trained by an Adam of its own, not by the model's optimizer: it is then free of weight decay, stays
@@ -44,8 +51,19 @@ class Uncertainty(Balancer):
         CVPR 2018. The Laplace form is the same derivation for absolute errors.
     """
 
-    def __init__(self, initial: float = 0.0, learning_rate: float | None = None, limit: float = 10.0):
+    def __init__(
+        self,
+        initial: float = 0.0,
+        learning_rate: float | None = None,
+        limit: float = 10.0,
+        likelihoods: Mapping[str, str] | None = None,
+    ):
         super().__init__()
+        for name, likelihood in (likelihoods or {}).items():
+            if likelihood not in LIKELIHOODS:
+                raise ValueError(
+                    f"Uncertainty: the likelihood of task '{name}' must be one of {', '.join(LIKELIHOODS)}, got {likelihood!r}."
+                )
         if not limit > 0 or not math.isfinite(limit):
             raise ValueError(f"Uncertainty: limit must be a finite number > 0, got {limit}.")
         if not abs(initial) <= limit:
@@ -54,13 +72,33 @@ class Uncertainty(Balancer):
             raise ValueError(f"Uncertainty: learning_rate must be > 0 or None, got {learning_rate}.")
         self.initial, self.limit = float(initial), float(limit)
         self.learning_rate = None if learning_rate is None else float(learning_rate)
+        self.likelihoods = dict(likelihoods or {})
 
     def build_state(self, tasks):
-        forms = [_FORMS[task.likelihood] for task in tasks]
+        for name in self.likelihoods:
+            if name not in self.task_names:
+                raise ValueError(unknown_name("task in `likelihoods` of balancer 'uncertainty':", name, self.task_names))
+        forms = [_FORMS[self._likelihood(task)] for task in tasks]
         self._scale = [form[0] for form in forms]
         self._slope = [form[1] for form in forms]
         self.log_variance = self.add_state("log_variance", [self.initial] * len(forms))
         self._adam = VectorAdam(self, self.log_variance)
+
+    def _likelihood(self, task) -> str:
+        """Which form a task's loss has."""
+        loss = self.loss_functions[task.name]
+        known = self.likelihoods.get(task.name) or likelihood_of(task, loss)
+        if known is not None:
+            return known
+        assumed = getattr(task, "likelihood", "gaussian")
+        what = "no loss is known" if loss is None else f"its loss is {getattr(loss, '__name__', type(loss).__name__)}"
+        warnings.warn(
+            f"Balancer 'uncertainty' can't tell how noise enters the loss of task '{task.name}' ({what}), and takes it for "
+            f"'{assumed}'. Say so: Uncertainty(likelihoods={{'{task.name}': 'gaussian'}}) for squared errors, 'laplace' for "
+            "absolute errors, 'categorical' for the negative log likelihood of classes.",
+            stacklevel=2,
+        )
+        return assumed
 
     def weigh(self, losses, present, gram=None):
         return ops.convert_to_tensor(self._scale, "float32") * ops.exp(-self.log_variance.value)
@@ -81,4 +119,9 @@ class Uncertainty(Balancer):
         return dict(zip(self.task_names, map(float, weights), strict=True))
 
     def get_config(self):
-        return {"initial": self.initial, "learning_rate": self.learning_rate, "limit": self.limit}
+        return {
+            "initial": self.initial,
+            "learning_rate": self.learning_rate,
+            "limit": self.limit,
+            "likelihoods": self.likelihoods or None,
+        }

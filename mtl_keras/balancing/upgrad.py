@@ -19,12 +19,15 @@ class UPGrad(GramBalancer):
     Projections are exact: no regularization, and no threshold under which small gradients would be left conflicting.
 
     Args:
-        **options: `gradients`, `every`, `two_pass`, as in `GramBalancer`.
+        **options: `gradients`, `every`, `two_pass`, `scale_heads`, as in `GramBalancer`.
 
     Reference:
         Quinton, Rey, "Jacobian Descent for Multi-Objective Optimization", 2024 (arXiv 2406.16232). Their library adds
-        1e-4 of the trace to the Gram matrix, and takes matrices below an absolute size for 0.
+        1e-4 of the trace to the Gram matrix, and takes matrices below an absolute size for 0. As in its multi-task backward
+        pass, heads keep their own gradients.
     """
+
+    scales_heads = False
 
     def solve(self, gram, present):
         cosines, norms, live = masked_cosines(gram, present)
@@ -39,12 +42,14 @@ class DualProj(GramBalancer):
     """The projection of the mean gradient onto the dual cone of the task gradients.
 
     Args:
-        **options: `gradients`, `every`, `two_pass`, as in `GramBalancer`.
+        **options: `gradients`, `every`, `two_pass`, `scale_heads`, as in `GramBalancer`.
 
     Reference:
         Lopez-Paz, Ranzato, "Gradient Episodic Memory for Continual Learning", NeurIPS 2017; named and used for several
-        tasks by Quinton, Rey, 2024 (arXiv 2406.16232).
+        tasks by Quinton, Rey, 2024 (arXiv 2406.16232). As in their library, heads keep their own gradients.
     """
+
+    scales_heads = False
 
     def solve(self, gram, present):
         cosines, norms, live = masked_cosines(gram, present)

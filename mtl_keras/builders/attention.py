@@ -11,8 +11,9 @@ from keras import layers
 from mtl_keras.builders.common import Base, bring_to, check_stage, finish, start
 from mtl_keras.builders.streams import lockstep
 from mtl_keras.graph import nodes
-from mtl_keras.layers import FiLM
+from mtl_keras.layers import FiLM, MaskPadding
 from mtl_keras.layers.resized import resized
+from mtl_keras.layers.sequences import mask_of
 from mtl_keras.model import MultiTaskModel
 from mtl_keras.tasks import Task
 
@@ -207,8 +208,18 @@ def _linear(x: Any, width: int, kernel: int, name: str, **options: Any) -> Any:
     if len(x.shape) == 4:
         return layers.Conv2D(width, kernel, padding="same", name=name, **options)(x)
     if len(x.shape) == 3 and kernel > 1:
-        return layers.Conv1D(width, kernel, padding="same", name=name, **options)(x)
+        return _sequence_convolution(x, width, kernel, name, **options)
     return layers.Dense(width, name=name, **options)(x)
+
+
+def _sequence_convolution(x: Any, width: int, kernel: int, name: str, **options: Any) -> Any:
+    """A convolution over a sequence, whose Keras mask holds behind it; at padding it reads zeros, as beyond the end."""
+    mask = mask_of(x)
+    convolution = layers.Conv1D(width, kernel, padding="same", name=name, **options)
+    if mask is None:
+        return convolution(x)
+    x = MaskPadding(keras_mask=False, name=f"{name}_zeros")([x, mask])
+    return MaskPadding(name=f"{name}_mask")([convolution(x), mask])
 
 
 def _block(x: Any, width: int, kernel: int, name: str) -> Any:

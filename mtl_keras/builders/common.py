@@ -9,8 +9,11 @@ from typing import Any
 import keras
 
 from mtl_keras import backbones
+from mtl_keras.builders.trunks import as_trunk, on_inputs
+from mtl_keras.graph import has_graph
 from mtl_keras.layers import TaskOutput
 from mtl_keras.layers.resized import resized
+from mtl_keras.layers.sequences import MaskedMean, mask_of
 from mtl_keras.model import MultiTaskModel
 from mtl_keras.names import check_task_names, unknown_name
 from mtl_keras.tasks import Task
@@ -71,6 +74,7 @@ def start(inputs: Any, tasks: Sequence[Task], backbone: Any, options: Mapping[st
     """
     tasks = check_tasks(tasks)
     if isinstance(backbone, keras.Model):
+        backbone = as_trunk(backbone, None if inputs is None else make_inputs(inputs, None))
         inputs = backbone.input
         if isinstance(inputs, (list, tuple)):
             inputs = {tensor.name: tensor for tensor in inputs} if len(inputs) > 1 else inputs[0]
@@ -109,7 +113,11 @@ def finish(
     ordered = {task.name: made[task.name] for task in base.tasks}
     # Carried by the first output's layer, so that clones and loaded models keep it.
     ordered[base.names[0]]._keras_history.operation.tie = tie
-    return MultiTaskModel(base.inputs, ordered, encoder=encoder, representation=list(representation), name=name)
+    model = MultiTaskModel(base.inputs, ordered, encoder=encoder, representation=list(representation), name=name)
+    # Stages that no head uses are not in the model.
+    used = {layer.name for layer in model.layers}
+    model._facts.representation = tuple(layer for layer in model.representation if layer in used)
+    return model
 
 
 def check_tasks(tasks: Sequence[Task]) -> list[Task]:
@@ -148,21 +156,28 @@ def _one_input(name: str, value: Any) -> keras.KerasTensor:
 def make_backbone(backbone: str | Callable | keras.Model, inputs: Any, options: Mapping[str, Any] | None) -> keras.Model:
     """A backbone's model on these inputs, its outputs a dict of stages.
 
-    A `keras.Model` is used as it is, with its own inputs and weights; any other callable is called with the inputs.
+    A `keras.Model` is used itself, with its own inputs and weights (see `as_trunk`); any other callable is called with the
+    inputs, and may return a model of any kind.
+
+    Raises:
+        TypeError: a backbone that cannot be called.
+        ValueError: options for a model, which is built already; what `as_trunk` refuses.
     """
     options = dict(options or {})
     if isinstance(backbone, keras.Model):
         if options:
             raise ValueError(f"Options {sorted(options)} were given, but the backbone is a model that is built already.")
-        model = backbone
-    else:
-        function = backbones.get(backbone) if isinstance(backbone, str) else backbone
-        if not callable(function):
-            raise TypeError(f"A backbone is a name, a function of inputs, or a keras.Model; got {backbone!r}.")
-        model = function(inputs, **options)
+        return as_trunk(backbone, inputs)
+    function = backbones.get(backbone) if isinstance(backbone, str) else backbone
+    if not callable(function):
+        raise TypeError(f"A backbone is a name, a function of inputs, or a keras.Model; got {backbone!r}.")
+    model = function(inputs, **options)
     if not isinstance(model, keras.Model):
-        model = keras.Model(inputs, model)
-    return model
+        return keras.Model(inputs, model)
+    if has_graph(model) and {id(x) for x in model.inputs} <= {id(x) for x in keras.tree.flatten(inputs)}:
+        return model
+    # A function may build a model with inputs of its own, or none yet.
+    return on_inputs(model, inputs)
 
 
 def stages_of(model: keras.Model) -> dict[str, Any]:
@@ -180,8 +195,9 @@ def attach_head(task: Task, features: Mapping[str, Any], inputs: Any) -> keras.K
     logits = task.head(dict(features), tuple(image.shape[1:]))
     expected = tuple(s for s in task.output_shape if s is not None)
     found = tuple(logits.shape[1:])
-    if expected and found[-len(expected) :] != expected:
-        raise ValueError(f"The head of task '{task.name}' ends in shape {found}; the task needs {task.output_shape}.")
+    if expected and (found[-len(expected) :] != expected or len(found) != len(task.output_shape)):
+        hint = " Pool or flatten the features first." if len(found) > len(task.output_shape) else ""
+        raise ValueError(f"The head of task '{task.name}' ends in shape {found}; the task needs {task.output_shape}.{hint}")
     return TaskOutput(task)(logits)
 
 
@@ -217,7 +233,9 @@ def bring_to(x: Any, target: Any, name: str) -> Any:
     if len(target.shape) == 2 and len(x.shape) == 4:
         x = layers.GlobalAveragePooling2D(name=f"{name}_pool")(x)
     elif len(target.shape) == 2 and len(x.shape) == 3:
-        x = layers.GlobalAveragePooling1D(name=f"{name}_pool")(x)
+        mask = mask_of(x)
+        pool = layers.GlobalAveragePooling1D(name=f"{name}_pool")
+        x = pool(x) if mask is None else MaskedMean(name=f"{name}_pool")([x, mask])
     elif len(target.shape) == 3 and len(x.shape) == 2:
         x = layers.RepeatVector(target.shape[1], name=f"{name}_repeat")(x)
     elif len(target.shape) == 4 and len(x.shape) == 2:

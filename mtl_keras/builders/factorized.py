@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from mtl_keras.builders.common import finish, start
+from mtl_keras.builders.copies import is_trained
 from mtl_keras.builders.streams import lockstep
 from mtl_keras.layers import FactorizedConv1D, FactorizedConv2D, FactorizedDense
 from mtl_keras.model import MultiTaskModel
@@ -65,6 +66,11 @@ def tensor_factorized(
     convolutions = {keras.layers.Conv1D: FactorizedConv1D, keras.layers.Conv2D: FactorizedConv2D}
 
     def joint(layer):
+        if type(layer) in (keras.layers.Dense, *convolutions) and is_trained(layer):
+            raise ValueError(
+                f"Builder '{name}' makes the kernels of the backbone anew, as factors, and layer '{layer.name}' of this backbone "
+                "has trained weights, which would be lost. Give a backbone without weights."
+            )
         config = {"name": layer.name, "use_bias": getattr(layer, "use_bias", None), **common}
         if type(layer) is keras.layers.Dense:
             made.setdefault(layer.name, FactorizedDense(layer.units, activation=layer.activation, **config))

@@ -12,6 +12,7 @@ from keras import layers
 from mtl_keras import backbones as known_backbones
 from mtl_keras.builders.common import attach_head, check_tasks, make_backbone, stages_of
 from mtl_keras.builders.streams import lockstep
+from mtl_keras.graph import has_graph
 from mtl_keras.layers import ModalityAttention, ModalityDefault
 from mtl_keras.model import MultiTaskModel
 from mtl_keras.names import unknown_name
@@ -229,7 +230,7 @@ def multi_input(
             )
     template = keras.Input(seen[0].shape[1:], dtype=seen[0].dtype, name=f"{name}_features")
     if isinstance(backbone, keras.Model):
-        trunk = backbone
+        trunk = backbone if has_graph(backbone) else make_backbone(backbone, template, backbone_options)
         if len(trunk.inputs) != 1 or tuple(trunk.inputs[0].shape[1:]) != tuple(template.shape[1:]):
             raise ValueError(
                 f"The trunk takes {[tuple(t.shape) for t in trunk.inputs]}; the tasks bring {tuple(template.shape)}."
@@ -254,7 +255,8 @@ def _one(name: str, value: Any, kind: str | None) -> Any:
 def _encoder(modality: str, shape: Any, backbone: Any, options: dict[str, Any]) -> tuple[Any, keras.Model]:
     """A modality's inputs, and its backbone on them."""
     if isinstance(backbone, keras.Model):
-        return backbone.input, make_backbone(backbone, None, options)
+        trunk = make_backbone(backbone, None if has_graph(backbone) else _one(modality, shape, None), options)
+        return trunk.input, trunk
     kind = known_backbones.INPUT_NAMES.get(backbone) if isinstance(backbone, str) else None
     if isinstance(shape, Mapping):
         own = {n: _one(n, s, "tokens" if n == "categorical" else None) for n, s in shape.items()}

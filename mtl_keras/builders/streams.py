@@ -9,9 +9,10 @@ import keras
 from keras import tree
 
 from mtl_keras.builders.common import check_stage, stages_of
+from mtl_keras.builders.copies import LayerCopies
 from mtl_keras.graph import nodes
 
-__all__ = ["bypassed", "lockstep"]
+__all__ = ["bypassed", "goes_on", "lockstep"]
 
 AtStage = Callable[[str, list[Any]], list[Any]]
 
@@ -37,7 +38,8 @@ def lockstep(
         names: list of str, one a stream: the suffix of its layers' names.
         inputs: what each stream takes in place of the backbone's only input. None lets all take the input itself.
         own: whether each stream has layers of its own, or all use the backbone's.
-        copy_weights: start the streams' own layers from the backbone's weights.
+        copy_weights: start the streams' own layers from all of the backbone's weights. Without it they start from what was
+            trained, loaded or adapted (`LayerCopies`), and from fresh values elsewhere.
         split_after: name of a stage. What leads to it stays one for all streams.
         at_stage: called with a stage's name and the streams' tensors there; returns what each goes on with.
         joint: called with a layer that streams would have of their own; returns a layer that maps the list of the streams'
@@ -60,7 +62,7 @@ def lockstep(
         found.update({id(tensor): [tensor] * count for tensor in trunk.inputs})
     else:
         found[id(trunk.inputs[0])] = list(inputs)
-    clones: dict[tuple[int, int], keras.layers.Layer] = {}
+    copies = LayerCopies(trunk, everything=copy_weights) if own else None
     result: list[dict[str, Any]] = [{} for _ in names]
 
     def reached(tensor):
@@ -92,11 +94,8 @@ def lockstep(
             else:
                 outputs = []
                 for i, name in enumerate(names):
-                    if (id(layer), i) not in clones:
-                        clones[id(layer), i] = _clone(layer, name)
-                    outputs.append(_call(clones[id(layer), i], node, found, i))
-                    if copy_weights:
-                        clones[id(layer), i].set_weights(layer.get_weights())
+                    outputs.append(_call(copies.copy(layer, name), node, found, i))
+                    copies.carry_values(layer, name)
         for place, tensor in enumerate(node.outputs):
             found[id(tensor)] = [stream[place] for stream in outputs]
             reached(tensor)
@@ -109,29 +108,42 @@ def _call(layer: Any, node: Any, found: Mapping[int, list[Any]], stream: int) ->
     return tree.flatten(layer(*args, **kwargs))
 
 
-def _clone(layer: keras.layers.Layer, name: str) -> keras.layers.Layer:
-    return type(layer).from_config({**layer.get_config(), "name": f"{layer.name}_{name}"})
-
-
 def bypassed(trunk: keras.Model) -> list[str]:
-    """Stages that something goes around on its way to the deepest one: replacing their tensor does not replace all of them."""
+    """Stages that learned features go around on their way to the deepest one: replacing the stage's tensor does not replace
+    all of them. What is computed from the input without weights, such as a mask of padding, may go around."""
     stages = stages_of(trunk)
     *earlier, deepest = stages
-    inputs = {id(tensor) for tensor in trunk.inputs}
-    found = []
+    around = []
     for name in earlier:
+        behind = _behind(trunk, stages[name])
         waiting, seen = [stages[deepest]], {id(stages[name])}
         while waiting:
             tensor = waiting.pop()
             if id(tensor) in seen:
                 continue
             seen.add(id(tensor))
-            if id(tensor) in inputs:
-                found.append(name)
-                break
             history = tensor._keras_history
+            if id(tensor) not in behind and getattr(history.operation, "weights", None):
+                around.append(name)
+                break
             waiting += history.operation._inbound_nodes[history.node_index].input_tensors
-    return found
+    return around
+
+
+def goes_on(trunk: keras.Model, stage: str) -> bool:
+    """Whether the deepest stage, or any stage behind this one, is computed from it."""
+    stages = stages_of(trunk)
+    behind = _behind(trunk, stages[stage]) - {id(stages[stage])}
+    return any(id(tensor) in behind for tensor in stages.values())
+
+
+def _behind(trunk: keras.Model, tensor: Any) -> set[int]:
+    """Ids of a tensor and of the trunk's tensors that depend on it."""
+    ids = {id(tensor)}
+    for node in nodes(trunk):
+        if any(id(x) in ids for x in node.input_tensors):
+            ids.update(id(x) for x in node.outputs)
+    return ids
 
 
 def _before(tensor: Any) -> set[int]:

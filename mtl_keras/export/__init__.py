@@ -4,23 +4,16 @@
 Keras.
 """
 
-import importlib.util as _util
-
+from mtl_keras import _uses_keras
 from mtl_keras.export.benchmark import BenchmarkReport, benchmark
 from mtl_keras.export.files import ExportError
 from mtl_keras.export.runner import TFLiteModel
 from mtl_keras.export.snippets import snippets, web_page
 
-
-def _keras_is_here() -> bool:
-    try:
-        return _util.find_spec("keras") is not None
-    except ImportError:
-        return False
-
-
-if _keras_is_here():
+if _uses_keras():
     from mtl_keras.export.compress import CompressionReport, compress
+    from mtl_keras.export.layer_errors import LayerError, LayerErrorReport, layer_errors
+    from mtl_keras.export.open_formats import onnx, openvino
     from mtl_keras.export.raw_images import with_raw_images
     from mtl_keras.export.report import ExportReport, HeadReport
     from mtl_keras.export.saved_model import saved_model
@@ -33,10 +26,15 @@ __all__ = [
     "ExportError",
     "ExportReport",
     "HeadReport",
+    "LayerError",
+    "LayerErrorReport",
     "TFLiteModel",
     "benchmark",
     "compress",
     "float_twin",
+    "layer_errors",
+    "onnx",
+    "openvino",
     "quantization_aware",
     "run_tflite",
     "saved_model",

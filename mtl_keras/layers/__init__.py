@@ -11,8 +11,10 @@ from mtl_keras.layers.quantized import FakeQuantize, QuantizedWeights
 from mtl_keras.layers.raw_image import RawImage
 from mtl_keras.layers.sequences import (
     FoldFrames,
+    MaskedMax,
     MaskedMean,
     MaskedSelfAttention,
+    MaskPadding,
     PaddingMask,
     PositionEmbedding,
     UnfoldFrames,
@@ -40,6 +42,8 @@ __all__ = [
     "Gate",
     "InformationTransfer",
     "LogMel",
+    "MaskPadding",
+    "MaskedMax",
     "MaskedMean",
     "MaskedSelfAttention",
     "Mixture",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral
 from typing import Any
 
 import keras
@@ -16,17 +17,23 @@ __all__ = ["DSelectKGate", "Experts", "Gate", "Mixture"]
 class Experts(layers.Layer):
     """Several dense layers over the same features, computed as one matrix product.
 
+    Their outputs stand side by side on the last axis, the first expert's first. An axis of its own for the experts would make
+    feature maps 5-D, and older TFLite runtimes and GPU delegates stop at four axes.
+
     Args:
         experts: int >= 1.
         units: int >= 1. Width of each.
-        activation: name or function. Defaults to "relu".
+        activation: name or function, applied to each number alone. Defaults to "relu".
 
     Shapes:
-        `(rows, ..., features)` to `(rows, ..., experts, units)`.
+        `(rows, ..., features)` to `(rows, ..., experts * units)`.
     """
 
     def __init__(self, experts: int, units: int, activation: Any = "relu", **kwargs: Any):
         super().__init__(**kwargs)
+        for argument, value in (("experts", experts), ("units", units)):
+            if isinstance(value, bool) or not isinstance(value, Integral):
+                raise ValueError(f"Layer '{self.name}': `{argument}` should be a whole number >= 1. Received: {value!r}.")
         if experts < 1 or units < 1:
             raise ValueError(f"Experts: experts and units must be at least 1, got {experts} and {units}.")
         self.experts, self.units, self.activation = int(experts), int(units), keras.activations.get(activation)
@@ -43,12 +50,10 @@ class Experts(layers.Layer):
         self.bias = self.add_weight(shape=(self.experts * self.units,), initializer="zeros", name="bias")
 
     def call(self, inputs):
-        joined = self.activation(ops.matmul(inputs, self.kernel) + self.bias)
-        # Sizes that are not known stay out of the graph: only the rows may be.
-        return ops.reshape(joined, (-1, *inputs.shape[1:-1], self.experts, self.units))
+        return self.activation(ops.matmul(inputs, self.kernel) + self.bias)
 
     def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.experts, self.units)
+        return (*input_shape[:-1], self.experts * self.units)
 
     def get_config(self):
         return {
@@ -202,17 +207,33 @@ class Mixture(layers.Layer):
     """The experts' outputs, weighted by a gate and summed.
 
     Shapes:
-        `[(rows, ..., experts, units), (rows, experts)]` to `(rows, ..., units)`.
+        `[(rows, ..., experts * units), (rows, experts)]` to `(rows, ..., units)`: the outputs of `Experts`, or of several of
+        them side by side.
+
+    Raises:
+        ValueError: a gate whose number of experts does not divide the outputs.
     """
 
     def call(self, inputs):
-        experts, gate = inputs
-        for _ in range(len(experts.shape) - 3):
-            gate = ops.expand_dims(gate, 1)
-        return ops.sum(experts * ops.expand_dims(gate, -1), axis=-2)
+        outputs, gate = inputs
+        count = gate.shape[-1]
+        units = outputs.shape[-1] // count
+        places = tuple(outputs.shape[1:-1])
+        # All places in one axis: four axes at most, whatever the features are.
+        size = () if not places else (-1 if None in places else math.prod(places),)
+        rows = ops.shape(outputs)[0] if None in places else -1
+        split = ops.reshape(outputs, (rows, *size, count, units))
+        weights = ops.reshape(gate, (-1, *(1 for _ in size), count, 1))
+        mixed = ops.sum(split * weights, axis=-2)
+        if len(places) < 2:
+            return mixed
+        return ops.reshape(mixed, (*ops.shape(outputs)[:-1], units) if None in places else (-1, *places, units))
 
     def compute_output_shape(self, input_shape):
-        experts, gate = input_shape
-        if experts[-2] != gate[-1]:
-            raise ValueError(f"Mixture '{self.name}': a gate for {gate[-1]} experts meets {experts[-2]}.")
-        return (*experts[:-2], experts[-1])
+        outputs, gate = input_shape
+        if outputs[-1] % gate[-1]:
+            raise ValueError(
+                f"Layer '{self.name}': a gate for {gate[-1]} experts meets outputs of width {outputs[-1]}, which is no multiple "
+                "of it."
+            )
+        return (*outputs[:-1], outputs[-1] // gate[-1])

@@ -138,6 +138,9 @@ class FactorizedDense(_Factorized):
     def call(self, inputs):
         return self._finish([ops.matmul(x, kernel) for x, kernel in zip(inputs, self.kernels(), strict=True)])
 
+    def compute_mask(self, inputs, mask=None):
+        return mask
+
     def compute_output_shape(self, input_shape):
         return [(*shape[:-1], self.units) for shape in input_shape]
 

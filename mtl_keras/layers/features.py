@@ -20,6 +20,10 @@ class FiLM(layers.Layer):
         with a task in place of the question.
     """
 
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
     def build(self, input_shape):
         self.gamma = self.add_weight(shape=(input_shape[-1],), initializer="ones", name="gamma")
         self.beta = self.add_weight(shape=(input_shape[-1],), initializer="zeros", name="beta")
@@ -50,15 +54,16 @@ class Cross(layers.Layer):
         if rank is not None and rank < 1:
             raise ValueError(f"Layer '{self.name}' needs a rank >= 1, or None, got {rank}.")
         self.rank = rank
+        self.down_initializer, self.kernel_initializer = (keras.initializers.GlorotUniform() for _ in range(2))
 
     def build(self, input_shape):
         size = input_shape[0][-1]
         self.bias = self.add_weight(shape=(size,), initializer="zeros", name="bias")
         if self.rank is None:
-            self.kernel = self.add_weight(shape=(size, size), initializer="glorot_uniform", name="kernel")
+            self.kernel = self.add_weight(shape=(size, size), initializer=self.kernel_initializer, name="kernel")
         else:
-            self.down = self.add_weight(shape=(size, self.rank), initializer="glorot_uniform", name="down")
-            self.kernel = self.add_weight(shape=(self.rank, size), initializer="glorot_uniform", name="kernel")
+            self.down = self.add_weight(shape=(size, self.rank), initializer=self.down_initializer, name="down")
+            self.kernel = self.add_weight(shape=(self.rank, size), initializer=self.kernel_initializer, name="kernel")
 
     def call(self, inputs):
         first, x = inputs
@@ -96,6 +101,9 @@ class StageMixture(layers.Layer):
 
     def call(self, inputs):
         return sum(x * self.beta[i] for i, x in enumerate(inputs))
+
+    def compute_mask(self, inputs, mask=None):
+        return None if mask is None else mask[-1]
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape[-1])

@@ -7,7 +7,22 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-__all__ = ["FoldFrames", "MaskedMean", "MaskedSelfAttention", "PaddingMask", "PositionEmbedding", "UnfoldFrames"]
+__all__ = [
+    "FoldFrames",
+    "MaskPadding",
+    "MaskedMax",
+    "MaskedMean",
+    "MaskedSelfAttention",
+    "PaddingMask",
+    "PositionEmbedding",
+    "UnfoldFrames",
+    "mask_of",
+]
+
+
+def mask_of(x: Any) -> Any:
+    """The Keras mask of a tensor, or None. A layer that takes it as an argument keeps it where the graph is split."""
+    return getattr(x, "_keras_mask", None)
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
@@ -24,8 +39,50 @@ class PaddingMask(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
+class MaskPadding(layers.Layer):
+    """Zeros where a token is padding, and a Keras mask for the layers, losses and metrics behind.
+
+    The mask is that of `PaddingMask`, not that of `keras.layers.Embedding(mask_zero=True)`: a row of nothing but padding
+    keeps its first token. Means over such a row stay numbers, and recurrent layers have one step to run.
+
+    Args:
+        keras_mask: bool. False only writes zeros, for layers such as `Conv1D` that can't pass a mask on. Defaults to True.
+
+    Shapes:
+        `[(rows, length, dim), (rows, length)]` to `(rows, length, dim)`.
+
+    Example:
+        >>> tokens = keras.Input((12,), dtype="int32")
+        >>> mask = mtl.layers.PaddingMask()(tokens)
+        >>> x = mtl.layers.MaskPadding()([keras.layers.Embedding(100, 8)(tokens), mask])
+    """
+
+    def __init__(self, keras_mask: bool = True, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.keras_mask = bool(keras_mask)
+
+    def call(self, inputs):
+        x, mask = inputs
+        return x * ops.expand_dims(ops.cast(mask, x.dtype), -1)
+
+    def compute_mask(self, inputs, mask=None):
+        return ops.cast(inputs[1], "bool") if self.keras_mask else None
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape[0])
+
+    def get_config(self):
+        return {**super().get_config(), "keras_mask": self.keras_mask}
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
 class PositionEmbedding(layers.Layer):
     """Adds a learned vector for each place to `(rows, length, dim)`."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.supports_masking = True
 
     def build(self, input_shape):
         if input_shape[1] is None:
@@ -42,12 +99,44 @@ class PositionEmbedding(layers.Layer):
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class MaskedMean(layers.Layer):
-    """The mean over the places that count: `[(rows, length, dim), (rows, length)]` to `(rows, dim)`."""
+    """The mean over the places that count: `[(rows, length, dim), (rows, length)]` to `(rows, dim)`; 0 where none does."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.supports_masking = True
 
     def call(self, inputs):
         x, mask = inputs
         mask = ops.expand_dims(ops.cast(mask, x.dtype), -1)
-        return ops.sum(x * mask, axis=1) / ops.sum(mask, axis=1)
+        return ops.sum(x * mask, axis=1) / ops.maximum(ops.sum(mask, axis=1), 1.0)
+
+    def compute_mask(self, inputs, mask=None):
+        return None
+
+    def compute_output_shape(self, input_shape):
+        x, _ = input_shape
+        return (x[0], x[2])
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class MaskedMax(layers.Layer):
+    """The largest value over the places that count: `[(rows, length, dim), (rows, length)]` to `(rows, dim)`.
+
+    Places that don't count take the smallest value of the row, which no maximum notices: the usual huge negative number
+    would leave int8 no steps for the rest.
+    """
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def call(self, inputs):
+        x, mask = inputs
+        low = ops.min(x, axis=1, keepdims=True)
+        return ops.max(ops.where(ops.expand_dims(ops.cast(mask, "bool"), -1), x, low), axis=1)
+
+    def compute_mask(self, inputs, mask=None):
+        return None
 
     def compute_output_shape(self, input_shape):
         x, _ = input_shape
@@ -77,6 +166,7 @@ class MaskedSelfAttention(layers.Layer):
         super().__init__(**kwargs)
         self.heads, self.dropout, self.seed = int(heads), float(dropout), seed
         self.generator = keras.random.SeedGenerator(seed)
+        self.supports_masking = True
 
     def build(self, input_shape):
         dim = input_shape[0][-1]
@@ -105,6 +195,9 @@ class MaskedSelfAttention(layers.Layer):
             weights = keras.random.dropout(weights, self.dropout, seed=self.generator)
         joined = ops.reshape(ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3)), (-1, length, dim))
         return ops.matmul(joined, self.out[0]) + self.out[1]
+
+    def compute_mask(self, inputs, mask=None):
+        return mask[0] if isinstance(mask, (list, tuple)) else mask
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape[0])

@@ -11,7 +11,11 @@ __all__ = ["BlockIdentity", "BranchChoice", "BranchPath", "CrossStitch", "Mutual
 
 
 class _Streams(layers.Layer):
-    """A layer over several tensors of one shape."""
+    """A layer over several tensors of one shape, place by place: each stream keeps its Keras mask."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.supports_masking = True
 
     def _check_streams(self, shapes: Any, count: int | None = None) -> tuple[int | None, ...]:
         if not shapes or not isinstance(shapes[0], (tuple, list)):
@@ -258,6 +262,10 @@ class BranchChoice(layers.Layer):
             self.steps.assign_add(1.0)
         return [*_mixtures(shares, inputs), shares]
 
+    def compute_mask(self, inputs, mask=None):
+        # Parents are the same sequence at the same depth: one mask for all.
+        return None if mask is None else [*[mask[0]] * self.children, None]
+
     def compute_output_shape(self, input_shape):
         return [*[tuple(input_shape[0])] * self.children, (self.children, len(input_shape))]
 
@@ -289,6 +297,9 @@ class BranchPath(layers.Layer):
         for earlier in shares[1:]:
             path = ops.matmul(path, earlier)
         return _mixtures(ops.cast(path, self.compute_dtype), copies)
+
+    def compute_mask(self, inputs, mask=None):
+        return None if mask is None else [mask[1][0]] * inputs[0][0].shape[0]
 
     def compute_output_shape(self, input_shape):
         shares, copies = input_shape

@@ -103,6 +103,10 @@ class BoundingBox(Task):
             x = keras.layers.Flatten(name=f"{self.name}_flatten")(x)
         return dense_head(x, self.name, 4, self.hidden)
 
+    @property
+    def activation(self):
+        return "sigmoid"
+
     def activate(self, x):
         return keras.activations.sigmoid(x)
 

@@ -161,6 +161,8 @@ class ScaledError(keras.losses.Loss):
     def __init__(self, error: str = "mse", scale: float = 1.0, name: str = "scaled_error", **kwargs: Any):
         super().__init__(name=name, **kwargs)
         self.error, self.scale = error, float(scale)
+        #: How the loss is read as a likelihood; weighting by uncertainty asks.
+        self.likelihood = _LIKELIHOODS.get(error)
         self._function = keras.losses.get({"mse": "mean_squared_error", "mae": "mean_absolute_error"}.get(error, error))
 
     def call(self, y_true, y_pred):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,7 +12,8 @@ import numpy as np
 from keras import ops
 
 from mtl_keras import decoding
-from mtl_keras.names import check_task_name
+from mtl_keras.graph import has_graph
+from mtl_keras.names import check_task_name, unknown_name
 
 __all__ = ["Task", "TaskMetric"]
 
@@ -55,11 +57,21 @@ class Task:
         loss_weight: float >= 0. Factor of this task's loss. 0 switches the task off. Defaults to 1.
         loss: name, function, or `keras.losses.Loss`. Replaces the task's own loss.
         metrics: list of metrics (names, functions, `keras.metrics.Metric` or `TaskMetric`). Replaces the task's own.
-        head: callable `head(features) -> tensor`, or a Keras layer. Replaces the task's own head; its result goes
-            through the task's output activation. It lives on in the model's graph, not in the task's config.
+        head: Replaces the task's own head; its result goes through the task's output activation. A `keras.Layer` or
+            `keras.Model`, such as a `keras.Sequential`, is called with the deepest features. A functional model whose inputs
+            are a dict is called with the stages of those names. A function is called with the dict of stages, from the input
+            to the deepest; one whose first parameter is named `x` or `inputs` is called with the deepest features.
+            The head lives on in the model's graph, not in the task's config.
 
     Raises:
         ValueError: a name that some format would change, or a negative or non-finite weight.
+        TypeError: a head that cannot be called on features.
+
+    Example:
+        >>> pool = keras.layers.GlobalAveragePooling2D()
+        >>> digit = mtl.tasks.Classification("digit", num_classes=10,
+        ...     head=keras.Sequential([pool, keras.layers.Dropout(0.2), keras.layers.Dense(10)]))
+        >>> edge = mtl.tasks.Binary("edge", head=lambda stages: keras.layers.Dense(1)(pool(stages["stage1"])))
     """
 
     kind = "task"
@@ -69,6 +81,8 @@ class Task:
     missing_value: float = math.nan
     #: dtype of the labels that `missing` makes.
     label_dtype = "float32"
+    #: What to look at where this task's loss is not finite, for the message that stops the training.
+    bad_loss_hint = ""
 
     def __init__(
         self,
@@ -83,7 +97,7 @@ class Task:
         self.loss_weight = check_loss_weight(name, loss_weight)
         self._loss = keras.losses.get(loss) if loss is not None else None
         self._metrics = None if metrics is None else list(metrics)
-        self._head = head
+        self._head = _check_head(name, head)
 
     # ------------------------------------------------------------------ network
     @property
@@ -98,20 +112,33 @@ class Task:
             features: dict of stage name to symbolic tensor, ordered from the input to the deepest stage.
             input_shape: shape of one input row, for heads that answer at the input's resolution.
         """
-        if self._head is not None:
-            last = list(features.values())[-1]
-            try:
-                return self._head(features)
-            except (TypeError, ValueError, AttributeError):
-                return self._head(last)
-        return self.default_head(features, input_shape)
+        if self._head is None:
+            return self.default_head(features, input_shape)
+        return self._check_head_tensor(self._head(_head_argument(self._head, features)))
+
+    def _check_head_tensor(self, x: Any) -> Any:
+        if not isinstance(x, keras.KerasTensor):
+            raise ValueError(
+                f"The head of task '{self.name}' should return one tensor, made from the features that it is called with. "
+                f"Received: {type(x).__name__}."
+            )
+        return x
 
     def default_head(self, features, input_shape):
         raise NotImplementedError
 
+    @property
+    def activation(self) -> str | None:
+        """ "softmax" or "sigmoid" where `activate` is one, else None."""
+        return self.facts().get("activation")
+
     def activate(self, x):
         """The output activation: from the head's last tensor to what the model, and the phone, returns."""
         return x
+
+    def mask_output(self, output, mask):
+        """The output where a Keras mask, `(rows, places)`, says that places are padding. Most tasks leave them as they are."""
+        return output
 
     # ------------------------------------------------------------------ loss and metrics
     def default_loss(self):
@@ -157,6 +184,10 @@ class Task:
         """
         raise NotImplementedError
 
+    def metric_target(self, target, output):
+        """What metrics compare with `output`: the target, with one answer where a label is a probability."""
+        return target
+
     def missing(self, rows: int, output_shape: Sequence[int | None] | None = None) -> np.ndarray:
         """Labels of `rows` rows of which none has a label for this task.
 
@@ -171,8 +202,17 @@ class Task:
         """Shape of one row's label, None where any size goes."""
         raise NotImplementedError
 
-    def check_labels(self, y: Any) -> None:
+    @property
+    def soft_label_shape(self) -> tuple[int | None, ...] | None:
+        """Shape of one row's label where it is a probability per class, or None where a task has no such labels."""
+        return None
+
+    def check_labels(self, y: Any, output_shape: Sequence[int | None] | None = None) -> None:
         """Refuse labels of a wrong shape, dtype or range, naming this task. Missing labels pass.
+
+        Args:
+            y: array of labels.
+            output_shape: shape of the task's output, rows included, for tasks whose labels it bounds.
 
         Raises:
             ValueError: what is wrong, what was expected, and an example of the offending values.
@@ -180,6 +220,8 @@ class Task:
         y = np.asarray(y)
         self.check_label_spec(y.shape, y.dtype)
         self._check_values(y)
+        if output_shape is not None:
+            self._check_size(y, output_shape)
 
     def check_label_spec(self, shape: Sequence[int | None], dtype: Any) -> None:
         """Refuse a wrong shape or dtype of a batch of labels."""
@@ -188,18 +230,23 @@ class Task:
         kind = np.dtype(dtype).kind
         if kind not in "iufb":
             raise ValueError(f"Labels of task '{self.name}' have dtype {np.dtype(dtype)}; numbers were expected.")
-        row = shape[1:]
+        row, soft = shape[1:], self.soft_label_shape
+        if soft is not None and _matches(row, soft):
+            return
         while len(row) > len(expected) and row[-1] == 1:
             row = row[:-1]
         wide = expected
         while len(wide) > len(row) and wide[-1] == 1:
             wide = wide[:-1]
-        fits = len(row) == len(wide) and all(a is None or b is None or a == b for a, b in zip(row, wide, strict=True))
-        if not shape or not fits:
-            text = ", ".join("any" if s is None else str(s) for s in ("rows", *expected))
-            raise ValueError(f"Labels of task '{self.name}' have shape {shape}; ({text}) was expected.")
+        if not shape or not _matches(row, wide):
+            forms = [expected] if soft is None else [expected, soft]
+            text = " or ".join(f"({', '.join('any' if s is None else str(s) for s in ('rows', *form))})" for form in forms)
+            raise ValueError(f"Labels of task '{self.name}' have shape {shape}; {text} was expected.")
 
     def _check_values(self, y: np.ndarray) -> None:
+        pass
+
+    def _check_size(self, y: np.ndarray, output_shape: Sequence[int | None]) -> None:
         pass
 
     def _refuse(self, y: np.ndarray, bad: np.ndarray, expected: str) -> None:
@@ -254,6 +301,35 @@ class Task:
         return f"{type(self).__name__}({settings})"
 
 
+def _check_head(name: str, head: Any) -> Any:
+    """Refuse what can't be called on features, and a layer's class in place of a layer."""
+    if head is None or (callable(head) and not (isinstance(head, type) and issubclass(head, keras.layers.Layer))):
+        return head
+    raise TypeError(
+        f"`head` of task '{name}' should be a Keras layer or model (an object, not its class) or a function of features. "
+        f"Received: {head!r}."
+    )
+
+
+def _head_argument(head: Any, features: dict[str, Any]) -> Any:
+    """What a user's head is called with: the deepest features, all stages, or the stages that a model names as its inputs."""
+    last = list(features.values())[-1]
+    if isinstance(head, keras.layers.Layer):
+        inputs = head.input if has_graph(head) else None
+        if not isinstance(inputs, Mapping):
+            return last
+        for stage in inputs:
+            if stage not in features:
+                raise ValueError(unknown_name(f"stage among the inputs of head '{head.name}':", stage, list(features)))
+        return {stage: features[stage] for stage in inputs}
+    try:
+        parameters = list(inspect.signature(head).parameters)
+    except (TypeError, ValueError):
+        # Functions of compiled modules have no signature.
+        parameters = []
+    return last if parameters[:1] in (["x"], ["inputs"]) else dict(features)
+
+
 def check_loss_weight(name: str, weight: Any) -> float:
     """Return `weight` as a float, or refuse it by the task's name."""
     try:
@@ -265,12 +341,22 @@ def check_loss_weight(name: str, weight: Any) -> float:
     return value
 
 
+def _matches(row, expected) -> bool:
+    return len(row) == len(expected) and all(None in pair or pair[0] == pair[1] for pair in zip(row, expected, strict=True))
+
+
 def vector(features: dict[str, Any], name: str):
-    """The deepest features as one vector a row: pooled over space or time where they still have those."""
+    """The deepest features as one vector per row: pooled over space, or over the time that is not masked."""
+    # Here, because `mtl_keras.layers` needs this module for `TaskOutput`.
+    from mtl_keras.layers.sequences import MaskedMean, mask_of
+
     x = list(features.values())[-1]
     if len(x.shape) == 4:
         return keras.layers.GlobalAveragePooling2D(name=f"{name}_pool")(x)
     if len(x.shape) == 3:
+        mask = mask_of(x)
+        if mask is not None:
+            return MaskedMean(name=f"{name}_pool")([x, mask])
         return keras.layers.GlobalAveragePooling1D(name=f"{name}_pool")(x)
     if len(x.shape) != 2:
         raise ValueError(

@@ -9,6 +9,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from mtl_keras.trainer.class_counts import table_of
+
 __all__ = ["Batch", "added_losses", "all_sum", "batch_losses", "replicas"]
 
 
@@ -21,12 +23,13 @@ class Batch:
         raw: the same without loss weights.
         present: bool `(tasks,)`; whether a task has a label anywhere in the global batch.
         targets: by task name, `(target, output, mask, weight)` for the metrics.
-        counts: how many labels each task has on this replica, a list of scalars.
+        tallies: `(tasks,)`; how much each task's mean counts beside other batches': its labels on this replica, or the sum
+            of their weights where the loss divides by that.
     """
 
-    def __init__(self, each, seen, raw, present, targets, counts):
+    def __init__(self, each, seen, raw, present, targets, tallies):
         self.each, self.seen, self.raw, self.present = each, seen, raw, present
-        self.targets, self.counts = targets, counts
+        self.targets, self.tallies = targets, tallies
 
 
 def batch_losses(training: Any, y: Any, y_pred: Mapping[str, Any], sample_weight: Any) -> Batch:
@@ -41,14 +44,22 @@ def batch_losses(training: Any, y: Any, y_pred: Mapping[str, Any], sample_weight
             counts.append(ops.zeros(()))
             continue
         target, present = task.target(ops.convert_to_tensor(y[name]))
+        present = _masked(present, y_pred[name])
         values, divisor, count, mask, weight = _reduce(
-            task, training.losses[name], target, present, _cut(y_pred[name], present), sample_weight.get(name)
+            task,
+            training.losses[name],
+            target,
+            present,
+            _cut(y_pred[name], present),
+            sample_weight.get(name),
+            table_of(training.model, task),
         )
         sums.append(values)
         divisors.append(divisor)
         counts.append(count)
-        targets[name] = (target, y_pred[name], mask, weight)
-    parts = counts
+        targets[name] = (task.metric_target(target, y_pred[name]), y_pred[name], mask, weight)
+    by_weight = [getattr(training.losses[t.name], "reduction", None) == "mean_with_sample_weight" for t in training.tasks]
+    tallies = ops.stack([d if summed else c for d, c, summed in zip(divisors, counts, by_weight, strict=True)])
     divisors, counts = ops.stack(divisors), ops.stack(counts)
     total_counts, total_divisors = all_sum(counts), all_sum(divisors)
     total_divisors = ops.where(total_divisors > 0, total_divisors, ops.ones_like(total_divisors))
@@ -59,22 +70,27 @@ def batch_losses(training: Any, y: Any, y_pred: Mapping[str, Any], sample_weight
     # Sums are not taken from a stack: a gradient through a stack would reach every task's variables, with zeros.
     each = [value * factor for value, factor in zip(sums, tf.unstack(factors / total_divisors), strict=True)]
     raw = all_sum(ops.stop_gradient(ops.stack(sums)) / total_divisors)
-    return Batch(each, raw * factors, raw, present, targets, parts)
+    return Batch(each, raw * factors, raw, present, targets, tallies)
 
 
-def _reduce(task, loss, target, present, output, sample_weight):
+def _reduce(task, loss, target, present, output, sample_weight, class_table):
     """Sum of a task's losses over this replica's labels, what it is divided by, and how many labels there are.
 
     The mean is over labels that are there with a weight above 0; Keras's `sum_over_batch_size` where none is missing. A
-    loss with reduction "sum" stays a sum, and "mean_with_sample_weight" divides by the sum of weights, as in Keras.
+    loss with reduction "sum" stays a sum, and "mean_with_sample_weight" divides by the sum of weights, as in Keras. Weights of
+    classes are factors of the values.
     """
     values = loss.call(target, output) if isinstance(loss, keras.losses.Loss) else loss(target, output)
+    # A loss may leave out elements of its own, as `SparseCategoricalCrossentropy(ignore_class=)` does.
+    present = _masked(present, values)
     values = ops.cast(values, "float32")
     if len(values.shape) == 0:
         raise ValueError(
             f"The loss of task '{task.name}' returns one number for the whole batch. Missing labels need a value a row: "
             "return a tensor of shape (rows,), or use a keras.losses.Loss."
         )
+    if class_table is not None:
+        values = values * _class_weights(task, target, values, class_table)
     mask = ops.cast(present, "float32")
     while len(mask.shape) > len(values.shape):
         mask = ops.max(mask, axis=-1)
@@ -105,6 +121,34 @@ def _reduce(task, loss, target, present, output, sample_weight):
     return total, divisor, count, ops.cast(weight > 0, "float32"), weight
 
 
+def _class_weights(task, target, values, table):
+    """The weight of each value's class, in the values' shape."""
+    weights = task.element_weights(target, table)
+    if len(weights.shape) > len(values.shape):
+        raise ValueError(
+            f"Task '{task.name}' has class weights, and its loss gives values of shape {tuple(values.shape)} for labels "
+            f"of shape {tuple(weights.shape)}. Give a loss with one value per label, or no `class_weights`."
+        )
+    return _expand(weights, values)
+
+
+def _masked(present, tensor):
+    """Where there is a label and the tensor's Keras mask, if it has one, says that the element counts.
+
+    Args:
+        present: bool, `(rows,)` or with more axes.
+        tensor: output or loss values. Layers such as `Embedding(mask_zero=True)` mask the tensors behind them. A mask whose
+            shape is not that of the tensor's first axes belongs to a sequence that is pooled by now.
+    """
+    mask = getattr(tensor, "_keras_mask", None)
+    if mask is None or len(mask.shape) > len(tensor.shape):
+        return present
+    if any(None not in pair and pair[0] != pair[1] for pair in zip(mask.shape, tensor.shape, strict=False)):
+        return present
+    mask = ops.cast(mask, "bool")
+    return ops.logical_and(_expand(present, mask), _expand(mask, present))
+
+
 def _cut(output, present):
     """The output, with no gradient where there is no label, even if the loss is infinite there.
 
@@ -112,7 +156,11 @@ def _cut(output, present):
     """
     if hasattr(output, "_keras_logits"):
         return output
-    return ops.where(_expand(present, output), output, ops.stop_gradient(output))
+    cut = ops.where(_expand(present, output), output, ops.stop_gradient(output))
+    if getattr(output, "_keras_mask", None) is not None:
+        # Losses along a sequence read its length from here.
+        cut._keras_mask = output._keras_mask
+    return cut
 
 
 def _expand(x, like):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from mtl_keras.balancing import Balancer
@@ -14,6 +16,7 @@ from mtl_keras.graph import split
 from mtl_keras.names import unknown_name
 from mtl_keras.tasks import Task, TaskMetric
 from mtl_keras.trainer.reach import BalancingReport, Reach, narrow
+from mtl_keras.trainer.task_losses import TaskLosses
 
 __all__ = ["Training"]
 
@@ -39,11 +42,16 @@ class Training:
         self.weighted_metrics = {t.name: list(weighted_metrics.get(t.name, ())) for t in tasks}
         self.balancer = balancer
         self.given = given
-        self.trackers = {t.name: keras.metrics.Mean(name=f"{t.name}_loss") for t in tasks}
+        self.task_losses = TaskLosses([t.name for t in tasks])
+        self._loss_by_task = self.task_losses.by_task()
         #: What looks at weights and gradients, or None; see `mtl.callbacks.BalanceMonitor`.
         self.monitor: Any = None
         #: Whether `fit` has put the balancer's own data beside the training data.
         self.zipped = False
+        #: Weights of classes in training, vectors by task name; see `mtl_keras.trainer.weighting`.
+        self.class_weights: dict[str, Any] = {}
+        #: Whether the model is being evaluated: the logs are then those that evaluation has too.
+        self.evaluating = False
         self._model = weakref.ref(model)
         self._reach: Reach | None = None
         self._parts: tuple[Any, Any, bool] | None = None
@@ -55,11 +63,12 @@ class Training:
             shape = tuple(8 if size is None else size for size in output_shapes[task.name][1:])
             target, present = task.target(ops.convert_to_tensor(task.missing(2, (2, *shape))))
             for m in self.task_metrics[task.name] + self.weighted_metrics[task.name]:
-                m.metric.update_state(target, ops.zeros((2, *shape)), sample_weight=ops.cast(present, "float32"))
+                output = ops.zeros((2, *shape))
+                m.metric.update_state(task.metric_target(target, output), output, sample_weight=ops.cast(present, "float32"))
                 m.metric.reset_state()
 
     def metric_objects(self) -> list[keras.metrics.Metric]:
-        found = list(self.trackers.values())
+        found: list[keras.metrics.Metric] = [self.task_losses, *self._loss_by_task]
         if self.total_tracker is not None:
             found.append(self.total_tracker)
         for task in self.tasks:
@@ -68,32 +77,41 @@ class Training:
             found += self.monitor.metric_objects()
         return found
 
-    def train_only(self) -> set[str]:
-        """Names of logs that only training has."""
-        return {"balanced_loss", *(self.monitor.names() if self.monitor is not None else ())}
+    @contextlib.contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """While this lasts, the logs are those of an evaluation.
 
-    def results(self, loss_tracker: keras.metrics.Metric) -> dict[str, Any]:
+        Keras compares the names that a step logged with those that `results` gives. Where they differ, it takes the step's,
+        which on several replicas are averages over replicas.
+        """
+        before, self.evaluating = self.evaluating, True
+        try:
+            yield
+        finally:
+            self.evaluating = before
+
+    def results(self) -> dict[str, Any]:
         """The logs: total, then every task's loss, then every task's metrics. NaN where no label was seen."""
-        logs = {"loss": loss_tracker.result()}
-        if self.total_tracker is not None:
+        logs = {"loss": self.task_losses.result()}
+        if self.total_tracker is not None and not self.evaluating:
             # Training only: validation does not balance, and has no such value.
-            logs["balanced_loss"] = _seen(self.total_tracker, self.total_tracker.result())
-        for name, tracker in self.trackers.items():
-            logs[f"{name}_loss"] = _seen(tracker, tracker.result())
-        for task in self.tasks:
+            logs["balanced_loss"] = _seen(self.total_tracker.count > 0, self.total_tracker.result())
+        means, seen = ops.unstack(self.task_losses.means()), ops.unstack(self.task_losses.is_seen())
+        logs.update({f"{t.name}_loss": mean for t, mean in zip(self.tasks, means, strict=True)})
+        for task, is_seen in zip(self.tasks, seen, strict=True):
             name = task.name
             for prefix, metrics in (("", self.task_metrics[name]), ("weighted_", self.weighted_metrics[name])):
                 for m in metrics:
                     # A plain metric of the same name keeps it; the weighted one is told apart.
                     key = f"{name}_{m.name}"
                     key = f"{name}_{prefix}{m.name}" if key in logs else key
-                    logs[key] = _seen(self.trackers[name], m.metric.result())
-        if self.monitor is not None:
-            logs.update({name: _seen(mean, mean.result()) for name, mean in self.monitor.means.items()})
+                    logs[key] = _seen(is_seen, m.metric.result())
+        if self.monitor is not None and not self.evaluating:
+            logs.update({name: _seen(mean.count > 0, mean.result()) for name, mean in self.monitor.means.items()})
         return logs
 
     def directions(self) -> dict[str, str]:
-        found = {"loss": "min", **{f"{name}_loss": "min" for name in self.trackers}}
+        found = {"loss": "min", **{f"{t.name}_loss": "min" for t in self.tasks}}
         for name, metrics in self.task_metrics.items():
             found.update({f"{name}_{m.name}": "max" if m.higher_is_better else "min" for m in metrics})
         for name, metrics in self.weighted_metrics.items():
@@ -114,9 +132,19 @@ class Training:
     @property
     def reach(self) -> Reach:
         """Which tasks' losses reach which variables; read from the graph when it is first asked for."""
-        if self._reach is None or {id(v) for v in self._reach.variables} != {id(v) for v in self.model.trainable_variables}:
+        if not self._is_reach_known():
             self._reach = Reach(self.model, [task.name for task in self.tasks])
         return self._reach
+
+    def _is_reach_known(self) -> bool:
+        known = self._reach
+        return known is not None and {id(v) for v in known.variables} == {id(v) for v in self.model.trainable_variables}
+
+    def know_reach(self, outputs: Mapping[str, Any]) -> None:
+        """Read the reach from a forward pass that is being traced, which saves tracing the model once more."""
+        if not self._is_reach_known() and not tf.executing_eagerly():
+            outputs = {task.name: outputs[task.name] for task in self.tasks}
+            self._reach = Reach.of_outputs(outputs, self.model.trainable_variables)
 
     @property
     def narrowed(self) -> bool:
@@ -200,5 +228,5 @@ class Training:
         return BalancingReport(self.balancer.name, looks, tuple(rows), tuple(self.model.representation))
 
 
-def _seen(tracker, value):
-    return ops.where(tracker.count > 0, ops.cast(value, "float32"), float("nan"))
+def _seen(is_seen, value):
+    return ops.where(is_seen, ops.cast(value, "float32"), float("nan"))

@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 from helpers import same
 
 import mtl_keras as mtl
@@ -126,10 +127,19 @@ def test_trains_is_saved_and_goes_to_the_phone(builder, kind, tmp_path, table):
         try:
             report = mtl.export.tflite(model, tmp_path / "m.tflite", quantization=quantization, calibration=x)
             assert [head.name for head in report.heads] == model.task_names
+            if kind == "image":
+                assert _largest_rank(tmp_path / "m.tflite") <= 4
             kinds.append(quantization or "float")
         except ExportError as error:
             found.append(f"{quantization or 'float'}: {error}")
     table(builder, kind, "; ".join([", ".join(kinds), *found]))
+
+
+def _largest_rank(path):
+    """The largest number of axes of a tensor in a TFLite file: older runtimes and GPU delegates stop at four."""
+    with open(path, "rb") as file:
+        interpreter = Interpreter(model_content=file.read())
+    return max(len(tensor["shape"]) for tensor in interpreter.get_tensor_details())
 
 
 STREAMS = {

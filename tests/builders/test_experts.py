@@ -164,6 +164,29 @@ def test_static_gates_have_the_papers_number_of_parameters():
     assert model.count_params() == 6 * (5 + 1) * 4 + 2 * 2 * (3 + 1) + 2 * 5
 
 
+@pytest.mark.parametrize("places", [(), (6,), (3, 2)], ids=["vectors", "sequences", "maps"])
+def test_experts_and_mixtures_are_dense_layers_weighed_by_a_gate_at_every_place(places):
+    # Against float64, written with an axis of its own for the experts.
+    rng = np.random.default_rng(0)
+    x, weights = rng.standard_normal((4, *places, 5)).astype("float32"), _softmax(rng.standard_normal((4, 3)))
+    layer = mtl.layers.Experts(3, 2)
+    outputs = layer(x)
+    kernel, bias = layer.kernel.numpy().reshape(5, 3, 2).astype("float64"), rng.standard_normal((3, 2))
+    layer.bias.assign(bias.ravel())
+    apart = np.maximum(np.einsum("r...i,ieo->r...eo", x, kernel) + bias, 0)
+    outputs = layer(x)
+    assert outputs.shape == (4, *places, 6)
+    np.testing.assert_allclose(outputs, apart.reshape(4, *places, 6), rtol=1e-4, atol=1e-5)
+    expected = np.einsum("re,r...eo->r...o", weights, apart)
+    gate = weights.astype("float32")
+    np.testing.assert_allclose(mtl.layers.Mixture()([outputs, gate]), expected, rtol=1e-4, atol=1e-5)
+    # The same where the sizes of the places are known only when data come.
+    inputs = keras.Input((*(None for _ in places), 6)), keras.Input((3,))
+    free = keras.Model(inputs, mtl.layers.Mixture()(list(inputs)))
+    assert free.output.shape == (None, *(None for _ in places), 2)
+    np.testing.assert_allclose(free.predict([np.asarray(outputs), gate], verbose=0), expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -180,8 +203,8 @@ def test_bad_input_is_refused_by_name(arguments, words):
 
 
 def test_a_gate_for_other_experts_is_refused_by_the_layers_name():
-    experts, gate = mtl.layers.Experts(3, 4)(keras.Input((5,))), keras.Input((2,))
-    with pytest.raises(ValueError, match="Mixture 'mix': a gate for 2 experts meets 3"):
+    experts, gate = mtl.layers.Experts(3, 4)(keras.Input((5,))), keras.Input((5,))
+    with pytest.raises(ValueError, match="Layer 'mix': a gate for 5 experts meets outputs of width 12"):
         mtl.layers.Mixture(name="mix")([experts, gate])
 
 
