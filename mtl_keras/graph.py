@@ -9,7 +9,19 @@ import keras
 from keras import tree
 from keras.src.models.functional import Functional
 
-__all__ = ["has_graph", "has_own_config", "is_functional", "nodes", "output_of", "own_variables", "play", "replay", "rewire", "split", "sublayers"]
+__all__ = [
+    "has_graph",
+    "has_own_config",
+    "is_functional",
+    "nodes",
+    "output_of",
+    "own_variables",
+    "play",
+    "replay",
+    "rewire",
+    "split",
+    "sublayers",
+]
 
 
 def has_graph(model: Any) -> bool:

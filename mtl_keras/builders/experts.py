@@ -232,11 +232,11 @@ def ple(
         mixed = {}
         for task, x in streams.items():
             gate = Gate(experts + shared_experts, gate_bias, name=f"{part}_{task}_gate")(x)
-            both = keras.layers.Concatenate( name=f"{part}_{task}_seen")([own[task], common])
+            both = keras.layers.Concatenate(name=f"{part}_{task}_seen")([own[task], common])
             mixed[task] = Mixture(name=f"{part}_{task}_mixture")([both, gate])
         if level < levels:
             gate = Gate(experts * len(base.tasks) + shared_experts, gate_bias, name=f"{part}_gate")(shared)
-            everything = keras.layers.Concatenate( name=f"{part}_seen")([*own.values(), common])
+            everything = keras.layers.Concatenate(name=f"{part}_seen")([*own.values(), common])
             shared = Mixture(name=f"{part}_mixture")([everything, gate])
         streams = mixed
     return _finish(base, streams, backbone, encoder, name)

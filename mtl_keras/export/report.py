@@ -81,9 +81,9 @@ class ExportReport:
     `gpu` lists what keeps TensorFlow Lite's GPU delegate from taking the whole file (empty where nothing is known to), None
     where the file is no TFLite file.
     `rows` is how many rows the errors are measured on, `calibration_rows` how many other rows the ranges. `new_rows` is False
-    where there was one row only: the errors on new data are not known then (NaN). `in_float32` names the constants of a float16
-    file that float16 can't hold. `rungs` lists what "auto" measured. `passed` is False, and `path` None, where nothing was
-    written (`on_drop="report"`).
+    where there was one row only: the errors on new data are not known then (NaN). `in_float32` names the constants of a
+    float16 file that float16 can't hold. `rungs` lists what "auto" measured. `passed` is False, and `path` None, where
+    nothing was written (`on_drop="report"`).
     `single_size` is what a file with several signatures would be with `serving_default` alone; None where that is all it has.
     """
 

@@ -145,7 +145,7 @@ def test_keras_does_not_warn_of_a_mixtures_end(recwarn):
 @pytest.mark.parametrize(
     ("make", "options", "words"),
     [
-        (lambda: [], {}, "at least one data set"),
+        (list, {}, "at least one data set"),
         (lambda: [_numbered(2, "cost")] * 2, {"weights": [1.0]}, "2 numbers >= 0"),
         (lambda: [_numbered(2, "cost")] * 2, {"weights": [0, 0]}, "not all of them 0"),
         (lambda: [_numbered(2, "cost")], {"ends": "never"}, "'shortest' or 'longest'"),
