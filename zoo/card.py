@@ -54,8 +54,8 @@ def markdown(card: dict[str, Any]) -> str:
         "",
         f"Δm against the single-task networks: **{delta['percent']:+.2f} % ± {delta['sd']:.2f}**; median over tasks "
         f"{delta['median']:+.2f} %; {delta['better']} of {len(delta['by_task'])} tasks better with every seed, "
-        f"{delta['worse']} worse with every seed. Mean over tasks of the relative change of the metric that judges each, above "
-        "0 is better (Maninis et al., CVPR 2019); in the sign of Navon et al., ICML 2022, it is "
+        f"{delta['worse']} worse with every seed. Mean over tasks of the relative change of the metric that judges each, "
+        "above 0 is better (Maninis et al., CVPR 2019); in the sign of Navon et al., ICML 2022, it is "
         f"{-delta['percent']:+.2f} %.",
         "",
         "| task | judged by | change | sign | baseline |",
