@@ -22,7 +22,7 @@ PUBLIC = {
     "mlp mobilenet_v2 mobilenet_v3_small resnet small_cnn text_cnn transformer",
     "mtl_keras.layers": "BlockIdentity BranchChoice BranchPath CategoricalEmbedding Cross CrossStitch DSelectKGate Experts "
     "FactorizedConv1D FactorizedConv2D FactorizedDense FakeQuantize FiLM FoldFrames Gate InformationTransfer LogMel "
-    "MaskedMean MaskedSelfAttention Mixture ModalityAttention ModalityDefault MutualInformation OrderCalibrator "
+    "MaskPadding MaskedMax MaskedMean MaskedSelfAttention Mixture ModalityAttention ModalityDefault MutualInformation OrderCalibrator "
     "OrdinalThresholds PaddingMask PositionEmbedding ProbabilityProduct QuantizedWeights RawImage SoftArgmax StageMixture "
     "SubspaceStitch TaskOutput UnfoldFrames WeightTie",
     "mtl_keras.balancing": "AlignedMTL AutoLambda Balancer CAGrad Chain Chebyshev ConFIG DBMTL DWA DualProj EMA Equal "
