@@ -12,7 +12,15 @@ import numpy as np
 
 from mtl_keras.names import unknown_name
 
-__all__ = ["check_data", "complete", "mix"]
+__all__ = ["LabelScaleWarning", "check_data", "complete", "mix"]
+
+
+class LabelScaleWarning(UserWarning):
+    """Regression labels lie far from the unit that the task's head answers in; `Regression.fit_to` mends it.
+
+    Example:
+        >>> warnings.simplefilter("ignore", mtl.data.LabelScaleWarning)
+    """
 
 
 def complete(data: Any, model: Any) -> Any:
@@ -171,9 +179,7 @@ def _aligned(datasets: Sequence[Any], model: Any) -> list[Any]:
         # One rank for all sources, as for labels.
         return tf.reshape(weight, tf.concat([tf.shape(weight), [1] * (rank - len(weight.shape))], 0))
 
-    forms = {
-        task.name: _label_form(task, [dataset.element_spec[1][task.name] for dataset in datasets]) for task in model.tasks
-    }
+    forms = {task.name: _label_form(task, [d.element_spec[1][task.name] for d in datasets]) for task in model.tasks}
 
     def align(x, y, weight=None):
         y = {task.name: _label_cast(task, y[task.name], *forms[task.name]) for task in model.tasks}
@@ -224,19 +230,21 @@ def _missing(task, model, rows):
     return task.missing(rows, model.output[task.name].shape)
 
 
-def check_data(x: Any, y: Any, sample_weight: Any, model: Any, purpose: str) -> None:
+def check_data(x: Any, y: Any, sample_weight: Any, model: Any, purpose: str) -> tuple[Any, Any]:
     """Refuse labels that can't be right before the first step. See `MultiTaskModel.fit` for what is refused.
 
     Arrays are checked whole. Of a `tf.data.Dataset` names, shapes and dtypes are checked, and the first batch's values.
+
+    Returns:
+        `(inputs, labels by task)` that were looked at, or `(None, None)`.
     """
     if x is None and y is None:
-        return
+        return None, None
     if y is None and hasattr(x, "element_spec"):
-        _check_dataset(x, model, purpose)
-        return
+        return _check_dataset(x, model, purpose)
     if y is None:
         # Generators and PyDatasets can't be looked at without using them up; the first step checks their names.
-        return
+        return None, None
     y = _as_dict(y, model, purpose)
     _check_names(y, model, f"{purpose} labels", need_all=True)
     rows = {name: len(np.asarray(labels)) for name, labels in y.items()}
@@ -245,6 +253,7 @@ def check_data(x: Any, y: Any, sample_weight: Any, model: Any, purpose: str) -> 
     for task in model.tasks:
         task.check_labels(y[task.name], model.output[task.name].shape)
     _check_weights(sample_weight, model, purpose)
+    return x, y
 
 
 def _check_dataset(dataset, model, purpose):
@@ -261,6 +270,8 @@ def _check_dataset(dataset, model, purpose):
         y = _as_dict(batch[1], model, purpose)
         for task in model.tasks:
             task.check_labels(np.asarray(y[task.name]), model.output[task.name].shape)
+        return batch[0], y
+    return None, None
 
 
 def _labels_of_spec(spec):
@@ -298,6 +309,8 @@ def _check_weights(sample_weight, model, purpose):
     if isinstance(sample_weight, Mapping):
         _check_names(sample_weight, model, f"{purpose} sample weights", need_all=False)
     for name, weight in weights.items():
+        if weight is None:
+            continue
         weight = np.asarray(weight)
         if weight.dtype.kind not in "iufb" or not np.isfinite(weight.astype(float)).all() or (weight < 0).any():
             raise ValueError(f"The {purpose} sample weights of {name} must be finite numbers >= 0.")
