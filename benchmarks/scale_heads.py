@@ -179,7 +179,8 @@ def main() -> None:
         begin = time.time()
         results[problem] = {"equal": summary(measure(problem, "equal", None, seeds, epochs))}
         for method, (authors, others) in METHODS.items():
-            ways = {way: summary(measure(problem, method, way == "scaled", seeds, epochs)) for way in ("scaled", "as they are")}
+            choices = {"scaled": True, "as they are": False}
+            ways = {way: summary(measure(problem, method, choice, seeds, epochs)) for way, choice in choices.items()}
             ours = "scaled" if mtl.balancing.get(method).scales_heads else "as they are"
             results[problem][method] = {"authors": authors, "others": others, "default": ours, **ways}
             print(problem, method, {way: (r["mean"], r["worst_head"]) for way, r in ways.items()}, flush=True)

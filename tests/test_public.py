@@ -12,26 +12,28 @@ import pytest
 import mtl_keras as mtl
 
 PUBLIC = {
-    "mtl_keras": "MultiTaskModel __version__ analysis backbones balancing builders callbacks data export layers tasks training zoo",
+    "mtl_keras": "MultiTaskModel __version__ analysis backbones balancing builders callbacks data export layers tasks "
+    "training zoo",
     "mtl_keras.tasks": "Binary BoundingBox Classification Depth Detection Embedding Keypoints MultiLabel Normals Ordinal "
     "Regression Segmentation SequenceTranscription Task TaskMetric TokenTagging",
     "mtl_keras.builders": "adapters aitm branches cgc complete_inputs cross_modal cross_stitch dselect_k esmm hard_sharing "
-    "hierarchical layerwise learned_branching mmoe mtan multi_input nddr omoe ple sluice soft_sharing "
+    "hierarchical layerwise learned_branching mmoe mtan multi_input nddr omoe ple prune sluice soft_sharing "
     "task_gated tensor_factorized",
     "mtl_keras.backbones": "bilstm deep_cross efficientnet_lite0 efficientnet_v2_b0 fpn frame_cnn get gru log_mel_cnn lstm "
     "mlp mobilenet_v2 mobilenet_v3_small resnet small_cnn text_cnn transformer",
     "mtl_keras.layers": "BlockIdentity BranchChoice BranchPath CategoricalEmbedding Cross CrossStitch DSelectKGate Experts "
     "FactorizedConv1D FactorizedConv2D FactorizedDense FakeQuantize FiLM FoldFrames Gate InformationTransfer LogMel "
-    "MaskedMean MaskedSelfAttention Mixture ModalityAttention ModalityDefault MutualInformation OrderCalibrator "
-    "OrdinalThresholds PaddingMask PositionEmbedding ProbabilityProduct QuantizedWeights RawImage SoftArgmax StageMixture "
-    "SubspaceStitch TaskOutput UnfoldFrames WeightTie",
+    "MaskPadding MaskedMax MaskedMean MaskedSelfAttention Mixture ModalityAttention ModalityDefault MutualInformation "
+    "OrderCalibrator OrdinalThresholds PaddingMask PositionEmbedding ProbabilityProduct QuantizedWeights RawImage ResizeLike SoftArgmax "
+    "StageMixture SubspaceStitch TaskOutput UnfoldFrames WeightTie",
     "mtl_keras.balancing": "AlignedMTL AutoLambda Balancer CAGrad Chain Chebyshev ConFIG DBMTL DWA DualProj EMA Equal "
     "ExcessMTL FAMO FairGrad GLS GradDrop GradNorm GradVac GradientBalancer GramBalancer IMTL IMTLG IMTLL Krum LogLoss MGDA "
     "MetaBalance MoCo MoDo NashMTL PBI PCGrad RLW SDMGrad STCH Static TrimmedMean UPGrad Uncertainty get list names register",
-    "mtl_keras.export": "BenchmarkReport CompressionReport ExportError ExportReport HeadReport TFLiteModel benchmark compress "
-    "float_twin quantization_aware run_tflite saved_model snippets split tflite web_page with_raw_images",
-    "mtl_keras.analysis": "collect delta_m score trivial",
-    "mtl_keras.data": "CharTokenizer DataError HashingTokenizer ImageEncoder TableEncoder WordTokenizer batches complete "
+    "mtl_keras.export": "BenchmarkReport CompressionReport ExportError ExportReport HeadReport LayerError LayerErrorReport "
+    "TFLiteModel benchmark compress float_twin layer_errors onnx openvino quantization_aware run_tflite saved_model "
+    "snippets split tflite web_page with_raw_images",
+    "mtl_keras.analysis": "DeltaReport collect delta_m delta_report judging_metrics score trivial",
+    "mtl_keras.data": "CharTokenizer DataError HashingTokenizer ImageEncoder LabelScaleWarning TableEncoder WordTokenizer batches complete "
     "encoders fashion_scenes fetch labels mix sources",
     "mtl_keras.training": "BalanceMonitor Progress balanced_gradients observe_updated_losses",
     "mtl_keras.zoo": "build export info list load path recipe train",

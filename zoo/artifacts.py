@@ -20,9 +20,9 @@ from mtl_keras.version import __version__
 from mtl_keras.zoo import card as cards
 from mtl_keras.zoo import shelf
 from mtl_keras.zoo.base import Prepared, Recipe
-from mtl_keras.zoo.training import predict
+from mtl_keras.zoo.training import judged, predict
 
-__all__ = ["refresh", "write"]
+__all__ = ["refresh", "rewrite_card", "write"]
 
 _GOLDEN_ROWS = 8
 
@@ -98,8 +98,29 @@ def write(
             "notes": list(recipe.notes),
             "files": {str(f.relative_to(fresh)): {"bytes": f.stat().st_size, "sha256": sha256(f)} for f in files},
         }
-        (fresh / "card.json").write_text(json.dumps(card, indent=1, sort_keys=False) + "\n")
-        (fresh / "README.md").write_text(cards.markdown(card))
+        for name, text in _card_files(card).items():
+            (fresh / name).write_text(text)
+    return card
+
+
+def _card_files(card: dict[str, Any]) -> dict[str, str]:
+    """The card as the files that a folder holds."""
+    return {"card.json": json.dumps(card, indent=1, sort_keys=False) + "\n", "README.md": cards.markdown(card)}
+
+
+def rewrite_card(recipe: Recipe, folder: Path) -> dict[str, Any]:
+    """Write a folder's card anew from the numbers that are on it: nothing is trained or exported.
+
+    For maintainers, after a change of how scores are compared or of the card's form: `python -m mtl_keras.zoo.artifacts`.
+
+    Returns:
+        The card.
+    """
+    card = shelf.verify(folder)
+    card["evidence"] = judged(card["evidence"], recipe.tasks())
+    for name, text in _card_files(card).items():
+        with beside(folder / name) as fresh:
+            fresh.write_text(text)
     return card
 
 
@@ -122,4 +143,12 @@ def refresh(recipe: Recipe, folder: Path) -> dict[str, Any]:
     card = shelf.verify(folder)
     model = shelf.load_weights(recipe, folder)
     run = {key: card["recipe"][key] for key in ("seeds", "epochs", "command")}
-    return write(recipe, recipe.prepare(), model, card["evidence"], run, folder)
+    return write(recipe, recipe.prepare(), model, judged(card["evidence"], recipe.tasks()), run, folder)
+
+
+if __name__ == "__main__":
+    from mtl_keras import zoo
+
+    for _name in zoo.list():
+        rewrite_card(zoo.recipe(_name), zoo.path(_name))
+        print(f"{_name}: card written anew from its own numbers")

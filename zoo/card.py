@@ -52,8 +52,25 @@ def markdown(card: dict[str, Any]) -> str:
     recipe = card["recipe"]
     lines += [
         "",
-        f"Δm (mean over tasks of the relative change of {', '.join(found['judged_by'])}; above 0 is better): "
-        f"{delta['percent']:+.2f} % ± {delta['sd']:.2f}.",
+        f"Δm against the single-task networks: **{delta['percent']:+.2f} % ± {delta['sd']:.2f}**; median over tasks "
+        f"{delta['median']:+.2f} %; {delta['better']} of {len(delta['by_task'])} tasks better with every seed, "
+        f"{delta['worse']} worse with every seed. Mean over tasks of the relative change of the metric that judges each, "
+        "above 0 is better (Maninis et al., CVPR 2019); in the sign of Navon et al., ICML 2022, it is "
+        f"{-delta['percent']:+.2f} %.",
+        "",
+        "| task | judged by | change | sign | baseline |",
+        "|---|---|---|---|---|",
+    ]
+    for task, change in delta["by_task"].items():
+        better = "higher" if change["direction"] == "max" else "lower"
+        lines.append(
+            f"| {task} | {change['metric']} ({better} is better) | {change['percent']:+.2f} % ± {change['sd']:.2f} | "
+            f"{change['sign']} | {delta['flags'].get(task, 'sound')} |"
+        )
+    if delta["flags"]:
+        sound = "no task is left" if delta["sound_percent"] is None else f"Δm is {delta['sound_percent']:+.2f} %"
+        lines += ["", f"Without tasks whose baseline is noise, {sound}."]
+    lines += [
         "",
         "## Recipe",
         "",

@@ -12,7 +12,7 @@ import numpy as np
 from mtl_keras import analysis
 from mtl_keras.zoo.base import Prepared, Recipe
 
-__all__ = ["evidence", "fit", "summarize"]
+__all__ = ["evidence", "fit", "judged", "summarize"]
 
 
 def fit(
@@ -63,7 +63,7 @@ def evidence(
     Returns:
         `(model, results)`: the multi-task network of the first seed (the one that is shipped: chosen before training, not
         by its test scores), and the scores: `trivial`, `multi_task` and `single_task` (metric to mean, standard deviation
-        and every seed's value), `delta_m` (in percent, mean over tasks of the first metric of each) a seed.
+        and every seed's value), `judged_by` (the metric of each task) and `delta_m` (`analysis.DeltaReport` as a dict).
     """
     x, labels = analysis.collect(prepared.test)
     tasks = recipe.tasks()
@@ -85,15 +85,21 @@ def evidence(
             say(f"{recipe.name} seed {seed}, {task.name} alone: " + ", ".join(f"{k} {v:.4f}" for k, v in twins.items()))
         single.append(twins)
     results["multi_task"], results["single_task"] = summarize(multi), summarize(single)
-    directions = {}
-    for task in tasks:
-        m = task.new_metrics()[0]
-        directions[f"{task.name}_{m.name}"] = "max" if m.higher_is_better else "min"
-    results["judged_by"] = directions
-    names = [task.name for task in tasks]
-    deltas = [analysis.delta_m(m, s, directions, names) for m, s in zip(multi, single, strict=True)]
-    results["delta_m"] = {"percent": float(np.mean(deltas)), "sd": float(np.std(deltas)), "by_seed": deltas}
-    return first, results
+    return first, judged(results, tasks)
+
+
+def judged(results: dict[str, Any], tasks: Sequence[Any]) -> dict[str, Any]:
+    """Results with `judged_by` and `delta_m`, computed from the scores of every seed that they hold."""
+    directions = analysis.judging_metrics(tasks)
+    multi, single = (_runs(results[kind]) for kind in ("multi_task", "single_task"))
+    report = analysis.delta_report(multi, single, directions, results["trivial"], [task.name for task in tasks])
+    return {**results, "judged_by": directions, "delta_m": report.to_dict()}
+
+
+def _runs(summary: dict[str, dict[str, Any]]) -> list[dict[str, float]]:
+    """The scores of each seed, from what `summarize` made of them."""
+    count = len(next(iter(summary.values()))["by_seed"])
+    return [{name: facts["by_seed"][i] for name, facts in summary.items()} for i in range(count)]
 
 
 def predict(model: Any, x: Any) -> dict[str, np.ndarray]:

@@ -228,9 +228,9 @@ class Balancer:
         # Only for what is nowhere else. Methods that work on matrices given by hand have these two.
         if name in ("aggregate", "weights"):
             raise AttributeError(
-                f"Balancer '{self.name}' weighs losses and can't combine given gradients: it has no `{name}`. Call its `weigh`, "
-                "train with `model.compile(balancer=...)` or `mtl.training.balanced_gradients`, or take a method that works on "
-                "gradients, such as 'upgrad'."
+                f"Balancer '{self.name}' weighs losses and can't combine given gradients: it has no `{name}`. Call its "
+                "`weigh`, train with `model.compile(balancer=...)` or `mtl.training.balanced_gradients`, or take a method "
+                "that works on gradients, such as 'upgrad'."
             )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 

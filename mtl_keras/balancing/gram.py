@@ -25,8 +25,8 @@ def build_for_rows(balancer: Balancer, rows: int) -> bool:
     names = balancer.task_names
     if names and names != [f"row{i}" for i in range(len(names))]:
         raise ValueError(
-            f"Balancer '{balancer.name}' holds the state of the tasks {', '.join(names)}, and the matrix has {rows} rows. Take a "
-            f"new one: `mtl.balancing.get('{balancer.name}')`."
+            f"Balancer '{balancer.name}' holds the state of the tasks {', '.join(names)}, and the matrix has {rows} rows. "
+            f"Take a new one: `mtl.balancing.get('{balancer.name}')`."
         )
     balancer.build([f"row{i}" for i in range(rows)])
     return True
@@ -44,8 +44,8 @@ class GramBalancer(Balancer):
     """A method that needs only the Gram matrix `G = J J^T` of the task gradients, the rows of `J`.
 
     The trainer takes one backward pass a task, over the shared variables, and combines the gradients with the weights
-    that come back. A subclass writes `solve`. `weights` and `aggregate` work without any model; where a method has a state, they move it
-    as a training step does.
+    that come back. A subclass writes `solve`. `weights` and `aggregate` work without any model; where a method has a
+    state, they move it as a training step does.
 
     Args:
         gradients: "parameters" for the exact gradients of all shared variables (one backward pass a task), or

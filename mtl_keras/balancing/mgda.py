@@ -22,7 +22,8 @@ class MGDA(GramBalancer):
     Args:
         normalize: by what each task's gradient is divided while the weights are sought: "none", "l2" (its norm), "loss"
             (its loss), or "loss+" (both). The update itself combines the gradients as they are, as in the official code.
-        **options: `gradients`, `every`, `two_pass`, `scale_heads`, as in `GramBalancer`; `gradients="representation"` is MGDA-UB.
+        **options: `gradients`, `every`, `two_pass`, `scale_heads`, as in `GramBalancer`; `gradients="representation"` is
+            MGDA-UB.
 
     Reference:
         Sener, Koltun, "Multi-Task Learning as Multi-Objective Optimization", NeurIPS 2018; Desideri, "Multiple-Gradient

@@ -38,8 +38,9 @@ class NashMTL(GramBalancer):
 
     Reference:
         Navon, Shamsian, Achituve, Maron, Kawaguchi, Chechik, Fetaya, "Multi-Task Learning as a Bargaining Game", ICML
-        2022. As in the official code, heads get their gradients times these weights. The paper solves a sequence of convex programs; this is Newton's method on the equivalent strictly convex
-        problem (G a = 1/a is its gradient), to the last digits.
+        2022. As in the official code, heads get their gradients times these weights. The paper solves a sequence of convex
+        programs; this is Newton's method on the equivalent strictly convex problem (G a = 1/a is its gradient), to the last
+        digits.
     """
 
     def __init__(self, max_norm: float | None = 1.0, normalize: str = "paper", **options):

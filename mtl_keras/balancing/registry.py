@@ -38,14 +38,15 @@ def register(name: str) -> Callable[[type[Balancer]], type[Balancer]]:
             raise ValueError(f"`register` takes subclasses of `mtl.balancing.Balancer`. Received: {cls!r}.")
         if name in _BALANCERS and not _is_same(_BALANCERS[name], cls):
             raise ValueError(
-                f"Balancer name {name!r} is taken by {_full_name(_BALANCERS[name])}. Register {_full_name(cls)} under another name."
+                f"Balancer name {name!r} is taken by {_full_name(_BALANCERS[name])}. Register {_full_name(cls)} under another "
+                "name."
             )
         saved_name = f"{_PACKAGE}>{cls.__name__}"
         other = keras.saving.get_registered_object(saved_name)
         if other is not None and not _is_same(other, cls):
             raise ValueError(
-                f"Class name {cls.__name__!r} is taken by {_full_name(other)}: saved models could not tell the two apart. Give "
-                f"{_full_name(cls)} another name."
+                f"Class name {cls.__name__!r} is taken by {_full_name(other)}: saved models could not tell the two apart. "
+                f"Give {_full_name(cls)} another name."
             )
         cls.name = name
         _BALANCERS[name] = cls

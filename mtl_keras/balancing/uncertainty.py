@@ -62,7 +62,8 @@ class Uncertainty(Balancer):
         for name, likelihood in (likelihoods or {}).items():
             if likelihood not in LIKELIHOODS:
                 raise ValueError(
-                    f"Uncertainty: the likelihood of task '{name}' must be one of {', '.join(LIKELIHOODS)}, got {likelihood!r}."
+                    f"Uncertainty: the likelihood of task '{name}' must be one of {', '.join(LIKELIHOODS)}, "
+                    f"got {likelihood!r}."
                 )
         if not limit > 0 or not math.isfinite(limit):
             raise ValueError(f"Uncertainty: limit must be a finite number > 0, got {limit}.")

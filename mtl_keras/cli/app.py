@@ -146,7 +146,7 @@ def zoo_list() -> None:
     from mtl_keras import zoo
 
     table = Table()
-    for column in ("name", "what it does", "parameters", "first metric of each task"):
+    for column in ("name", "what it does", "parameters", "metric that judges each task"):
         table.add_column(column)
     for name in zoo.list():
         try:
@@ -232,7 +232,8 @@ def export(
         ),
     ] = None,
     calibration: Annotated[
-        Path | None, typer.Option(help=".npz with inputs by name. Default for the zoo: its training data.")
+        Path | None,
+        typer.Option(help=".npz with inputs by name, or .npy of the one input. Default for the zoo: its training data."),
     ] = None,
     evaluate: Annotated[
         Path | None, typer.Option(help=".npz with inputs by name and labels by task. Default for the zoo: its test data.")

@@ -56,7 +56,9 @@ def from_arrays(
     arrays = (x, dict(y)) if sample_weight is None else (x, dict(y), sample_weight)
     lengths = {len(array) for array in tf.nest.flatten(arrays)}
     if len(lengths) != 1 or 0 in lengths:
-        raise ValueError(f"Inputs, labels and weights should have one number of rows, at least 1. Received: {sorted(lengths)}.")
+        raise ValueError(
+            f"Inputs, labels and weights should have one number of rows, at least 1. Received: {sorted(lengths)}."
+        )
     (count,) = lengths
     with tf.device("CPU"):
         table = tf.nest.map_structure(tf.constant, arrays)

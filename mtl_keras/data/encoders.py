@@ -146,7 +146,19 @@ def _from_file(source: Any) -> Any:
 # What words were in the first version: networks that learned them keep them.
 _ASCII_WORD = re.compile(r"[a-z]+|[0-9]+")
 # Scripts that put no spaces between words, by the beginnings of their letters' names in Unicode.
-_WITHOUT_SPACES = ("CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "KHMER", "MYANMAR", "TAI", "NEW TAI", "IDEOGRAPHIC")
+_WITHOUT_SPACES = (
+    "CJK",
+    "HIRAGANA",
+    "KATAKANA",
+    "BOPOMOFO",
+    "THAI",
+    "LAO",
+    "KHMER",
+    "MYANMAR",
+    "TAI",
+    "NEW TAI",
+    "IDEOGRAPHIC",
+)
 _RULES = ("unicode", "ascii")
 
 

@@ -179,8 +179,10 @@ def _aligned(datasets: Sequence[Any], model: Any) -> list[Any]:
         # One rank for all sources, as for labels.
         return tf.reshape(weight, tf.concat([tf.shape(weight), [1] * (rank - len(weight.shape))], 0))
 
+    forms = {task.name: _label_form(task, [d.element_spec[1][task.name] for d in datasets]) for task in model.tasks}
+
     def align(x, y, weight=None):
-        y = {task.name: _label_cast(task, y[task.name]) for task in model.tasks}
+        y = {task.name: _label_cast(task, y[task.name], *forms[task.name]) for task in model.tasks}
         if not specs:
             return x, y
         rows = tf.shape(tf.nest.flatten(x)[0])[0]
@@ -192,12 +194,36 @@ def _aligned(datasets: Sequence[Any], model: Any) -> list[Any]:
     return [dataset.map(align) for dataset in datasets]
 
 
-def _label_cast(task, y):
+def _label_form(task: Any, specs: Sequence[Any]) -> tuple[Any, bool]:
+    """The dtype of a task's labels over all sources, and whether they are a probability per class.
+
+    Fractions stay fractions where one source has them: a class number is one of them, and not the other way round.
+    """
+    dtype = "float32" if any(spec.dtype.is_floating for spec in specs) else task.label_dtype
+    return dtype, any(_is_soft(task, spec.shape) for spec in specs)
+
+
+def _is_soft(task: Any, shape: Any) -> bool:
+    expected = task.soft_label_shape
+    return expected is not None and len(shape) == 1 + len(expected) and shape[-1] == expected[-1]
+
+
+def _label_cast(task, y, dtype, soft):
     import tensorflow as tf
 
-    y = tf.cast(y, task.label_dtype)
+    if _is_soft(task, y.shape):
+        return tf.cast(y, "float32")
     # One rank for all sources: labels come as (rows,) and as (rows, 1).
-    return y if len(y.shape) == 1 + len(task.label_shape) else tf.expand_dims(y, -1)
+    y = y if len(y.shape) == 1 + len(task.label_shape) else tf.expand_dims(y, -1)
+    if not soft:
+        return tf.cast(y, dtype)
+    # Class numbers beside probabilities: 1 for the class, and NaN where there is no label.
+    numbers = tf.cast(y, "float32")
+    if len(y.shape) == 1 + len(task.soft_label_shape):
+        numbers = tf.squeeze(numbers, -1)
+    known = tf.math.is_finite(numbers) & (numbers >= 0)
+    shares = tf.one_hot(tf.cast(tf.where(known, numbers, 0.0), "int32"), task.soft_label_shape[-1])
+    return tf.where(known[..., None], shares, float("nan"))
 
 
 def _missing(task, model, rows):

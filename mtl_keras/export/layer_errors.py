@@ -100,7 +100,7 @@ def layer_errors(
         calibration: typical inputs, for "int8" and "int16x8".
         samples: rows to compare on, other ones than for the calibration if you have them. None uses `calibration`, or random
             inputs.
-        try_float: number of layers to try in float, for "int8". Each costs an export.
+        try_float: number of layers to try in float, for "int8", beside the heads that lose most. Each costs an export.
 
     Returns:
         `LayerErrorReport`. `show()` prints it, `worst()` lists the layers that add most.
@@ -126,9 +126,7 @@ def layer_errors(
         layers = _compare(model, reference, compared)
         report = LayerErrorReport(quantization, layers, _head_errors(reference.heads, compared.heads))
         if quantization == "int8":
-            for entry in report.worst(try_float):
-                if entry.added <= 0:
-                    continue
+            for entry in _candidates(report, try_float):
                 try:
                     path = _write(model, folder, quantization, calibration, keep_float=[entry.layer])
                 except ExportError:
@@ -136,6 +134,14 @@ def layer_errors(
                     continue
                 entry.heads = _head_errors(reference.heads, TFLiteModel(path).run(rows))
     return report
+
+
+def _candidates(report: LayerErrorReport, count: int) -> list[LayerError]:
+    """Layers to keep in float, one by one: those that add most, and whole heads that lose more than a hundredth."""
+    layers = [entry for entry in report.worst(count) if entry.added > 0]
+    lossy = {name for name, error in report.heads.items() if error > 0.01}
+    ends = [entry for entry in report.layers if entry.layer in lossy and entry not in layers]
+    return [*layers, *ends] if count else []
 
 
 def _write(model: keras.Model, folder: str, quantization: str | None, calibration: Any, **options: Any) -> Path:

@@ -21,6 +21,10 @@ from mtl_keras.quiet import quiet
 
 __all__ = ["float_nodes", "head_ranges", "measure_ranges", "quantize", "sparse_size"]
 
+#: Operators that runtimes of 2023 lack in int8 (`tflite-runtime` 2.14 refuses the file, or stops when it runs): they stay in
+#: float. 256 steps for a logarithm or a quotient would be coarse anyhow.
+_OLD_INT8 = frozenset({"LOG", "EXP", "DIV"})
+
 
 def quantize(
     content: bytes,
@@ -43,7 +47,7 @@ def quantize(
         ExportError: a head whose range the quantizer cuts off; layers that the quantizer fails on.
     """
     wanted = _calibrated_ranges(content)
-    floats = set(floats) | (_last_softmaxes(content) if io == "float32" else set())
+    floats = set(floats) | (_last_softmaxes(content) if io == "float32" else set()) | _tensors_of(content, _OLD_INT8)
     if io == "float32" and outputs:
         content, operators = take_out_offsets(content, outputs, floats)
         floats |= operators
@@ -75,6 +79,17 @@ def _last_softmaxes(content: bytes) -> set[str]:
         if made.get(int(index)) == "SOFTMAX":
             found.add(flatbuffer.text(graph.tensors[index].name))
     return found
+
+
+def _tensors_of(content: bytes, operators: Collection[str]) -> set[str]:
+    """Tensors that operators of these kinds compute."""
+    model = flatbuffer.read(content)
+    computed = set()
+    for graph in model.subgraphs:
+        for kind, op in operators_of(model, graph):
+            if kind in operators:
+                computed.add(flatbuffer.text(graph.tensors[op.outputs[0]].name))
+    return computed
 
 
 def _quantized_with_mends(content: bytes, io: str, floats: set[str], layers: Collection[str]) -> tuple[bytes, bytes, set[str]]:

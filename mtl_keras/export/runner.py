@@ -114,15 +114,18 @@ class TFLiteModel:
         Args:
             x: dict of input name to array, `(rows, ...)`.
             signature: one of `signatures`, None for the first: "predict_<head>" runs one head, "features" what heads share,
-                and "<head>_from_features" one head on that, where the file has them.
+                and "<head>_from_features" one head on that, where the file has them. A head takes all of "features", and
+                leaves alone what others need.
 
         Raises:
             ValueError: an unknown signature; inputs that are missing, unknown, or of another shape.
         """
         runner = self._runner(signature)
         takes, gives = runner.get_input_details(), runner.get_output_details()
+        is_head = str(signature).endswith("_from_features") and "features" in self._signatures
+        features = set(self._runner("features").get_output_details()) if is_head else set()
         for name in x:
-            if name not in takes:
+            if name not in takes and name not in features:
                 raise ValueError(unknown_name("input", name, list(takes)))
         ready = {}
         for name, detail in takes.items():

@@ -54,8 +54,8 @@ class _Losses:
 class _TaskTape:
     """A tape as the strategies use it.
 
-    The tasks' losses count as often as a first method of two says. A task that is absent from the batch has gradients of 0, not
-    none at all, for what it reached in earlier batches: its head is still its own, and what is shared is still shared.
+    The tasks' losses count as often as a first method of two says. A task that is absent from the batch has gradients of 0,
+    not none at all, for what it reached in earlier batches: its head is still its own, and what is shared is still shared.
 
     Attributes:
         reached: by task's number, the ids of the variables that its loss reaches.
@@ -184,8 +184,8 @@ def _values(losses: Sequence[Any], scale: Any) -> Any:
 def _check_balancer(balancer: Any, tape: Any, shared: Any) -> None:
     if not isinstance(balancer, Balancer):
         raise TypeError(
-            f"`balancer` should be a Balancer that lives as long as the loop, such as `mtl.balancing.get('cagrad')`. Received: "
-            f"{balancer!r}."
+            f"`balancer` should be a Balancer that lives as long as the loop, such as `mtl.balancing.get('cagrad')`. "
+            f"Received: {balancer!r}."
         )
     if balancer.held_out or balancer.batches > 1:
         what = "data that are held out" if balancer.held_out else f"{balancer.batches} batches a step"
@@ -199,8 +199,8 @@ def _check_balancer(balancer: Any, tape: Any, shared: Any) -> None:
         raise ValueError(f"Balancer '{balancer.name}' looks at one layer: give its variables as `shared=[layer.kernel]`.")
     if getattr(balancer, "_awaits_losses", False):
         raise ValueError(
-            f"Balancer '{balancer.name}' learns from the losses after the step: call `mtl.training.observe_updated_losses` once the "
-            "optimizer has moved, or use FAMO(look='next_batch')."
+            f"Balancer '{balancer.name}' learns from the losses after the step: call `mtl.training.observe_updated_losses` "
+            "once the optimizer has moved, or use FAMO(look='next_batch')."
         )
     # TensorFlow's own message names neither the argument nor the mend.
     if balancer.needs != "losses" and not getattr(tape, "_persistent", True):

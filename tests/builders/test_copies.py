@@ -45,7 +45,9 @@ def test_a_pyramid_on_a_trained_trunk_starts_from_its_weights_and_from_fresh_one
     model = builder((8, 8, 3), TASKS, backbone)
     for layer in ("conv", "norm", "depthwise", "separable"):
         for task in _suffixes(builder):
-            for a, b in zip(model.get_layer(f"{layer}_{task}").get_weights(), trunk.get_layer(layer).get_weights(), strict=True):
+            for a, b in zip(
+                model.get_layer(f"{layer}_{task}").get_weights(), trunk.get_layer(layer).get_weights(), strict=True
+            ):
                 np.testing.assert_array_equal(a, b)
     one, two = (model.get_layer(f"fpn_stage2_side_{task}").get_weights()[0] for task in _suffixes(builder))
     assert np.abs(one - two).max() > 0.01

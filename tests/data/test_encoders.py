@@ -265,7 +265,7 @@ def test_photographs_are_turned_as_their_camera_noted(orientation, tmp_path):
 
 
 def test_sixteen_bits_keep_their_shades(tmp_path):
-    Image.fromarray((_picture(channels=1)[..., 0].astype("uint16") * 257)).save(tmp_path / "deep.png")
+    Image.fromarray(_picture(channels=1)[..., 0].astype("uint16") * 257).save(tmp_path / "deep.png")
     found = encoders.ImageEncoder((5, 7), 1).encode([tmp_path / "deep.png"])
     np.testing.assert_allclose(found[0] * 255, _picture(channels=1), atol=1e-3)
 

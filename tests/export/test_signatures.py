@@ -28,6 +28,8 @@ def test_one_head_or_the_features_once_and_heads_from_them(trained, tmp_path, qu
         np.testing.assert_allclose(alone[head], whole[head], atol=tolerance)
         takes = file._runner(f"{head}_from_features").get_input_details()
         onward = file.run({name: features[name] for name in takes}, f"{head}_from_features")
+        # All of them do as well: a head leaves alone what others need.
+        np.testing.assert_array_equal(file.run(features, f"{head}_from_features")[head], onward[head])
         np.testing.assert_allclose(onward[head], whole[head], atol=2 * tolerance)
     # Clients without signatures run the first graph, and see its heads in the tasks' order.
     assert [d["name"] for d in Interpreter(str(tmp_path / "all.tflite")).get_output_details()] == heads

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 import mtl_keras as mtl
-from mtl_keras.export import flatbuffer
-from mtl_keras.export import same_scale
+from mtl_keras.export import flatbuffer, same_scale
 
 
 def _rounded(model):
