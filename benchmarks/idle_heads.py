@@ -65,9 +65,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=20, help="training steps of each kind in a round")
+    networks = {"residual": pictures, "small_cnn": small, "table": table}
+    parser.add_argument("--networks", nargs="+", choices=list(networks), default=list(networks))
     options = parser.parse_args()
     careful, results = step.apply_gradients, {}
-    for name, make in {"residual": pictures, "small_cnn": small, "table": table}.items():
+    for name in options.networks:
+        make = networks[name]
         runs, times = {}, {}
         for kind in ("plain", "careful", "careful, absent"):
             model, x, y = make(np.random.default_rng(0))
