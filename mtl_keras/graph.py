@@ -12,6 +12,7 @@ from keras.src.models.functional import Functional
 __all__ = [
     "has_graph",
     "has_own_config",
+    "inputs_of",
     "is_functional",
     "nodes",
     "output_of",
@@ -53,6 +54,22 @@ def sublayers(layer: Any) -> list[Any]:
 def own_variables(layer: Any) -> list[Any]:
     """A layer's weights without those of the layers inside it."""
     return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+def inputs_of(tensor: Any) -> list[Any]:
+    """The inputs that a symbolic tensor is computed from."""
+    inputs, seen, waiting = [], set(), [tensor]
+    while waiting:
+        x = waiting.pop()
+        if id(x) in seen:
+            continue
+        seen.add(id(x))
+        history = x._keras_history
+        node = history.operation._inbound_nodes[history.node_index]
+        if node.is_input:
+            inputs.append(x)
+        waiting += node.input_tensors
+    return inputs
 
 
 def output_of(model: keras.Model, name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,9 @@ from mtl_keras.tasks import Task, TaskMetric
 from mtl_keras.tasks.task import check_loss_weight
 from mtl_keras.trainer import class_counts, fitting, weighting
 from mtl_keras.trainer.checks import check_balancer
+from mtl_keras.trainer.label_scale import warn_of_label_scale
 from mtl_keras.trainer.reach import BalancingReport
+from mtl_keras.trainer.support import check_strategy, check_tensorflow
 
 __all__ = ["MultiTaskModel"]
 
@@ -189,7 +192,10 @@ class MultiTaskModel(keras.Model):
 
         Raises:
             ValueError: a task or balancer nobody knows, lists (tasks go by name), a bad loss weight.
+            NotImplementedError: Keras on another backend than TensorFlow, or a strategy over several machines.
         """
+        check_tensorflow("compile")
+        check_strategy(self.distribute_strategy)
         with self.distribute_strategy.scope():
             losses = self._by_task("loss", loss, default=lambda task: task.loss)
             weights = self._loss_weights(loss_weights)
@@ -292,6 +298,7 @@ class MultiTaskModel(keras.Model):
     def compiled_training(self) -> trainer.Training:
         """What `compile` made. Raises where the model is not compiled."""
         if self._training is None:
+            check_tensorflow("compile")
             raise ValueError("The model is not compiled. Call `model.compile(...)` first.")
         return self._training
 
@@ -340,7 +347,7 @@ class MultiTaskModel(keras.Model):
         if hasattr(x, "element_spec"):
             # Keras warns of its own default, `shuffle=True`, where it has no effect.
             kwargs.setdefault("shuffle", False)
-        labels.check_data(x, y, kwargs.get("sample_weight"), self, "training")
+        looked_at = labels.check_data(x, y, kwargs.get("sample_weight"), self, "training")
         kwargs["sample_weight"] = weighting.complete_sample_weight(kwargs.get("sample_weight"), y, self, "training")
         validation = kwargs.get("validation_data")
         if isinstance(validation, (tuple, list)) and len(validation) in (2, 3):
@@ -351,6 +358,7 @@ class MultiTaskModel(keras.Model):
         elif validation is not None:
             labels.check_data(validation, None, None, self, "validation")
         self._weigh_classes(kwargs.pop("class_weight", None))
+        warn_of_label_scale(self, *looked_at)
         self._build_optimizer()
         class_counts.count_for_fit(self, x, y, kwargs)
         with fitting.readable_errors(training):
@@ -440,6 +448,7 @@ class MultiTaskModel(keras.Model):
         Example:
             >>> report = model.summary_sharing("sharing.png")
         """
+        check_tensorflow("summary_sharing")
         report = sharing_report(self)
         print(report)
         if path is not None:
@@ -524,6 +533,10 @@ class MultiTaskModel(keras.Model):
         self._facts.loading = True
         try:
             self.compile(**keras.saving.deserialize_keras_object(config))
+        except NotImplementedError as error:
+            # Where it can't be trained it can still be used.
+            warnings.warn(f"The model was loaded, but not compiled. {error}", stacklevel=2)
+            return
         finally:
             self._facts.loading = False
         if self.optimizer is not None and self.built:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from mtl_keras.trainer.reach import Reach, print_table
@@ -23,16 +25,34 @@ class SharingReport:
         tasks: the tasks' names.
         variables: `(path, shape, tasks that its value reaches)` for every trainable variable.
         parameters, multiply_adds: dict of tuple of task names to how many only these tasks use together.
+        separate_parameters, separate_multiply_adds: dict of task name to what a separate network would need: the one that
+            `hard_sharing` builds for this task alone on the same backbone. For models that no builder with one backbone made,
+            all that the task uses here.
     """
 
     tasks: tuple[str, ...]
     variables: tuple[tuple[str, tuple[int, ...], tuple[str, ...]], ...]
     parameters: dict[tuple[str, ...], int]
     multiply_adds: dict[tuple[str, ...], int]
+    separate_parameters: dict[str, int]
+    separate_multiply_adds: dict[str, int]
 
     def separate(self, counts: Mapping[tuple[str, ...], int]) -> dict[str, int]:
-        """What a network for each task alone would need: all that the task uses here."""
-        return {task: sum(n for users, n in counts.items() if task in users) for task in self.tasks}
+        """What a separate network for each task would need.
+
+        Args:
+            counts: `report.parameters` or `report.multiply_adds`.
+
+        Raises:
+            ValueError: other counts.
+        """
+        for known, separate in (
+            (self.parameters, self.separate_parameters),
+            (self.multiply_adds, self.separate_multiply_adds),
+        ):
+            if counts is known:
+                return dict(separate)
+        raise ValueError("`counts` should be this report's `parameters` or `multiply_adds`.")
 
     def rows(self) -> list[tuple[str, ...]]:
         """The table's rows: users, parameters, multiply-adds, then totals against separate networks."""
@@ -94,10 +114,32 @@ def _kind(users: tuple[str, ...], tasks: Iterable[str]) -> str:
 def sharing_report(model: Any) -> SharingReport:
     """Count a model's variables and multiply-adds by the tasks that use them.
 
+    What separate networks need is counted on the networks that `hard_sharing` would build for one task each.
+
     Multiply-adds are those of matrix products and convolutions at inference, for one row; loops count every turn (once
     where the number of turns is not known before).
     """
     tasks = tuple(model.task_names)
+    variables, parameters, multiply_adds = _count(model, tasks)
+    network = _separate_networks(model)
+    counts = (parameters, multiply_adds) if network is None else _count(network, tasks)[1:]
+    separate = [{task: sum(n for users, n in c.items() if task in users) for task in tasks} for c in counts]
+    return SharingReport(tasks, tuple(variables), parameters, multiply_adds, *separate)
+
+
+def _separate_networks(model: Any) -> Any:
+    """The model of separate networks that the builder left with the first output, or None."""
+    for task in model.task_names:
+        separate = model.get_layer(task).separate
+        if isinstance(separate, str):
+            return keras.saving.deserialize_keras_object(json.loads(separate))
+        if separate is not None:
+            return separate.network()
+    return None
+
+
+def _count(model: Any, tasks: tuple[str, ...]) -> tuple[list[Any], dict[Any, int], dict[Any, int]]:
+    """A row for each variable, and parameters and multiply-adds by the tasks that use them."""
     reach = Reach(model, tasks)
     variables, parameters = [], {}
     for variable in reach.variables:
@@ -117,7 +159,7 @@ def sharing_report(model: Any) -> SharingReport:
         count = _multiply_adds(op, graph)
         if users and count:
             found[users] = found.get(users, 0) + count
-    return SharingReport(tasks, tuple(variables), parameters, found)
+    return variables, parameters, found
 
 
 def _behind(outputs: Any) -> list[Any]:

@@ -31,8 +31,9 @@ def test_the_answers_of_the_keras_model_are_the_answers_of_the_tasks(tmp_path):
     for name, value in expected.items():
         np.testing.assert_array_equal(np.asarray(found[name]), value)
     # It learns as Keras does, from the same losses.
-    plain.compile(keras.optimizers.SGD(0.1), {"kind": "sparse_categorical_crossentropy", "sold": "bce", "cost": "mse"})
-    model.compile(keras.optimizers.SGD(0.1))
+    losses = {"kind": "sparse_categorical_crossentropy", "sold": "bce", "cost": "mse"}
+    plain.compile(keras.optimizers.SGD(0.1), losses, run_eagerly=True)
+    model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
     for each in (plain, model):
         each.fit(X, Y, batch_size=4, epochs=3, shuffle=False, verbose=0)
     for a, b in zip(plain.get_weights(), model.get_weights(), strict=True):
@@ -62,7 +63,7 @@ def test_the_keras_model_stays_as_it_is():
     plain = plain_model()
     before, names = plain.get_weights(), [layer.name for layer in plain.layers]
     model = mtl.MultiTaskModel.from_keras(plain, kind_and_sold())
-    model.compile("sgd")
+    model.compile("sgd", run_eagerly=True)
     model.train_on_batch(X, Y)
     assert [layer.name for layer in plain.layers] == names
     for a, b in zip(before, plain.get_weights(), strict=True):

@@ -23,14 +23,15 @@ PUBLIC = {
     "mlp mobilenet_v2 mobilenet_v3_small resnet small_cnn text_cnn transformer",
     "mtl_keras.layers": "BlockIdentity BranchChoice BranchPath CategoricalEmbedding Cross CrossStitch DSelectKGate Experts "
     "FactorizedConv1D FactorizedConv2D FactorizedDense FakeQuantize FiLM FoldFrames Gate InformationTransfer LogMel "
-    "MaskedMean MaskedSelfAttention Mixture ModalityAttention ModalityDefault MutualInformation OrderCalibrator "
-    "OrdinalThresholds PaddingMask PositionEmbedding ProbabilityProduct QuantizedWeights RawImage SoftArgmax StageMixture "
-    "SubspaceStitch TaskOutput UnfoldFrames WeightTie",
+    "MaskPadding MaskedMax MaskedMean MaskedSelfAttention Mixture ModalityAttention ModalityDefault MutualInformation "
+    "OrderCalibrator OrdinalThresholds PaddingMask PositionEmbedding ProbabilityProduct QuantizedWeights RawImage SoftArgmax "
+    "StageMixture SubspaceStitch TaskOutput UnfoldFrames WeightTie",
     "mtl_keras.balancing": "AlignedMTL AutoLambda Balancer CAGrad Chain Chebyshev ConFIG DBMTL DWA DualProj EMA Equal "
     "ExcessMTL FAMO FairGrad GLS GradDrop GradNorm GradVac GradientBalancer GramBalancer IMTL IMTLG IMTLL Krum LogLoss MGDA "
     "MetaBalance MoCo MoDo NashMTL PBI PCGrad RLW SDMGrad STCH Static TrimmedMean UPGrad Uncertainty get list names register",
-    "mtl_keras.export": "BenchmarkReport CompressionReport ExportError ExportReport HeadReport TFLiteModel benchmark compress "
-    "float_twin quantization_aware run_tflite saved_model snippets split tflite web_page with_raw_images",
+    "mtl_keras.export": "BenchmarkReport CompressionReport ExportError ExportReport HeadReport LayerError LayerErrorReport "
+    "TFLiteModel benchmark compress float_twin layer_errors onnx openvino quantization_aware run_tflite saved_model "
+    "snippets split tflite web_page with_raw_images",
     "mtl_keras.analysis": "DeltaReport collect delta_m delta_report judging_metrics score trivial",
     "mtl_keras.data": "CharTokenizer DataError HashingTokenizer ImageEncoder TableEncoder WordTokenizer batches complete "
     "encoders fashion_scenes fetch labels mix sources",

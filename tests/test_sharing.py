@@ -1,5 +1,6 @@
 """What tasks share: counts that can be checked by hand."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -19,7 +20,8 @@ def test_variables_and_multiply_adds_are_counted_by_who_uses_them(tmp_path, caps
     both, cost, sold = ("cost", "sold"), ("cost",), ("sold",)
     assert report.multiply_adds == {both: 5 * 8, cost: 8, sold: 8 * 6 + 6}
     assert report.parameters == {both: 5 * 8 + 8, cost: 8 + 1, sold: 8 * 6 + 6 + 6 + 1}
-    assert report.separate(report.multiply_adds) == {"cost": 48, "sold": 40 + 54}
+    # A separate network has the whole backbone, whatever the stage at which the task leaves it here.
+    assert report.separate(report.multiply_adds) == {"cost": 40 + 48 + 6, "sold": 40 + 48 + 6}
     assert sum(report.parameters.values()) == model.count_params()
     assert ("mlp_stage1_dense/kernel", (5, 8), both) in report.variables
     printed = capsys.readouterr().out
@@ -35,9 +37,83 @@ def test_separate_networks_share_nothing():
     assert report.rows()[-1][1:3] == ("1.000", "1.000")
 
 
-def test_convolutions_depthwise_and_maps_are_counted():
-    import keras
+IMAGE = {"backbone": "small_cnn", "backbone_options": {"widths": (4, 6), "depth": 1}}
 
+
+def _three(head=None):
+    return [
+        mtl.tasks.Classification("kind", 3, hidden=5),
+        mtl.tasks.Segmentation("mask", channels=4),
+        mtl.tasks.Binary("cat", hidden=0, head=head),
+    ]
+
+
+BUILDERS = [
+    ("mtan", {}),
+    ("cross_stitch", {}),
+    ("nddr", {}),
+    ("sluice", {}),
+    ("soft_sharing", {}),
+    ("task_gated", {"channels": 4}),
+    ("adapters", {"bottleneck": 2}),
+    ("layerwise", {"leaves": {"cat": "stage1"}}),
+    ("hierarchical", {"levels": {"mask": "stage1"}}),
+    ("mmoe", {"units": 4}),
+    ("ple", {"units": 4}),
+    ("learned_branching", {}),
+    ("tensor_factorized", {"rank": 2}),
+    ("hard_sharing", {}),
+]
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """Parameters and multiply-adds of real networks for one task each."""
+    counts = {}
+    for i, task in enumerate(_three()):
+        model = mtl.builders.hard_sharing((16, 16, 1), _three()[i : i + 1], **IMAGE)
+        report = model.summary_sharing()
+        # What no task uses is in no network.
+        assert sum(report.parameters.values()) == sum(w.numpy().size for w in model.trainable_variables)
+        counts[task.name] = sum(report.parameters.values()), sum(report.multiply_adds.values())
+    return counts
+
+
+@pytest.mark.parametrize(("builder", "extra"), BUILDERS, ids=[name for name, _ in BUILDERS])
+def test_separate_networks_are_those_of_hard_sharing_for_one_task(builder, extra, alone):
+    model = getattr(mtl.builders, builder)((16, 16, 1), _three(), **IMAGE, **extra)
+    report = model.summary_sharing()
+    assert report.separate(report.parameters) == {task: counts[0] for task, counts in alone.items()}
+    assert report.separate(report.multiply_adds) == {task: counts[1] for task, counts in alone.items()}
+    whole = sum(report.multiply_adds.values()) / sum(counts[1] for counts in alone.values())
+    assert report.rows()[-1][2] == f"{whole:.3f}"
+
+
+def test_separate_networks_are_known_after_loading_and_have_the_heads_that_were_given(tmp_path):
+    def head(features):
+        return keras.layers.Dense(1)(keras.layers.Flatten()(list(features.values())[-1]))
+
+    for given in (head, keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(1)])):
+        model = mtl.builders.mtan((16, 16, 1), _three(given), **IMAGE)
+        report = model.summary_sharing()
+        trunk = 8 * 8 * 9 * 4 + 4 * 4 * 9 * 4 * 6
+        assert report.separate_multiply_adds["cat"] == trunk + 4 * 4 * 6
+        model.save(tmp_path / "m.keras")
+        loaded = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
+        again = keras.models.clone_model(loaded).summary_sharing()
+        assert again.separate_multiply_adds == report.separate_multiply_adds
+        assert again.separate_parameters == report.separate_parameters
+    with pytest.raises(ValueError, match="should be this report's"):
+        report.separate({})
+
+
+def test_experts_without_a_backbone_stand_in_its_place():
+    tasks, _ = _two()
+    report = mtl.builders.ple((5,), tasks, units=4, levels=2).summary_sharing()
+    assert report.separate_multiply_adds == {"cost": 5 * 4 + 4 * 4 + 4, "sold": 5 * 4 + 4 * 4 + 4}
+
+
+def test_convolutions_depthwise_and_maps_are_counted():
     inputs = keras.Input((8, 8, 3), name="image")
     x = keras.layers.Conv2D(4, 3, 2, "same", name="c")(inputs)
     x = keras.layers.DepthwiseConv2D(3, padding="same", name="d")(x)

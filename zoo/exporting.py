@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from mtl_keras import export, zoo
-from mtl_keras.export import archive
+from mtl_keras.export import archive, rows
 from mtl_keras.export.snippets import LANGUAGES
 
 __all__ = ["FORMATS", "limits", "run"]
@@ -34,7 +34,8 @@ def run(
         to: "tflite", "saved_model", "split" (a backbone and a file per head), "onnx" or "openvino".
         out: file or folder. None takes the model's name.
         quantization: as in `mtl.export.tflite`.
-        calibration, evaluate: `.npz` files with inputs by name, and, for `evaluate`, labels by task. An entry of the zoo takes
+        calibration, evaluate: `.npz` files with inputs by name, and, for `evaluate`, labels by task; for `calibration` also a
+            `.npy` file of the one input's rows. An entry of the zoo takes
             its recipe's data where none are given: training data to calibrate, test data to evaluate.
         **options: of `mtl.export.tflite`; `snippets`, a list of languages; `web`, whether to write a web page;
             `raw`, "HEIGHTxWIDTH" of the pictures of bytes that the file takes; `layer_errors`, whether to print which layer
@@ -138,14 +139,10 @@ def limits(given: Sequence[str]) -> float | dict[str, float] | None:
 
 
 def _rows(path: Path, model: keras.Model) -> tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]:
-    """Inputs by name and labels by task of a `.npz` file."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there.")
-    try:
-        with np.load(path) as file:
-            arrays = dict(file)
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path} is no .npz file of arrays: {error}.") from None
+    """Inputs by name and labels by task of a `.npz` file, or the one input's rows of a `.npy` file."""
+    arrays = rows.load_arrays(path)
+    if not isinstance(arrays, dict):
+        return archive.by_name(model, arrays), {}
     inputs = [tensor.name for tensor in model.inputs]
     labels = {key: value for key, value in arrays.items() if key not in inputs}
     return archive.by_name(model, {key: value for key, value in arrays.items() if key in inputs}), labels

@@ -30,7 +30,15 @@ class Gloss(Recipe):
             inputs={"tokens": (encoder.length,)},
             tasks=tasks or self.tasks(),
             backbone="bilstm",
-            backbone_options={"vocabulary_size": len(encoder), "embedding_dim": 48, "units": 64, "dropout": 0.3},
+            # The shipped weights were trained with padding read as a token. To train with masks, drop `mask_padding`, and
+            # write the weights, the files and the card anew.
+            backbone_options={
+                "vocabulary_size": len(encoder),
+                "embedding_dim": 48,
+                "units": 64,
+                "dropout": 0.3,
+                "mask_padding": False,
+            },
             encoder=encoder,
             name=self.name,
         )

@@ -5,8 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from mtl_keras.backbones.text import embedded_tokens
-from mtl_keras.layers import MaskedMax
+from mtl_keras.backbones.text import embedded_tokens, largest
 
 __all__ = ["bilstm"]
 
@@ -17,6 +16,7 @@ def bilstm(
     embedding_dim: int = 64,
     units: int = 64,
     dropout: float = 0.2,
+    mask_padding: bool = True,
     name: str = "bilstm",
 ) -> keras.Model:
     """Embedded tokens through one bidirectional LSTM (Schuster & Paliwal 1997; Hochreiter & Schmidhuber 1997).
@@ -28,6 +28,8 @@ def bilstm(
         embedding_dim: int. Length of a token's vector.
         units: int. Units of each direction.
         dropout: float. Dropped part of the embedding and of the pooled vector while training.
+        mask_padding: bool. False reads padding as a token like others, as networks did that were trained without masks.
+            Defaults to True.
         name: str. Prefix of the layers' names.
 
     Returns:
@@ -36,10 +38,10 @@ def bilstm(
     """
     if len(inputs.shape) != 2:
         raise ValueError(f"Backbone 'bilstm' takes token ids (rows, length), got {tuple(inputs.shape)}.")
-    x, mask = embedded_tokens(inputs, vocabulary_size, embedding_dim, dropout, name)
+    x, mask = embedded_tokens(inputs, vocabulary_size, embedding_dim, dropout, name, mask_padding)
     lstm = layers.LSTM(units, return_sequences=True, return_state=True, name=f"{name}_lstm")
     states, forward, _, backward, _ = layers.Bidirectional(lstm, name=f"{name}_stage1")(x)
-    pooled = MaskedMax(name=f"{name}_pool")([states, mask])
+    pooled = largest(states, mask, f"{name}_pool")
     x = layers.Concatenate(name=f"{name}_stage2")([pooled, forward, backward])
     if dropout:
         x = layers.Dropout(dropout, name=f"{name}_dropout")(x)

@@ -9,7 +9,8 @@ import keras
 from keras import layers
 
 from mtl_keras.backbones.common import image_input
-from mtl_keras.layers.resized import resized
+from mtl_keras.backbones.trunks import as_trunk
+from mtl_keras.layers.resized import resize_like
 
 __all__ = ["fpn"]
 
@@ -44,7 +45,8 @@ def fpn(
 
     image_input("fpn", inputs)
     if isinstance(backbone, keras.Model):
-        model, inputs = backbone, backbone.input
+        model = as_trunk(backbone, inputs)
+        inputs = model.input
     else:
         model = (get(backbone) if isinstance(backbone, str) else backbone)(inputs, **(backbone_options or {}))
     stages = dict(model.output) if isinstance(model, keras.Model) and isinstance(model.output, dict) else {}
@@ -57,7 +59,7 @@ def fpn(
     for stage, features in reversed(stages.items()):
         side = layers.Conv2D(channels, 1, name=f"{name}_{stage}_side")(features)
         if x is not None:
-            x = resized(x, *side.shape[1:3], name=f"{name}_{stage}_up")
+            x = resize_like(x, side, name=f"{name}_{stage}_up")
             side = layers.Add(name=f"{name}_{stage}_add")([side, x])
         x = side
         y = layers.SeparableConv2D(channels, 3, padding="same", use_bias=False, name=f"{name}_{stage}_smooth")(x)

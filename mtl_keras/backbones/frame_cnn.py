@@ -9,7 +9,8 @@ import keras
 from keras import layers
 
 from mtl_keras.backbones.common import rank_input
-from mtl_keras.graph import play
+from mtl_keras.backbones.trunks import as_trunk
+from mtl_keras.graph import has_graph, play
 from mtl_keras.layers import FoldFrames, UnfoldFrames
 
 __all__ = ["frame_cnn"]
@@ -17,7 +18,7 @@ __all__ = ["frame_cnn"]
 
 def frame_cnn(
     inputs,
-    encoder: str | Callable = "small_cnn",
+    encoder: str | Callable | keras.Model = "small_cnn",
     pooling: str = "mean",
     units: int = 64,
     encoder_options: Mapping[str, Any] | None = None,
@@ -27,7 +28,7 @@ def frame_cnn(
 
     Args:
         inputs: symbolic video `(rows, frames, height, width, channels)`, with a fixed number of frames.
-        encoder: a backbone for pictures, by name or function; its deepest stage is averaged over places.
+        encoder: a backbone for pictures, by name, function or model; its deepest stage is averaged over places.
         pooling: "mean" over frames, "gru" (the last state), or "conv" (a 1-D convolution over 3 frames, then the largest
             value).
         units: int. Of the GRU or convolution.
@@ -52,7 +53,14 @@ def frame_cnn(
     options = dict(encoder_options or {})
     if isinstance(encoder, str):
         options.setdefault("name", f"{name}_{encoder}")
-    model = (get(encoder) if isinstance(encoder, str) else encoder)(keras.Input(x.shape[1:]), **options)
+    picture = keras.Input(x.shape[1:])
+    if isinstance(encoder, keras.Model):
+        model = as_trunk(encoder, picture)
+    else:
+        model = (get(encoder) if isinstance(encoder, str) else encoder)(picture, **options)
+        if not isinstance(model, keras.Model):
+            model = keras.Model(picture, model)
+        model = model if has_graph(model) else as_trunk(model, picture)
     stages = play(model, x)
     x = list(stages.values())[-1] if isinstance(stages, dict) else stages
     if len(x.shape) == 4:

@@ -22,18 +22,29 @@ __all__ = ["gru", "lstm", "text_cnn", "transformer"]
 
 
 def embedded_tokens(
-    tokens: Any, vocabulary_size: int, dim: int, dropout: float, name: str, keras_mask: bool = True
+    tokens: Any, vocabulary_size: int, dim: int, dropout: float, name: str, masked: bool, keras_mask: bool = True
 ) -> tuple[Any, Any]:
-    """Token vectors, zero (and, with `keras_mask`, masked) at padding, and the mask `(rows, length)` for layers that take one.
+    """Token vectors, and the mask `(rows, length)` for layers that take one.
 
     The embedding itself is `keras.layers.Embedding` without `mask_zero`, so that files from before masks keep their layers.
+
+    Args:
+        masked: bool. Whether vectors are zero at padding. If not, the mask is None.
+        keras_mask: bool. Whether they carry a Keras mask then.
     """
-    mask = PaddingMask(name=f"{name}_mask")(tokens)
     x = layers.Embedding(vocabulary_size, dim, name=f"{name}_embedding")(tokens)
-    x = MaskPadding(keras_mask, name=f"{name}_masked")([x, mask])
+    mask = None
+    if masked:
+        mask = PaddingMask(name=f"{name}_mask")(tokens)
+        x = MaskPadding(keras_mask, name=f"{name}_masked")([x, mask])
     if dropout:
         x = layers.SpatialDropout1D(dropout, name=f"{name}_embedding_dropout")(x)
     return x, mask
+
+
+def largest(x: Any, mask: Any, name: str) -> Any:
+    """Each channel's largest value over the tokens that count."""
+    return layers.GlobalMaxPooling1D(name=name)(x) if mask is None else MaskedMax(name=name)([x, mask])
 
 
 def lstm(
@@ -43,6 +54,7 @@ def lstm(
     units: int = 64,
     dropout: float = 0.2,
     unroll: bool = False,
+    mask_padding: bool = True,
     name: str = "lstm",
 ) -> keras.Model:
     """Embedded tokens through an LSTM (Hochreiter & Schmidhuber, Neural Computation 1997).
@@ -55,13 +67,16 @@ def lstm(
         units: int.
         dropout: float. Dropped part of the embedding and of the pooled vector while training.
         unroll: bool. Write the loop out, step by step: the graph grows with the length, and converts to full int8.
+        mask_padding: bool. False reads padding as a token like others, as networks did that were trained without masks.
+            Defaults to True.
         name: str. Prefix of the layers' names.
 
     Returns:
         `keras.Model` to `stage1`, the states `(rows, length, units)`, and `stage2`, `(rows, 2 units)`: each unit's largest
         value over the tokens beside the state after the last token.
     """
-    return _recurrent("lstm", layers.LSTM, inputs, vocabulary_size, embedding_dim, units, dropout, unroll, name)
+    recurrent = layers.LSTM(units, return_sequences=True, return_state=True, unroll=unroll, name=f"{name}_stage1")
+    return _recurrent(recurrent, inputs, vocabulary_size, embedding_dim, dropout, mask_padding, name)
 
 
 def gru(
@@ -71,26 +86,26 @@ def gru(
     units: int = 64,
     dropout: float = 0.2,
     unroll: bool = False,
+    mask_padding: bool = True,
     name: str = "gru",
 ) -> keras.Model:
     """Embedded tokens through a GRU (Cho et al., EMNLP 2014).
 
     Args:
-        inputs, vocabulary_size, embedding_dim, units, dropout, unroll, name: as in `lstm`.
+        inputs, vocabulary_size, embedding_dim, units, dropout, unroll, mask_padding, name: as in `lstm`.
 
     Returns:
         `keras.Model` to `stage1` and `stage2`, as `lstm`.
     """
-    return _recurrent("gru", layers.GRU, inputs, vocabulary_size, embedding_dim, units, dropout, unroll, name)
+    recurrent = layers.GRU(units, return_sequences=True, return_state=True, unroll=unroll, name=f"{name}_stage1")
+    return _recurrent(recurrent, inputs, vocabulary_size, embedding_dim, dropout, mask_padding, name)
 
 
-def _recurrent(kind: str, layer: Any, inputs: Any, vocabulary: int, dim: int, units: int, dropout: float, unroll, name: str):
-    rank_input(kind, inputs, 2, "token ids (rows, length)")
-    x, mask = embedded_tokens(inputs, vocabulary, dim, dropout, name)
-    recurrent = layer(units, return_sequences=True, return_state=True, unroll=unroll, name=f"{name}_stage1")
+def _recurrent(recurrent: Any, inputs: Any, vocabulary: int, dim: int, dropout: float, masked: bool, name: str):
+    rank_input(type(recurrent).__name__.lower(), inputs, 2, "token ids (rows, length)")
+    x, mask = embedded_tokens(inputs, vocabulary, dim, dropout, name, masked)
     states, last, *_ = recurrent(x)
-    pooled = MaskedMax(name=f"{name}_pool")([states, mask])
-    x = layers.Concatenate(name=f"{name}_stage2")([pooled, last])
+    x = layers.Concatenate(name=f"{name}_stage2")([largest(states, mask, f"{name}_pool"), last])
     if dropout:
         x = layers.Dropout(dropout, name=f"{name}_dropout")(x)
     return keras.Model(inputs, {"stage1": states, "stage2": x}, name=name)
@@ -103,13 +118,14 @@ def text_cnn(
     filters: int = 64,
     windows: Sequence[int] = (3, 4, 5),
     dropout: float = 0.2,
+    mask_padding: bool = True,
     name: str = "text_cnn",
 ) -> keras.Model:
     """Convolutions of several widths over embedded tokens, each pooled to its largest value (Kim, "Convolutional Neural
     Networks for Sentence Classification", EMNLP 2014).
 
     Args:
-        inputs, vocabulary_size, embedding_dim, dropout, name: as in `lstm`.
+        inputs, vocabulary_size, embedding_dim, dropout, mask_padding, name: as in `lstm`.
         filters: int. Of each width.
         windows: list of int. Widths, in tokens.
 
@@ -121,11 +137,13 @@ def text_cnn(
     if not windows or min(windows) < 1:
         raise ValueError(f"Backbone 'text_cnn' needs windows of at least one token, got {list(windows)}.")
     # `Conv1D` passes no mask on, and Keras would warn of it: it reads zeros at padding, as it does beyond a text's end.
-    x, mask = embedded_tokens(inputs, vocabulary_size, embedding_dim, dropout, name, keras_mask=False)
+    x, mask = embedded_tokens(inputs, vocabulary_size, embedding_dim, dropout, name, mask_padding, keras_mask=False)
     maps = [layers.Conv1D(filters, w, padding="same", activation="relu", name=f"{name}_window{w}")(x) for w in windows]
-    x = layers.Concatenate(name=f"{name}_windows")(maps) if len(maps) > 1 else maps[0]
-    x = MaskPadding(name=f"{name}_stage1")([x, mask])
-    y = MaskedMax(name=f"{name}_stage2")([x, mask])
+    joined = f"{name}_windows" if mask_padding else f"{name}_stage1"
+    x = layers.Concatenate(name=joined)(maps) if len(maps) > 1 else maps[0]
+    if mask_padding:
+        x = MaskPadding(name=f"{name}_stage1")([x, mask])
+    y = largest(x, mask, f"{name}_stage2")
     if dropout:
         y = layers.Dropout(dropout, name=f"{name}_dropout")(y)
     return keras.Model(inputs, {"stage1": x, "stage2": y}, name=name)

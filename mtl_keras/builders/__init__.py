@@ -1,7 +1,7 @@
 """Builders: functions that join inputs, backbones, a way of sharing and heads into one model."""
 
 from mtl_keras.builders.attention import adapters, mtan, task_gated
-from mtl_keras.builders.branching import branches, learned_branching
+from mtl_keras.builders.branching import branches, learned_branching, prune
 from mtl_keras.builders.experts import cgc, dselect_k, mmoe, omoe, ple
 from mtl_keras.builders.factorized import tensor_factorized
 from mtl_keras.builders.funnels import aitm, esmm
@@ -30,6 +30,7 @@ __all__ = [
     "nddr",
     "omoe",
     "ple",
+    "prune",
     "sluice",
     "soft_sharing",
     "task_gated",

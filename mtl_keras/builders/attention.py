@@ -8,11 +8,11 @@ from typing import Any
 import keras
 from keras import layers
 
-from mtl_keras.builders.common import Base, bring_to, check_stage, finish, start
+from mtl_keras.builders.common import Base, bring_to, check_stage, finish, repeat_like, start
 from mtl_keras.builders.streams import lockstep
 from mtl_keras.graph import nodes
 from mtl_keras.layers import FiLM, MaskPadding
-from mtl_keras.layers.resized import resized
+from mtl_keras.layers.resized import has_size_of, resize_like
 from mtl_keras.layers.sequences import mask_of
 from mtl_keras.model import MultiTaskModel
 from mtl_keras.tasks import Task
@@ -23,7 +23,7 @@ __all__ = ["adapters", "mtan", "task_gated"]
 def mtan(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model = "small_cnn",
+    backbone: str | Callable | keras.Model | None = None,
     *,
     backbone_options: Mapping[str, Any] | None = None,
     encoder: Any = None,
@@ -62,7 +62,7 @@ def mtan(
             x = first[stage]
             if before is not None:
                 passed = _block(before, width, 3, f"{part}_f")
-                passed = passed if passed.shape[1:-1] == p.shape[1:-1] else bring_to(passed, p, f"{part}_f")
+                passed = passed if has_size_of(passed, p) else bring_to(passed, p, f"{part}_f")
                 x = layers.Concatenate(name=f"{part}_join")([x, passed])
             x = _block(x, width, 1, f"{part}_a")
             x = _linear(x, width, 1, f"{part}_b")
@@ -77,7 +77,7 @@ def mtan(
 def task_gated(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model = "small_cnn",
+    backbone: str | Callable | keras.Model | None = None,
     *,
     channels: int = 32,
     stages: Sequence[str] | None = None,
@@ -145,7 +145,7 @@ def task_gated(
 def adapters(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model = "small_cnn",
+    backbone: str | Callable | keras.Model | None = None,
     *,
     kind: str = "residual",
     bottleneck: int = 16,
@@ -230,12 +230,12 @@ def _block(x: Any, width: int, kernel: int, name: str) -> Any:
 
 def _in_places(x: Any, target: Any, width: int, name: str) -> Any:
     """A deeper result at the places of an earlier stage."""
-    if x.shape[1:-1] == target.shape[1:-1]:
+    if has_size_of(x, target):
         return x
     if len(target.shape) == 4 and len(x.shape) == 4:
-        return resized(x, *target.shape[1:3], name=name)
+        return resize_like(x, target, name=name)
     if len(target.shape) == 3 and len(x.shape) == 2:
-        return layers.RepeatVector(target.shape[1], name=name)(x)
+        return repeat_like(x, target, name=name)
     return bring_to(x, target, name)
 
 

@@ -9,18 +9,20 @@ import keras
 import numpy as np
 
 from mtl_keras.builders.common import finish, start
+from mtl_keras.builders.copies import copy_values
 from mtl_keras.builders.streams import bypassed, lockstep
-from mtl_keras.layers import BranchChoice, BranchPath
+from mtl_keras.graph import nodes
+from mtl_keras.layers import BranchChoice, BranchPath, TaskOutput
 from mtl_keras.model import MultiTaskModel
 from mtl_keras.tasks import Task
 
-__all__ = ["branches", "learned_branching"]
+__all__ = ["branches", "learned_branching", "prune"]
 
 
 def learned_branching(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model = "small_cnn",
+    backbone: str | Callable | keras.Model | None = None,
     *,
     branches: int | None = None,
     temperature: float = 5.0,
@@ -33,10 +35,12 @@ def learned_branching(
     name: str = "learned_branching",
 ) -> MultiTaskModel:
     """Several copies of every stage; each copy learns which copy of the stage before it follows, each task which copy of the
-    last it ends on. What is left at inference is a tree, or a forest.
+    last it ends on.
 
     Choices are samples of the Gumbel-softmax while training, and the most probable parent at inference: nothing is random
-    there. `mtl.builders.branches(model)` shows the tree. Heads see the stages on their own path.
+    there. The model goes on to hold and to compute all copies. `mtl.builders.branches(model)` shows the tree that was
+    learned, and `mtl.builders.prune(model)` gives it as a network of its own, to train further and to export. Heads see the
+    stages on their own path.
 
     Args:
         inputs, tasks, backbone, backbone_options, encoder, name: as in `hard_sharing`.
@@ -50,7 +54,8 @@ def learned_branching(
         `MultiTaskModel`.
 
     Raises:
-        ValueError: settings out of range; a backbone with ways around its stages; what `hard_sharing` refuses.
+        ValueError: settings out of range; a backbone in which learned features go around a stage (the states of recurrent
+            layers, parallel branches, the pyramid `fpn`); what `hard_sharing` refuses.
 
     Example:
         >>> model = mtl.builders.learned_branching((32, 32, 3), [mtl.tasks.Binary("cat"), mtl.tasks.Binary("dog")])
@@ -68,8 +73,9 @@ def learned_branching(
     if around:
         raise ValueError(
             f"Builder '{name}' chooses what each stage goes on with, and in this backbone something goes around "
-            f"{', '.join(around)} (states of a recurrent layer, a parallel branch). Take a backbone whose stages follow each "
-            "other, for example small_cnn, resnet, text_cnn, transformer or mlp."
+            f"{', '.join(around)} (states of a recurrent layer, a parallel branch, or a pyramid, whose stages are outputs "
+            "only). Take a backbone whose stages follow each other, for example small_cnn, resnet, text_cnn, transformer or "
+            "mlp."
         )
     settings = {"temperature": temperature, "decay": decay, "lowest": lowest, "warm_up": warm_up}
     copies: dict[str, list[Any]] = {}
@@ -92,7 +98,7 @@ def learned_branching(
     features: dict[str, dict[str, Any]] = {task: {} for task in base.names}
     for level, stage in enumerate(list(base.stages)[:-1]):
         # Decoders of maps also look at earlier stages: at the copies on their task's path.
-        path = BranchPath(name=f"{name}_{stage}_path")([shares[:level:-1], copies[stage]])
+        path = BranchPath(name=f"{name}_{stage}_path")([shares[level:][::-1], copies[stage]])
         for task, x in zip(base.names, path, strict=True):
             features[task][stage] = x
     for task in base.names:
@@ -106,15 +112,100 @@ def branches(model: MultiTaskModel) -> dict[str, list[str]]:
     Raises:
         ValueError: a model that `learned_branching` did not build.
     """
+    parents = _parents(model)
+    paths = {}
+    for i, task in enumerate(model.task_names):
+        path, child = [], i
+        for layer, chosen in reversed(parents.items()):
+            child = chosen[child]
+            path.append(f"{layer.stage} {child}")
+        paths[task] = path[::-1]
+    return paths
+
+
+def prune(model: MultiTaskModel) -> MultiTaskModel:
+    """The tree that `learned_branching` has learned, without the copies that no task follows.
+
+    It answers as the model does at inference. Its layers are copies, with the model's weights and names; training one does
+    not change the other. Copies that several tasks follow are there once, so that the tree costs between one network and a
+    network for each task.
+
+    Args:
+        model: model of `learned_branching`, trained or loaded.
+
+    Returns:
+        `MultiTaskModel`, not compiled: an optimizer's state belongs to the variables of the model that was trained.
+
+    Raises:
+        ValueError: a model that `learned_branching` did not build.
+
+    Example:
+        >>> model = mtl.builders.learned_branching((32, 32, 3), [mtl.tasks.Binary("cat"), mtl.tasks.Binary("dog")])
+        >>> model.compile("adam")
+        >>> model.fit(images, labels)
+        >>> tree = mtl.builders.prune(model)
+        >>> mtl.export.tflite(tree, "tree.tflite")
+    """
+    parents = _parents(model)
+    calls = {id(tensor): node for node in nodes(model) for tensor in node.outputs}
+
+    def chosen(tensor):
+        """What stands for a tensor once nothing is left to choose."""
+        while id(tensor) in calls:
+            node, index = calls[id(tensor)], tensor._keras_history.tensor_index
+            if isinstance(node.operation, BranchChoice):
+                tensor = node.input_tensors[parents[node.operation][index]]
+            elif isinstance(node.operation, BranchPath):
+                shares, copies = node.arguments.args[0]
+                for share in shares:
+                    index = parents[share._keras_history.operation][index]
+                tensor = copies[index]
+            else:
+                break
+        return tensor
+
+    # What the outputs need.
+    needed: set[int] = set()
+    waiting = list(model.output.values())
+    while waiting:
+        node = calls.get(id(chosen(waiting.pop())))
+        if node is not None and id(node) not in needed:
+            needed.add(id(node))
+            waiting += node.input_tensors
+
+    # The tree, of new layers with the same values.
+    tensors = {id(tensor): tensor for tensor in model.inputs}
+    copies: dict[int, Any] = {}
+    for node in nodes(model):
+        if id(node) not in needed:
+            continue
+        layer = node.operation
+        args, kwargs = node.arguments.fill_in({id(x): tensors[id(chosen(x))] for x in node.input_tensors})
+        is_layer = isinstance(layer, keras.layers.Layer)
+        if id(layer) not in copies:
+            copies[id(layer)] = _twin(layer) if is_layer else layer
+        outputs = keras.tree.flatten(copies[id(layer)](*args, **kwargs))
+        if is_layer:
+            copy_values(layer, copies[id(layer)])
+        tensors.update({id(old): new for old, new in zip(node.outputs, outputs, strict=True)})
+    heads = {task: tensors[id(tensor)] for task, tensor in model.output.items()}
+    return MultiTaskModel(model.input, heads, encoder=model.encoder, name=model.name)
+
+
+def _twin(layer: keras.layers.Layer) -> keras.layers.Layer:
+    if isinstance(layer, TaskOutput):
+        # The task itself: a loss that is nobody's registered object does not come back from a config.
+        return TaskOutput(layer.task, tie=layer.tie, activated=layer.activated, separate=layer.separate)
+    return type(layer).from_config(layer.get_config())
+
+
+def _parents(model: MultiTaskModel) -> dict[BranchChoice, list[int]]:
+    """By choice, from the first stage to the deepest, the parent that each of its children follows at inference.
+
+    Raises:
+        ValueError: a model without choices.
+    """
     choices = [layer for layer in model.layers if isinstance(layer, BranchChoice)]
     if not choices:
         raise ValueError(f"Model '{model.name}' has no branches to show; `learned_branching` builds such models.")
-    parents = [[int(np.argmax(row.numpy())) for row in layer.logits] for layer in choices]
-    found = {}
-    for i, task in enumerate(model.task_names):
-        path, child = [], i
-        for layer, chosen in zip(reversed(choices), reversed(parents), strict=True):
-            child = chosen[child]
-            path.append(f"{layer.stage} {child}")
-        found[task] = path[::-1]
-    return found
+    return {layer: [int(np.argmax(keras.ops.convert_to_numpy(row))) for row in layer.logits] for layer in choices}

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import keras
 
 from mtl_keras import backbones
-from mtl_keras.builders.trunks import as_trunk, on_inputs
+from mtl_keras.backbones.trunks import as_trunk, on_inputs
 from mtl_keras.graph import has_graph
 from mtl_keras.layers import TaskOutput
-from mtl_keras.layers.resized import resized
+from mtl_keras.layers.resized import resize_like
 from mtl_keras.layers.sequences import MaskedMean, mask_of
 from mtl_keras.model import MultiTaskModel
 from mtl_keras.names import check_task_names, unknown_name
@@ -20,14 +24,19 @@ from mtl_keras.tasks import Task
 
 __all__ = [
     "Base",
+    "SeparateNetworks",
     "attach_head",
     "bring_to",
     "check_leaves",
     "check_stage",
     "check_tasks",
+    "default_backbone",
     "finish",
+    "layer_sizes",
     "make_backbone",
     "make_inputs",
+    "one_size",
+    "repeat_like",
     "start",
 ]
 
@@ -73,6 +82,7 @@ def start(inputs: Any, tasks: Sequence[Task], backbone: Any, options: Mapping[st
         ValueError: bad tasks, an unknown backbone, a task with the name of a layer of the backbone.
     """
     tasks = check_tasks(tasks)
+    backbone = default_backbone(inputs, options) if backbone is None else backbone
     if isinstance(backbone, keras.Model):
         backbone = as_trunk(backbone, None if inputs is None else make_inputs(inputs, None))
         inputs = backbone.input
@@ -89,6 +99,38 @@ def start(inputs: Any, tasks: Sequence[Task], backbone: Any, options: Mapping[st
     return Base(inputs, trunk, tasks, pretrained)
 
 
+class SeparateNetworks:
+    """What `hard_sharing` would build for each task alone, on one backbone: as one model, made when it is asked for."""
+
+    def __init__(self, inputs: Any, trunk: keras.Model, tasks: Sequence[Task]):
+        self._parts = inputs, trunk, tasks
+        self._network: MultiTaskModel | None = None
+
+    def network(self) -> MultiTaskModel:
+        """A model in which the backbone and a task's head are the task's separate network."""
+        if self._network is None:
+            inputs, trunk, tasks = self._parts
+            # Counting must not change what is drawn next.
+            state = random.getstate()
+            heads = {task.name: attach_head(_with_new_head(task), stages_of(trunk), inputs) for task in tasks}
+            random.setstate(state)
+            self._network = MultiTaskModel(inputs, heads, name="separate_networks")
+        return self._network
+
+    def to_json(self) -> str:
+        return json.dumps(keras.saving.serialize_keras_object(self.network()))
+
+
+def _with_new_head(task: Task) -> Task:
+    """The task, with a copy of a head that is a layer: calling a layer again would make its `output` ambiguous."""
+    head = task._head
+    if not isinstance(head, keras.layers.Layer):
+        return task
+    twin = copy.copy(task)
+    twin._head = type(head).from_config(head.get_config())
+    return twin
+
+
 def finish(
     base: Base,
     features: Mapping[str, Mapping[str, Any]],
@@ -98,6 +140,7 @@ def finish(
     representation: Sequence[str] = (),
     outputs: Mapping[str, Any] | None = None,
     tie: Any = None,
+    separate: keras.Model | bool = True,
 ) -> MultiTaskModel:
     """A head on each task's features, and the model of all of them.
 
@@ -105,6 +148,8 @@ def finish(
         features: by task name, a dict of stages for its head.
         outputs: by task name, outputs that stand already.
         tie: `WeightTie` or None.
+        separate: the trunk of a network for one task alone, where that is not the backbone; False where such a network is
+            what a task uses of this model.
     """
     made = dict(outputs or {})
     for task in base.tasks:
@@ -113,6 +158,9 @@ def finish(
     ordered = {task.name: made[task.name] for task in base.tasks}
     # Carried by the first output's layer, so that clones and loaded models keep it.
     ordered[base.names[0]]._keras_history.operation.tie = tie
+    if separate is not False:
+        trunk = base.trunk if separate is True else separate
+        ordered[base.names[0]]._keras_history.operation.separate = SeparateNetworks(base.inputs, trunk, base.tasks)
     model = MultiTaskModel(base.inputs, ordered, encoder=encoder, representation=list(representation), name=name)
     # Stages that no head uses are not in the model.
     used = {layer.name for layer in model.layers}
@@ -130,6 +178,80 @@ def check_tasks(tasks: Sequence[Task]) -> list[Task]:
             raise TypeError(f"Tasks are objects of mtl_keras.tasks, got {task!r}.")
     check_task_names(task.name for task in tasks)
     return tasks
+
+
+def default_backbone(inputs: Any, options: Mapping[str, Any] | None = None) -> str:
+    """The backbone that a builder takes for a kind of input where none is named.
+
+    Args:
+        inputs: as builders take them.
+        options: of the backbone.
+
+    Returns:
+        "small_cnn" for images `(height, width, channels)`, "mlp" for tables (a vector of numbers, or inputs named `numeric`
+        and `categorical`), "text_cnn" for an input named `tokens`, "log_mel_cnn" for one named `waveform`, "frame_cnn" for
+        video `(frames, height, width, channels)`.
+
+    Raises:
+        ValueError: no input, another kind of input, token ids without `vocabulary_size`.
+    """
+    if inputs is None:
+        raise ValueError("`inputs` should be the shape of one row where no backbone is given. Received: inputs=None.")
+    named = dict(inputs) if isinstance(inputs, Mapping) else {getattr(inputs, "name", ""): inputs}
+    if named and set(named) <= {"numeric", "categorical"}:
+        return "mlp"
+    if len(named) == 1:
+        ((name, value),) = named.items()
+        shape = (value,) if isinstance(value, int) else tuple(value.shape[1:] if hasattr(value, "shape") else value)
+        if name == "tokens":
+            if "vocabulary_size" not in (options or {}):
+                raise ValueError(
+                    "`backbone_options` should hold `vocabulary_size`, the number of token ids, for the default backbone of "
+                    f"token ids, 'text_cnn'. Received: backbone_options={dict(options or {})}."
+                )
+            return "text_cnn"
+        if name == "waveform":
+            return "log_mel_cnn"
+        kinds = {1: "mlp", 3: "small_cnn", 4: "frame_cnn"}
+        if len(shape) in kinds:
+            return kinds[len(shape)]
+    raise ValueError(
+        "`backbone` should be given for these inputs: without one, images (height, width, channels), tables, token ids (an "
+        f"input named 'tokens'), waveforms and video have a default. Received: inputs={inputs!r}."
+    )
+
+
+def layer_sizes(argument: str, value: Any, builder: str) -> tuple[int, ...]:
+    """Widths of layers one after the other; one whole number is one layer.
+
+    Raises:
+        ValueError: something else, or a width below 1.
+    """
+    sizes = (value,) if isinstance(value, Integral) else value
+    is_list = isinstance(sizes, (list, tuple))
+    if not is_list or not all(isinstance(n, Integral) and not isinstance(n, bool) and n >= 1 for n in sizes):
+        raise ValueError(
+            f"Builder '{builder}': `{argument}` should be a whole number >= 1, or a list of these, one a layer. Received: "
+            f"{argument}={value!r}."
+        )
+    return tuple(int(n) for n in sizes)
+
+
+def one_size(argument: str, value: Any, builder: str, instead: str = "") -> int:
+    """A whole number >= 1; a list of one is taken too.
+
+    Args:
+        instead: what to do for several layers.
+
+    Raises:
+        ValueError: something else.
+    """
+    sizes = layer_sizes(argument, value, builder)
+    if len(sizes) != 1:
+        raise ValueError(
+            f"Builder '{builder}': `{argument}` should be one whole number >= 1. Received: {argument}={value!r}.{instead}"
+        )
+    return sizes[0]
 
 
 def make_inputs(inputs: Any, backbone: Any) -> Any:
@@ -226,6 +348,20 @@ def check_leaves(base: Base, given: Mapping[str, str], what: str) -> dict[str, s
     return {name: given.get(name, base.deepest) for name in base.names}
 
 
+def repeat_like(x: Any, target: Any, name: str) -> Any:
+    """A vector at every step of a sequence.
+
+    Raises:
+        ValueError: a sequence of open length.
+    """
+    if target.shape[1] is None:
+        raise ValueError(
+            f"'{name}' puts a vector at every step of a sequence, and the sequence's length should be fixed. Received "
+            f"features of shape {tuple(target.shape)}. Give the length in `inputs`."
+        )
+    return keras.layers.RepeatVector(target.shape[1], name=name)(x)
+
+
 def bring_to(x: Any, target: Any, name: str) -> Any:
     """A tensor in another's shape: resized or averaged over places, then a linear layer to its channels."""
     layers = keras.layers
@@ -237,11 +373,11 @@ def bring_to(x: Any, target: Any, name: str) -> Any:
         pool = layers.GlobalAveragePooling1D(name=f"{name}_pool")
         x = pool(x) if mask is None else MaskedMean(name=f"{name}_pool")([x, mask])
     elif len(target.shape) == 3 and len(x.shape) == 2:
-        x = layers.RepeatVector(target.shape[1], name=f"{name}_repeat")(x)
+        x = repeat_like(x, target, name=f"{name}_repeat")
     elif len(target.shape) == 4 and len(x.shape) == 2:
         x = layers.Reshape((1, 1, x.shape[-1]), name=f"{name}_reshape")(x)
-    elif len(target.shape) == 4 and len(x.shape) == 4 and tuple(x.shape[1:3]) != tuple(target.shape[1:3]):
-        x = resized(x, *target.shape[1:3], name=f"{name}_resize")
+    elif len(target.shape) == 4 and len(x.shape) == 4:
+        x = resize_like(x, target, name=f"{name}_resize")
     if len(target.shape) == 4 and len(x.shape) == 4:
         return layers.Conv2D(width, 1, name=f"{name}_project")(x)
     if len(x.shape) > len(target.shape):

@@ -10,7 +10,7 @@ from keras import ops
 
 from mtl_keras.graph import own_variables, sublayers
 
-__all__ = ["LayerCopies", "is_trained"]
+__all__ = ["LayerCopies", "copy_values", "is_trained"]
 
 
 class LayerCopies:
@@ -50,10 +50,7 @@ class LayerCopies:
         self._has_values.add(key)
         for part, copied in zip(sublayers(layer), sublayers(self._copies[key]), strict=True):
             if own_variables(part) and (self.everything or self._holds_trained(part, copied)):
-                # Not `set_weights`: some layers compute from their variables, such as an adapted `Normalization`.
-                values: dict[str, Any] = {}
-                part.save_own_variables(values)
-                copied.load_own_variables({key: ops.convert_to_numpy(value) for key, value in values.items()})
+                _copy_own_values(part, copied)
 
     def _holds_trained(self, layer: keras.layers.Layer, copied: keras.layers.Layer) -> bool:
         is_unknown = False
@@ -66,6 +63,20 @@ class LayerCopies:
                 return True
             is_unknown = True
         return is_unknown and self._presumed_trained
+
+
+def copy_values(layer: keras.layers.Layer, copied: keras.layers.Layer) -> None:
+    """Give a copy of a layer, both built, the layer's values."""
+    for part, other in zip(sublayers(layer), sublayers(copied), strict=True):
+        if own_variables(part):
+            _copy_own_values(part, other)
+
+
+def _copy_own_values(layer: keras.layers.Layer, copied: keras.layers.Layer) -> None:
+    # Not `set_weights`: some layers compute from their variables, such as an adapted `Normalization`.
+    values: dict[str, Any] = {}
+    layer.save_own_variables(values)
+    copied.load_own_variables({key: ops.convert_to_numpy(value) for key, value in values.items()})
 
 
 def is_trained(layer: keras.layers.Layer) -> bool:

@@ -7,12 +7,14 @@ from typing import Any
 
 import keras
 
-from mtl_keras.builders.common import finish, make_inputs, start
+from mtl_keras.builders.common import finish, make_inputs, one_size, start
 from mtl_keras.layers import DSelectKGate, Experts, Gate, Mixture
 from mtl_keras.model import MultiTaskModel
 from mtl_keras.tasks import Task
 
 __all__ = ["cgc", "dselect_k", "mmoe", "omoe", "ple"]
+
+_DEEPER = " Experts have one layer: for more, give a backbone such as 'mlp' in front of them, or `ple` with several `levels`."
 
 
 def mmoe(
@@ -38,7 +40,8 @@ def mmoe(
         inputs: shape of one row, for example `(10,)`; a `keras.Input`; or a dict of these by name.
         tasks: list of `Task`.
         backbone: name (`mtl.backbones`), function of the symbolic inputs, or any `keras.Model`. None lets the experts see
-            the input itself, as in the paper.
+            a vector of numbers itself, as in the paper; for other inputs it takes the default backbone, as `hard_sharing`
+            does, because experts over single pixels would see nothing but a color.
         experts: int >= 1. How many. With one, it is hard sharing with a dense layer more.
         units: int >= 1. Width of each expert.
         activation: of the experts. Defaults to "relu".
@@ -50,7 +53,7 @@ def mmoe(
         in the experts and `tasks features experts` in the gates.
 
     Raises:
-        ValueError: no experts or units; what `hard_sharing` refuses.
+        ValueError: no experts or units, several layers in `units`; what `hard_sharing` refuses.
 
     Example:
         >>> model = mtl.builders.mmoe((100,), [mtl.tasks.Regression("a"), mtl.tasks.Regression("b")], experts=8, units=16)
@@ -129,13 +132,14 @@ def dselect_k(
         Hazimeh et al., "DSelect-k: Differentiable Selection in the Mixture of Experts with Applications to Multi-Task
         Learning", NeurIPS 2021.
     """
+    units = one_size("units", units, name, _DEEPER)
     base, features = _base(inputs, tasks, backbone, backbone_options, name)
     made = Experts(experts, units, activation, name=f"{name}_experts")(features)
     mixed = {}
     for task in base.names:
         gate = DSelectKGate(experts, k, per_example, gamma, entropy, name=f"{name}_{task}_gate")(features)
         mixed[task] = Mixture(name=f"{name}_{task}_mixture")([made, gate])
-    return _finish(base, mixed, backbone, encoder, name)
+    return _finish(base, mixed, encoder, name, [units], activation)
 
 
 def cgc(
@@ -222,6 +226,7 @@ def ple(
     for what, value in (("levels", levels), ("experts", experts), ("shared_experts", shared_experts)):
         if value < 1:
             raise ValueError(f"Builder '{name}' needs {what} >= 1, got {value}.")
+    units = one_size("units", units, name, _DEEPER)
     base, features = _base(inputs, tasks, backbone, backbone_options, name)
     streams = dict.fromkeys(base.names, features)
     shared = features
@@ -239,10 +244,11 @@ def ple(
             everything = keras.layers.Concatenate(name=f"{part}_seen")([*own.values(), common])
             shared = Mixture(name=f"{part}_mixture")([everything, gate])
         streams = mixed
-    return _finish(base, streams, backbone, encoder, name)
+    return _finish(base, streams, encoder, name, [units] * levels, activation)
 
 
 def _gated(inputs, tasks, backbone, backbone_options, encoder, name, experts, units, activation, gate_bias, one):
+    units = one_size("units", units, name, _DEEPER)
     base, features = _base(inputs, tasks, backbone, backbone_options, name)
     made = Experts(experts, units, activation, name=f"{name}_experts")(features)
     if one:
@@ -253,24 +259,46 @@ def _gated(inputs, tasks, backbone, backbone_options, encoder, name, experts, un
         for task in base.names:
             gate = Gate(experts, gate_bias, name=f"{name}_{task}_gate")(features)
             mixed[task] = Mixture(name=f"{name}_{task}_mixture")([made, gate])
-    return _finish(base, mixed, backbone, encoder, name)
+    return _finish(base, mixed, encoder, name, [units], activation)
 
 
 def _base(inputs, tasks, backbone, backbone_options, name):
     """The beginning, and what the experts see: the backbone's deepest stage, or the input itself."""
-    if backbone is None:
-        inputs = make_inputs(inputs, backbone)
-        if not isinstance(inputs, keras.KerasTensor) or not inputs.dtype.startswith("float"):
-            raise ValueError(
-                f"Builder '{name}' without a backbone takes one input of numbers; give a backbone that joins them."
-            )
-        base = start(inputs, tasks, keras.Model(inputs, {"stage1": inputs}), None)
-    else:
+    if backbone is not None or not _is_vector(inputs):
         base = start(inputs, tasks, backbone, backbone_options)
+    else:
+        if backbone_options:
+            raise ValueError(
+                f"Builder '{name}': `backbone_options` should be left out where the experts see the input itself, without a "
+                f"backbone. Received: {dict(backbone_options)}. Give a backbone, for example 'mlp'."
+            )
+        tensor = make_inputs(inputs, None)
+        base = start(tensor, tasks, keras.Model(tensor, {"stage1": tensor}), None)
     return base, base.stages[base.deepest]
 
 
-def _finish(base, mixed, backbone, encoder, name):
+def _is_vector(inputs):
+    """Whether an input is one vector of numbers: a shape of one size, or an input of that shape."""
+    if isinstance(inputs, Mapping):
+        if len(inputs) != 1 or next(iter(inputs)) in ("tokens", "categorical", "waveform"):
+            return False
+        inputs = next(iter(inputs.values()))
+    if isinstance(inputs, keras.KerasTensor):
+        return len(inputs.shape) == 2 and inputs.dtype.startswith("float")
+    return isinstance(inputs, int) or (isinstance(inputs, (tuple, list)) and len(inputs) == 1)
+
+
+def _finish(base, mixed, encoder, name, widths, activation):
     features = {task: {**base.stages, base.deepest: x} for task, x in mixed.items()}
-    representation = () if backbone is None else base.representation
-    return finish(base, features, name=name, encoder=encoder, representation=representation)
+    sees_input = base.stages[base.deepest] is base.inputs
+    representation = () if sees_input else base.representation
+    separate = True if not sees_input else _one_expert(base, widths, activation)
+    return finish(base, features, name=name, encoder=encoder, representation=representation, separate=separate)
+
+
+def _one_expert(base, widths, activation):
+    """The trunk of a separate network where the experts stand in the backbone's place: one expert at every level."""
+    x = base.inputs
+    for width in widths:
+        x = keras.layers.Dense(width, activation=activation, kernel_initializer="zeros")(x)
+    return keras.Model(base.inputs, {"stage1": x})

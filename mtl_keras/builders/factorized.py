@@ -20,7 +20,7 @@ __all__ = ["tensor_factorized"]
 def tensor_factorized(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model = "small_cnn",
+    backbone: str | Callable | keras.Model | None = None,
     *,
     factorization: str = "tucker",
     rank: int = 8,
@@ -68,8 +68,8 @@ def tensor_factorized(
     def joint(layer):
         if type(layer) in (keras.layers.Dense, *convolutions) and is_trained(layer):
             raise ValueError(
-                f"Builder '{name}' makes the kernels of the backbone anew, as factors, and layer '{layer.name}' of this backbone "
-                "has trained weights, which would be lost. Give a backbone without weights."
+                f"Builder '{name}' makes the kernels of the backbone anew, as factors, and layer '{layer.name}' of this "
+                "backbone has trained weights, which would be lost. Give a backbone without weights."
             )
         config = {"name": layer.name, "use_bias": getattr(layer, "use_bias", None), **common}
         if type(layer) is keras.layers.Dense:

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from mtl_keras.builders.common import Base, finish, start
+from mtl_keras.builders.common import Base, finish, layer_sizes, start
 from mtl_keras.layers import InformationTransfer, OrderCalibrator, ProbabilityProduct, TaskOutput
 from mtl_keras.model import MultiTaskModel
 from mtl_keras.tasks import Binary, Task
@@ -20,9 +20,9 @@ __all__ = ["aitm", "esmm"]
 def esmm(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model = "mlp",
+    backbone: str | Callable | keras.Model | None = None,
     *,
-    units: Sequence[int] = (64,),
+    units: int | Sequence[int] = (64,),
     backbone_options: Mapping[str, Any] | None = None,
     encoder: Any = None,
     name: str = "esmm",
@@ -36,7 +36,7 @@ def esmm(
     Args:
         inputs, tasks, backbone, backbone_options, encoder, name: as in `hard_sharing`. The tasks are `Binary`, in the
             funnel's order; two or more.
-        units: list of int. Hidden layers of each step's tower on the backbone's deepest stage. Defaults to (64,).
+        units: int, or list of int. Hidden layers of each step's tower on the backbone's deepest stage. Defaults to (64,).
 
     Returns:
         `MultiTaskModel`. Labels of a later step are 1 only where the earlier one's are.
@@ -51,6 +51,7 @@ def esmm(
         Ma, Zhao, Huang, Wang, Hu, Zhu, Gai, "Entire Space Multi-Task Model: An Effective Approach for Estimating
         Post-Click Conversion Rate", SIGIR 2018.
     """
+    units = layer_sizes("units", units, name)
     base = _funnel(inputs, tasks, backbone, backbone_options, name)
     outputs: dict[str, Any] = {}
     before = None
@@ -67,9 +68,9 @@ def esmm(
 def aitm(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model = "mlp",
+    backbone: str | Callable | keras.Model | None = None,
     *,
-    units: Sequence[int] = (64,),
+    units: int | Sequence[int] = (64,),
     calibration: float = 0.6,
     backbone_options: Mapping[str, Any] | None = None,
     encoder: Any = None,
@@ -98,6 +99,7 @@ def aitm(
         Xi, Chen, Yan, Zhang, Zhu, Zhuang, Chen, "Modeling the Sequential Dependence among Audience Multi-step Conversions with
         Multi-task Learning in Targeted Display Advertising", KDD 2021.
     """
+    units = layer_sizes("units", units, name)
     if not units:
         raise ValueError(f"Builder '{name}' needs at least one hidden layer in `units`.")
     base = _funnel(inputs, tasks, backbone, backbone_options, name)

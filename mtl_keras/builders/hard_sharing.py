@@ -17,7 +17,7 @@ __all__ = ["hard_sharing", "layerwise"]
 def hard_sharing(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model = "small_cnn",
+    backbone: str | Callable | keras.Model | None = None,
     *,
     backbone_options: Mapping[str, Any] | None = None,
     encoder: Any = None,
@@ -27,11 +27,14 @@ def hard_sharing(
     Bias", ICML 1993).
 
     Args:
-        inputs: shape of one row, for example `(32, 32, 3)`; a `keras.Input`; or a dict of these by name. Not used where
-            the backbone is a model, which has its own.
+        inputs: shape of one row, for example `(32, 32, 3)`; a `keras.Input`; or a dict of these by name. Where the backbone
+            is a model with inputs of its own: None, or the sizes that those leave open.
         tasks: list of `Task`.
-        backbone: name (`mtl.backbones`), function of the symbolic inputs, or any `keras.Model`: its outputs, a dict of
-            stages, are what the heads see. A model given here is used itself, with its weights, not copied.
+        backbone: name (`mtl.backbones`), function of the symbolic inputs, or any `keras.Model` (functional, `Sequential`,
+            built or not, or a subclass): its outputs, a tensor or a list or dict of stages, are what the heads see. A model
+            given here is used itself, with its weights, not copied. None takes the default of the kind of input: "small_cnn"
+            for images, "mlp" for tables, "text_cnn" for an input named `tokens`, "log_mel_cnn" for one named `waveform`,
+            "frame_cnn" for video.
         backbone_options: dict. Arguments of the backbone's function.
         encoder: object of `mtl.data` that makes this network's input from what a person has; saved with the model.
         name: str. The model's name.
@@ -53,13 +56,13 @@ def hard_sharing(
     """
     base = start(inputs, tasks, backbone, backbone_options)
     features = dict.fromkeys(base.names, base.stages)
-    return finish(base, features, name=name, encoder=encoder, representation=base.representation)
+    return finish(base, features, name=name, encoder=encoder, representation=base.representation, separate=False)
 
 
 def layerwise(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model = "small_cnn",
+    backbone: str | Callable | keras.Model | None = None,
     *,
     leaves: Mapping[str, str],
     backbone_options: Mapping[str, Any] | None = None,

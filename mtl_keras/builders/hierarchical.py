@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from mtl_keras.builders.common import attach_head, bring_to, check_leaves, finish, start
-from mtl_keras.builders.streams import lockstep
+from mtl_keras.builders.streams import goes_on, lockstep
 from mtl_keras.model import MultiTaskModel
 from mtl_keras.tasks import Task
 
@@ -18,7 +18,7 @@ __all__ = ["hierarchical"]
 def hierarchical(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model = "small_cnn",
+    backbone: str | Callable | keras.Model | None = None,
     *,
     levels: Mapping[str, str],
     feed: bool = True,
@@ -42,7 +42,8 @@ def hierarchical(
         `MultiTaskModel`.
 
     Raises:
-        ValueError: a task or stage that does not exist; a backbone with one stage; what `hard_sharing` refuses.
+        ValueError: a task or stage that does not exist; a backbone with one stage; with `feed`, a stage from which no other
+            stage is computed (those of `fpn`); what `hard_sharing` refuses.
 
     Example:
         >>> model = mtl.builders.hierarchical((32, 32, 3), [mtl.tasks.Segmentation("edges"), mtl.tasks.Binary("cat")],
@@ -55,6 +56,13 @@ def hierarchical(
     """
     base = start(inputs, tasks, backbone, backbone_options)
     places = check_leaves(base, levels, "levels")
+    for task, stage in places.items():
+        if feed and stage != base.deepest and not goes_on(base.trunk, stage):
+            raise ValueError(
+                f"Builder '{name}' feeds what task '{task}' predicts at '{stage}' to the stages behind it, and in this "
+                f"backbone no other stage is computed from '{stage}': its stages are outputs only, as those of the pyramid "
+                "'fpn' are. Take a backbone whose stages follow each other, or give feed=False."
+            )
     outputs: dict[str, Any] = {}
     seen: dict[str, Any] = {}
     by_name = {task.name: task for task in base.tasks}

@@ -10,7 +10,15 @@ import numpy as np
 from keras import layers
 
 from mtl_keras import backbones as known_backbones
-from mtl_keras.builders.common import attach_head, check_tasks, make_backbone, stages_of
+from mtl_keras.builders.common import (
+    attach_head,
+    check_tasks,
+    default_backbone,
+    layer_sizes,
+    make_backbone,
+    one_size,
+    stages_of,
+)
 from mtl_keras.builders.streams import lockstep
 from mtl_keras.graph import has_graph
 from mtl_keras.layers import ModalityAttention, ModalityDefault
@@ -32,7 +40,7 @@ def cross_modal(
     *,
     fusion: str = "early",
     units: int = 64,
-    shared: Sequence[int] = (64,),
+    shared: int | Sequence[int] = (64,),
     optional: Sequence[str] = (),
     drop: float = 0.1,
     backbone_options: Mapping[str, Mapping[str, Any]] | None = None,
@@ -53,7 +61,7 @@ def cross_modal(
         backbones: dict of modality to a backbone's name, function or model.
         fusion: "early", "late" or "attention".
         units: int >= 1.
-        shared: list of int. Widths of the shared layers.
+        shared: int, or list of int. Widths of the shared layers.
         optional: modalities that a row may lack. Each brings an input more, `<modality>_present`, shape `(rows, 1)`: 1 where
             the modality is there, 0 where a learned vector takes its place (what stands in the input then has no effect).
             `mtl.builders.complete_inputs(model, x)` fills in what a batch lacks.
@@ -82,8 +90,7 @@ def cross_modal(
         raise ValueError(f"Unknown fusion {fusion!r}. Known: {', '.join(_FUSIONS)}.")
     if not isinstance(inputs, Mapping) or not inputs:
         raise ValueError("`inputs` is a dict of modality to shape.")
-    if units < 1:
-        raise ValueError(f"Builder '{name}' needs units >= 1, got {units}.")
+    units, shared = one_size("units", units, name), layer_sizes("shared", shared, name)
     for given, what in ((backbones, "backbones"), (optional, "optional"), (backbone_options or {}, "backbone_options")):
         for modality in given:
             if modality not in inputs:
@@ -153,7 +160,7 @@ def complete_inputs(model: keras.Model, x: Mapping[str, Any]) -> dict[str, np.nd
 def multi_input(
     inputs: Mapping[str, Any],
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model = "mlp",
+    backbone: str | Callable | keras.Model | None = None,
     *,
     stems: Any = None,
     units: int = 64,
@@ -170,7 +177,8 @@ def multi_input(
     Args:
         inputs: dict of task name to the shape of one row of its input. The model's inputs are named `<task>_input`.
         tasks: list of `Task`, one for each input.
-        backbone: the trunk: name, function or model with one input. Defaults to "mlp".
+        backbone: the trunk: name, function or model with one input. None takes "mlp" behind stems, otherwise the default of
+            the inputs' kind, as `hard_sharing` does.
         stems: a backbone, or a dict of task name to one: what stands, with weights of its own, between a task's input and
             the trunk. Its deepest features, as a vector, are brought to `units`. None puts the trunk on the inputs, which
             then have one shape.
@@ -203,6 +211,8 @@ def multi_input(
     for task in names:
         if task not in inputs:
             raise ValueError(f"Task '{task}' has no input of its own. Give one in `inputs`.")
+    if backbone is None:
+        backbone = "mlp" if stems is not None else default_backbone(inputs[names[0]], backbone_options)
     made, seen = {}, []
     for task in names:
         stem = stems.get(task) if isinstance(stems, Mapping) else stems

@@ -19,7 +19,7 @@ __all__ = ["cross_stitch", "nddr", "sluice", "soft_sharing"]
 def soft_sharing(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model = "small_cnn",
+    backbone: str | Callable | keras.Model | None = None,
     *,
     penalty: str = "l2",
     weight: float = 0.01,
@@ -36,10 +36,11 @@ def soft_sharing(
     Args:
         inputs, tasks, backbone, backbone_options, encoder, name: as in `hard_sharing`. A backbone given as a model, or with
             pretrained weights, is copied with its weights.
-        penalty: "l2" (squared distance between weights), "trace" (nuclear norm of the stacked weights), or
-            "mutual_information" (one minus the squared correlation of corresponding channels at each stage). Defaults to
-            "l2".
-        weight: float >= 0. Factor of the penalty. Defaults to 0.01.
+        penalty: "l2" (squared distance between weights, a mean over pairs), "trace" (nuclear norm of the stacked weights),
+            "pairwise_trace" (nuclear norm of each pair's difference), or "mutual_information" (one minus the squared
+            correlation of corresponding channels at each stage). Defaults to "l2".
+        weight: float >= 0. Factor of the penalty. Defaults to 0.01. For T tasks a published lambda on the sum over pairs of
+            squared distances is `weight = lambda T (T - 1) / 2`; see `mtl.layers.WeightTie` for the other forms.
         split_after: str or None. Stage up to which all tasks use one network.
 
     Returns:
@@ -83,7 +84,7 @@ def soft_sharing(
 def cross_stitch(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model = "small_cnn",
+    backbone: str | Callable | keras.Model | None = None,
     *,
     own: float = 0.9,
     per_channel: bool = True,
@@ -128,7 +129,7 @@ def cross_stitch(
 def sluice(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model = "small_cnn",
+    backbone: str | Callable | keras.Model | None = None,
     *,
     subspaces: int = 2,
     own: float = 0.9,
@@ -178,7 +179,7 @@ def sluice(
 def nddr(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model = "small_cnn",
+    backbone: str | Callable | keras.Model | None = None,
     *,
     own: float = 0.9,
     normalize: bool = True,

@@ -232,7 +232,8 @@ def export(
         ),
     ] = None,
     calibration: Annotated[
-        Path | None, typer.Option(help=".npz with inputs by name. Default for the zoo: its training data.")
+        Path | None,
+        typer.Option(help=".npz with inputs by name, or .npy of the one input. Default for the zoo: its training data."),
     ] = None,
     evaluate: Annotated[
         Path | None, typer.Option(help=".npz with inputs by name and labels by task. Default for the zoo: its test data.")

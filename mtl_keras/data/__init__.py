@@ -2,7 +2,7 @@
 
 from mtl_keras.data import batches, encoders, labels, sources
 from mtl_keras.data.encoders import CharTokenizer, HashingTokenizer, ImageEncoder, TableEncoder, WordTokenizer
-from mtl_keras.data.labels import complete, mix
+from mtl_keras.data.labels import LabelScaleWarning, complete, mix
 from mtl_keras.data.scenes import fashion_scenes
 from mtl_keras.data.sources import DataError, fetch
 
@@ -11,6 +11,7 @@ __all__ = [
     "DataError",
     "HashingTokenizer",
     "ImageEncoder",
+    "LabelScaleWarning",
     "TableEncoder",
     "WordTokenizer",
     "batches",

@@ -12,7 +12,15 @@ import numpy as np
 
 from mtl_keras.names import unknown_name
 
-__all__ = ["check_data", "complete", "mix"]
+__all__ = ["LabelScaleWarning", "check_data", "complete", "mix"]
+
+
+class LabelScaleWarning(UserWarning):
+    """Regression labels lie far from the unit that the task's head answers in; `Regression.fit_to` mends it.
+
+    Example:
+        >>> warnings.simplefilter("ignore", mtl.data.LabelScaleWarning)
+    """
 
 
 def complete(data: Any, model: Any) -> Any:
@@ -171,8 +179,10 @@ def _aligned(datasets: Sequence[Any], model: Any) -> list[Any]:
         # One rank for all sources, as for labels.
         return tf.reshape(weight, tf.concat([tf.shape(weight), [1] * (rank - len(weight.shape))], 0))
 
+    forms = {task.name: _label_form(task, [d.element_spec[1][task.name] for d in datasets]) for task in model.tasks}
+
     def align(x, y, weight=None):
-        y = {task.name: _label_cast(task, y[task.name]) for task in model.tasks}
+        y = {task.name: _label_cast(task, y[task.name], *forms[task.name]) for task in model.tasks}
         if not specs:
             return x, y
         rows = tf.shape(tf.nest.flatten(x)[0])[0]
@@ -184,31 +194,57 @@ def _aligned(datasets: Sequence[Any], model: Any) -> list[Any]:
     return [dataset.map(align) for dataset in datasets]
 
 
-def _label_cast(task, y):
+def _label_form(task: Any, specs: Sequence[Any]) -> tuple[Any, bool]:
+    """The dtype of a task's labels over all sources, and whether they are a probability per class.
+
+    Fractions stay fractions where one source has them: a class number is one of them, and not the other way round.
+    """
+    dtype = "float32" if any(spec.dtype.is_floating for spec in specs) else task.label_dtype
+    return dtype, any(_is_soft(task, spec.shape) for spec in specs)
+
+
+def _is_soft(task: Any, shape: Any) -> bool:
+    expected = task.soft_label_shape
+    return expected is not None and len(shape) == 1 + len(expected) and shape[-1] == expected[-1]
+
+
+def _label_cast(task, y, dtype, soft):
     import tensorflow as tf
 
-    y = tf.cast(y, task.label_dtype)
+    if _is_soft(task, y.shape):
+        return tf.cast(y, "float32")
     # One rank for all sources: labels come as (rows,) and as (rows, 1).
-    return y if len(y.shape) == 1 + len(task.label_shape) else tf.expand_dims(y, -1)
+    y = y if len(y.shape) == 1 + len(task.label_shape) else tf.expand_dims(y, -1)
+    if not soft:
+        return tf.cast(y, dtype)
+    # Class numbers beside probabilities: 1 for the class, and NaN where there is no label.
+    numbers = tf.cast(y, "float32")
+    if len(y.shape) == 1 + len(task.soft_label_shape):
+        numbers = tf.squeeze(numbers, -1)
+    known = tf.math.is_finite(numbers) & (numbers >= 0)
+    shares = tf.one_hot(tf.cast(tf.where(known, numbers, 0.0), "int32"), task.soft_label_shape[-1])
+    return tf.where(known[..., None], shares, float("nan"))
 
 
 def _missing(task, model, rows):
     return task.missing(rows, model.output[task.name].shape)
 
 
-def check_data(x: Any, y: Any, sample_weight: Any, model: Any, purpose: str) -> None:
+def check_data(x: Any, y: Any, sample_weight: Any, model: Any, purpose: str) -> tuple[Any, Any]:
     """Refuse labels that can't be right before the first step. See `MultiTaskModel.fit` for what is refused.
 
     Arrays are checked whole. Of a `tf.data.Dataset` names, shapes and dtypes are checked, and the first batch's values.
+
+    Returns:
+        `(inputs, labels by task)` that were looked at, or `(None, None)`.
     """
     if x is None and y is None:
-        return
+        return None, None
     if y is None and hasattr(x, "element_spec"):
-        _check_dataset(x, model, purpose)
-        return
+        return _check_dataset(x, model, purpose)
     if y is None:
         # Generators and PyDatasets can't be looked at without using them up; the first step checks their names.
-        return
+        return None, None
     y = _as_dict(y, model, purpose)
     _check_names(y, model, f"{purpose} labels", need_all=True)
     rows = {name: len(np.asarray(labels)) for name, labels in y.items()}
@@ -217,6 +253,7 @@ def check_data(x: Any, y: Any, sample_weight: Any, model: Any, purpose: str) -> 
     for task in model.tasks:
         task.check_labels(y[task.name], model.output[task.name].shape)
     _check_weights(sample_weight, model, purpose)
+    return x, y
 
 
 def _check_dataset(dataset, model, purpose):
@@ -233,6 +270,8 @@ def _check_dataset(dataset, model, purpose):
         y = _as_dict(batch[1], model, purpose)
         for task in model.tasks:
             task.check_labels(np.asarray(y[task.name]), model.output[task.name].shape)
+        return batch[0], y
+    return None, None
 
 
 def _labels_of_spec(spec):
@@ -270,6 +309,8 @@ def _check_weights(sample_weight, model, purpose):
     if isinstance(sample_weight, Mapping):
         _check_names(sample_weight, model, f"{purpose} sample weights", need_all=False)
     for name, weight in weights.items():
+        if weight is None:
+            continue
         weight = np.asarray(weight)
         if weight.dtype.kind not in "iufb" or not np.isfinite(weight.astype(float)).all() or (weight < 0).any():
             raise ValueError(f"The {purpose} sample weights of {name} must be finite numbers >= 0.")

@@ -18,6 +18,8 @@ __all__ = ["take_out_offsets"]
 
 #: The range that int8 gives a head, over the range of its narrowest number, from which on its offset stays in float.
 _WIDE = 2.0
+#: The quantizer has no steps for heads that move by less (it takes such a range for nothing).
+_SMALLEST = 1e-4
 #: Layers whose bias can be split, and the axis of output channels in their kernels.
 _LINEAR = {"FULLY_CONNECTED": 0, "CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "TRANSPOSE_CONV": 0}
 _KERNEL_AND_BIAS = {"TRANSPOSE_CONV": (1, 3)}
@@ -63,7 +65,7 @@ def _channels(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _is_drowned(values: np.ndarray) -> bool:
     low, high, moves = _channels(values)
     whole = max(high.max(), 0.0) - min(low.min(), 0.0)
-    return bool(moves.any()) and whole > _WIDE * (high - low)[moves].min()
+    return bool(moves.any()) and (whole > _WIDE * (high - low)[moves].min() or whole < _SMALLEST)
 
 
 def _take_out(model: Any, graph: Any, names: list[str], index: int, values: np.ndarray, floats: Collection[str]) -> set[str]:
@@ -122,7 +124,7 @@ def _split_bias(model: Any, graph: Any, kind: str, op: Any, index: int, values: 
         return set()
     center, half = (low + high) / 2, (high - low) / 2
     half = np.where(moves, half, half.max())
-    scaled = half.max() > _WIDE * half.min()
+    scaled = half.max() > _WIDE * half.min() or half.max() < _SMALLEST
     factor = half if scaled else np.ones_like(half)
     # === The layer itself, centered ===
     inputs = [int(i) for i in op.inputs]

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from mtl_keras.export import archive, sampling
-from mtl_keras.export.files import ExportError, beside
+from mtl_keras.export.files import ExportError, beside, check_file
 from mtl_keras.export.report import ExportReport, compare
 from mtl_keras.export.saved_model import FLOAT_TOLERANCE
 from mtl_keras.quiet import quiet
@@ -131,6 +131,10 @@ def openvino(
 def _check(form: str, path: str | os.PathLike[str], suffix: str) -> None:
     if Path(path).suffix != suffix:
         raise ValueError(f"The file's name should end in {suffix}. Received: path={os.fspath(path)!r}.")
+    check_file(path)
+    weights = Path(path).with_suffix(".bin")
+    if form == "openvino" and weights.exists() and not Path(path).exists():
+        raise ExportError(f"{weights} is there already, of no earlier export: choose another name, or move it.")
     for package in _PACKAGES[form]:
         try:
             importlib.import_module(package)

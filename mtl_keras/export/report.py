@@ -15,7 +15,7 @@ import numpy as np
 from mtl_keras.export import archive
 from mtl_keras.export.files import ExportError
 
-__all__ = ["ExportReport", "HeadReport", "Rung", "beside_keras", "bounded_heads", "compare", "float_noise"]
+__all__ = ["ExportReport", "HeadReport", "Rung", "beside_keras", "bounded_heads", "compare", "float_noise", "ruined_heads"]
 
 
 @dataclass
@@ -210,7 +210,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
 _LEAST_FIDELITY = 0.5
 #: Fewer rows do not tell how far a head moves.
 _FEWEST_ROWS = 8
-#: Root mean square error from which on a head between 0 and 1 may be ruined: such a head need not move far in a sample.
+#: Mean error from which on a head between 0 and 1 may be ruined: such a head need not move far in a sample.
 _NOTICEABLE = 0.05
 
 
@@ -307,10 +307,9 @@ def beside_keras(
         error = np.abs(found - reference)
         _check_alive(name, found, reference, what)
         fidelity = _fidelity(found, reference)
-        is_ruined = fidelity is not None and fidelity < _LEAST_FIDELITY and len(reference) >= _FEWEST_ROWS
-        if name in bounded:
-            is_ruined = is_ruined and float(np.sqrt(np.mean(np.square(error)))) > _NOTICEABLE
-        if tolerance is None and are_typical and is_ruined:
+        clipped = _clipped(found, reference, spread)
+        head = HeadReport(name, float(error.max()), float(error.mean()), spread, clipped, fidelity)
+        if tolerance is None and are_typical and ruined_heads([head], bounded, len(reference)):
             raise ExportError(
                 f"Head '{name}' of the {what} is ruined: its error is {error.max():.3g} at most and {error.mean():.3g} in the "
                 f"mean, where Keras's outputs move by {spread:.3g} (fidelity {fidelity:.2f}). Keep it in float "
@@ -319,9 +318,18 @@ def beside_keras(
             )
         if tolerance is not None:
             _check_exact(name, found, reference, tolerance, what, noise, bounded)
-        clipped = _clipped(found, reference, spread)
-        heads.append(HeadReport(name, float(error.max()), float(error.mean()), spread, clipped, fidelity))
+        heads.append(head)
     return heads
+
+
+def ruined_heads(heads: Sequence[HeadReport], bounded: Collection[str], rows: int) -> list[str]:
+    """Heads that keep less than half of what moves in them, as far as these rows tell."""
+    names = []
+    for head in heads:
+        lost = head.fidelity is not None and head.fidelity < _LEAST_FIDELITY and rows >= _FEWEST_ROWS
+        if lost and (head.name not in bounded or head.mean > _NOTICEABLE):
+            names.append(head.name)
+    return names
 
 
 def _check_alive(name: str, found: np.ndarray, reference: np.ndarray, what: str) -> None:

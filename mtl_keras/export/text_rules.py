@@ -20,8 +20,8 @@ from mtl_keras.export.files import MARK, ExportError
 
 __all__ = ["TextRules", "rules_of", "unicode_tables"]
 
-#: Classes of characters: a word of its own; goes on with the word before it. 1 and more join their own kind.
-_ALONE, _MARK_CLASS = 0, -1
+#: Classes of characters: a word of its own; goes on with the word before it; is passed over. 1 and more join their own kind.
+_ALONE, _MARK_CLASS, _SKIPPED = 0, -1, -2
 _PROBE = 10**9
 
 #: What a file is held to before it is written: scripts, case, ligatures, marks, and what stands between words.
@@ -41,7 +41,7 @@ class TextRules:
 
     Attributes:
         kind: "word" (words of a vocabulary), "char" (letters of an alphabet) or "hash" (checksums of words).
-        form: of Unicode that text is brought to first: "NFKC", "NFC" or "none".
+        form: of Unicode that text is brought to first, and again where characters became others: "NFKC", "NFC" or "none".
         length: numbers a sentence; 0 behind the last.
         size: of "hash": how many numbers there are.
         fold: what characters become, where they change.
@@ -59,8 +59,7 @@ class TextRules:
 
     def encode(self, sentence: str) -> list[int]:
         """The numbers of a sentence, by these tables alone: what snippets do."""
-        text = sentence if self.form == "none" else unicodedata.normalize(self.form, sentence)
-        text = "".join(self.fold.get(c, c) for c in text)
+        text = self._normalized("".join(self.fold.get(c, c) for c in self._normalized(sentence)))
         ids = {entry: number for number, entry in enumerate(self.vocabulary, 2)}
         if self.kind == "char":
             numbers = [ids.get(c, 1) for c in text]
@@ -71,11 +70,16 @@ class TextRules:
         numbers = numbers[: self.length]
         return numbers + [0] * (self.length - len(numbers))
 
+    def _normalized(self, text: str) -> str:
+        return text if self.form == "none" else unicodedata.normalize(self.form, text)
+
     def _words(self, text: str) -> list[str]:
         words: list[str] = []
         before = None
         for c in text:
             now = next((kind for first, last, kind in self.classes if first <= ord(c) <= last), None)
+            if now == _SKIPPED:
+                continue
             if now is not None and before is not None and (now == _MARK_CLASS or (now == before and now != _ALONE)):
                 words[-1] += c
             elif now is not None and now != _MARK_CLASS:
@@ -107,21 +111,29 @@ def rules_of(encoder: Any) -> TextRules:
     if kind is None:
         raise ExportError(f"{type(encoder).__name__} has no form outside Python.")
     config = encoder.get_config()
-    if kind == "char":
-        lower = bool(config.get("lower", True))
-        form, fold = _char_tables(lower)
-        classes: Sequence[tuple[int, int, int]] = ()
-    else:
-        form, fold, classes = _word_tables()
-    vocabulary = list(config.get("vocabulary", config.get("alphabet", ())))
-    if kind != "char" and any(set(entry) & set("\n\r") for entry in vocabulary):
-        raise ExportError(f"{type(encoder).__name__}: a word of the vocabulary holds the end of a line.")
+    chosen = tuple((key, config[key]) for key in ("rules", "lower", "normalize") if key in config)
+    form, fold, classes = _char_tables(chosen) if kind == "char" else _word_tables(chosen)
+    vocabulary = list(config.get("alphabet", ()))
+    if kind == "word":
+        vocabulary = _spelled(config["vocabulary"], dict(chosen))
     rules = TextRules(kind, form, int(config["length"]), int(config.get("size", 0)), fold, classes, vocabulary)
-    samples = [*_SAMPLES, " ".join(vocabulary[:200])]
-    for sample in samples:
+    for sample in (*_SAMPLES, " ".join(vocabulary[:200])):
         if rules.encode(sample) != encoder.encode([sample])[0].tolist():
             raise ExportError(f"{type(encoder).__name__} reads {sample[:40]!r} in a way that its tables do not.")
     return rules
+
+
+def _spelled(vocabulary: Sequence[str], chosen: Mapping[str, Any]) -> list[str]:
+    """Words as sentences will spell them; of those that are alike the first counts."""
+    spelled: list[str] = []
+    for word in vocabulary:
+        parts = WordTokenizer.fit([word], _PROBE, 1, **chosen).vocabulary
+        if "\n" in word and parts != [word]:
+            raise ExportError(f"WordTokenizer: the word {word!r} holds the end of a line.")
+        spelled.append(parts[0] if len(parts) == 1 else word)
+    seen: set[str] = set()
+    # No word is a space.
+    return [" " if word in seen or seen.add(word) else word for word in spelled]  # type: ignore[func-returns-value]
 
 
 def _characters(form: str) -> list[str]:
@@ -139,9 +151,11 @@ def _form(same: Any) -> str:
 
 
 @functools.cache
-def _word_tables() -> tuple[str, dict[str, str], tuple[tuple[int, int, int], ...]]:
+def _word_tables(chosen: tuple[tuple[str, Any], ...]) -> tuple[str, dict[str, str], tuple[tuple[int, int, int], ...]]:
+    """Form, changes and classes of characters, of tokenizers with these settings."""
+
     def words(*sentences: str) -> set[str]:
-        return set(WordTokenizer.fit(sentences, _PROBE, 1).vocabulary)
+        return set(WordTokenizer.fit(sentences, _PROBE, 1, **dict(chosen)).vocabulary)
 
     form = _form(lambda a, b: words(a) == words(b) != set())
     characters = _characters(form)
@@ -151,20 +165,27 @@ def _word_tables() -> tuple[str, dict[str, str], tuple[tuple[int, int, int], ...
     # A code of letters around each: where it comes out whole, the character is passed over.
     codes = {c: "q" + "".join(chr(98 + int(d)) for d in f"{i:07d}") + "q" for i, c in enumerate(changed)}
     across = words(*(f"{code}{c}z" for c, code in codes.items()))
-    fold = {c: "" for c in changed if f"{codes[c]}z" in across}
+    skipped = {c for c in changed if f"{codes[c]}z" in across}
     # Most of the rest parts words; hundreds at a time that give no word need no look at each.
-    rest = [c for c in changed if c not in fold]
+    fold = {}
+    rest = [c for c in changed if c not in skipped]
     chunks = [rest[i : i + 256] for i in range(0, len(rest), 256)]
     for c in (c for chunk in chunks if words(*chunk) for c in chunk):
         if len(becomes := words(c)) == 1:
             word = becomes.pop()
             # "İ" may become a letter and something that parts words.
             fold[c] = word if f"{word}q" in words(f"{c}q") or f"q{word}" not in words(f"q{c}") else f"{word} "
-    return form, fold, _classes([c for c in characters if c not in fold], words, alone, after)
+    kinds = _classes([c for c in characters if c not in fold], words, alone, after)
+    rules = TextRules("word", form, 100, 0, fold, _ranges(kinds | dict.fromkeys(skipped, _SKIPPED)), sorted(words(*_SAMPLES)))
+    reader = WordTokenizer(rules.vocabulary, rules.length, **dict(chosen))
+    for sample in _SAMPLES:
+        if rules.encode(sample) != reader.encode([sample])[0].tolist():
+            raise ExportError(f"WordTokenizer reads {sample!r} in a way that tables do not.")
+    return form, fold, tuple(rules.classes)
 
 
-def _classes(characters: Sequence[str], words: Any, alone: set[str], after: set[str]) -> tuple[tuple[int, int, int], ...]:
-    """`(first, last, class)` by what characters join."""
+def _classes(characters: Sequence[str], words: Any, alone: set[str], after: set[str]) -> dict[str, int]:
+    """Classes of characters by what they join."""
     kinds: dict[str, int] = {}
     left = []
     for c in characters:
@@ -184,7 +205,7 @@ def _classes(characters: Sequence[str], words: Any, alone: set[str], after: set[
         left = [c for c in left if c not in kinds]
         if number > 50:
             raise ExportError("The tokenizer's rules can't be told by classes of characters.")
-    return _ranges(kinds)
+    return kinds
 
 
 def _ranges(kinds: Mapping[str, int]) -> tuple[tuple[int, int, int], ...]:
@@ -198,9 +219,12 @@ def _ranges(kinds: Mapping[str, int]) -> tuple[tuple[int, int, int], ...]:
 
 
 @functools.cache
-def _char_tables(lower: bool) -> tuple[str, dict[str, str]]:
+def _char_tables(chosen: tuple[tuple[str, Any], ...]) -> tuple[str, dict[str, str], tuple[tuple[int, int, int], ...]]:
+    """Form and changes of characters, of tokenizers with these settings; letters have no classes."""
+    settings = dict(chosen)
+
     def letters(*texts: str) -> str:
-        return CharTokenizer.fit(texts, 1, _PROBE, lower).alphabet
+        return CharTokenizer.fit(texts, 1, _PROBE, **settings).alphabet
 
     form = _form(lambda a, b: letters(a) == letters(b))
     characters = _characters(form)
@@ -210,9 +234,9 @@ def _char_tables(lower: bool) -> tuple[str, dict[str, str]]:
         if c in unchanged:
             continue
         alphabet = letters(c)
-        numbers = CharTokenizer(alphabet, 8, lower).encode([c])[0]
+        numbers = CharTokenizer(alphabet, 32, **settings).encode([c])[0]
         fold[c] = "".join(alphabet[number - 2] for number in numbers if number)
-    return form, fold
+    return form, fold, ()
 
 
 # ------------------------------------------------------------------ for languages whose library knows no Unicode

@@ -31,6 +31,7 @@ from mtl_keras.export.report import (
     bounded_heads,
     compare,
     float_noise,
+    ruined_heads,
 )
 from mtl_keras.export.runner import TFLiteModel, padded
 from mtl_keras.export.saved_model import FLOAT_TOLERANCE
@@ -79,10 +80,13 @@ def tflite(
             "dynamic", with weights in int4 and a scale per channel) and "int4_block32", "int4_block64" (a scale per 32 or 64
             weights of a channel, in fully connected layers whose input size is a multiple), which need ai-edge-quantizer;
             "int8" (weights and activations); "int16x8" (int8 weights, int16 activations: finer, and slower where a delegate
-            lacks it); or "auto": the first that loses at most `max_drop` on every head of "int8", "int8" with the heads that
-            lost in float, "int16x8", "dynamic" and "float16" (the report's `refused` says why the others did not pass).
-        calibration: typical inputs, for "int8" and "int16x8": arrays, or a data set with or without labels. 256 rows are used.
-        samples: rows to compare on. None uses the calibration data, or random inputs.
+            lacks it); or "auto": of all kinds but int4, and "int8" with the heads that lost in float, the cheapest that loses
+            at most `max_drop` on every head, by the size and latency that are measured here (see `budget`). The report's
+            `rungs` has the measurements, `refused` says why others did not pass.
+        calibration: typical inputs, for "int8" and "int16x8": arrays, or a data set, generator or list of batches, with or
+            without labels. 256 rows are used, drawn at random over all of the data.
+        samples: rows to compare on; 64 are used. None uses the inputs of `evaluate`, or a fifth of the calibration's rows
+            (which are then not calibrated on), or random inputs.
         tasks: names of the tasks to export; layers and inputs that only others use are left out. None exports all.
         keep_float: for "int8": names of tasks, whose own layers stay in float, or of layers.
         percentile: for "int8": float in (50, 100). Inner ranges span that part of the calibration's values at both ends,
@@ -100,19 +104,28 @@ def tflite(
             in the file.
         max_drop: float, or a dict by task. A head whose metric is worse by more, in its own unit, stops the export; needs
             `evaluate`.
-        on_drop: "raise", or "warn": the file is written all the same, and a warning says what it loses.
+        on_drop: "raise"; "warn": the file is written all the same, and a warning says what it loses; or "report": nothing is
+            written, and the report says so (`passed` is False).
+        budget: for "auto": `{"bytes": 200_000, "ms": 5.0}`, or one of the two; what is beyond it is refused. With
+            milliseconds, the smallest file that passes is taken; with bytes alone, the fastest; without a budget, the one
+            whose size, times how often it is slower than the fastest (from 1.5 times on), is least. Milliseconds are this
+            machine's.
 
     Returns:
         `ExportReport` with each head's error and range, the file's size, its operators, delegate partitions and latency.
 
     Raises:
         ExportError: a layer that can't be converted (named by the converter), a path that can't be written, a head that
-            is missing, dead, not finite, differs from Keras in a float file, has a range in int8 that cuts off its calibrated
-            one, or loses more than `max_drop`. What was at `path` before stays.
+            is missing, dead, not finite, differs from Keras in a float file, keeps less than half of what moves in it (where
+            no `max_drop` says what it may lose), has a range in int8 that cuts off its calibrated one, or loses more than
+            `max_drop`. What was at `path` before stays.
         ValueError: an unknown quantization, task or layer, or data that don't fit the model.
 
     Example:
         >>> mtl.export.tflite(model, "out/model.tflite", quantization="int8", calibration=train).show()
+
+    Note:
+        Warns (`UserWarning`) where ranges are measured on fewer than 32 rows.
     """
     options = {"io": io, "keep_float": keep_float, "percentile": percentile, "signatures": signatures, "batch": batch}
     if quantization == "auto":
@@ -136,7 +149,8 @@ def tflite(
     rows = sampling.calibration_and_comparison(model, calibration, samples, None if data is None else data[0], measures)
     plain = archive.as_float32(model)
     made = archive.endpoints(plain, signatures, batch, decode)
-    job = _Job(model, plain, made, tuple(decode), rows, io, percentile)
+    holds = max_drop is None and on_drop == "raise" and rows.are_typical
+    job = _Job(model, plain, made, tuple(decode), rows, io, percentile, holds)
     if quantization == "auto":
         return _cheapest_that_passes(job, path, data, limits, limits_of_file, on_drop)
     try:
@@ -152,6 +166,8 @@ def tflite(
         return unwritten.report
     if error is not None:
         warn_caller(str(error))
+    elif max_drop is None and on_drop == "warn" and (ruined := ruined_heads(report.heads, bounded_heads(plain), report.rows)):
+        warn_caller(f"The {report.format} keeps less than half of what moves in {', '.join(ruined)}.")
     return report
 
 
@@ -166,6 +182,10 @@ class _Job:
     rows: sampling.Rows
     io: str = "float32"
     percentile: float | None = None
+    # Whether a head that keeps little of what moves in it is refused: where the tasks' own metrics do not judge.
+    holds_fidelity: bool = True
+    # What the converter gave, by kind: float files of several kinds are made of one.
+    converted: dict[str | None, bytes] = dataclasses.field(default_factory=dict)
 
 
 class _NotWritten(Exception):
@@ -205,7 +225,9 @@ def _build_and_compare(
     job: _Job, quantization: str | None, keep_float: Sequence[str], fresh: Path, what: str
 ) -> tuple[ExportReport, TFLiteModel]:
     plain, made, calibration, inputs = job.plain, job.made, job.rows.calibration, job.rows.comparison
-    content, in_float32 = _convert(plain, made, quantization, calibration, job.io, list(keep_float), job.percentile)
+    content, in_float32 = _convert(
+        plain, made, quantization, calibration, job.io, list(keep_float), job.percentile, job.converted
+    )
     content = flatbuffer.name_and_order(content, {endpoint.name: endpoint.outputs for endpoint in made})
     bare = content
     content = metadata.describe(bare, _facts(job.model, made[0], quantization, job.io, calibration, keep_float))
@@ -214,10 +236,10 @@ def _build_and_compare(
     tolerance = FLOAT_TOLERANCE if quantization is None else None
     file = TFLiteModel(fresh)
     answers = file.run(inputs)
-    report = compare(plain, inputs, answers, tolerance, what, job.rows.are_typical)
+    report = compare(plain, inputs, answers, tolerance, what, job.holds_fidelity)
     for name in job.decode:
         decoded.agree(plain, name, answers[name], answers[f"{name}{decoded.SUFFIX}"], exact=quantization is None)
-    _compare_others(plain, file, made[1:], inputs, tolerance, what, job.rows.are_typical)
+    _compare_others(plain, file, made[1:], inputs, tolerance, what, job.holds_fidelity)
     report.size, report.ops, report.in_float32 = len(content), operators, in_float32
     report.gzip_size, report.zeros = len(gzip.compress(content)), zeros(plain)
     if len(made) > 1:
@@ -476,31 +498,14 @@ def _convert(
     io: str = "float32",
     keep_float: Sequence[str] = (),
     percentile: float | None = None,
+    converted: dict[str | None, bytes] | None = None,
 ) -> tuple[bytes, list[str]]:
-    """A file's content, and what of a float16 file stays in float32."""
-    import tensorflow as tf
-
-    with tempfile.TemporaryDirectory() as folder:
-        archive.write_archive(model, Path(folder), made=made)
-        with quiet():
-            converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[e.name for e in made])
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-            if quantization not in (None, "weights", "float16", *int4.BLOCKS):
-                converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            if quantization == "dynamic":
-                # With a scale a channel, older runtimes (2.14, say) refuse the file.
-                converter._experimental_disable_per_channel_quantization_for_dense_layers = True
-            if quantization == "int16x8":
-                fine = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
-                converter.target_spec.supported_ops = [fine, tf.lite.OpsSet.TFLITE_BUILTINS]
-            if quantization in CALIBRATED:
-                converter.representative_dataset = functools.partial(_batches, made, calibration)
-            # Ranges are measured here and used in `quantizing`, which sets right what the converter alone gets wrong.
-            converter._experimental_calibrate_only = quantization == "int8"
-            try:
-                content = bytes(converter.convert())
-            except Exception as error:
-                raise ExportError(refusals.why(error, model)) from error
+    """A file's content, and what of a float16 file stays in float32. `converted` keeps what the converter gives, by kind."""
+    kind = None if quantization in ("weights", "float16", *int4.BLOCKS) else quantization
+    converted = {} if converted is None else converted
+    if kind not in converted:
+        converted[kind] = _run_converter(model, made, kind, calibration)
+    content = converted[kind]
     if quantization == "int8":
         batches = (batch if len(made) > 1 else (made[0].name, batch) for batch in _batches(made, calibration))
         content = quantizing.measure_ranges(content, batches, percentile)
@@ -531,6 +536,38 @@ def _batches(made: Sequence[archive.Endpoint], calibration: Mapping[str, np.ndar
         for endpoint in made:
             x = {name: rows[name] for name in endpoint.specs}
             yield x if len(made) == 1 else (endpoint.name, x)
+
+
+def _run_converter(
+    model: keras.Model,
+    made: Sequence[archive.Endpoint],
+    kind: str | None,
+    calibration: dict[str, np.ndarray] | None,
+) -> bytes:
+    """TensorFlow's part. For "int8", the float file with measured ranges: they are used in `quantizing`, which sets right what
+    the converter alone gets wrong."""
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as folder:
+        archive.write_archive(model, Path(folder), made=made)
+        with quiet():
+            converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[e.name for e in made])
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+            if kind is not None:
+                converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            if kind == "dynamic":
+                # With a scale a channel, older runtimes (2.14, say) refuse the file.
+                converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+            if kind == "int16x8":
+                fine = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+                converter.target_spec.supported_ops = [fine, tf.lite.OpsSet.TFLITE_BUILTINS]
+            if kind in CALIBRATED:
+                converter.representative_dataset = functools.partial(_batches, made, calibration)
+            converter._experimental_calibrate_only = kind == "int8"
+            try:
+                return bytes(converter.convert())
+            except Exception as error:
+                raise ExportError(refusals.why(error, model)) from error
 
 
 def _answers(made: Sequence[archive.Endpoint], calibration: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ import keras
 from keras import layers, tree
 
 from mtl_keras.export.files import ExportError
+from mtl_keras.export.models import functional
 from mtl_keras.graph import nodes, replay
 from mtl_keras.layers import FakeQuantize, QuantizedWeights, TaskOutput
 from mtl_keras.names import unknown_name
@@ -58,13 +59,15 @@ def quantization_aware(model: keras.Model, keep_float: Sequence[str] = (), momen
         2018. Departing from it, weights have a scale a channel (Krishnamoorthi, 2018), and ranges never cut off the batch at
         hand: the file's ranges, measured on calibration data, do not either.
     """
+    model = functional(model)
     if is_quantization_aware(model):
         raise ValueError(f"Model '{model.name}' is quantization-aware already.")
     floats = own_layers(model, keep_float, "keep_float")
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             raise ExportError(f"Layer '{layer.name}' is a model of its own; give a flat functional model.")
-        if getattr(layer.dtype_policy, "name", "float32").startswith("mixed_"):
+        policy = getattr(layer.dtype_policy, "name", "float32")
+        if policy.startswith("mixed_") or policy in ("float16", "bfloat16"):
             raise ExportError(f"Layer '{layer.name}' computes in {layer.dtype_policy.name}: int8 is trained in float32.")
     consumers: dict[int, list[Any]] = {}
     for node in nodes(model):

@@ -19,12 +19,15 @@ _LAYERS = {"CONV_2D": (1, 0, 5), "DEPTHWISE_CONV_2D": (1, 3, 6), "FULLY_CONNECTE
 #: Computed in int8 with one scale a tensor: with a scale a channel, older runtimes (2.14, say) refuse the file.
 _ONE_SCALE = ("FULLY_CONNECTED",)
 _FLOAT32, _INT8 = 0, 9
+#: Where a kernel has one scale, its smallest channel keeps at least so many of the 127 steps, or the kernel stays in float.
+_FEWEST_STEPS = 8
 
 
 def int8_weights(content: bytes, compute: bool) -> bytes:
     """Store a float file's weights in int8, symmetric, with a scale a channel (or one, where older runtimes know no other).
 
-    Weights that would not become smaller (few numbers a channel) and those that are computed stay as they are.
+    Weights that would not become smaller (few numbers a channel) and those that are computed stay as they are, and so do those
+    that one scale would ruin.
 
     Args:
         content: the file; weights that are in int8 already stay.
@@ -78,6 +81,11 @@ def _round(model: Any, tensor: Any, axis: int | None, schema: Any) -> bool:
     # A scale and a zero point, four and eight bytes, a channel.
     if 3 * weights.size <= 12 * channels:
         return False
+    if axis is None:
+        # A channel of a small unit beside a large one would become zero.
+        channel = np.abs(weights).max(axis=tuple(range(1, weights.ndim)))
+        if (127 * channel[channel > 0] < _FEWEST_STEPS * channel.max()).any():
+            return False
     rest = tuple(i for i in range(weights.ndim) if i != axis)
     largest = np.abs(weights).max(axis=rest).reshape(channels)
     scale = np.where(largest > 0, largest / 127, 1.0).astype("float32")

@@ -9,6 +9,7 @@ from mtl_keras.layers.modality import ModalityAttention, ModalityDefault
 from mtl_keras.layers.ordinal import OrdinalThresholds
 from mtl_keras.layers.quantized import FakeQuantize, QuantizedWeights
 from mtl_keras.layers.raw_image import RawImage
+from mtl_keras.layers.resized import ResizeLike
 from mtl_keras.layers.sequences import (
     FoldFrames,
     MaskedMax,
@@ -57,6 +58,7 @@ __all__ = [
     "ProbabilityProduct",
     "QuantizedWeights",
     "RawImage",
+    "ResizeLike",
     "SoftArgmax",
     "StageMixture",
     "SubspaceStitch",

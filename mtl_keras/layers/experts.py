@@ -233,7 +233,7 @@ class Mixture(layers.Layer):
         outputs, gate = input_shape
         if outputs[-1] % gate[-1]:
             raise ValueError(
-                f"Layer '{self.name}': a gate for {gate[-1]} experts meets outputs of width {outputs[-1]}, which is no multiple "
-                "of it."
+                f"Layer '{self.name}': a gate for {gate[-1]} experts meets outputs of width {outputs[-1]}, which is no "
+                "multiple of it."
             )
         return (*outputs[:-1], outputs[-1] // gate[-1])

@@ -239,10 +239,18 @@ class BranchChoice(layers.Layer):
     def build(self, input_shape):
         self.parents = len(input_shape)
         self.logits = [
-            self.add_weight(shape=(self.parents,), initializer="zeros", name=f"logits_{i}") for i in range(self.children)
+            # In float32 under mixed precision too: half floats would round what training adds, and stop counting at 2048.
+            self.add_weight(shape=(self.parents,), initializer="zeros", name=f"logits_{i}", dtype="float32", autocast=False)
+            for i in range(self.children)
         ]
         self.steps = self.add_weight(
-            shape=(), initializer="zeros", trainable=False, dtype="float32", name="steps", aggregation="only_first_replica"
+            shape=(),
+            initializer="zeros",
+            trainable=False,
+            dtype="float32",
+            autocast=False,
+            name="steps",
+            aggregation="only_first_replica",
         )
 
     def shares(self, training: bool = False):
@@ -251,7 +259,7 @@ class BranchChoice(layers.Layer):
         if not training:
             _, first = ops.top_k(logits, k=1)
             return ops.one_hot(ops.squeeze(first, axis=-1), self.parents, dtype="float32")
-        noise = keras.random.uniform((self.children, self.parents), 1e-6, 1 - 1e-6, seed=self.generator)
+        noise = keras.random.uniform((self.children, self.parents), 1e-6, 1 - 1e-6, dtype="float32", seed=self.generator)
         heat = ops.maximum(self.temperature * ops.power(self.decay, self.steps), self.lowest)
         sampled = ops.softmax((ops.log_softmax(logits) - ops.log(-ops.log(noise))) / heat)
         return ops.where(self.steps < self.warm_up, ops.full_like(sampled, 1 / self.parents), sampled)

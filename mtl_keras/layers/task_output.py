@@ -16,7 +16,8 @@ _PROBABILITIES = {"softmax": "softmax", "sigmoid": "sigmoid", "hard_sigmoid": "s
 _KEEP_PROBABILITIES = frozenset(
     """
     Add Average Cast Concatenate Cropping1D Cropping2D Divide Dropout ExpandDims Flatten GetItem GlobalAveragePooling1D
-    GlobalAveragePooling2D Identity Mean Multiply Permute Reshape Resizing Squeeze Stack Sum Transpose TrueDivide UpSampling2D
+    GlobalAveragePooling2D Identity Mean Multiply Permute Reshape ResizeLike Resizing Squeeze Stack Sum Transpose TrueDivide
+    UpSampling2D
     """.split()  # noqa: SIM905
 )
 
@@ -74,6 +75,8 @@ class TaskOutput(keras.layers.Layer):
         activated: bool or None. True: the tensor is the task's answer already (probabilities, for a class) and passes as it
             is. False: the task's activation is applied, whatever comes in. None, the default, is False, and refuses what
             visibly holds probabilities.
+        separate: what a separate network for each task would be, for `summary_sharing`; carried as `tie` is. JSON, an object
+            with `to_json()`, or None.
 
     Raises:
         ValueError: the activation would be applied to probabilities: a second softmax keeps the order of the classes, brings
@@ -86,7 +89,14 @@ class TaskOutput(keras.layers.Layer):
         >>> model = mtl.MultiTaskModel(x, {"digit": TaskOutput(digit)(logits)})
     """
 
-    def __init__(self, task: Task | dict[str, Any], tie: Any = None, activated: bool | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        task: Task | dict[str, Any],
+        tie: Any = None,
+        activated: bool | None = None,
+        separate: Any = None,
+        **kwargs: Any,
+    ):
         if isinstance(task, dict):
             task = keras.saving.deserialize_keras_object(task)
         if not isinstance(task, Task):
@@ -97,6 +107,7 @@ class TaskOutput(keras.layers.Layer):
         # Losses and metrics read the mask from the output, as Keras's own do.
         self.supports_masking = True
         self.task = task
+        self.separate = separate
         self.tie = keras.saving.deserialize_keras_object(tie) if isinstance(tie, dict) else tie
         self.activated = activated
 
@@ -144,6 +155,8 @@ class TaskOutput(keras.layers.Layer):
         config["activated"] = bool(self.activated)
         if self.tie is not None:
             config["tie"] = keras.saving.serialize_keras_object(self.tie)
+        if self.separate is not None:
+            config["separate"] = self.separate if isinstance(self.separate, str) else self.separate.to_json()
         return config
 
     @classmethod

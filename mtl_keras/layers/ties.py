@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import keras
@@ -15,19 +16,29 @@ __all__ = ["WeightTie"]
 class WeightTie:
     """A penalty on how far corresponding layers of several networks are apart. A model adds it to its losses.
 
-    - "l2": the squared distance between each pair's weights, averaged over pairs (Duong et al., "Low Resource Dependency
+    With T networks and their weights W_1 .. W_T of one variable, added up over variables:
+
+    - "l2": the squared distance between each pair's weights, averaged over pairs:
+      `2 / (T (T - 1)) sum_(i<j) ||W_i - W_j||^2` (Duong et al., "Low Resource Dependency
       Parsing: Cross-lingual Parameter Sharing in a Neural Network Parser", ACL 2015).
     - "trace": the nuclear norm of the matrix whose rows are the networks' weights of one variable: it pulls the rows to few
       directions, and the weights to 0 (Yang & Hospedales, "Trace Norm Regularised Deep Multi-Task Learning", ICLR
       workshop 2017, last-axis flattening). Where singular values are 0 the subgradient of smallest norm is used.
+    - "pairwise_trace": `sum_(i<j) ||W_i - W_j||_*`, the nuclear norm of each pair's difference as a matrix, all axes but the
+      last in one: it lets networks differ in few directions, and leaves what they share as large as it is. Every training
+      step takes a singular value decomposition for each pair and variable.
+
+    A published factor lambda is `weight` times a number, because "l2" is a mean over pairs. Where lambda multiplies the sum
+    over pairs, `weight = lambda T (T - 1) / 2`. Where it multiplies `sum_i ||W_i - mean||^2`, `weight = lambda (T - 1) / 2`.
+    For two networks the first is lambda itself. "trace" and "pairwise_trace" are sums: `weight = lambda`.
 
     Args:
-        kind: "l2" or "trace".
+        kind: "l2", "trace" or "pairwise_trace".
         weight: float >= 0.
         groups: list of lists of str. Each list names one layer of every network.
     """
 
-    KINDS = ("l2", "trace")
+    KINDS = ("l2", "trace", "pairwise_trace")
 
     def __init__(self, kind: str, weight: float, groups: Sequence[Sequence[str]]):
         if kind not in self.KINDS:
@@ -41,8 +52,12 @@ class WeightTie:
         total = 0.0
         for group in self.groups:
             for variables in zip(*(model.get_layer(name).trainable_variables for name in group), strict=True):
-                rows = ops.stack([ops.reshape(ops.cast(v.value, "float32"), (-1,)) for v in variables])
-                total = total + (_spread(rows) if self.kind == "l2" else _nuclear(rows))
+                values = [ops.cast(v.value, "float32") for v in variables]
+                if self.kind == "pairwise_trace":
+                    total = total + sum(_nuclear_of(a - b) for a, b in combinations(values, 2))
+                else:
+                    rows = ops.stack([ops.reshape(value, (-1,)) for value in values])
+                    total = total + (_spread(rows) if self.kind == "l2" else _nuclear(rows))
         return self.weight * total
 
     def get_config(self) -> dict[str, Any]:
@@ -72,3 +87,14 @@ def _nuclear(rows):
     norm = ops.sum(ops.sqrt(ops.where(kept, values, 0.0)))
     surrogate = 0.5 * ops.sum(ops.stop_gradient(half) * gram)
     return surrogate + ops.stop_gradient(norm - surrogate)
+
+
+def _nuclear_of(difference):
+    """The nuclear norm of one matrix, all axes but the last in one, with the gradient `U V^T` of its own singular vectors."""
+    matrix = ops.reshape(difference, (-1, difference.shape[-1] if difference.shape else 1))
+    left, values, right = ops.svd(ops.stop_gradient(matrix), full_matrices=False)
+    # Directions without length have no gradient of their own: the subgradient of smallest norm leaves them out.
+    has_length = ops.cast(values > 1e-6 * ops.max(values), values.dtype)
+    direction = ops.matmul(left * has_length, right)
+    surrogate = ops.sum(direction * matrix)
+    return surrogate + ops.stop_gradient(ops.sum(values) - surrogate)

@@ -64,6 +64,9 @@ class ClassCrossentropy(keras.losses.Loss):
         Object Detection", ICCV 2017.
     """
 
+    #: What `uncertainty` reads the loss as.
+    likelihood = "categorical"
+
     def __init__(
         self, label_smoothing: float = 0.0, focal_gamma: float = 0.0, name: str = "class_crossentropy", **kwargs: Any
     ):
@@ -308,7 +311,7 @@ class ClassTask(Task):
         """Refuse what is no class number, or, for yes or no, no probability."""
         there = np.isfinite(values) & (values != -1)
         if self._is_yes_or_no:
-            self._refuse(values, there & ((values < 0) | (values > 1)), "0 or 1, or a probability between")
+            self._refuse(values, there & ((values < 0) | (values > 1)), "0, 1, or a probability from 0 to 1")
             return
         bad = there & ((values < 0) | (values >= self._classes) | (values != np.floor(values)))
         self._refuse(values, bad, f"whole numbers from 0 to {self._classes - 1}, or a probability per class")

@@ -6,7 +6,8 @@ from typing import Any
 
 import keras
 
-from mtl_keras.layers.resized import resized
+from mtl_keras.graph import inputs_of
+from mtl_keras.layers.resized import resize_like, resized
 
 __all__ = ["full_size", "map_decoder"]
 
@@ -43,7 +44,7 @@ def map_decoder(name: str, features: dict[str, Any], input_shape: Any, channels:
         if x is None:
             x = side
         else:
-            x = _resize(x, stage.shape[1:3], f"{name}_up{level}")
+            x = resize_like(x, stage, f"{name}_up{level}")
             x = layers.Add(name=f"{name}_add{level}")([x, side])
         x = layers.ReLU(max_value=6.0, name=f"{name}_relu{level}")(x)
     x = layers.Conv2D(channels, 3, padding="same", use_bias=False, name=f"{name}_smooth")(x)
@@ -54,14 +55,19 @@ def map_decoder(name: str, features: dict[str, Any], input_shape: Any, channels:
 def full_size(name: str, x: Any, input_shape: Any, outputs: int) -> Any:
     """A decoder's result brought to the picture's size, with this many channels."""
     x = keras.layers.Conv2D(4 * outputs, 1, name=f"{name}_narrow")(x)
-    x = _resize(x, input_shape[:2], f"{name}_full")
+    if None in input_shape[:2]:
+        x = resize_like(x, _image_behind(name, x, input_shape), f"{name}_full")
+    elif tuple(x.shape[1:3]) != tuple(input_shape[:2]):
+        x = resized(x, *input_shape[:2], f"{name}_full")
     return keras.layers.Conv2D(outputs, 3, padding="same", name=f"{name}_linear")(x)
 
 
-def _resize(x, size, name):
-    height, width = size
-    if (height, width) == tuple(x.shape[1:3]):
-        return x
-    if None in (height, width):
-        return keras.layers.UpSampling2D(2, interpolation="bilinear", name=name)(x)
-    return resized(x, height, width, name)
+def _image_behind(name: str, x: Any, input_shape: Any) -> Any:
+    """The image input that features are computed from."""
+    images = [tensor for tensor in inputs_of(x) if tuple(tensor.shape[1:]) == tuple(input_shape)]
+    if not images:
+        raise ValueError(
+            f"Task '{name}' answers at the size of its image, and its features should be computed from an input of shape "
+            f"{tuple(input_shape)}. Received inputs of shapes {[tuple(tensor.shape[1:]) for tensor in inputs_of(x)]}."
+        )
+    return images[0]

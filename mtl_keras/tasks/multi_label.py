@@ -28,6 +28,9 @@ class EachCrossentropy(keras.losses.Loss):
         focal_gamma: float >= 0 (Lin et al., ICCV 2017). Defaults to 0, cross entropy.
     """
 
+    #: What `uncertainty` reads the loss as.
+    likelihood = "categorical"
+
     def __init__(self, label_smoothing: float = 0.0, focal_gamma: float = 0.0, name: str = "each_crossentropy", **kwargs: Any):
         super().__init__(name=name, **kwargs)
         self.label_smoothing, self.focal_gamma = float(label_smoothing), float(focal_gamma)
@@ -203,7 +206,7 @@ class MultiLabel(ClassTask):
     def _check_values(self, y):
         values = y.astype(float)
         bad = np.isfinite(values) & (values != -1) & ((values < 0) | (values > 1))
-        self._refuse(values, bad, "0 or 1, or a probability between")
+        self._refuse(values, bad, "0, 1, or a probability from 0 to 1")
 
     def baseline(self, y):
         y = np.asarray(y, float).reshape(-1, self.num_labels)

@@ -203,10 +203,8 @@ class CTCLoss(keras.losses.Loss):
         y_true = ops.cast(y_true, "int32")
         letters = ops.sum(ops.cast(y_true > 0, "int32"), axis=1)
         mask = mask_of(y_pred)
-        if mask is None:
-            times = ops.ones_like(letters) * ops.shape(y_pred)[1]
-        else:
-            times = ops.sum(ops.cast(mask, "int32"), axis=1)
+        steps = ops.ones_like(y_pred[..., 0], dtype="int32") if mask is None else ops.cast(mask, "int32")
+        times = ops.sum(steps, axis=1)
         loss = ops.ctc_loss(y_true, ops.cast(logits, "float32"), letters, times, mask_index=0)
         # No path writes a text that is too long. TensorFlow's loss is then a large number, which would be learned from.
         loss = ops.where(needed_times(y_true) > times, float("inf"), loss)

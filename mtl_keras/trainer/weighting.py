@@ -66,7 +66,7 @@ def class_weights_by_task(class_weight: Any, model: Any) -> dict[str, np.ndarray
     example = f"class_weight={{'{model.task_names[0]}': {{0: 1.0, 1: 5.0}}}}"
     if not isinstance(class_weight, Mapping):
         raise ValueError(f"`class_weight` should be a dict by task name, {example}. Received: {class_weight!r}.")
-    if class_weight and not any(isinstance(weights, Mapping) or weights is None for weights in class_weight.values()):
+    if class_weight and not any(isinstance(key, str) for key in class_weight):
         if len(model.tasks) > 1:
             raise ValueError(
                 f"`class_weight` should say of which task: {example}. Received weights without a task: {class_weight!r}."

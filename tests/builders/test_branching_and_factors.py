@@ -48,9 +48,10 @@ def test_earlier_stages_are_those_of_the_path():
     options = {"widths": (4, 8), "depth": 1}
     model = B.learned_branching((16, 16, 1), tasks, backbone_options=options, name="b")
     model.get_layer("b_stage2").logits[0].assign([0.0, 1.0])
-    model.get_layer("b_stage1").logits[1].assign([0.0, 1.0])
+    model.get_layer("b_stage1").logits[0].assign([0.0, 1.0])
+    # The head is on the second copy of stage 2, and that one on the first copy of stage 1.
     path = model.get_layer("b_stage1_path")
-    taken, copies = keras.Model(model.input, [path.output[0], model.get_layer("b_stage1").input[1]]).predict(x, verbose=0)
+    taken, copies = keras.Model(model.input, [path.output[0], model.get_layer("b_stage1").input[0]]).predict(x, verbose=0)
     np.testing.assert_allclose(taken, copies, rtol=1e-6)
 
 
@@ -87,6 +88,89 @@ def test_training_chooses_the_parent_that_serves():
             loss = tf.reduce_mean((layer([noise, good], training=True)[0] - good) ** 2)
         optimizer.apply_gradients(zip(tape.gradient(loss, layer.logits), layer.logits, strict=True))
     assert np.asarray(layer.shares())[0].tolist() == [0.0, 1.0]
+
+
+def _decided(shape=(16, 16, 1), backbone="small_cnn", **options):
+    """A network whose two tasks part after the first stage, and in the first stage follow the second copy."""
+    tasks = [mtl.tasks.Segmentation("mask", channels=4), mtl.tasks.Binary("cat", hidden=0)]
+    model = B.learned_branching(shape, tasks, backbone, backbone_options={"widths": (4, 8), "depth": 1, **options}, name="b")
+    model.get_layer("b_stage2").logits[1].assign([0.0, 1.0])
+    for row in model.get_layer("b_stage1").logits:
+        row.assign([0.0, 1.0])
+    # Statistics of normalization that tell copies apart.
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.moving_mean.assign(np.random.default_rng(len(layer.name)).random(layer.moving_mean.shape))
+    return model
+
+
+def test_the_pruned_network_is_the_tree_and_answers_the_same(tmp_path):
+    x, _ = image_data(4)
+    model = _decided()
+    tree = B.prune(model)
+    assert B.branches(model) == {"mask": ["stage1 1", "stage2 0"], "cat": ["stage1 1", "stage2 1"]}
+    convolutions = {layer.name for layer in tree.layers if layer.name.endswith(("conv_branch0", "conv_branch1"))}
+    assert convolutions == {
+        "small_cnn_stage1_block1_conv_branch1",
+        "small_cnn_stage2_block1_conv_branch0",
+        "small_cnn_stage2_block1_conv_branch1",
+    }
+    assert not any(isinstance(layer, (mtl.layers.BranchChoice, mtl.layers.BranchPath)) for layer in tree.layers)
+    whole = model.predict(x, verbose=0)
+    for task, value in tree.predict(x, verbose=0).items():
+        np.testing.assert_allclose(value, whole[task], rtol=1e-5, atol=1e-6)
+    # One copy of the first stage, whose users are both tasks; what is counted shrinks by the other one.
+    before, after = model.summary_sharing(), tree.summary_sharing()
+    stage = 8 * 8 * 9 * 4
+    # Of both second stages each is one task's.
+    assert after.multiply_adds[("mask", "cat")] == stage
+    assert sum(before.multiply_adds.values()) - sum(after.multiply_adds.values()) >= stage
+    assert tree.count_params() < model.count_params()
+    # To the phone, and back from a file.
+    report = mtl.export.tflite(tree, tmp_path / "tree.tflite", calibration=x)
+    assert report.size < mtl.export.tflite(model, tmp_path / "all.tflite", calibration=x).size
+    tree.save(tmp_path / "tree.keras")
+    loaded = keras.saving.load_model(tmp_path / "tree.keras", safe_mode=True)
+    np.testing.assert_allclose(loaded.predict(x, verbose=0)["cat"], whole["cat"], rtol=1e-5, atol=1e-6)
+
+
+def test_training_the_tree_leaves_the_network_it_was_cut_from_alone():
+    x, y = table_data()
+    model = B.learned_branching((5,), TASKS, **MLP)
+    tree = B.prune(model)
+    before = model.get_weights()
+    tree.compile(keras.optimizers.SGD(0.1), balancer="cagrad")
+    tree.fit(x, y, epochs=1, verbose=0)
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+    # All on one path, as nothing was learned: the tree is hard sharing.
+    hard = B.hard_sharing((5,), TASKS, **MLP)
+    assert tree.count_params() == hard.count_params()
+    assert tree.summary_sharing().multiply_adds == hard.summary_sharing().multiply_adds
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_branches_are_learned_in_mixed_precision(policy):
+    keras.config.set_dtype_policy(policy)
+    x, y = table_data()
+    model = B.learned_branching((5,), TASKS, name="b", **MLP)
+    choice = model.get_layer("b_stage2")
+    choice.steps.assign(4000.0)
+    model.compile("adam")
+    assert np.isfinite(model.fit(x, y, epochs=2, batch_size=16, verbose=0).history["loss"]).all()
+    # Half floats can't count on from 2048.
+    assert float(choice.steps) == 4004.0
+    assert any(np.abs(row.numpy()).max() > 0 for row in choice.logits)
+    assert all(row.dtype == "float32" for row in choice.logits)
+    tree, whole = B.prune(model).predict(x, verbose=0), model.predict(x, verbose=0)
+    np.testing.assert_allclose(tree["cost"], whole["cost"], rtol=1e-2, atol=1e-2)
+
+
+def test_a_mask_of_padding_may_go_around_the_stages_and_learned_features_may_not():
+    options = {"vocabulary_size": 9, "dim": 8, "heads": 2, "blocks": 2}
+    model = B.learned_branching({"tokens": (6,)}, TASKS, "transformer", backbone_options=options)
+    x = np.array([[1, 2, 3, 0, 0, 0], [4, 5, 6, 7, 8, 1]])
+    tree, whole = B.prune(model).predict(x, verbose=0), model.predict(x, verbose=0)
+    np.testing.assert_allclose(tree["cost"], whole["cost"], rtol=1e-4, atol=1e-5)
 
 
 # ------------------------------------------------------------------ tensor factorization
@@ -162,6 +246,12 @@ def test_factors_are_shared_and_rows_and_biases_are_the_tasks_own():
             "goes around stage1 .states of a recurrent layer",
         ),
         (lambda: B.learned_branching((5,), TASKS, "deep_cross"), "goes around stage1, stage2, stage3"),
+        (lambda: B.learned_branching((16, 16, 1), TASKS, "fpn"), "goes around stage1, stage2 .*pyramid"),
+        (lambda: B.prune(B.hard_sharing((5,), TASKS, **MLP)), "has no branches to show"),
+        (
+            lambda: B.hierarchical((16, 16, 1), TASKS, "fpn", levels={"cost": "stage1"}),
+            "no other stage is computed from 'stage1'",
+        ),
         (lambda: B.branches(B.hard_sharing((5,), TASKS, **MLP)), "has no branches to show"),
         (lambda: B.tensor_factorized((5,), TASKS, factorization="cp", **MLP), "Unknown factorization 'cp'"),
         (lambda: B.tensor_factorized((5,), TASKS, task_rank=3, **MLP), "1 <= task_rank <= 2"),

@@ -191,10 +191,14 @@ def test_experts_and_mixtures_are_dense_layers_weighed_by_a_gate_at_every_place(
     ("arguments", "words"),
     [
         ({"experts": 0}, "at least 1, got 0"),
-        ({"units": 0}, "at least 1, got 4 and 0"),
-        ({"inputs": {"tokens": (4,)}}, "'mmoe' without a backbone takes one input of numbers"),
+        ({"units": 0}, "`units` should be a whole number >= 1.*Received: units=0"),
+        ({"inputs": {"tokens": (4,)}}, "hold `vocabulary_size`"),
         ({"tasks": [TASKS[0], TASKS[0]]}, "share the name 'cost'"),
         ({"backbone": "ml"}, "Did you mean 'mlp'"),
+        ({"units": (64, 32)}, "`units` should be one whole number.*Experts have one layer: for more, give a backbone"),
+        ({"units": "64"}, "`units` should be a whole number >= 1, or a list.*Received: units='64'"),
+        ({"backbone_options": {"widths": (8,)}}, "`backbone_options` should be left out"),
+        ({"inputs": (6, 2)}, "`backbone` should be given for these inputs"),
     ],
 )
 def test_bad_input_is_refused_by_name(arguments, words):

@@ -75,3 +75,42 @@ def test_what_does_not_fit_is_refused(arguments, words):
 def test_what_is_no_task_backbone_or_input_is_refused(arguments):
     with pytest.raises(TypeError):
         mtl.builders.hard_sharing(**{"inputs": (16, 16, 1), "tasks": image_tasks(), **arguments})
+
+
+DEFAULTS = [
+    ((8, 8, 3), {}, "small_cnn"),
+    ((5,), {}, "mlp"),
+    (5, {}, "mlp"),
+    ({"numeric": (3,), "categorical": (2,)}, {"cardinalities": (4, 4)}, "mlp"),
+    ({"tokens": (6,)}, {"vocabulary_size": 9}, "text_cnn"),
+    ({"waveform": (16000,)}, {}, "log_mel_cnn"),
+    ((2, 16, 16, 1), {}, "frame_cnn"),
+]
+
+
+@pytest.mark.parametrize(("inputs", "options", "backbone"), DEFAULTS, ids=[f"{b} {i}" for i, _, b in DEFAULTS])
+def test_every_kind_of_input_has_one_default_backbone(inputs, options, backbone):
+    from mtl_keras.builders.common import default_backbone
+
+    assert default_backbone(inputs, options) == backbone
+
+
+@pytest.mark.parametrize("builder", ["hard_sharing", "cross_stitch", "esmm", "aitm", "mmoe"])
+@pytest.mark.parametrize("inputs", [(8, 8, 3), {"numeric": (3,), "categorical": (2,)}], ids=["image", "table"])
+def test_builders_take_the_default_backbone_of_their_input(builder, inputs):
+    tasks = [mtl.tasks.Binary("click", hidden=0), mtl.tasks.Binary("bought", hidden=0)]
+    options = {"widths": (4, 4), **({"cardinalities": (4, 4)} if isinstance(inputs, dict) else {"depth": 1})}
+    extra = {} if builder in ("hard_sharing", "cross_stitch") else {"units": 6 if builder == "mmoe" else (6,)}
+    model = getattr(mtl.builders, builder)(inputs, tasks, backbone_options=options, **extra)
+    prefix = "mlp_" if isinstance(inputs, dict) else "small_cnn_"
+    assert any(layer.name.startswith(prefix) for layer in model.layers)
+
+
+def test_one_number_and_a_list_of_one_mean_the_same_width_in_every_builder():
+    tasks = [mtl.tasks.Binary("click", hidden=0), mtl.tasks.Binary("bought", hidden=0)]
+    for name in ("esmm", "aitm", "mmoe", "omoe", "ple", "cgc", "dselect_k"):
+        builder = getattr(mtl.builders, name)
+        counts = {builder((5,), tasks, units=units).count_params() for units in (6, (6,), [6])}
+        assert len(counts) == 1, name
+    with pytest.raises(ValueError, match=r"'esmm': `units` should be a whole number >= 1, or a list.*Received: units=0"):
+        mtl.builders.esmm((5,), tasks, units=0)

@@ -126,6 +126,74 @@ def test_penalties_are_what_their_formulas_say():
     np.testing.assert_allclose(float(model.losses[0]), expected, rtol=1e-5)
 
 
+def test_the_pairwise_trace_norm_is_that_of_numpy_and_so_is_its_gradient():
+    rng = np.random.default_rng(0)
+    inputs = keras.Input((5,))
+    names = [f"d{i}" for i in range(3)]
+    model = keras.Model(inputs, [keras.layers.Dense(4, name=name)(inputs) for name in names])
+    tie = mtl.layers.WeightTie("pairwise_trace", 0.5, [names])
+    for name in names:
+        model.get_layer(name).set_weights([rng.standard_normal((5, 4)), rng.standard_normal(4)])
+    with tf.GradientTape() as tape:
+        value = tie(model)
+    kernels, biases = zip(*(map(np.float64, model.get_layer(name).get_weights()) for name in names), strict=True)
+    expected, gradient = 0.0, np.zeros((5, 4))
+    for i in range(3):
+        for j in range(i + 1, 3):
+            u, s, v = np.linalg.svd(kernels[i] - kernels[j], full_matrices=False)
+            expected += 0.5 * (s.sum() + np.linalg.norm(biases[i] - biases[j]))
+            gradient += 0.5 * (u @ v) * (i == 0)
+    np.testing.assert_allclose(float(value), expected, rtol=1e-5)
+    np.testing.assert_allclose(tape.gradient(value, model.get_layer("d0").kernel.value), gradient, rtol=1e-3, atol=1e-4)
+    # Networks that are alike cost nothing and are not moved, also in graph mode.
+    for name in names:
+        model.get_layer(name).set_weights([np.ones((5, 4)), np.ones(4)])
+
+    @tf.function
+    def still():
+        with tf.GradientTape() as tape:
+            value = tie(model)
+        return value, tape.gradient(value, model.get_layer("d1").kernel.value)
+
+    value, gradient = still()
+    assert float(value) == 0 and np.all(np.asarray(gradient) == 0)
+
+
+def test_the_pairwise_trace_norm_trains_and_is_saved_with_the_model(tmp_path):
+    x, _ = image_data(4)
+    options = {"widths": (2, 3), "depth": 1}
+    tasks = [mtl.tasks.Binary("cat", hidden=0), mtl.tasks.Binary("dog", hidden=0)]
+    model = B.soft_sharing((16, 16, 1), tasks, penalty="pairwise_trace", weight=0.1, backbone_options=options)
+    expected = 0.0
+    for group in model.tie.groups:
+        for a, b in zip(*(model.get_layer(name).trainable_variables for name in group), strict=True):
+            difference = np.float64(a.numpy() - b.numpy())
+            expected += 0.1 * np.linalg.svd(difference.reshape(-1, difference.shape[-1]), compute_uv=False).sum()
+    np.testing.assert_allclose(float(model.losses[0]), expected, rtol=1e-4)
+    model.compile("adam")
+    labels = {"cat": np.arange(4) % 2, "dog": np.arange(4) // 2}
+    assert np.isfinite(model.train_on_batch(x, labels, return_dict=True)["loss"])
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
+    np.testing.assert_allclose(float(loaded.losses[0]), float(model.losses[0]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_published_factors_of_l2_are_the_multiples_that_the_docs_say(count):
+    rng = np.random.default_rng(count)
+    weights = rng.standard_normal((count, 6))
+    inputs = keras.Input((3,))
+    names = [f"d{i}" for i in range(count)]
+    model = keras.Model(inputs, [keras.layers.Dense(2, use_bias=False, name=name)(inputs) for name in names])
+    for name, w in zip(names, weights, strict=True):
+        model.get_layer(name).set_weights([w.reshape(3, 2)])
+    lam = 0.3
+    pairs = lam * sum(np.sum((weights[i] - weights[j]) ** 2) for i in range(count) for j in range(i))
+    center = lam * np.sum((weights - weights.mean(0)) ** 2)
+    for weight, expected in ((lam * count * (count - 1) / 2, pairs), (lam * (count - 1) / 2, center)):
+        np.testing.assert_allclose(float(mtl.layers.WeightTie("l2", weight, [names])(model)), expected, rtol=1e-5)
+
+
 def test_the_nuclear_norm_has_the_gradient_of_its_singular_vectors():
     from mtl_keras.layers.ties import _nuclear
 

@@ -83,6 +83,82 @@ def test_predict_reads_a_table(monkeypatch, capsys, tmp_path):
     assert code == 0 and 0 <= found["cancelled"]["probability"] <= 1 and -60 <= found["arrival_delay"] <= 180
 
 
+def test_predict_takes_raw_flights_as_the_recipe_does(monkeypatch, capsys, tmp_path):
+    """Raw rows give what the network says of the columns that pandas makes of them."""
+    import pandas as pd
+
+    from mtl_keras.data.flights import CATEGORICAL, NUMERIC
+
+    model = zoo.load("flights")
+    date = pd.Timestamp("2013-07-04")
+    known = {"hour": 17, "minute": 30, "carrier": "UA", "origin": "EWR", "temp": 80.1}
+    raw = {"year": 2013, "month": "07", "day": 4, **known, "wind_dir": 90}
+    (tmp_path / "raw.csv").write_text("\ufeff" + ",".join(raw) + "\n" + ",".join(map(str, raw.values())) + "\n", "utf-8")
+    code, out, err = run(monkeypatch, capsys, "predict", "flights", tmp_path / "raw.csv", "--json")
+    assert code == 0, err
+    angle = 2 * np.pi * 17.5 / 24
+    row = dict.fromkeys(NUMERIC, np.nan) | dict.fromkeys(CATEGORICAL) | known
+    row |= {"day_of_year": date.dayofyear, "weekday": date.weekday(), "month": 7, "wind_sin": 1.0, "wind_cos": 0.0}
+    row |= {"hour_sin": np.sin(angle), "hour_cos": np.cos(angle)}
+    expected = model.predict(model.encoder.encode({name: [value] for name, value in row.items()}), verbose=0)
+    answer = json.loads(out)[0]
+    assert answer["late"]["probability"] == pytest.approx(float(expected["late"][0, 0]), abs=1e-5)
+    assert answer["arrival_delay"] == pytest.approx(float(expected["arrival_delay"][0, 0]), abs=1e-3)
+    (tmp_path / "few.csv").write_text("year,month\n2013,7\n")
+    code, _, err = run(monkeypatch, capsys, "predict", "flights", tmp_path / "few.csv")
+    assert code == 1 and "lacks the columns day, hour, minute" in err
+
+
+@pytest.mark.parametrize("form", ["keras", "tflite"])
+def test_predict_takes_a_model_of_ones_own(monkeypatch, capsys, tmp_path, form):
+    import keras
+
+    import mtl_keras as mtl
+
+    tasks = [mtl.tasks.Regression("cost", hidden=4), mtl.tasks.Binary("sold", hidden=4)]
+    model = mtl.builders.hard_sharing((4,), tasks, "mlp", backbone_options={"widths": (8,)}, name="shop")
+    x = np.random.default_rng(0).standard_normal((3, 4)).astype("float32")
+    file = tmp_path / f"shop.{form}"
+    model.save(file) if form == "keras" else mtl.export.tflite(model, file)
+    np.savez(tmp_path / "x.npz", **{model.inputs[0].name: x})
+    np.save(tmp_path / "x.npy", x)
+    expected = model.predict(x, verbose=0)
+    for data in ("x.npz", "x.npy"):
+        code, out, err = run(monkeypatch, capsys, "predict", file, tmp_path / data, "--json")
+        assert code == 0, err
+        rows = json.loads(out)
+        np.testing.assert_allclose([row["cost"] for row in rows], expected["cost"][:, 0], rtol=1e-4, atol=1e-5)
+        assert [row["sold"]["label"] for row in rows] == (expected["sold"][:, 0] >= 0.5).tolist()
+    assert run(monkeypatch, capsys, "predict", file, tmp_path / "x.npz")[0] == 0
+    code, _, err = run(monkeypatch, capsys, "predict", file, "a sentence")
+    assert code == 1 and "no encoder" in err
+    np.savez(tmp_path / "y.npz", y=x)
+    np.save(tmp_path / "y.npy", x[:, :2])
+    for data, words in (("y.npz", "should hold"), ("y.npy", "should have shape"), ("z.npy", "no file")):
+        code, _, err = run(monkeypatch, capsys, "predict", file, tmp_path / data)
+        assert code == 1 and words in err and len(err.strip().splitlines()) == 1
+    assert keras.config.floatx() == "float32"
+
+
+def test_predict_of_a_plain_keras_model_prints_its_outputs(monkeypatch, capsys, tmp_path):
+    import keras
+
+    a, b = keras.Input((2,), name="a"), keras.Input((3,), name="b")
+    model = keras.Model([b, a], [keras.layers.Dense(1, name="p")(a), keras.layers.Dense(2, name="q")(b)])
+    model.save(tmp_path / "plain.keras")
+    rng = np.random.default_rng(0)
+    x = {"a": rng.random((2, 2), "float32"), "b": rng.random((2, 3), "float32")}
+    np.savez(tmp_path / "x.npz", **x)
+    code, out, err = run(monkeypatch, capsys, "predict", tmp_path / "plain.keras", tmp_path / "x.npz", "--json")
+    assert code == 0, err
+    expected = model.predict([x["b"], x["a"]], verbose=0)
+    for row, p, q in zip(json.loads(out), *expected, strict=True):
+        np.testing.assert_allclose(list(row.values())[1:][0], p, rtol=1e-5)
+        np.testing.assert_allclose(list(row.values())[1:][1], q, rtol=1e-5)
+    code, _, err = run(monkeypatch, capsys, "predict", tmp_path / "none.keras", "x")
+    assert code == 1 and "no file" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -104,13 +180,25 @@ def test_a_picture_that_is_none_is_named(monkeypatch, capsys, tmp_path):
     assert code == 1 and "is not a picture" in err
 
 
-def test_balancers_are_listed_with_what_they_need_and_who_published_them(monkeypatch, capsys):
+def test_balancers_are_listed_with_what_they_need_and_who_published_them_at_80_columns(monkeypatch, capsys):
     from mtl_keras import balancing
 
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = run(monkeypatch, capsys, "balancers")
-    assert code == 0 and all(name in out for name in balancing.names())
-    assert "held-out data" in out and "NeurIPS 2020" in out
+    lines = out.splitlines()
+    assert code == 0 and max(map(len, lines)) <= 80 and "…" not in out
+    rows = {line.split()[0]: line for line in lines if line and not line.startswith(" ")}
+    assert set(balancing.names()) <= set(rows)
+    assert len(lines) <= 3 * len(balancing.names()), "a method takes a line or two"
+    assert "Gram matrix" in rows["pcgrad"] and "Yu et al., NeurIPS" in rows["pcgrad"]
+    assert "held-out" in rows["auto_lambda"] and "Navon et al., ICML" in rows["log_loss"]
+
+
+def test_a_balancer_is_shown_with_its_whole_citation(monkeypatch, capsys):
+    code, out, _ = run(monkeypatch, capsys, "balancers", "cagrad")
+    assert code == 0 and "Conflict-Averse Gradient Descent for Multi-task Learning" in out and "T backward" in out
+    code, _, err = run(monkeypatch, capsys, "balancers", "cagrd")
+    assert code == 1 and "Did you mean 'cagrad'" in err
 
 
 def test_inspect_tells_what_a_file_is(tmp_path, capsys, monkeypatch):

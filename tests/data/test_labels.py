@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -133,6 +134,22 @@ def test_a_weighted_mixture_evaluates_as_the_rows_with_their_weights():
     unweighted = model.evaluate(x, y, batch_size=16, verbose=0)
     assert abs(logs["cost_loss"] - unweighted["cost_loss"]) > 1e-3
     np.testing.assert_allclose(logs["sold_loss"], unweighted["sold_loss"], rtol=1e-5)
+
+
+def test_probabilities_and_missing_numbers_survive_a_mixture():
+    tasks = [mtl.tasks.Binary("sold", hidden=0), mtl.tasks.Classification("kind", num_classes=3, hidden=0)]
+    model = table_model(tasks)
+    x = np.zeros((3, 5), "float32")
+    share = np.array([[0.2, 0.3, 0.5], [1, 0, 0], [-1, -1, -1]], "float32")
+    yes = np.array([0.7, np.nan, 0.0], "float32")
+    first = tf.data.Dataset.from_tensor_slices((x, {"sold": yes, "kind": share})).batch(3)
+    second = tf.data.Dataset.from_tensor_slices((x + 1, {"kind": np.array([2, -1, 0])})).batch(3)
+    labels = {int(x[0, 0]): y for x, y in mtl.data.mix([first, second], model)}
+    np.testing.assert_array_equal(labels[0]["sold"][:, 0], yes)
+    np.testing.assert_array_equal(labels[0]["kind"], share)
+    np.testing.assert_array_equal(labels[1]["kind"], [[0, 0, 1], [-1, -1, -1], [1, 0, 0]])
+    assert not model.task("sold").target(keras.ops.convert_to_tensor(labels[1]["sold"]))[1].numpy().any()
+    assert model.task("kind").target(labels[1]["kind"])[1].numpy().tolist() == [True, False, True]
 
 
 def test_keras_does_not_warn_of_a_mixtures_end(recwarn):

@@ -71,6 +71,19 @@ def test_a_folder_is_never_replaced_by_a_file(model, tmp_path):
     assert (tmp_path / "m.tflite/thesis.txt").read_text() == "three years of work"
 
 
+def test_other_formats_leave_what_others_wrote_alone(model, tmp_path):
+    (tmp_path / "m.onnx").mkdir()
+    (tmp_path / "m.xml").mkdir()
+    (tmp_path / "weights.bin").write_text("of another library")
+    with pytest.raises(ExportError, match="is a folder"):
+        mtl.export.onnx(model, tmp_path / "m.onnx")
+    with pytest.raises(ExportError, match="is a folder"):
+        mtl.export.openvino(model, tmp_path / "m.xml")
+    with pytest.raises(ExportError, match=r"weights\.bin is there already"):
+        mtl.export.openvino(model, tmp_path / "weights.xml")
+    assert (tmp_path / "weights.bin").read_text() == "of another library"
+
+
 def test_a_users_own_program_is_not_replaced_by_a_snippet(model, tmp_path):
     """`model.py` beside `model.tflite` is what many a project has."""
     mtl.export.tflite(model, tmp_path / "model.tflite")

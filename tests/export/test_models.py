@@ -88,6 +88,19 @@ def test_every_kind_of_network_is_exported(kind, tmp_path):
         np.testing.assert_allclose(served(tf.constant(x))["score"], expected["score"], rtol=1e-5, atol=1e-5)
 
 
+def test_networks_of_other_kinds_are_trained_for_int8_too():
+    model, x, _ = _models()["sequential"]
+    aware = mtl.export.quantization_aware(model)
+    assert list(aware.output) == ["score"]
+    plain = mtl.export.float_twin(aware)
+    np.testing.assert_allclose(plain(x)["score"], model(x), rtol=1e-6, atol=1e-6)
+    keras.config.set_dtype_policy("float16")
+    half = table_model()
+    keras.config.set_dtype_policy("float32")
+    with pytest.raises(ExportError, match=r"computes in float16"):
+        mtl.export.quantization_aware(half)
+
+
 def test_networks_that_say_too_little_are_told_what_to_do(tmp_path):
     with pytest.raises(ExportError, match=r"never called.*model\(x\[:1\]\)"):
         mtl.export.tflite(keras.Sequential([L.Dense(2)]), tmp_path / "m.tflite")
@@ -217,6 +230,18 @@ def test_held_out_rows_of_every_form_are_the_same_rows():
         assert all(np.array_equal(labels[name], y[name]) for name in y)
     with pytest.raises(ValueError, match="needs labels"):
         held_out(model, list(_cut(x)))
+
+
+def test_the_shell_takes_the_rows_of_one_input_as_an_array(tmp_path):
+    from mtl_keras.zoo.exporting import _rows
+
+    model, (x, y) = table_model(), table_data(8)
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "all.npz", numeric=x, **y)
+    for file, labels in (("x.npy", {}), ("all.npz", y)):
+        rows, found = _rows(tmp_path / file, model)
+        np.testing.assert_array_equal(rows["numeric"], x)
+        assert set(found) == set(labels)
 
 
 @pytest.mark.parametrize(

@@ -70,25 +70,31 @@ def test_mixed_precision_is_exported_in_float32(tmp_path):
     assert max(h.largest for h in report.heads) < 1e-5
 
 
+def _earlier(folder):
+    """What an earlier export is known by, and one of its files."""
+    (folder / "assets.extra").mkdir(parents=True)
+    (folder / "assets.extra" / "mtl_keras.json").write_text("{}")
+    (folder / "variables").mkdir()
+    (folder / "variables" / "old").write_text("old")
+
+
 def test_what_was_there_stays_when_the_export_fails(trained, tmp_path, monkeypatch):
     model, _, _ = trained
-    (tmp_path / "sm").mkdir()
-    (tmp_path / "sm" / "mine.txt").write_text("mine")
+    _earlier(tmp_path / "sm")
     monkeypatch.setattr(
         mtl.export.archive, "write_archive", lambda *a, **k: (_ for _ in ()).throw(OSError(28, "No space left on device"))
     )
     with pytest.raises(mtl.export.ExportError, match=r"No space left.*unchanged"):
         mtl.export.saved_model(model, tmp_path / "sm")
     assert [p.name for p in tmp_path.iterdir()] == ["sm"]
-    assert (tmp_path / "sm" / "mine.txt").read_text() == "mine"
+    assert (tmp_path / "sm" / "variables" / "old").read_text() == "old"
 
 
 def test_a_good_export_replaces_what_was_there(trained, tmp_path):
     model, _, _ = trained
-    (tmp_path / "sm").mkdir()
-    (tmp_path / "sm" / "old.txt").write_text("old")
+    _earlier(tmp_path / "sm")
     mtl.export.saved_model(model, tmp_path / "sm")
-    assert not (tmp_path / "sm" / "old.txt").exists() and (tmp_path / "sm" / "saved_model.pb").exists()
+    assert not (tmp_path / "sm" / "variables" / "old").exists() and (tmp_path / "sm" / "saved_model.pb").exists()
 
 
 def test_a_path_that_can_not_be_written_is_named(trained, tmp_path):

@@ -637,7 +637,8 @@ SENTENCES = [
     "The quick brown fox's 12 jumps — over 3.5 lazy dogs!", "", "   ", "Straße GRÖSSE größe", "ΟΔΟΣ Οδός", "Москва и 2024",
     "東京タワーに行きました。", "我爱北京天安门", "안녕하세요 세계", "สวัสดีชาวโลก", "नमस्ते दुनिया",
     "مرحبا بالعالم ١٢٣", "שלום", "İstanbul ığdır", "ﬁne ﬂow ½ ² Å Ⅷ", "e\u0301te\u0301 cafe\u0301 café",
-    "ｆｕｌｌ ｗｉｄｔｈ", "co\u00adoperate zero\u200bwidth", "👍🏽 ok", "q\u0307\u0323 q\u0323\u0307 a\u0301\u0323",
+    "ｆｕｌｌ ｗｉｄｔｈ", "co\u00adoperate zero\u200bwidth",
+    "👍🏽 ok", "J\u030cJ\u030c e\u200d\u0301", "q\u0307\u0323 q\u0323\u0307 a\u0301\u0323",
     "\u1112\u1161\u11ab\u1100\u1173\u11af 한글", "Ǆ ẞ ŉ ΐ", "\u0958 \u0374 \u212b \ufdfa", "tab\tnew\nline\u2028end",
     "𝔘𝔫𝔦 𝟙𝟚 𐐀", " ".join(f"word{i}" for i in range(40)),
 ]  # fmt: skip

@@ -6,7 +6,8 @@ import pytest
 from helpers import image_model
 
 import mtl_keras as mtl
-from mtl_keras.export.report import compare
+from mtl_keras.export import ladder, measure
+from mtl_keras.export.report import Rung, compare
 from mtl_keras.export.tflite import QUANTIZATIONS
 
 
@@ -332,22 +333,62 @@ def test_more_bad_arguments_are_refused(trained, tmp_path, arguments, words):
     assert not list(tmp_path.iterdir())
 
 
-def test_auto_takes_the_first_quantization_that_passes_and_says_why_not_the_others(trained, tmp_path, capsys):
+def test_auto_takes_what_passes_and_says_why_not_the_others(trained, tmp_path, capsys, monkeypatch):
     model, x, y = trained
-    ready = {"calibration": x, "evaluate": (x, y)}
-    easy = mtl.export.tflite(model, tmp_path / "m.tflite", "auto", max_drop=0.2, **ready)
-    assert easy.format == "TFLite file (int8)" and easy.refused == []
-    # Calibrated on pictures in the dark, int8 and int16 activations clip; files with real-valued activations do not.
+    monkeypatch.setattr(ladder, "KINDS", ("int8", "dynamic", "float32"))
+    # By size alone, in this test: the machine may be busy.
+    monkeypatch.setattr(measure, "quick", lambda path: (1, 1.0, "cpu"))
+    # Calibrated on pictures in the dark, int8 activations clip; files with real-valued activations do not.
     hard = mtl.export.tflite(model, tmp_path / "m.tflite", "auto", 0.3 * x, x, evaluate=(x, y), max_drop=0.01)
-    steps = {step for step, _ in hard.refused}
-    assert "int8" in steps and steps <= {"int8", "int8 with kind, mask in float", "int16x8"}
-    assert hard.format in ("TFLite file (dynamic)", "TFLite file (weights)")
+    assert hard.format == "TFLite file (dynamic)" and hard.path.stat().st_size == hard.size
+    assert {step.split(" with ")[0] for step, _ in hard.refused} <= {"int8"}
     assert all("loses more than allowed" in reason for _, reason in hard.refused)
+    assert {"int8", "dynamic", "float32"} <= {rung.name for rung in hard.rungs}
     hard.show()
-    assert "not int8" in capsys.readouterr().out
+    assert "partitions" in capsys.readouterr().out
     before = (tmp_path / "m.tflite").read_bytes()
-    with pytest.raises(mtl.export.ExportError, match="No quantization loses at most -1.0.*float16"):
-        mtl.export.tflite(model, tmp_path / "m.tflite", "auto", max_drop=-1.0, **ready)
+    impossible = {"max_drop": -1.0, "calibration": x, "evaluate": (x, y)}
+    monkeypatch.setattr(ladder, "KINDS", ("dynamic", "float32"))
+    with pytest.raises(mtl.export.ExportError, match="No quantization loses at most -1.0.*float32"):
+        mtl.export.tflite(model, tmp_path / "m.tflite", "auto", **impossible)
+    report = mtl.export.tflite(model, tmp_path / "m.tflite", "auto", on_drop="report", **impossible)
+    assert not report.passed and report.path is None and [step for step, _ in report.refused] == ["dynamic", "float32"]
+    assert all(head.metric is not None for head in report.heads) and "rungs" in report.to_dict()
+    report.show()
+    small = {"max_drop": 1.0, "calibration": x, "evaluate": (x, y), "budget": {"bytes": 100}}
+    with pytest.raises(mtl.export.ExportError, match="bytes, and the budget is 100"):
+        mtl.export.tflite(model, tmp_path / "m.tflite", "auto", **small)
     assert (tmp_path / "m.tflite").read_bytes() == before
     with pytest.raises(ValueError, match="give `evaluate`, `max_drop`"):
         mtl.export.tflite(model, tmp_path / "m.tflite", "auto", calibration=x)
+
+
+def test_a_file_that_loses_too_much_may_be_a_report(trained, tmp_path):
+    model, x, y = trained
+    report = mtl.export.tflite(model, tmp_path / "m.tflite", evaluate=(x, y), max_drop=-1.0, on_drop="report")
+    assert not report.passed and report.path is None and "loses more than allowed" in report.refused[0][1]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("budget", "order"),
+    [
+        # A transformer in int8: larger than "dynamic" and four times slower. int16x8 has no fast kernels.
+        ({}, ["dynamic", "float16", "float32", "int8", "int16x8"]),
+        ({"bytes": 300}, ["dynamic", "float32", "float16", "int8", "int16x8"]),
+        ({"ms": 50.0}, ["dynamic", "int8", "int16x8", "float16", "float32"]),
+    ],
+)
+def test_files_come_in_the_order_of_what_they_cost(budget, order):
+    sizes = {"int8": (110, 4.0), "int16x8": (115, 17.0), "dynamic": (100, 1.0), "float16": (210, 1.9), "float32": (400, 1.1)}
+    rungs = [Rung(name, size, ms) for name, (size, ms) in sizes.items()]
+    names = [rung.name for rung in ladder.in_order(rungs, budget)]
+    assert names == order
+    assert ladder.beyond_budget(rungs[0], {"bytes": 109, "ms": 5}) == "110 bytes, and the budget is 109"
+    assert ladder.beyond_budget(rungs[0], {"ms": 3}) == "4.00 ms a call here, and the budget is 3"
+    assert ladder.beyond_budget(rungs[0], {"bytes": 110, "ms": 4}) is None
+
+
+def test_an_ordinary_network_gets_int8_although_a_measurement_wavers():
+    rungs = [Rung("float32", 400, 1.0), Rung("int8", 110, 1.4), Rung("dynamic", 120, 1.0)]
+    assert ladder.in_order(rungs, {})[0].name == "int8"

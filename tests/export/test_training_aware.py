@@ -159,7 +159,10 @@ def test_an_aware_network_computes_what_its_file_does(tmp_path):
     model, x, _ = ruined_model()
     aware = quantization_aware(model)
     aware(x, training=True)
-    mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=x)
+    with pytest.raises(ExportError, match="'cost' .* is ruined"):
+        mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=x)
+    with pytest.warns(UserWarning, match="less than half of what moves in cost"):
+        mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=x, on_drop="warn")
     file = mtl.export.run_tflite(tmp_path / "m.tflite", {"numeric": x})["cost"]
     near, far = (np.abs(file - other.predict(x, verbose=0)["cost"]).mean() for other in (aware, model))
     assert near < 0.25 * far
@@ -170,7 +173,7 @@ def test_a_head_that_int8_ruins_is_repaired(tmp_path):
     model, x, y = ruined_model()
 
     def in_int8(trained):
-        report = mtl.export.tflite(trained, tmp_path / "m.tflite", "int8", calibration=x, evaluate=(x, y))
+        report = mtl.export.tflite(trained, tmp_path / "m.tflite", "int8", calibration=x, evaluate=(x, y), on_drop="warn")
         return {head.name: head.after for head in report.heads}, {head.name: head.before for head in report.heads}
 
     alone, before = in_int8(model)

@@ -12,9 +12,9 @@ T = mtl.tasks
 RNG = np.random.default_rng(0)
 
 
-def loss_of(task, labels, output, present_only=True):
+def loss_of(task, labels, output):
     """The task's own loss of each label, from probabilities."""
-    target, present = task.target(keras.ops.convert_to_tensor(labels))
+    target, _ = task.target(keras.ops.convert_to_tensor(labels))
     return np.asarray(task.loss.call(target, keras.ops.convert_to_tensor(output.astype("float32"))))
 
 
@@ -106,7 +106,7 @@ X = RNG.standard_normal((8, 4)).astype("float32")
 def network(task):
     keras.utils.set_random_seed(2)
     model = mtl.builders.hard_sharing((4,), [task], "mlp", backbone_options={"widths": (5,), "normalize": False})
-    model.compile(keras.optimizers.SGD(0.2))
+    model.compile(keras.optimizers.SGD(0.2), run_eagerly=True)
     return model
 
 
@@ -166,7 +166,7 @@ def test_classes_are_counted_in_the_labels_of_the_first_fit(form, tmp_path):
 
 
 def test_labels_that_are_not_trained_on_are_not_counted():
-    make, labels = tasks_and_labels()["classification"]
+    make, _ = tasks_and_labels()["classification"]
     model = network(make(class_weights="balanced"))
     # The last half is for validation, and row 3 has no weight.
     weight = np.array([1, 1, 1, 0, 1, 1, 1, 1], "float32")
@@ -222,6 +222,21 @@ def test_soft_labels_are_learned_as_shares_of_hard_ones(kind):
     assert accuracy == pytest.approx((p.argmax(-1) == shares.argmax(-1))[known].mean(), abs=1e-6)
 
 
+def test_fractions_and_class_numbers_are_mixed_without_loss():
+    tasks = [T.Binary("sold", hidden=0), T.Classification("kind", 3, hidden=0), T.Regression("cost", hidden=0)]
+    model = mtl.builders.hard_sharing((4,), tasks, "mlp", backbone_options={"widths": (4,)})
+    soft = {"sold": np.full(8, 0.7, "float32"), "kind": simplex(8, 3).astype("float32")}
+    sources = [soft, {"sold": np.arange(8) % 2, "kind": np.arange(8) % 3}, {"cost": X[:, 0]}]
+    data = [tf.data.Dataset.from_tensor_slices((X, y)).batch(8) for y in sources]
+    batches = [y for _, y in mtl.data.mix(data, model).as_numpy_iterator()]
+    assert len(batches) == 3
+    by_first = {float(y["sold"].ravel()[0]): y for y in batches}
+    np.testing.assert_allclose(by_first[np.float32(0.7)]["kind"], soft["kind"])
+    np.testing.assert_allclose(by_first[0.0]["kind"], np.eye(3)[np.arange(8) % 3])
+    missing = by_first[-1.0]
+    assert np.isnan(missing["kind"]).all() and not np.asarray(tasks[1].target(missing["kind"])[1]).any()
+
+
 def test_levels_may_be_soft():
     model = network(T.Ordinal("y", 3, hidden=0))
     soft = simplex(8, 3).astype("float32")
@@ -260,7 +275,7 @@ def test_options_that_cannot_be_are_refused(make, message):
         (T.Classification("y", 3), np.full((2, 3), 0.5), "add up to 1"),
         (T.Classification("y", 3), np.array([[1.5, -0.5, 0.0]]), "probabilities from 0 to 1"),
         (T.Classification("y", 3), np.ones((2, 4)), r"\(rows, 1\) or \(rows, 3\)"),
-        (T.Binary("y"), np.array([0.2, 1.2]), "or a probability between"),
+        (T.Binary("y"), np.array([0.2, 1.2]), "or a probability from 0 to 1"),
         (T.TokenTagging("y", 3), np.full((2, 4, 3), 0.5), "add up to 1"),
         (T.Ordinal("y", 3), np.full((2, 3), 0.5), "add up to 1"),
     ],

@@ -58,14 +58,21 @@ def test_a_head_is_what_plain_keras_makes_of_the_features_and_comes_back_from_a_
     stages = keras.Model(model.inputs, {f"stage{i}": model.get_layer(n).output for i, n in enumerate(names, 1)})(x)
     expected = keras.ops.softmax(head(stages if kind == "of stages" else stages["stage2"], training=False))
     np.testing.assert_allclose(model(x)["kind"], expected, rtol=1e-5, atol=1e-6)
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
+    np.testing.assert_array_equal(loaded(x)["kind"], model(x)["kind"])
+
+
+@pytest.mark.parametrize("kind", ["dropout", pytest.param("of stages", marks=pytest.mark.large), "subclassed"])
+def test_heads_that_are_models_learn(kind):
+    head = HEADS[kind]()
+    model = _model(head)
+    x = np.random.default_rng(0).random((6, 16, 16, 1)).astype("float32")
     model.compile("adam", run_eagerly=True)
     before = [v.numpy() for v in head.trainable_variables]
     logs = model.train_on_batch(x, {"kind": np.arange(6) % 3, "sold": np.arange(6) % 2}, return_dict=True)
     assert np.isfinite(logs["kind_loss"])
     assert all((v.numpy() != old).any() for v, old in zip(head.trainable_variables, before, strict=True))
-    model.save(tmp_path / "m.keras")
-    loaded = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
-    np.testing.assert_array_equal(loaded(x)["kind"], model(x)["kind"])
 
 
 def test_a_layer_without_weights_is_a_head():

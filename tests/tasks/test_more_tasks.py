@@ -477,7 +477,7 @@ def test_impossible_tasks_are_refused(make, words):
 @pytest.mark.parametrize(
     ("task", "labels", "words"),
     [
-        (ALL[0], np.array([[0, 1, 2]]), "hold 2.0.*expected 0 or 1"),
+        (ALL[0], np.array([[0, 1, 2]]), "hold 2.0.*expected 0, 1"),
         (ALL[1], np.array([4]), "whole numbers from 0 to 3"),
         (ALL[4], np.array([[[0.5, 1.5], [0, 0]]]), "parts of the image's size"),
         (ALL[5], np.array([[[0.5, 0.5, 0.4, 0.9, 0]]]), "right < left"),

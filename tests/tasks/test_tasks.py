@@ -156,7 +156,7 @@ def test_segmentation_targets_keep_missing_pixels_apart():
     [
         (mtl.tasks.Classification("t", num_classes=3), np.array([0, 3]), "hold 3.0.*0 to 2"),
         (mtl.tasks.Classification("t", num_classes=3), np.array([0.5]), "whole numbers"),
-        (mtl.tasks.Classification("t", num_classes=3), np.eye(3), "shape"),
+        (mtl.tasks.Classification("t", num_classes=3), np.eye(4), "shape"),
         (mtl.tasks.Classification("t", num_classes=3), np.array(["a"]), "dtype"),
         (mtl.tasks.Binary("t"), np.array([2]), "0 to 1"),
         (mtl.tasks.Regression("t"), np.array([np.inf]), "finite"),

@@ -69,7 +69,7 @@ def _check_against_plain_keras(optimizer, **options):
     same([v.numpy() for v in model.optimizer.variables], [v.numpy() for v in theirs.variables], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["momentum", "adamw"])
+@pytest.mark.parametrize("name", ["adamw"])
 def test_alternating_training_is_that_of_heads_without_gradients(name):
     _check_against_plain_keras(OPTIMIZERS[name])
 
@@ -83,7 +83,7 @@ def test_alternating_training_is_that_of_heads_without_gradients_with_every_opti
 @pytest.mark.parametrize(
     "options",
     [
-        {"run_eagerly": True},
+        pytest.param({"run_eagerly": True}, marks=pytest.mark.large),
         pytest.param({"jit_compile": True}, marks=pytest.mark.large),
         pytest.param({"steps_per_execution": 3}, marks=pytest.mark.large),
     ],
@@ -113,8 +113,8 @@ def _assert_idle(model, before):
 @pytest.mark.parametrize(
     "balancer",
     [
-        "uncertainty",
         "cagrad",
+        pytest.param("uncertainty", marks=pytest.mark.large),
         pytest.param("gradnorm", marks=pytest.mark.large),
         pytest.param("moco", marks=pytest.mark.large),
         pytest.param("sdmgrad", marks=pytest.mark.large),
@@ -134,6 +134,7 @@ def test_an_absent_head_stands_still_on_replicas():
     _assert_idle(model, before)
 
 
+@pytest.mark.large
 def test_an_absent_head_stands_still_under_a_loss_scale():
     keras.config.set_dtype_policy("mixed_float16")
     model = table_model()
@@ -164,6 +165,7 @@ def test_what_two_of_three_tasks_share_moves_when_one_of_them_is_there():
     assert moved({"a": y["a"], "b": nothing, "c": nothing}) == {"trunk", "a_linear"}
 
 
+@pytest.mark.large
 def test_a_penalty_on_the_weights_is_a_gradient():
     """A regularized head follows its penalty where it has no label; nothing else of it moves."""
     model = table_model([mtl.tasks.Regression("cost", hidden=0), mtl.tasks.Binary("sold", head=_regularized)])
@@ -178,6 +180,7 @@ def _regularized(features):
     return keras.layers.Dense(1, kernel_regularizer=keras.regularizers.L2(0.1), name="sold_linear")(x)
 
 
+@pytest.mark.large
 def test_gradients_gathered_over_several_batches_still_arrive():
     """The task is absent in the last of two batches: the step takes what the first one gathered."""
     x, y = _half_absent(32)
@@ -197,8 +200,9 @@ def test_gradients_gathered_over_several_batches_still_arrive():
                 if (y["sold"][rows] >= 0).all():
                     target = tf.cast(y["sold"][rows][:, None], tf.float32)
                     loss += tf.reduce_mean(keras.losses.binary_crossentropy(target, output["sold"]))
-            options = {"unconnected_gradients": tf.UnconnectedGradients.ZERO}
-            gathered.append(tape.gradient(loss, twin.trainable_variables, **options))
+            gradients = tape.gradient(loss, twin.trainable_variables)
+            pairs = zip(gradients, twin.trainable_variables, strict=True)
+            gathered.append([tf.zeros(v.shape) if g is None else g for g, v in pairs])
         optimizer.apply([(a + b) / 2 for a, b in zip(*gathered, strict=True)], twin.trainable_variables)
     same(model.get_weights(), twin.get_weights(), rtol=1e-4, atol=1e-5)
 
