@@ -32,13 +32,21 @@ __all__ = [
     "export",
     "layers",
     "tasks",
+    "training",
     "zoo",
 ]
 
 # Where each public name lives. Rooms that a saved model may need are imported at once, so that
 # `keras.saving.load_model` knows our classes after `import mtl_keras`; the others when they are first used.
 _AT_ONCE = {"tasks": "tasks", "layers": "layers", "balancing": "balancing", "backbones": "backbones", "builders": "builders"}
-_LATER = {"analysis": "analysis", "callbacks": "training.callbacks", "data": "data", "export": "export", "zoo": "zoo"}
+_LATER = {
+    "analysis": "analysis",
+    "callbacks": "training.callbacks",
+    "data": "data",
+    "export": "export",
+    "training": "training",
+    "zoo": "zoo",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -65,7 +65,9 @@ def _outputs_by_name(model: Any, names: Sequence[str] | None = None) -> dict[str
         return dict(model.output)
     names = list(names or model.output_names)
     if len(set(names)) < len(names):
-        raise ValueError(f"Several outputs are called {names[0]!r}: name them, keras.Model(inputs, {{'digit': ..., 'box': ...}}).")
+        raise ValueError(
+            f"Several outputs are called {names[0]!r}: name them, keras.Model(inputs, {{'digit': ..., 'box': ...}})."
+        )
     return dict(zip(names, model.outputs, strict=True))
 
 

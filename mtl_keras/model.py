@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from mtl_keras import balancing, trainer
+from mtl_keras.balancing.registry import warn_unregistered
 from mtl_keras.data import encoders, labels
 from mtl_keras.from_keras import task_graph
 from mtl_keras.layers import TaskOutput
@@ -16,7 +17,7 @@ from mtl_keras.names import check_input_name, check_task_names, unknown_name
 from mtl_keras.sharing import SharingReport, sharing_report
 from mtl_keras.tasks import Task, TaskMetric
 from mtl_keras.tasks.task import check_loss_weight
-from mtl_keras.trainer import fitting
+from mtl_keras.trainer import class_counts, fitting, weighting
 from mtl_keras.trainer.checks import check_balancer
 from mtl_keras.trainer.reach import BalancingReport
 
@@ -201,6 +202,7 @@ class MultiTaskModel(keras.Model):
             if not active:
                 raise ValueError("Every task's loss is None: nothing is left to train. Give at least one task a loss.")
             functions = {name: keras.losses.get(fn) for name, fn in losses.items() if fn is not None}
+            warn_unregistered(balancer)
             balancer.build(active, functions)
             super().compile(optimizer=optimizer, **kwargs)
             self._training = trainer.Training(
@@ -315,36 +317,101 @@ class MultiTaskModel(keras.Model):
         A row's label may be missing (NaN for numbers, -1 for classes, or sample weight 0). Labels that lack a whole task
         go through `mtl.data.complete`.
 
+        Args:
+            x, y: as in Keras: arrays, or a `tf.data.Dataset`, `PyDataset` or generator of `(x, y)` or
+                `(x, y, sample_weight)`.
+            *args, **kwargs: every argument of `keras.Model.fit`. Two of them also go by task, and may be given together:
+
+                - `sample_weight`: a dict of task name to weights; rows of tasks that are not named weigh 1. The third part
+                  of `validation_data` takes the same.
+                - `class_weight`: a dict of task name to `{class: weight}`, for tasks whose labels are classes (of a row, a
+                  pixel or a token); classes that are not named weigh 1. It holds for all kinds of data, and for training
+                  only.
+
         Raises:
-            ValueError: labels of unknown or missing tasks, of a wrong shape or dtype, or out of range; a loss that is not
-                finite, by task and step.
+            ValueError: labels of unknown or missing tasks, of a wrong shape or dtype, or out of range; weights of unknown
+                tasks or classes; a loss that is not finite, by task and step.
+
+        Example:
+            >>> model.fit(images, {"digit": digits, "box": boxes}, class_weight={"digit": {0: 1.0, 1: 5.0}})
         """
+        training = self.compiled_training
+        kwargs = fitting.by_name(fitting.FIT_ARGUMENTS, args, kwargs)
         if hasattr(x, "element_spec"):
             # Keras warns of its own default, `shuffle=True`, where it has no effect.
             kwargs.setdefault("shuffle", False)
-        weight = kwargs.get("sample_weight")
-        labels.check_data(x, y, weight, self, "training")
+        labels.check_data(x, y, kwargs.get("sample_weight"), self, "training")
+        kwargs["sample_weight"] = weighting.complete_sample_weight(kwargs.get("sample_weight"), y, self, "training")
         validation = kwargs.get("validation_data")
-        if validation is not None:
-            parts = validation if isinstance(validation, tuple) else (validation, None)
-            labels.check_data(parts[0], parts[1], parts[2] if len(parts) > 2 else None, self, "validation")
-        training = self.compiled_training
+        if isinstance(validation, (tuple, list)) and len(validation) in (2, 3):
+            x_val, y_val, weight = (*validation, None)[:3]
+            labels.check_data(x_val, y_val, weight, self, "validation")
+            weight = weighting.complete_sample_weight(weight, y_val, self, "validation")
+            kwargs["validation_data"] = (x_val, y_val) if weight is None else (x_val, y_val, weight)
+        elif validation is not None:
+            labels.check_data(validation, None, None, self, "validation")
+        self._weigh_classes(kwargs.pop("class_weight", None))
         self._build_optimizer()
+        class_counts.count_for_fit(self, x, y, kwargs)
         with fitting.readable_errors(training):
-            x, y, args, kwargs = fitting.prepare(self, x, y, args, kwargs)
+            x, y, kwargs = fitting.prepare(self, x, y, kwargs)
             try:
-                return super().fit(x, y, *args, **kwargs)
+                return super().fit(x, y, **kwargs)
             finally:
                 training.zipped = False
                 if training.monitor is not None:
                     training.monitor = None
                     self.train_function = None
 
-    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-        """As in Keras; errors of a loss name its task."""
+    def _weigh_classes(self, class_weight: Any) -> None:
+        """Make the training step weigh classes so; a step that was traced with other weights is traced anew."""
+        training, weights = self.compiled_training, weighting.class_weights_by_task(class_weight, self)
+        before, training.class_weights = training.class_weights, weights
+        if before.keys() != weights.keys() or any((before[name] != weights[name]).any() for name in weights):
+            self.train_function = None
+
+    def train_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
+    ) -> Any:
+        """As in Keras; weights go by task as in `fit`, and errors of a loss name its task.
+
+        Raises:
+            ValueError: a task whose class weights come from counts, and no labels were counted (`count_classes`).
+        """
+        class_counts.check_counted(self)
+        self._weigh_classes(class_weight)
+        sample_weight = weighting.complete_sample_weight(sample_weight, y, self, "training")
         self._build_optimizer()
         with fitting.readable_errors(self.compiled_training):
-            return super().train_on_batch(*args, **kwargs)
+            return super().train_on_batch(x, y, sample_weight=sample_weight, return_dict=return_dict)
+
+    def count_classes(self, data: Any) -> dict[str, np.ndarray]:
+        """Count the classes of labels, and set the weights of tasks with `class_weights="balanced"` or `"effective"`.
+
+        `fit` does so once, with its own labels, where no weights are there yet. Call this for other labels, or for training
+        without `fit`. The weights are saved with the model.
+
+        Args:
+            data: dict of task name to labels, or a batched data set of `(x, y)` or `(x, y, sample_weight)`. Rows of weight 0
+                are left out.
+
+        Returns:
+            Counts by task name, one per class (for `MultiLabel` no and yes per label).
+
+        Raises:
+            ValueError: no task counts classes, an unknown task, or no label is there.
+
+        Example:
+            >>> model.count_classes({"kind": kinds})
+        """
+        tasks = [task for task in self.tasks if getattr(task, "counts_classes", False)]
+        if isinstance(data, Mapping):
+            self._check_known("data", data)
+            tasks = [task for task in tasks if task.name in data]
+        if not tasks:
+            raise ValueError("No task with labels counts classes: class_weights='balanced' or 'effective' does.")
+        is_labels = isinstance(data, Mapping)
+        return class_counts.count_classes(self, tasks, None if is_labels else data, data if is_labels else None)
 
     def _build_optimizer(self) -> None:
         """Make the optimizer's variables before the step is traced: a trace that makes variables is made twice."""
@@ -385,15 +452,20 @@ class MultiTaskModel(keras.Model):
         Unlike Keras's, which returns a list unless told otherwise; `return_dict=False` gives that list. A task of which
         no label was seen reports NaN.
         """
+        kwargs = fitting.by_name(fitting.EVALUATE_ARGUMENTS, args, kwargs)
+        training = self.compiled_training
         if not kwargs.get("_use_cached_eval_dataset", False):
-            labels.check_data(x, y, kwargs.get("sample_weight"), self, "evaluation")
-        with self.compiled_training.evaluation():
-            return super().evaluate(x, y, *args, return_dict=return_dict, **kwargs)
+            weight = kwargs.get("sample_weight")
+            labels.check_data(x, y, weight, self, "evaluation")
+            kwargs["sample_weight"] = weighting.complete_sample_weight(weight, y, self, "evaluation")
+        with training.evaluation():
+            return super().evaluate(x, y, return_dict=return_dict, **kwargs)
 
-    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-        """As in Keras."""
+    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
+        """As in Keras; sample weights go by task as in `evaluate`."""
+        sample_weight = weighting.complete_sample_weight(sample_weight, y, self, "evaluation")
         with self.compiled_training.evaluation():
-            return super().test_on_batch(*args, **kwargs)
+            return super().test_on_batch(x, y, sample_weight=sample_weight, return_dict=return_dict)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         return trainer.train_step(self, data)
@@ -470,8 +542,8 @@ class MultiTaskModel(keras.Model):
 
 
 # The encoders themselves know nothing of Keras, so that they run where it is not installed.
-for _encoder in encoders.__all__:
-    keras.saving.register_keras_serializable("mtl_keras")(getattr(encoders, _encoder))
+for _encoder in tuple(encoders.ENCODERS.values()):
+    keras.saving.register_keras_serializable("mtl_keras")(_encoder)
 
 
 class _Facts:

@@ -159,7 +159,9 @@ def test_masks_reach_heads_in_mixed_precision():
     policy = keras.mixed_precision.dtype_policy()
     keras.mixed_precision.set_dtype_policy("mixed_float16")
     try:
-        model = mtl.builders.hard_sharing({"tokens": (TOKENS,)}, text_tasks()[:1], "gru", backbone_options={"vocabulary_size": 20})
+        model = mtl.builders.hard_sharing(
+            {"tokens": (TOKENS,)}, text_tasks()[:1], "gru", backbone_options={"vocabulary_size": 20}
+        )
         output = model(tokens)["tag"]
     finally:
         keras.mixed_precision.set_dtype_policy(policy)

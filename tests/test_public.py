@@ -1,15 +1,18 @@
 """What the package shows, and what importing it costs."""
 
 import importlib
+import shutil
 import subprocess
 import sys
+import tarfile
+from pathlib import Path
 
 import pytest
 
 import mtl_keras as mtl
 
 PUBLIC = {
-    "mtl_keras": "MultiTaskModel __version__ analysis backbones balancing builders callbacks data export layers tasks zoo",
+    "mtl_keras": "MultiTaskModel __version__ analysis backbones balancing builders callbacks data export layers tasks training zoo",
     "mtl_keras.tasks": "Binary BoundingBox Classification Depth Detection Embedding Keypoints MultiLabel Normals Ordinal "
     "Regression Segmentation SequenceTranscription Task TaskMetric TokenTagging",
     "mtl_keras.builders": "adapters aitm branches cgc complete_inputs cross_modal cross_stitch dselect_k esmm hard_sharing "
@@ -30,7 +33,7 @@ PUBLIC = {
     "mtl_keras.analysis": "collect delta_m score trivial",
     "mtl_keras.data": "CharTokenizer DataError HashingTokenizer ImageEncoder TableEncoder WordTokenizer batches complete "
     "encoders fashion_scenes fetch labels mix sources",
-    "mtl_keras.training": "BalanceMonitor Progress",
+    "mtl_keras.training": "BalanceMonitor Progress balanced_gradients observe_updated_losses",
     "mtl_keras.zoo": "build export info list load path recipe train",
 }
 
@@ -88,3 +91,56 @@ def test_the_command_line_starts_without_tensorflow():
             "    except SystemExit as stop: assert not stop.code, stop.code\n"
         )
         assert not {"tensorflow", "keras"} & _modules_after(code), arguments
+
+
+# ------------------------------------------------------------------ a checkout, and what is handed on of it
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_checkout_that_nobody_installed_has_its_zoo():
+    code = f"""
+import sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in str(finder).lower()]
+sys.path.insert(0, {str(ROOT)!r})
+sys.argv = ["mtl-keras"]  # our command: it waits for no TensorFlow
+import mtl_keras.zoo
+assert mtl_keras.zoo.__file__ == {str(ROOT / "zoo" / "__init__.py")!r}, mtl_keras.zoo.__file__
+print(mtl_keras.zoo.info("flights")["name"], mtl_keras.zoo.path("flights"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.stdout.split() == ["flights", str(ROOT / "saved_models" / "flights")], done.stderr
+
+
+def test_types_are_shipped():
+    assert (Path(mtl.__file__).parent / "py.typed").is_file()
+    assert "mtl_keras = py.typed" in (ROOT / "setup.cfg").read_text()
+
+
+@pytest.mark.large
+def test_the_source_distribution_holds_what_its_tests_need(tmp_path):
+    pytest.importorskip("setuptools")
+    for name in ("mtl_keras", "zoo", "saved_models", "tests", "docs", "benchmarks", ".ci"):
+        shutil.copytree(ROOT / name, tmp_path / "src" / name, ignore=shutil.ignore_patterns("__pycache__", "venv"))
+    for file in ROOT.iterdir():
+        if file.is_file() and not file.name.startswith("."):
+            shutil.copyfile(file, tmp_path / "src" / file.name)
+    code = f"from setuptools import build_meta; print(build_meta.build_sdist({str(tmp_path)!r}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "src", check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    with tarfile.open(tmp_path / done.stdout.splitlines()[-1]) as archive:
+        archive.extractall(tmp_path / "out")
+    unpacked = next((tmp_path / "out").iterdir())
+    source = tmp_path / "src"
+    expected = {str(f.relative_to(source)) for f in source.rglob("*") if f.is_file() and "egg-info" not in str(f)}
+    assert not expected - {str(f.relative_to(unpacked)) for f in unpacked.rglob("*")}
+    # Its own tests, on its own code.
+    some = ["tests/test_names.py", "tests/data/test_encoders.py", "tests/export/test_metadata.py"]
+    code = (
+        "import sys, pytest; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in str(f).lower()]; "
+        "sys.path.insert(0, ''); import mtl_keras; assert mtl_keras.__file__.startswith(sys.argv[1]), mtl_keras.__file__; "
+        "sys.exit(pytest.main(['-n', '0', *sys.argv[2:]]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(unpacked), *some], cwd=unpacked, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

@@ -13,7 +13,9 @@ from mtl_keras import export, zoo
 from mtl_keras.export import archive
 from mtl_keras.export.snippets import LANGUAGES
 
-__all__ = ["limits", "run"]
+__all__ = ["FORMATS", "limits", "run"]
+
+FORMATS = ("tflite", "saved_model", "split", "onnx", "openvino")
 
 
 def run(
@@ -29,13 +31,14 @@ def run(
 
     Args:
         name: of the entry, or path of a `.keras` file.
-        to: "tflite", "saved_model", or "split" (a backbone and a file a head).
+        to: "tflite", "saved_model", "split" (a backbone and a file per head), "onnx" or "openvino".
         out: file or folder. None takes the model's name.
         quantization: as in `mtl.export.tflite`.
         calibration, evaluate: `.npz` files with inputs by name, and, for `evaluate`, labels by task. An entry of the zoo takes
             its recipe's data where none are given: training data to calibrate, test data to evaluate.
         **options: of `mtl.export.tflite`; `snippets`, a list of languages; `web`, whether to write a web page;
-            `raw`, "HEIGHTxWIDTH" of the pictures of bytes that the file takes.
+            `raw`, "HEIGHTxWIDTH" of the pictures of bytes that the file takes; `layer_errors`, whether to print which layer
+            of a quantized file loses the accuracy.
 
     Returns:
         The report, or a dict of them.
@@ -44,21 +47,25 @@ def run(
         ValueError: unfit options or data.
         OSError: a file that is not there.
     """
-    if to not in ("tflite", "saved_model", "split"):
-        raise ValueError(f"--to is tflite, saved_model or split, got {to!r}.")
+    if to not in FORMATS:
+        raise ValueError(f"--to is {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, got {to!r}.")
     given = {key: value for key, value in options.items() if value is not None and value != []}
     unknown = [name for name in given.get("snippets", ()) if name not in LANGUAGES]
     if unknown:
         raise ValueError(f"--snippets knows {','.join(LANGUAGES)}, got {','.join(unknown)}.")
-    if to != "tflite" and set(given) - {"tasks", "signatures"}:
-        raise ValueError(f"--to {to} has no {', '.join('--' + k.replace('_', '-') for k in given if k != 'tasks')}.")
+    others = {"onnx": {"tasks", "batch"}, "openvino": {"tasks", "batch"}}.get(to, {"tasks", "signatures"})
+    if to != "tflite" and set(given) - others:
+        raise ValueError(f"--to {to} has no {', '.join('--' + k.replace('_', '-') for k in given if k not in others)}.")
     languages, web, raw = given.pop("snippets", None), given.pop("web", False), given.pop("raw", None)
     if (languages or web) and given.get("batch", 1) != 1:
         raise ValueError("--snippets and --web are for files with one row: leave out --batch.")
     if web and given.get("io", "float32") == "int8":
         raise ValueError("LiteRT.js refuses int8 inputs and outputs: --web goes without --io int8.")
-    if to == "saved_model" and quantization is not None:
-        raise ValueError("A SavedModel is not quantized: leave out --quantization, or use --to tflite.")
+    if to in ("saved_model", "onnx", "openvino") and quantization is not None:
+        raise ValueError(f"--to {to} writes float32: leave out --quantization, or use --to tflite.")
+    shows_layers = given.pop("layer_errors", False)
+    if shows_layers and quantization in (None, "auto"):
+        raise ValueError("--layer-errors compares the layers of one quantized file: name one with --quantization.")
     saved = Path(name)
     if saved.suffix == ".keras" or saved.exists():
         if not saved.is_file():
@@ -81,6 +88,10 @@ def run(
     if to == "saved_model":
         found = export.saved_model(model, out or Path(stem), typical, **given)
         found.show()
+    elif to in ("onnx", "openvino"):
+        suffix = {"onnx": ".onnx", "openvino": ".xml"}[to]
+        found = getattr(export, to)(model, out or Path(f"{stem}{suffix}"), typical, **given)
+        found.show()
     elif to == "split":
         found = export.split(model, out or Path(stem), quantization, typical, **given)
         for report in found.values():
@@ -89,6 +100,9 @@ def run(
         path = out or Path(f"{stem}{'' if quantization is None else '_' + quantization}.tflite")
         found = export.tflite(model, path, quantization, typical, evaluate=held_out, **given)
         found.show()
+        if shows_layers:
+            rows = held_out[0] if isinstance(held_out, tuple) else None
+            export.layer_errors(model, quantization, typical, rows).show()
         made = export.snippets(path, languages) if languages else {}
         for written in [*made.values(), *([export.web_page(path)] if web else ())]:
             print(written)

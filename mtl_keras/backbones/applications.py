@@ -9,10 +9,15 @@ from typing import Any
 import keras
 from keras import layers
 
-from mtl_keras.backbones.common import image_input
+from mtl_keras.backbones.common import image_input, rescaled
 from mtl_keras.graph import play
 
 __all__ = ["efficientnet_v2_b0", "mobilenet_v2", "mobilenet_v3_small"]
+
+# Scale and offset, on values from 0 to 255, of what the networks were trained on.
+_MINUS_ONE_TO_ONE = (1 / 127.5, -1.0)
+# Mean and standard deviation of ImageNet's channels (red, green, blue), on values from 0 to 1.
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def mobilenet_v2(
@@ -39,7 +44,7 @@ def mobilenet_v2(
     def make(x):
         return keras.applications.MobileNetV2(input_tensor=x, alpha=alpha, include_top=False, weights=weights)
 
-    return _wrap(inputs, make, value_range, (-1.0, 1.0), name, weights is not None)
+    return _wrap(inputs, make, value_range, _MINUS_ONE_TO_ONE, name, weights is not None)
 
 
 def mobilenet_v3_small(
@@ -72,7 +77,7 @@ def mobilenet_v3_small(
             include_preprocessing=False,
         )
 
-    return _wrap(inputs, make, value_range, (-1.0, 1.0), name, weights is not None)
+    return _wrap(inputs, make, value_range, _MINUS_ONE_TO_ONE, name, weights is not None)
 
 
 def efficientnet_v2_b0(
@@ -85,29 +90,34 @@ def efficientnet_v2_b0(
 
     Returns:
         `keras.Model` to `stage1` ... `stage5`.
+
+    Note:
+        Keras's documentation says that this network takes -1 to 1. Its code says otherwise, and is right: B0 to B3 were
+        trained on `(x / 255 - mean) / deviation` by channel. That is what the first layer makes of the images here, too; as
+        in Keras, images that have not 3 channels (no trained weights fit them) become `x / 128 - 1`.
     """
     image_input("efficientnet_v2_b0", inputs)
+    trained_on = (1 / 128, -1.0)
+    if inputs.shape[-1] == 3:
+        scale = [1 / (255 * deviation) for deviation in _DEVIATION]
+        trained_on = (scale, [-mean / deviation for mean, deviation in zip(_MEAN, _DEVIATION, strict=True)])
 
     def make(x):
         return keras.applications.EfficientNetV2B0(
             input_tensor=x, include_top=False, weights=weights, include_preprocessing=False
         )
 
-    return _wrap(inputs, make, value_range, (-1.0, 1.0), name, weights is not None)
+    return _wrap(inputs, make, value_range, trained_on, name, weights is not None)
 
 
-def _wrap(inputs: Any, make: Any, given: Sequence[float], wanted: Sequence[float], name: str, trained: bool) -> keras.Model:
+def _wrap(
+    inputs: Any, make: Any, value_range: Sequence[float], trained_on: tuple[Any, Any], name: str, trained: bool
+) -> keras.Model:
     """The application's network on these inputs, its layers under our prefix, with a stage for every size."""
-    low, high = map(float, given)
-    if not low < high:
-        raise ValueError(f"Backbone '{name}': value_range is (low, high) with low < high, got {tuple(given)}.")
+    x = rescaled(inputs, value_range, *trained_on, name)
     # Random weights are drawn once, in the copies: the template's variables stay empty.
     with contextlib.nullcontext() if trained else keras.StatelessScope(initialize_variables=False):
         template = make(keras.Input(inputs.shape[1:]))
-    factor = (wanted[1] - wanted[0]) / (high - low)
-    x = inputs
-    if (factor, wanted[0] - low * factor) != (1.0, 0.0):
-        x = layers.Rescaling(factor, wanted[0] - low * factor, name=f"{name}_rescale")(x)
 
     def renamed(layer):
         return type(layer).from_config({**layer.get_config(), "name": f"{name}_{layer.name}"})

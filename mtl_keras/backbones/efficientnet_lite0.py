@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from mtl_keras.backbones.common import image_input
+from mtl_keras.backbones.common import image_input, rescaled
 
 __all__ = ["efficientnet_lite0"]
 
@@ -56,9 +56,8 @@ def efficientnet_lite0(
         raise ValueError(f"Backbone 'efficientnet_lite0': weights is None or 'imagenet', got {weights!r}.")
     if weights is not None and inputs.shape[-1] != 3:
         raise ValueError(f"The ImageNet weights of 'efficientnet_lite0' are for 3 channels, got {inputs.shape[-1]}.")
-    low, high = map(float, value_range)
-    if not low < high:
-        raise ValueError(f"Backbone '{name}': value_range is (low, high) with low < high, got {tuple(value_range)}.")
+    # Trained on (x - 127) / 128 with x from 0 to 255.
+    x = rescaled(inputs, value_range, 1 / 128, -127 / 128, name)
     loaded = _Weights(_package_weights() if weights else None)
 
     def norm(x, part, key, relu=True):
@@ -73,9 +72,6 @@ def efficientnet_lite0(
         loaded.conv(layer, key)
         return x
 
-    # Trained on (x - 127) / 128 with x from 0 to 255.
-    factor = 255.0 / (high - low) / 128.0
-    x = layers.Rescaling(factor, -low * factor - 127.0 / 128.0, name=f"{name}_rescale")(inputs)
     x = norm(conv(x, 32, 3, 2, f"{name}_stem", "_conv_stem"), f"{name}_stem", "_bn0")
     stages, number, width = {}, 0, 32
     for repeats, kernel, first_stride, expansion, out in (*_BLOCKS, _LAST):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import keras
 from mtl_keras.balancing.balancer import Balancer
 from mtl_keras.names import unknown_name
 
-__all__ = ["get", "is_registered", "names", "register"]
+__all__ = ["get", "names", "register", "warn_unregistered"]
 
 _BALANCERS: dict[str, type[Balancer]] = {}
 _PACKAGE = "mtl_keras"
@@ -62,9 +63,18 @@ def _is_same(one: type, other: type) -> bool:
     return _full_name(one) == _full_name(other)
 
 
-def is_registered(cls: type[Balancer]) -> bool:
-    """Whether a saved model that has such a balancer can be loaded."""
-    return keras.saving.get_registered_object(keras.saving.get_registered_name(cls)) is cls
+def warn_unregistered(balancer: Balancer) -> None:
+    """Say of a balancer, or of a part of one, that a saved model which has it can't be loaded without more ado."""
+    for part in (balancer, *getattr(balancer, "parts", ())):
+        cls = type(part)
+        if keras.saving.get_registered_object(keras.saving.get_registered_name(cls)) is cls:
+            continue
+        warnings.warn(
+            f"Balancer class {_full_name(cls)} is not registered: the model trains, but a saved one can't be loaded. Write "
+            f"`@mtl.balancing.register(\"a_name\")` above the class, or load with `custom_objects={{'{cls.__name__}': "
+            f"{cls.__name__}}}`.",
+            stacklevel=3,
+        )
 
 
 def names() -> list[str]:
@@ -114,7 +124,7 @@ def get(balancer: Any, **parameters: Any) -> Balancer:
 def _from_dict(config: dict[str, Any], parameters: dict[str, Any]) -> Balancer:
     if "class_name" in config:
         if parameters:
-            raise TypeError(f"Hyper-parameters ({', '.join(parameters)}) belong into the config's own \"config\".")
+            raise TypeError(f'Hyper-parameters ({", ".join(parameters)}) belong into the config\'s own "config".')
         balancer = keras.saving.deserialize_keras_object(config)
         if not isinstance(balancer, Balancer):
             raise TypeError(f"The config is of {type(balancer).__name__}, which is no balancer.")
@@ -123,7 +133,7 @@ def _from_dict(config: dict[str, Any], parameters: dict[str, Any]) -> Balancer:
     name = config.pop("name", None)
     if not isinstance(name, str):
         raise TypeError(
-            "A dict that describes a balancer should have its \"name\" and hyper-parameters, such as "
+            'A dict that describes a balancer should have its "name" and hyper-parameters, such as '
             f'{{"name": "cagrad", "c": 0.4}}. Received: {config if name is None else name!r}.'
         )
     return get(name, **config)

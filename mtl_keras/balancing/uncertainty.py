@@ -119,4 +119,9 @@ class Uncertainty(Balancer):
         return dict(zip(self.task_names, map(float, weights), strict=True))
 
     def get_config(self):
-        return {"initial": self.initial, "learning_rate": self.learning_rate, "limit": self.limit, "likelihoods": self.likelihoods or None}
+        return {
+            "initial": self.initial,
+            "learning_rate": self.learning_rate,
+            "limit": self.limit,
+            "likelihoods": self.likelihoods or None,
+        }

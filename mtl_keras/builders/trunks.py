@@ -145,7 +145,7 @@ def _nested(model: keras.Model, tensors: Any) -> keras.Model:
     if not items or not all(isinstance(x, keras.KerasTensor) for x in items.values()):
         raise ValueError(
             f"The backbone '{model.name}' should return a tensor, or a list or dict of tensors, one a stage. Received: "
-            f"{ {key: type(x).__name__ for key, x in items.items()} or 'nothing'}."
+            f"{ {key: type(x).__name__ for key, x in items.items()} or 'nothing' }."
         )
     if len(items) > 1:
         # A layer of its own for each: what heads share is found by its layer's name.

@@ -221,10 +221,15 @@ def predict(
 @command(app)
 def export(
     model: Annotated[str, typer.Argument(help="Entry of the zoo, or a .keras file.", autocompletion=_models)],
-    to: Annotated[str, typer.Option(help="tflite, saved_model, or split: a backbone and a small file a head.")] = "tflite",
+    to: Annotated[
+        str, typer.Option(help="tflite, saved_model, split (a backbone and a small file per head), onnx, or openvino.")
+    ] = "tflite",
     out: Annotated[Path | None, typer.Option(help="File or folder. Default: the model's name.")] = None,
     quantization: Annotated[
-        str | None, typer.Option(help="float16, weights, dynamic, int8, int16x8, or auto. Default: float32.")
+        str | None,
+        typer.Option(
+            help="float16, weights, dynamic, int4, int4_block32, int4_block64, int8, int16x8, or auto. Default: float32."
+        ),
     ] = None,
     calibration: Annotated[
         Path | None, typer.Option(help=".npz with inputs by name. Default for the zoo: its training data.")
@@ -247,13 +252,20 @@ def export(
         str | None, typer.Option(help="Ready calls of the file: kotlin,swift,cpp,js,python, or some of them.")
     ] = None,
     web: Annotated[bool, typer.Option(help="A web page that runs the file in the browser.")] = False,
+    layer_errors: Annotated[bool, typer.Option(help="Which layer of the quantized file loses the accuracy.")] = False,
 ) -> None:
     """Export a network, compare every head with Keras, and print what each loses."""
     from mtl_keras.zoo import exporting
 
     options = {"tasks": task, "keep_float": keep_float, "percentile": percentile, "signatures": signatures, "io": io}
     drop = exporting.limits(max_drop or [])
-    options |= {"snippets": snippets.split(",") if snippets else None, "web": web or None, "decode": decode, "raw": raw}
+    options |= {
+        "snippets": snippets.split(",") if snippets else None,
+        "web": web or None,
+        "layer_errors": layer_errors or None,
+        "decode": decode,
+        "raw": raw,
+    }
     exporting.run(model, to, out, quantization, calibration, evaluate, max_drop=drop, batch=batch, **options)
 
 

@@ -29,8 +29,15 @@ def passes(one_pass: Callable, make: Callable, count: int, batch_size: int, endl
     return dataset.apply(tf.data.experimental.assert_cardinality(length)).prefetch(4)
 
 
-def from_arrays(x: Any, y: Mapping[str, np.ndarray], batch_size: int, seed: int = 0, shuffle: bool = True) -> Any:
-    """Batches of `(x, y)` from arrays in memory.
+def from_arrays(
+    x: Any,
+    y: Mapping[str, np.ndarray],
+    batch_size: int,
+    seed: int = 0,
+    shuffle: bool = True,
+    sample_weight: Any = None,
+) -> Any:
+    """Batches of `(x, y)`, or `(x, y, sample_weight)`, from arrays in memory.
 
     Args:
         x: array, or dict of arrays.
@@ -39,12 +46,22 @@ def from_arrays(x: Any, y: Mapping[str, np.ndarray], batch_size: int, seed: int 
         seed: int. Of the order.
         shuffle: bool. True goes on for ever, every row once a pass, each pass in another order; False is one pass in
             order.
+        sample_weight: array, or dict of task name to arrays, or None.
+
+    Raises:
+        ValueError: arrays of different lengths, or without rows.
     """
     import tensorflow as tf
 
+    arrays = (x, dict(y)) if sample_weight is None else (x, dict(y), sample_weight)
+    lengths = {len(array) for array in tf.nest.flatten(arrays)}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ValueError(
+            f"Inputs, labels and weights should have one number of rows, at least 1. Received: {sorted(lengths)}."
+        )
+    (count,) = lengths
     with tf.device("CPU"):
-        table = tf.nest.map_structure(tf.constant, (x, dict(y)))
-    count = len(tf.nest.flatten(x)[0])
+        table = tf.nest.map_structure(tf.constant, arrays)
 
     def one_pass(number):
         order = tf.range(count)

@@ -44,13 +44,16 @@ def complete(data: Any, model: Any) -> Any:
         raise TypeError(f"Labels are completed in a dict of arrays or a tf.data.Dataset, got {type(data).__name__}.")
     import tensorflow as tf
 
-    labels = _labels_of_spec(data.element_spec)
+    labels = _as_dict(_labels_of_spec(data.element_spec), model, "data set's")
     _check_names(labels, model, "labels", need_all=False)
+    for name, spec in labels.items():
+        if spec.shape.rank == 0:
+            raise ValueError(f"Labels of task '{name}' come row by row: batch the data set first, `dataset.batch(32)`.")
     absent = [(t, _missing(t, model, 1)) for t in model.tasks if t.name not in labels]
 
     def fill(x, y, *weight):
         rows = tf.shape(tf.nest.flatten(y)[0])[0]
-        y = dict(y)
+        y = dict(_as_dict(y, model, "data set's"))
         for task, row in absent:
             y[task.name] = tf.repeat(tf.constant(row), rows, axis=0)
         return (x, y, *weight)
@@ -58,22 +61,127 @@ def complete(data: Any, model: Any) -> Any:
     return data.map(fill, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def mix(datasets: Sequence[Any], model: Any, weights: Sequence[float] | None = None, seed: int = 0) -> Any:
+def mix(
+    datasets: Sequence[Any],
+    model: Any,
+    weights: Sequence[float] | None = None,
+    seed: int = 0,
+    ends: str = "shortest",
+) -> Any:
     """One stream of batches from several data sets, each of which may lack some tasks.
 
+    Data sets are drawn from in their shares, in random order, which is another one each epoch. The stream knows its length
+    where the data sets know theirs.
+
     Args:
-        datasets: batched `tf.data.Dataset`s of `(x, y)`, repeated where the stream should not end with the shortest.
+        datasets: batched `tf.data.Dataset`s of `(x, y)` or `(x, y, sample_weight)`. Shuffle them: the parts of a longer data
+            set that a shorter one cuts off are then others each epoch.
         model: the `MultiTaskModel` that will be trained.
-        weights: list of float, one a data set: how often a batch is drawn from it. Defaults to equal shares.
-        seed: int. Of the draws.
+        weights: list of float >= 0, one for each data set: its share of the batches. Defaults to equal shares.
+        seed: int. Of the order. The same seed gives the same orders, epoch by epoch.
+        ends: "shortest": an epoch ends where the first data set is used up in its share, and no batch comes twice. "longest":
+            it ends where the last one is used up; the others start anew as often as needed. Data sets that are repeated
+            without end are never used up. Defaults to "shortest".
+
+    Returns:
+        `tf.data.Dataset` of `(x, y)`, `y` with every task of the model; of `(x, y, sample_weight)` where any data set has
+        weights (rows of the others weigh 1). Endless where all data sets are, or one of them with `ends="longest"`.
+
+    Raises:
+        ValueError: no data sets, weights that are no shares, data sets with different inputs, an empty one, or one whose
+            length is not known with `ends="longest"` (`tf.data.experimental.assert_cardinality` says it).
+
+    Example:
+        >>> train = mtl.data.mix([reviews.shuffle(100), headlines.shuffle(100)], model, weights=[0.7, 0.3])
+        >>> model.fit(train, epochs=5)
     """
     import tensorflow as tf
 
-    def align(x, y):
-        return x, {task.name: _label_cast(task, y[task.name]) for task in model.tasks}
+    datasets = list(datasets)
+    shares = _shares(weights, len(datasets))
+    if ends not in ("shortest", "longest"):
+        raise ValueError(f"`ends` should be 'shortest' or 'longest'. Received: {ends!r}.")
+    full = _aligned([complete(dataset, model) for dataset in datasets], model)
+    # A data set that is never drawn from does not end the stream.
+    full, shares = zip(*((d, share) for d, share in zip(full, shares, strict=True) if share > 0), strict=True)
+    lengths = [int(dataset.cardinality()) for dataset in full]
+    if 0 in lengths:
+        raise ValueError(f"Every data set should have batches. Received: lengths {lengths}.")
+    finite = [(length, share) for length, share in zip(lengths, shares, strict=True) if length > 0]
+    endless = tf.data.INFINITE_CARDINALITY
+    if tf.data.UNKNOWN_CARDINALITY in lengths:
+        if ends == "longest":
+            raise ValueError(
+                "`ends='longest'` needs data sets whose lengths are known. Apply `tf.data.experimental.assert_cardinality`. "
+                f"Received: lengths {lengths}, where -2 is unknown."
+            )
+        return tf.data.Dataset.sample_from_datasets(
+            full, weights=shares, seed=seed, stop_on_empty_dataset=True, rerandomize_each_iteration=True
+        )
+    if not finite or (ends == "longest" and endless in lengths):
+        full = [dataset if length == endless else dataset.repeat() for dataset, length in zip(full, lengths, strict=True)]
+        stream = tf.data.Dataset.sample_from_datasets(full, weights=shares, seed=seed, rerandomize_each_iteration=True)
+        return stream.apply(tf.data.experimental.assert_cardinality(endless))
+    # Batches an epoch in which the data set that decides is used up exactly.
+    total = (min if ends == "shortest" else max)(length / share for length, share in finite)
+    counts = [max(1, round(total * share)) for share in shares]
+    if ends == "longest":
+        full = [dataset.repeat() for dataset in full]
+    choices = tf.data.Dataset.from_tensor_slices(np.repeat(np.arange(len(counts)), counts).astype("int64"))
+    choices = choices.shuffle(sum(counts), seed=seed, reshuffle_each_iteration=True)
+    stream = tf.data.Dataset.choose_from_datasets(full, choices, stop_on_empty_dataset=True)
+    return stream.apply(tf.data.experimental.assert_cardinality(sum(counts)))
 
-    full = [complete(dataset, model).map(align) for dataset in datasets]
-    return tf.data.Dataset.sample_from_datasets(full, weights=weights, seed=seed)
+
+def _shares(weights: Sequence[float] | None, count: int) -> list[float]:
+    """Weights of data sets, normalized."""
+    if not count:
+        raise ValueError("`datasets` should hold at least one data set. Received: none.")
+    shares = np.ones(count) if weights is None else np.asarray(weights, float)
+    if shares.shape != (count,) or not np.isfinite(shares).all() or (shares < 0).any() or not shares.sum():
+        raise ValueError(
+            f"`weights` should be {count} numbers >= 0, one for each data set, not all of them 0. Received: {weights!r}."
+        )
+    return list(shares / shares.sum())
+
+
+def _aligned(datasets: Sequence[Any], model: Any) -> list[Any]:
+    """Data sets of completed labels in one structure: label dtypes, ranks, and sample weights where any has them."""
+    import tensorflow as tf
+
+    inputs = [tf.nest.map_structure(lambda spec: (spec.dtype, spec.shape.rank), d.element_spec[0]) for d in datasets]
+    for i, others in enumerate(inputs):
+        if others != inputs[0]:
+            raise ValueError(
+                f"All data sets should have the same inputs. Received: {datasets[0].element_spec[0]} in data set 0, "
+                f"{datasets[i].element_spec[0]} in data set {i}."
+            )
+    specs = [dataset.element_spec[2] for dataset in datasets if len(dataset.element_spec) > 2]
+    ranks: dict[str, int] = {}
+    for spec in specs:
+        for name, weight in (spec if isinstance(spec, Mapping) else {"": spec}).items():
+            ranks[name] = max(ranks.get(name, 1), len(weight.shape))
+    by_task = any(isinstance(spec, Mapping) for spec in specs)
+
+    def weigh(weight, rows, rank):
+        ones = tf.ones([rows] + [1] * (rank - 1))
+        if weight is None:
+            return ones
+        weight = tf.cast(weight, "float32")
+        # One rank for all sources, as for labels.
+        return tf.reshape(weight, tf.concat([tf.shape(weight), [1] * (rank - len(weight.shape))], 0))
+
+    def align(x, y, weight=None):
+        y = {task.name: _label_cast(task, y[task.name]) for task in model.tasks}
+        if not specs:
+            return x, y
+        rows = tf.shape(tf.nest.flatten(x)[0])[0]
+        if not by_task:
+            return x, y, weigh(weight, rows, ranks[""])
+        given = weight if isinstance(weight, Mapping) else dict.fromkeys(y, weight)
+        return x, y, {n: weigh(given.get(n), rows, max(ranks.get(n, 1), ranks.get("", 1))) for n in y}
+
+    return [dataset.map(align) for dataset in datasets]
 
 
 def _label_cast(task, y):
@@ -107,7 +215,7 @@ def check_data(x: Any, y: Any, sample_weight: Any, model: Any, purpose: str) -> 
     if len(set(rows.values())) > 1:
         raise ValueError(f"The {purpose} labels differ in length: {rows}.")
     for task in model.tasks:
-        task.check_labels(y[task.name])
+        task.check_labels(y[task.name], model.output[task.name].shape)
     _check_weights(sample_weight, model, purpose)
 
 
@@ -124,7 +232,7 @@ def _check_dataset(dataset, model, purpose):
     for batch in dataset.take(1):
         y = _as_dict(batch[1], model, purpose)
         for task in model.tasks:
-            task.check_labels(np.asarray(y[task.name]))
+            task.check_labels(np.asarray(y[task.name]), model.output[task.name].shape)
 
 
 def _labels_of_spec(spec):

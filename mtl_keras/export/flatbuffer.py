@@ -14,9 +14,11 @@ from mtl_keras.export.files import ExportError
 
 __all__ = [
     "builtin_names",
+    "dequantized",
     "first_alone",
     "kinds",
     "name_and_order",
+    "opcode",
     "ops",
     "read",
     "share_buffers",
@@ -45,6 +47,41 @@ def kinds(model: Any) -> list[str]:
 
     names = builtin_names()
     return [names[flatbuffer_utils.get_builtin_code_from_operator_code(code)] for code in model.operatorCodes]
+
+
+def opcode(model: Any, kind: str, version: int = 1) -> int:
+    """The index by which a file's operators refer to one of this kind; an entry is added where the file has none."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = kinds(model)
+    if kind in names:
+        index = names.index(kind)
+    else:
+        code = schema.OperatorCodeT()
+        code.builtinCode = getattr(schema.BuiltinOperator, kind)
+        code.deprecatedBuiltinCode = min(code.builtinCode, 127)
+        model.operatorCodes.append(code)
+        index = len(model.operatorCodes) - 1
+    model.operatorCodes[index].version = max(model.operatorCodes[index].version or 1, version)
+    return index
+
+
+def dequantized(model: Any, graph: Any, index: int, version: int, operators: list[Any]) -> int:
+    """A float32 tensor made of a smaller constant by an operator of its own, which is added to `operators`.
+
+    `version` is the operator's: 3 reads float16, 5 int8 with a scale a channel.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    tensor = schema.TensorT()
+    tensor.shape, tensor.type, tensor.buffer = graph.tensors[index].shape, 0, 0
+    tensor.name = (text(graph.tensors[index].name) + "_float").encode()
+    graph.tensors.append(tensor)
+    op = schema.OperatorT()
+    op.opcodeIndex = opcode(model, "DEQUANTIZE", version)
+    op.inputs, op.outputs = [index], [len(graph.tensors) - 1]
+    operators.append(op)
+    return len(graph.tensors) - 1
 
 
 def name_and_order(content: bytes, signatures: Mapping[str, Sequence[str]]) -> bytes:

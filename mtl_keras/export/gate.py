@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -104,23 +103,31 @@ def judge(
     run: Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]],
     data: tuple[dict[str, np.ndarray], dict[str, np.ndarray]],
     allowed: Mapping[str, float],
-    on_drop: str,
-) -> None:
+    before: Mapping[str, float] | None = None,
+) -> ExportError | None:
     """Add every head's first metric, in Keras and in the file, to the report.
 
-    Raises:
-        ExportError: a head is worse by more than it is allowed, in the metric's own unit, and `on_drop` is not "warn".
+    Args:
+        model: float32 model.
+        report: of the file; its heads learn their metrics.
+        run: the file.
+        data: from `held_out`.
+        allowed: by task, how much worse it may be, in the metric's own unit.
+        before: Keras's `scores`, where they are known.
+
+    Returns:
+        the error that says which heads are worse by more than they are allowed; None where none is.
     """
     x, y = data
-    found, too_much = drops(model, scores(model, data), score(model.tasks, run(x), y), allowed)
+    before = scores(model, data) if before is None else before
+    found, too_much = drops(model, before, score(model.tasks, run(x), y), allowed)
     for head in report.heads:
         head.metric, head.before, head.after, head.drop = found[head.name]
-    if too_much:
-        rows = len(next(iter(x.values())))
-        message = (
-            f"The {report.format} loses more than allowed on {'; '.join(told for _, told in too_much)}, over {rows} rows. Use "
-            "a finer quantization, keep these heads in float (`keep_float=`), or allow more (`max_drop`)."
-        )
-        if on_drop == "raise":
-            raise ExportError(message, [name for name, _ in too_much])
-        warnings.warn(message, stacklevel=3)
+    if not too_much:
+        return None
+    rows = len(next(iter(x.values())))
+    return ExportError(
+        f"The {report.format} loses more than allowed on {'; '.join(told for _, told in too_much)}, over {rows} rows. Use "
+        "a finer quantization, keep these heads in float (`keep_float=`), or allow more (`max_drop`).",
+        [name for name, _ in too_much],
+    )

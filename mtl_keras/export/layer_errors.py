@@ -100,7 +100,7 @@ def layer_errors(
         calibration: typical inputs, for "int8" and "int16x8".
         samples: rows to compare on, other ones than for the calibration if you have them. None uses `calibration`, or random
             inputs.
-        try_float: number of layers to try in float, for "int8". Each costs an export.
+        try_float: number of layers to try in float, for "int8", beside the heads that lose most. Each costs an export.
 
     Returns:
         `LayerErrorReport`. `show()` prints it, `worst()` lists the layers that add most.
@@ -126,9 +126,7 @@ def layer_errors(
         layers = _compare(model, reference, compared)
         report = LayerErrorReport(quantization, layers, _head_errors(reference.heads, compared.heads))
         if quantization == "int8":
-            for entry in report.worst(try_float):
-                if entry.added <= 0:
-                    continue
+            for entry in _candidates(report, try_float):
                 try:
                     path = _write(model, folder, quantization, calibration, keep_float=[entry.layer])
                 except ExportError:
@@ -138,11 +136,19 @@ def layer_errors(
     return report
 
 
+def _candidates(report: LayerErrorReport, count: int) -> list[LayerError]:
+    """Layers to keep in float, one by one: those that add most, and whole heads that lose more than a hundredth."""
+    layers = [entry for entry in report.worst(count) if entry.added > 0]
+    lossy = {name for name, error in report.heads.items() if error > 0.01}
+    ends = [entry for entry in report.layers if entry.layer in lossy and entry not in layers]
+    return [*layers, *ends] if count else []
+
+
 def _write(model: keras.Model, folder: str, quantization: str | None, calibration: Any, **options: Any) -> Path:
     """Convert without the checks that refuse a bad file: a bad file is what is looked at here."""
     path = Path(folder) / f"{quantization or 'float32'}.tflite"
     endpoints = archive.endpoints(model, batch=1)
-    content = _convert(model, endpoints, quantization, calibration, **options)
+    content, _ = _convert(model, endpoints, quantization, calibration, **options)
     path.write_bytes(flatbuffer.name_and_order(content, {e.name: e.outputs for e in endpoints}))
     return path
 

@@ -6,52 +6,57 @@ operator such as CONCATENATION or SELECT one scale, also where one of them is an
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from mtl_keras.export import flatbuffer
+from mtl_keras.export import flatbuffer, same_scale
 from mtl_keras.export.files import ExportError
+from mtl_keras.export.offsets import take_out_offsets
+from mtl_keras.export.same_scale import SAME_SCALE, WIDE, heads_of, measured_range, operators_of
 from mtl_keras.names import unknown_name
 from mtl_keras.quiet import quiet
 
-__all__ = ["apply_percentile", "float_nodes", "head_ranges", "quantize", "sparse_size"]
+__all__ = ["float_nodes", "head_ranges", "measure_ranges", "quantize", "sparse_size"]
 
-#: Operators that give their inputs and outputs one scale.
-SAME_SCALE = frozenset(
-    """
-    BATCH_TO_SPACE_ND BROADCAST_TO CONCATENATION DEPTH_TO_SPACE DYNAMIC_UPDATE_SLICE EXPAND_DIMS GATHER GATHER_ND MAX_POOL_2D
-    MAXIMUM MINIMUM MIRROR_PAD PACK PAD PADV2 REDUCE_MAX REDUCE_MIN RESHAPE RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR
-    REVERSE_V2 SELECT SELECT_V2 SLICE SPACE_TO_BATCH_ND SPACE_TO_DEPTH SPLIT SPLIT_V SQUEEZE STRIDED_SLICE TILE
-    TRANSPOSE UNPACK
-    """.split()  # noqa: SIM905
-)
-#: Part of a head's range by which its file may fall short of it.
-_SLACK = 0.02
-#: A head whose range in the file is so many times its own is ruled by another tensor.
-_WIDE = 2.0
+#: Operators that runtimes of 2023 lack in int8 (`tflite-runtime` 2.14 refuses the file, or stops when it runs): they stay in
+#: float. 256 steps for a logarithm or a quotient would be coarse anyhow.
+_OLD_INT8 = frozenset({"LOG", "EXP", "DIV"})
 
 
-def quantize(content: bytes, io: str, floats: Iterable[str] = ()) -> bytes:
-    """A calibrated file in int8; heads whose scale another tensor would set are untied.
+def quantize(
+    content: bytes,
+    io: str,
+    floats: Iterable[str] = (),
+    outputs: Mapping[str, np.ndarray] | None = None,
+    layers: Collection[str] = (),
+) -> bytes:
+    """A calibrated file in int8; tensors whose scale another tensor would set are untied.
 
     Args:
         content: float file with measured ranges.
         io: "float32", "int8" or "uint8", of inputs and outputs.
         floats: names of the tensors whose operators stay in float.
+        outputs: Keras's outputs on the calibration rows, by head. With `io` "float32", a head's last scale and offset stay
+            in float where they would drown it.
+        layers: names of the model's layers, for messages.
 
     Raises:
-        ExportError: a head whose range the quantizer cuts off.
+        ExportError: a head whose range the quantizer cuts off; layers that the quantizer fails on.
     """
     wanted = _calibrated_ranges(content)
-    floats = set(floats) | (_last_softmaxes(content) if io == "float32" else set())
-    done = _quantized(content, io, floats)
-    ruled = _ruled(wanted, head_ranges(done))
-    if ruled:
-        done = _quantized(_untied(content, ruled), io, floats)
+    floats = set(floats) | (_last_softmaxes(content) if io == "float32" else set()) | _tensors_of(content, _OLD_INT8)
+    if io == "float32" and outputs:
+        content, operators = take_out_offsets(content, outputs, floats)
+        floats |= operators
+    if same_scale.needs_separation(content):
+        content = same_scale.separate(content)
+    done, content, floats = _quantized_with_mends(content, io, floats, layers)
+    heads, tensors = _ruled(wanted, head_ranges(done)), _ruled_tensors(content, done)
+    if heads or tensors:
+        done = _quantized_with_mends(same_scale.untie(content, heads, tensors), io, floats, layers)[0]
     cut = _ruled(wanted, head_ranges(done), wide=False)
     if cut:
         name = next(iter(cut))
@@ -69,11 +74,65 @@ def _last_softmaxes(content: bytes) -> set[str]:
     part of the file for the CPU delegate, which has no int8 softmax, instead of two."""
     model = flatbuffer.read(content)
     found = set()
-    for graph, _, index in _heads(model):
-        made = {int(o): kind for kind, op in _operators(model, graph) for o in op.outputs}
+    for graph, _, index in heads_of(model):
+        made = {int(o): kind for kind, op in operators_of(model, graph) for o in op.outputs}
         if made.get(int(index)) == "SOFTMAX":
             found.add(flatbuffer.text(graph.tensors[index].name))
     return found
+
+
+def _tensors_of(content: bytes, operators: Collection[str]) -> set[str]:
+    """Tensors that operators of these kinds compute."""
+    model = flatbuffer.read(content)
+    computed = set()
+    for graph in model.subgraphs:
+        for kind, op in operators_of(model, graph):
+            if kind in operators:
+                computed.add(flatbuffer.text(graph.tensors[op.outputs[0]].name))
+    return computed
+
+
+def _quantized_with_mends(content: bytes, io: str, floats: set[str], layers: Collection[str]) -> tuple[bytes, bytes, set[str]]:
+    """The file in int8, the float file that it was made of, and what stays in float.
+
+    The quantizer gives up where operators tie tensors together that can't have one scale. Each such operator then gets inputs
+    of its own, and, where that is not enough, stays in float.
+
+    Raises:
+        ExportError: it fails all the same; the layers are named.
+    """
+    try:
+        return _quantized(content, io, floats), content, floats
+    except Exception as error:
+        reason = error
+    apart = same_scale.separate(content)
+    coupling = same_scale.coupling_operators(apart)
+    for more in (set(), coupling):
+        try:
+            return _quantized(apart, io, floats | more), apart, floats | more
+        except Exception as error:
+            reason = error
+    where = ", ".join(sorted({_layer_name(tensor, layers) for tensor in coupling or _all_operators(content)})[:5])
+    told = str(reason).strip() or "it gives no reason"
+    raise ExportError(
+        f"TensorFlow's quantizer has no int8 form of this network ({told}); the layers in question: {where}. Keep them in "
+        "float (`keep_float=`), or use quantization='dynamic'."
+    ) from reason
+
+
+def _all_operators(content: bytes) -> set[str]:
+    model = flatbuffer.read(content)
+    return {flatbuffer.text(g.tensors[op.outputs[0]].name) for g in model.subgraphs for op in g.operators if len(op.outputs)}
+
+
+def _layer_name(tensor: str, layers: Collection[str]) -> str:
+    """The innermost layer that a tensor's name tells of, in quotes, or the name itself."""
+    for part in tensor.split(";"):
+        for step in reversed(part.split("/")):
+            for name in (step, re.sub(r"_\d+$", "", step)):
+                if name in layers:
+                    return f"'{name}'"
+    return f"what makes '{tensor}'"
 
 
 def _quantized(content: bytes, io: str, floats: set[str]) -> bytes:
@@ -85,55 +144,40 @@ def _quantized(content: bytes, io: str, floats: set[str]) -> bytes:
         return bytes(mlir_quantize(content, input_data_type=dtype, output_data_type=dtype, denylisted_nodes=floats or None))
 
 
-def _operators(model: Any, graph: Any) -> list[tuple[str, Any]]:
-    codes = flatbuffer.kinds(model)
-    return [(codes[op.opcodeIndex], op) for op in graph.operators]
-
-
-def _heads(model: Any) -> list[tuple[Any, str, int]]:
-    """Graph, name and tensor of every output of every signature."""
-    found = []
-    for signature in model.signatureDefs or ():
-        graph = model.subgraphs[signature.subgraphIndex]
-        found += [(graph, flatbuffer.text(entry.name), entry.tensorIndex) for entry in signature.outputs]
-    return found
-
-
 def _calibrated_ranges(content: bytes) -> dict[str, tuple[float, float]]:
     """Measured range of every head, with zero."""
     model = flatbuffer.read(content)
-    found = {}
-    for graph, name, index in _heads(model):
-        measured = _range(graph.tensors[index])
-        if measured is not None and name not in found:
-            found[name] = measured
-    return found
-
-
-def _range(tensor: Any) -> tuple[float, float] | None:
-    q = tensor.quantization
-    if q is None or q.min is None or q.max is None or not len(q.min):
-        return None
-    return min(float(q.min[0]), 0.0), max(float(q.max[0]), 0.0)
+    ranges = {}
+    for graph, name, index in heads_of(model):
+        measured = measured_range(graph.tensors[index])
+        if measured is not None and name not in ranges:
+            ranges[name] = measured
+    return ranges
 
 
 def head_ranges(content: bytes) -> dict[str, tuple[float, float, float]]:
     """What each head of a quantized file can say: lowest, highest value, and the step between; not of heads in float."""
     model = flatbuffer.read(content)
     found: dict[str, tuple[float, float, float]] = {}
-    for graph, name, index in _heads(model):
+    for graph, name, index in heads_of(model):
         if name in found:
             continue
-        made = {int(o): (kind, op) for kind, op in _operators(model, graph) for o in op.outputs}
+        made = {int(o): (kind, op) for kind, op in operators_of(model, graph) for o in op.outputs}
         kind, op = made.get(int(index), ("", None))
-        tensor = graph.tensors[op.inputs[0] if kind == "DEQUANTIZE" else index]
-        q = tensor.quantization
-        limits = {9: (-128, 127), 3: (0, 255), 7: (-32768, 32767)}.get(tensor.type)
-        if limits is None or q is None or q.scale is None or len(q.scale) != 1:
-            continue
-        scale, zero = float(q.scale[0]), int(q.zeroPoint[0])
-        found[name] = ((limits[0] - zero) * scale, (limits[1] - zero) * scale, scale)
+        limits = _limits(graph.tensors[op.inputs[0] if kind == "DEQUANTIZE" else index])
+        if limits is not None:
+            found[name] = limits
     return found
+
+
+def _limits(tensor: Any) -> tuple[float, float, float] | None:
+    """Lowest and highest value of a quantized tensor, and the step between; None of one in float."""
+    q = tensor.quantization
+    ends = {9: (-128, 127), 3: (0, 255), 7: (-32768, 32767)}.get(tensor.type)
+    if ends is None or q is None or q.scale is None or len(q.scale) != 1:
+        return None
+    scale, zero = float(q.scale[0]), int(q.zeroPoint[0])
+    return (ends[0] - zero) * scale, (ends[1] - zero) * scale, scale
 
 
 def _ruled(wanted: Mapping[str, tuple[float, float]], given: Mapping[str, Sequence[float]], wide: bool = True) -> set[str]:
@@ -142,55 +186,36 @@ def _ruled(wanted: Mapping[str, tuple[float, float]], given: Mapping[str, Sequen
     for name, (low, high) in wanted.items():
         if name not in given or high <= low:
             continue
-        span = high - low
-        short = given[name][0] > low + _SLACK * span or given[name][1] < high - _SLACK * span
-        # Softmax and sigmoid have a fixed range, [0, 1].
-        fixed = abs(given[name][2] - 1 / 256) < 1e-9
-        if short or (wide and not fixed and given[name][1] - given[name][0] > _WIDE * span):
+        too_wide = not _is_fixed(given[name][2]) and given[name][1] - given[name][0] > WIDE * (high - low)
+        if same_scale.cuts_off(given[name], (low, high)) or (wide and too_wide):
             found.add(name)
     return found
 
 
-def _untied(content: bytes, heads: set[str]) -> bytes:
-    """Give heads tensors of their own: the operators that make them, back to the first that sets a scale, are doubled.
+def _is_fixed(scale: float) -> bool:
+    """Softmax and sigmoid have a fixed range, [0, 1], and tanh has [-1, 1]."""
+    return min(abs(scale - 1 / 256), abs(scale - 1 / 128)) < 1e-9
 
-    The quantizer gives one scale to all that operators of `SAME_SCALE` link; a head that no such link reaches has its own.
-    """
-    model = flatbuffer.read(content)
-    for signature in model.signatureDefs:
+
+def _ruled_tensors(content: bytes, done: bytes) -> set[str]:
+    """Inner tensors whose range in the file is not their own, because an operator links them to another."""
+    model, quantized = flatbuffer.read(content), flatbuffer.read(done)
+    graphs = {flatbuffer.text(s.signatureKey): quantized.subgraphs[s.subgraphIndex] for s in quantized.signatureDefs or ()}
+    ruled = set()
+    for signature in model.signatureDefs or ():
         graph = model.subgraphs[signature.subgraphIndex]
-        made = {int(o): (kind, op) for kind, op in _operators(model, graph) for o in op.outputs}
-        for entry in signature.outputs:
-            if flatbuffer.text(entry.name) not in heads:
+        limits = {flatbuffer.text(t.name): _limits(t) for t in graphs[flatbuffer.text(signature.signatureKey)].tensors}
+        operators = operators_of(model, graph)
+        linked = {int(i) for kind, op in operators if kind in SAME_SCALE for i in (*op.inputs, *op.outputs)}
+        for index in {int(o) for _, op in operators for o in op.outputs} & linked:
+            name = flatbuffer.text(graph.tensors[index].name)
+            measured, stands = measured_range(graph.tensors[index]), limits.get(name)
+            if measured is None or stands is None or _is_fixed(stands[2]):
                 continue
-            old, fresh = int(entry.tensorIndex), {}
-            extra = _doubled(graph, made, old, fresh)
-            graph.operators = [*graph.operators, *extra]
-            entry.tensorIndex = fresh[old]
-            graph.outputs = [fresh[old] if int(o) == old else o for o in graph.outputs]
-    return flatbuffer.write(model)
-
-
-def _doubled(graph: Any, made: Mapping[int, tuple[str, Any]], index: int, fresh: dict[int, int]) -> list[Any]:
-    """Copies of the operators behind a tensor, in order; `fresh` learns which tensor stands for which."""
-    if index in fresh or index not in made:
-        fresh.setdefault(index, index)
-        return []
-    kind, op = made[index]
-    found = []
-    if kind in SAME_SCALE:
-        for i in op.inputs:
-            found += _doubled(graph, made, int(i), fresh) if i >= 0 else []
-    double = copy.copy(op)
-    double.inputs = [fresh.get(int(i), int(i)) for i in op.inputs]
-    double.outputs = []
-    for o in op.outputs:
-        tensor = copy.deepcopy(graph.tensors[int(o)])
-        tensor.name = (flatbuffer.text(tensor.name) + "_own").encode()
-        graph.tensors.append(tensor)
-        fresh[int(o)] = len(graph.tensors) - 1
-        double.outputs.append(fresh[int(o)])
-    return [*found, double]
+            low, high = measured
+            if high > low and (stands[1] - stands[0] > WIDE * (high - low) or same_scale.cuts_off(stands, measured)):
+                ruled.add(name)
+    return ruled
 
 
 def float_nodes(
@@ -213,7 +238,7 @@ def float_nodes(
     kept = {name for name in names if name in heads}
     found = set()
     for graph in model.subgraphs:
-        outputs = {index: name for g, name, index in _heads(model) if g is graph}
+        outputs = {index: name for g, name, index in heads_of(model) if g is graph}
         below = _reach(graph, outputs)
         # Where a graph lacks heads, what all share leads to those that are there: layers' names tell it apart.
         shared = set() if set(outputs.values()) >= set(heads) else set(layers) - set(own)
@@ -266,21 +291,23 @@ def _made_by(tensor: str, name: str, layers: Sequence[str], root: str) -> bool:
     return False
 
 
-def apply_percentile(content: bytes, samples: Mapping[str, np.ndarray], percentile: float) -> bytes:
-    """Narrow the measured ranges of inner tensors to what all but a few values lie in; heads and inputs keep theirs.
+def measure_ranges(
+    content: bytes, batches: Iterable[tuple[str, Mapping[str, np.ndarray]]], percentile: float | None = None
+) -> bytes:
+    """Measure the ranges of all results anew, tensor by tensor.
+
+    The converter's calibration reads a tensor after the operator that takes it has run, and operators such as ADD and MUL
+    write their result over it: a tensor that is scaled by 1000 seems to be a thousand times as large as it is.
 
     Args:
-        content: calibrated file with one signature.
-        samples: calibration inputs by name.
-        percentile: in (50, 100]; of the values of each tensor, at both ends.
+        content: calibrated file.
+        batches: signature and inputs by name, batch by batch.
+        percentile: in (50, 100). Inner tensors span that part of their values at both ends; heads and inputs span all. None
+            spans all everywhere.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     model = flatbuffer.read(content)
-    graph = model.subgraphs[0]
-    fixed = {int(i) for i in (*graph.inputs, *graph.outputs)}
-    inner = [int(o) for op in graph.operators for o in op.outputs if int(o) not in fixed]
-    inner = [i for i in inner if _range(graph.tensors[i]) is not None]
     # The default delegate would hide the tensors between its operators.
     with quiet():
         interpreter = Interpreter(
@@ -289,26 +316,36 @@ def apply_percentile(content: bytes, samples: Mapping[str, np.ndarray], percenti
             experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         )
         interpreter.allocate_tensors()
-    places = {flatbuffer.text(e.name): e.tensorIndex for e in model.signatureDefs[0].inputs}
+    subgraphs = {flatbuffer.text(s.signatureKey): s.subgraphIndex for s in model.signatureDefs}
+    runners = {name: interpreter.get_signature_runner(name) for name in subgraphs}
+    tensors = {name: _measured_tensors(model.subgraphs[index]) for name, index in subgraphs.items()}
     rng = np.random.default_rng(0)
-    seen: dict[int, list[np.ndarray]] = {i: [] for i in inner}
-    rows = len(next(iter(samples.values())))
-    batch = int(graph.tensors[next(iter(places.values()))].shape[0])
-    for start in range(0, rows - batch + 1, batch):
-        for name, index in places.items():
-            interpreter.set_tensor(index, samples[name][start : start + batch])
-        interpreter.invoke()
-        for index in inner:
-            values = interpreter.get_tensor(index).ravel()
-            # Enough for the tails that a percentile can speak of, and no more than memory holds.
-            seen[index].append(rng.choice(values, 4096, replace=False) if values.size > 4096 else values)
-    for index in inner:
-        values = np.concatenate(seen[index])
-        low, high = np.percentile(values, [100 - percentile, percentile])
+    ends: dict[tuple[str, int], tuple[float, float]] = {}
+    seen: dict[tuple[str, int], list[np.ndarray]] = {}
+    for name, x in batches:
+        runners[name](**x)
+        for index in tensors[name]:
+            values = interpreter.get_tensor(index, subgraphs[name]).ravel()
+            low, high = ends.get((name, index), (np.inf, -np.inf))
+            ends[name, index] = min(low, float(values.min())), max(high, float(values.max()))
+            if percentile is not None:
+                # Enough for the tails that a percentile can speak of, and no more than memory holds.
+                part = rng.choice(values, 4096, replace=False) if values.size > 4096 else values.copy()
+                seen.setdefault((name, index), []).append(part)
+    for (name, index), (low, high) in ends.items():
+        graph = model.subgraphs[subgraphs[name]]
+        if percentile is not None and index not in {int(i) for i in graph.outputs}:
+            bounds = np.percentile(np.concatenate(seen[name, index]), [100 - percentile, percentile])
+            low, high = max(low, float(bounds[0])), min(high, float(bounds[1]))
         q = graph.tensors[index].quantization
-        q.min = np.asarray([max(float(low), float(q.min[0]))], "float32")
-        q.max = np.asarray([min(float(high), float(q.max[0]))], "float32")
+        q.min, q.max = np.asarray([low], "float32"), np.asarray([high], "float32")
     return flatbuffer.write(model)
+
+
+def _measured_tensors(graph: Any) -> list[int]:
+    """Results with a measured range."""
+    results = [int(o) for op in graph.operators for o in op.outputs]
+    return [i for i in results if measured_range(graph.tensors[i]) is not None and np.prod(graph.tensors[i].shape) > 0]
 
 
 def sparse_size(content: bytes) -> int:

@@ -88,7 +88,7 @@ class TFLiteModel:
     def encoder(self) -> Any:
         """What turns pictures, sentences or table rows into the inputs, or None."""
         given = self.facts.get("encoder")
-        return None if given is None else getattr(encoders, given["class"]).from_config(given["config"])
+        return None if given is None else encoders.from_dict(given)
 
     @property
     def inputs(self) -> dict[str, dict[str, Any]]:

@@ -2,51 +2,186 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
 from mtl_keras.data.encoders import ImageEncoder
-from mtl_keras.export import archive, rows
+from mtl_keras.export import archive
+from mtl_keras.export.rows import unify
+from mtl_keras.export.warning import warn_caller
 from mtl_keras.graph import nodes
 
-__all__ = ["check_spread", "take"]
+__all__ = ["Rows", "calibration_and_comparison", "check_spread", "take"]
+
+#: Rows that int8 measures its ranges on, and rows that the file is compared on.
+CALIBRATION_ROWS, COMPARISON_ROWS = 256, 64
+#: Fewer rows than this say little about what new data look like.
+FEW_ROWS = 32
+#: Rows of a stream that are looked at: of one that repeats for ever, and of one that ends, or whose length nobody knows.
+_ENDLESS, _LONGEST = 4096, 50_000
 
 
-def take(model: keras.Model, data: Any, count: int) -> dict[str, np.ndarray]:
-    """The first `count` rows of data (arrays, or a data set with or without labels) as arrays by input name.
+@dataclass
+class Rows:
+    """Typical inputs by name, in two parts.
+
+    Attributes:
+        calibration: rows on which ranges are measured, or None.
+        comparison: rows on which the file is compared with Keras: none of the calibration's.
+        are_typical: whether the comparison's rows are data; False of random numbers.
+        are_new: whether the comparison's rows are others than the calibration's.
+    """
+
+    calibration: dict[str, np.ndarray] | None
+    comparison: dict[str, np.ndarray]
+    are_typical: bool = True
+    are_new: bool = True
+
+
+def calibration_and_comparison(
+    model: keras.Model, calibration: Any, samples: Any, held_out: Mapping[str, np.ndarray] | None, measures: bool
+) -> Rows:
+    """Rows to measure ranges on, and others to compare on, both spread over the data.
+
+    The comparison takes `samples`, or the inputs of held-out data, or, where there is neither, a fifth of the calibration's
+    rows (at most 64), which are then not calibrated on.
+
+    Args:
+        calibration, samples: as `mtl.export.tflite` takes them.
+        held_out: inputs by name of `evaluate`, or None.
+        measures: whether ranges are measured: `calibration` has to move, and few rows are warned of.
+
+    Raises:
+        ValueError: as `take` and `check_spread`.
+    """
+    apart = samples is not None or held_out is not None
+    typical, comparison, are_new = None, None, True
+    if calibration is not None:
+        count = CALIBRATION_ROWS + (0 if apart else COMPARISON_ROWS)
+        typical = take(model, calibration, count)
+        if measures:
+            check_spread(typical)
+        rows = _rows(typical)
+        if not apart:
+            held = min(COMPARISON_ROWS, rows // 5 or 1) if rows > 1 else 0
+            are_new = held > 0
+            comparison = {name: value[:held] if held else value for name, value in typical.items()}
+            typical = {name: value[held:] for name, value in typical.items()}
+        if measures:
+            _warn_of_few(_rows(typical), are_new)
+    if samples is not None:
+        comparison = take(model, samples, COMPARISON_ROWS)
+    elif held_out is not None:
+        comparison = take(model, held_out, COMPARISON_ROWS)
+    if comparison is None:
+        return Rows(None, take(model, None, 16), are_typical=False)
+    return Rows(typical, comparison, are_new=are_new)
+
+
+def _rows(inputs: Mapping[str, np.ndarray]) -> int:
+    return len(next(iter(inputs.values())))
+
+
+def _warn_of_few(rows: int, are_new: bool) -> None:
+    if rows >= FEW_ROWS:
+        return
+    message = (
+        f"Ranges are measured on {rows} row{'' if rows == 1 else 's'}: what new data have beyond them is cut off. Give "
+        f"`calibration` some hundred typical rows (at least {FEW_ROWS})."
+    )
+    if not are_new:
+        message += " There is no other row to compare the file on: its errors on new data are not known."
+    warn_caller(message)
+
+
+def take(model: keras.Model, data: Any, count: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """`count` rows, drawn at random over all of the data, as arrays by input name.
+
+    Args:
+        model: takes them.
+        data: arrays, or batches with or without labels: a `tf.data.Dataset`, a `keras.utils.PyDataset`, a list of batches, a
+            generator or a function that makes one. Of a stream, each row has the same chance (reservoir sampling): it is
+            read to its end, or, where it is very long, for 50,000 rows (4,096 where it repeats for ever). None gives random
+            numbers.
+        count: rows, at most; fewer where the data have fewer.
+        seed: of the choice.
 
     Raises:
         ValueError: no row, wrong names, shapes or dtypes, values that are not finite or not what the network was made for.
+
+    Reference:
+        Vitter, "Random Sampling with a Reservoir", ACM Transactions on Mathematical Software 1985.
     """
+    rng = np.random.default_rng(seed)
     if data is None:
-        rng = np.random.default_rng(0)
-        found = {}
+        inputs = {}
         for name, spec in archive.input_specs(model, count).items():
             integer = "int" in spec.dtype
-            found[name] = rng.integers(0, 2, spec.shape).astype(spec.dtype) if integer else rng.random(spec.shape, "float32")
-        return found
-    data = rows.unify(model, data)
-    parts: list[dict[str, np.ndarray]] = []
-    if hasattr(data, "element_spec") or hasattr(data, "__next__"):
-        count_rows = 0
-        for batch in data:
-            x = batch[0] if isinstance(batch, tuple) else batch
-            parts.append(archive.by_name(model, x))
-            count_rows += len(next(iter(parts[-1].values())))
-            if count_rows >= count:
-                break
+            inputs[name] = rng.integers(0, 2, spec.shape).astype(spec.dtype) if integer else rng.random(spec.shape, "float32")
+        return inputs
+    stream = unify(model, data)
+    if hasattr(stream, "element_spec") or hasattr(stream, "__next__"):
+        drawn = _reservoir(model, stream, count, rng, _most_rows(data))
     else:
-        parts.append(archive.by_name(model, data[0] if isinstance(data, tuple) else data))
-    if not parts or not len(next(iter(parts[0].values()))):
+        rows = archive.by_name(model, stream[0] if isinstance(stream, tuple) else stream)
+        _check_lengths(rows)
+        number = _rows(rows)
+        chosen = rng.permutation(number)[:count]
+        drawn = {name: value[chosen] for name, value in rows.items()}
+    if not _rows(drawn):
         raise ValueError("The sample data are empty: at least one row is needed.")
-    found = {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
     for name, spec in archive.input_specs(model, None).items():
-        _check(model, name, spec, found[name])
-        found[name] = found[name].astype(spec.dtype)
-    return found
+        _check(model, name, spec, drawn[name])
+        drawn[name] = drawn[name].astype(spec.dtype)
+    return drawn
+
+
+def _most_rows(data: Any) -> int:
+    cardinality = getattr(data, "cardinality", None)
+    number = int(cardinality()) if callable(cardinality) else None
+    return _ENDLESS if number == -1 else _LONGEST
+
+
+def _reservoir(
+    model: keras.Model, stream: Iterable[Any], count: int, rng: np.random.Generator, most: int
+) -> dict[str, np.ndarray]:
+    """`count` rows of a stream: those with the smallest of random keys, so that every row has the same chance."""
+    keys, pool, seen = np.zeros(0), None, 0
+    for batch in stream:
+        rows = archive.by_name(model, batch[0] if isinstance(batch, tuple) else batch)
+        _check_lengths(rows)
+        number = _rows(rows)
+        fresh = rng.random(number)
+        seen += number
+        enters = np.flatnonzero(fresh < keys.max()) if len(keys) == count else np.arange(number)
+        # Copies: a generator may write its next batch into the same memory.
+        rows = {name: value[enters] for name, value in rows.items()}
+        fresh = fresh[enters]
+        if pool is not None:
+            fresh = np.concatenate([keys, fresh])
+            rows = {name: np.concatenate([pool[name], value]) for name, value in rows.items()}
+        chosen = np.argsort(fresh, kind="stable")[:count]
+        keys, pool = fresh[chosen], {name: value[chosen] for name, value in rows.items()}
+        if seen >= most:
+            if most == _LONGEST:
+                warn_caller(
+                    f"Rows are drawn from the first {seen:,} of the stream. If it is sorted, give arrays, or shuffle it."
+                )
+            break
+    if pool is None:
+        raise ValueError("The sample data are empty: at least one row is needed.")
+    return pool
+
+
+def _check_lengths(rows: Mapping[str, np.ndarray]) -> None:
+    lengths = {name: len(value) if value.ndim else 0 for name, value in rows.items()}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"'{name}' {length}" for name, length in lengths.items())
+        raise ValueError(f"The inputs of the sample data should have the same number of rows. Received: {told}.")
 
 
 def _check(model: keras.Model, name: str, spec: keras.InputSpec, value: np.ndarray) -> None:

@@ -18,7 +18,9 @@ from mtl_keras import decoding
 from mtl_keras.export.files import MARK, ExportError, beside, check_file
 from mtl_keras.export.identifiers import class_name, identifier, identifiers, literal, plain
 from mtl_keras.export.runner import TFLiteModel
+from mtl_keras.export.text_rules import rules_of, unicode_tables
 from mtl_keras.names import unknown_name
+from mtl_keras.version import __version__
 
 __all__ = ["LANGUAGES", "snippets", "web_page"]
 
@@ -57,6 +59,10 @@ def snippets(
 ) -> dict[str, Path]:
     """Write a ready call of a file for each language: its inputs and heads by name, shapes, scales, labels, and decoding.
 
+    Where the model has a tokenizer, the call has it too: `<stem>_text.txt` beside it holds the vocabulary and the rules of
+    Unicode, and every language turns a sentence into the numbers that Python's `encode` gives. C++, whose library knows no
+    Unicode, reads `<stem>_unicode.txt` as well.
+
     Args:
         path: a `.tflite` file that `mtl.export.tflite` wrote with `batch=1`.
         languages: of "kotlin", "swift", "cpp", "js", "python".
@@ -66,7 +72,8 @@ def snippets(
         dict of language to the file that was written.
 
     Raises:
-        ExportError: a file that can't be read, of another origin, or for more than one row.
+        ExportError: a file that can't be read, of another origin, or for more than one row; a text of somebody else's where
+            one would go.
         ValueError: an unknown language.
 
     Example:
@@ -79,11 +86,16 @@ def snippets(
     facts = _facts(TFLiteModel(path))
     folder = path.parent if folder is None else Path(folder)
     targets = {language: folder / f"{facts['stem']}{LANGUAGES[language]}" for language in languages}
-    for target in targets.values():
+    texts = {target: _rendered(language, facts) for language, target in targets.items()}
+    if facts["text"]:
+        texts[folder / facts["text"]["file"]] = facts["text"]["content"]
+        if "cpp" in targets:
+            texts[folder / facts["text"]["unicode"]] = unicode_tables(__version__)
+    for target in texts:
         check_file(target, text=True)
-    for language, target in targets.items():
+    for target, text in texts.items():
         with beside(target) as fresh:
-            fresh.write_text(_rendered(language, facts), "utf-8")
+            fresh.write_bytes(text.encode())
     return targets
 
 
@@ -122,6 +134,8 @@ def web_page(path: str | os.PathLike[str], page: str | os.PathLike[str] | None =
         **_runtime(runtime),
         "network": base64.b64encode(path.read_bytes()).decode(),
         "ranges_json": json.dumps(ranges),
+        "text_input_json": _json(facts["text"]["name"] if facts["text"] else None),
+        "text_json": _json(facts["text"]["content"] if facts["text"] else None),
     }
     with beside(page) as fresh:
         fresh.write_text(_rendered("web", values), "utf-8")
@@ -154,7 +168,10 @@ def _spelled(facts: dict[str, Any], language: str) -> dict[str, Any]:
     for side, key in (("inputs", "param"), ("outputs", "field")):
         words = identifiers([entry["name"] for entry in facts[side]], language)
         sides[side] = [{**entry, key: words[entry["name"]]} for entry in facts[side]]
-    return {**facts, **sides}
+    text = facts["text"]
+    if text:
+        text = {**text, "param": next(entry["param"] for entry in sides["inputs"] if entry["name"] == text["name"])}
+    return {**facts, **sides, "text": text}
 
 
 def _facts(model: TFLiteModel) -> dict[str, Any]:
@@ -190,8 +207,24 @@ def _facts(model: TFLiteModel) -> dict[str, Any]:
         "scales_json": _json({o["name"]: scaled(o) for o in given if o["scaled"]}),
         "tasks_json": _json(tasks, indent=2),
         "tasks_python": _python(tasks),
+        **_text(model, stem, taken),
         **_python_decoders(kinds),
     }  # fmt: skip
+
+
+def _text(model: TFLiteModel, stem: str, inputs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What templates say of the tokenizer (`text`), or why a snippet has none (`untold`)."""
+    encoder = getattr(model, "encoder", None)
+    entry = next((entry for entry in inputs if entry["name"] == getattr(encoder, "name", None)), None)
+    if entry is None or getattr(encoder, "kind", None) != "text":
+        return {"text": None, "untold": None}
+    try:
+        rules = rules_of(encoder)
+    except ExportError as error:
+        return {"text": None, "untold": f"Sentences become numbers in Python only: {' '.join(str(error).split())}"}
+    casts = {"IntArray": "", "LongArray": ".toLong()", "FloatArray": ".toFloat()"}
+    names = {"file": f"{stem}_text.txt", "unicode": f"{stem}_unicode.txt", "kotlin_cast": casts.get(entry["kotlin"], "")}
+    return {"text": {**entry, **names, "length": rules.length, "content": rules.write(__version__)}, "untold": None}
 
 
 def _json(value: Any, indent: int | None = None) -> str:

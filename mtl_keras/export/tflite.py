@@ -6,6 +6,9 @@ import dataclasses
 import functools
 import gzip
 import os
+import re
+import shutil
+import struct
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,14 +18,24 @@ import keras
 import numpy as np
 
 from mtl_keras.data import encoders
-from mtl_keras.export import archive, decoded, flatbuffer, gate, gpu, int4, measure, metadata, refusals, sampling
+from mtl_keras.export import archive, decoded, flatbuffer, gate, gpu, int4, ladder, measure, metadata, refusals, sampling
 from mtl_keras.export import quantization as quantizing
 from mtl_keras.export.compress import zeros
 from mtl_keras.export.files import ExportError, beside, check_file, check_folder
-from mtl_keras.export.report import ExportReport, beside_keras, compare
+from mtl_keras.export.half import float16_weights
+from mtl_keras.export.report import (
+    ExportReport,
+    HeadReport,
+    Rung,
+    beside_keras,
+    bounded_heads,
+    compare,
+    float_noise,
+)
 from mtl_keras.export.runner import TFLiteModel, padded
 from mtl_keras.export.saved_model import FLOAT_TOLERANCE
 from mtl_keras.export.training_aware import own_layers
+from mtl_keras.export.warning import warn_caller
 from mtl_keras.export.weights import int8_weights
 from mtl_keras.quiet import quiet
 from mtl_keras.version import __version__
@@ -31,7 +44,6 @@ __all__ = ["QUANTIZATIONS", "run_tflite", "split", "tflite"]
 
 QUANTIZATIONS = (None, "float16", "weights", "dynamic", *int4.BLOCKS, "int8", "int16x8")
 CALIBRATED = ("int8", "int16x8")
-_CALIBRATION_ROWS = 256
 
 
 def tflite(
@@ -51,6 +63,7 @@ def tflite(
     evaluate: Any = None,
     max_drop: float | Mapping[str, float] | None = None,
     on_drop: str = "raise",
+    budget: Mapping[str, float] | None = None,
 ) -> ExportReport:
     """Write a `.tflite` file, load it again, and compare every head with Keras before anything is replaced.
 
@@ -101,12 +114,16 @@ def tflite(
     Example:
         >>> mtl.export.tflite(model, "out/model.tflite", quantization="int8", calibration=train).show()
     """
-    given = {"tasks": tasks, "signatures": signatures, "batch": batch, "decode": decode, "evaluate": evaluate}
-    if quantization == "auto":
-        odd = {"io": io != "float32", "keep_float": len(keep_float), "percentile": percentile, "on_drop": on_drop != "raise"}
-        return _first_that_passes(model, path, calibration, samples, max_drop, [k for k, v in odd.items() if v], given)
     options = {"io": io, "keep_float": keep_float, "percentile": percentile, "signatures": signatures, "batch": batch}
-    _check(quantization, path, calibration, **options, max_drop=max_drop, evaluate=evaluate, on_drop=on_drop)
+    if quantization == "auto":
+        chosen = {"io": io != "float32", "keep_float": len(keep_float), "percentile": percentile, "on_drop": on_drop == "warn"}
+        _check_auto(calibration, evaluate, max_drop, [name for name, value in chosen.items() if value])
+        _check("int8", path, calibration, **options, max_drop=max_drop, evaluate=evaluate, on_drop=on_drop)
+    else:
+        _check(quantization, path, calibration, **options, max_drop=max_drop, evaluate=evaluate, on_drop=on_drop)
+        if budget is not None:
+            raise ValueError(f"`budget` goes with quantization='auto'; got {quantization!r}.")
+    limits_of_file = ladder.check_budget(budget)
     model = archive.subset(model, tasks)
     decode = decoded.check(model, decode)
     if decode and io != "float32":
@@ -115,48 +132,116 @@ def tflite(
         raise ExportError(reason)
     data = None if evaluate is None else gate.held_out(model, evaluate)
     limits = gate.limits(model, max_drop)
-    if calibration is not None:
-        calibration = sampling.take(model, calibration, _CALIBRATION_ROWS)
-        if quantization in CALIBRATED:
-            sampling.check_spread(calibration)
-    if samples is not None:
-        inputs = sampling.take(model, samples, 16)
-    elif calibration is not None:
-        inputs = {name: value[:16] for name, value in calibration.items()}
-    else:
-        inputs = sampling.take(model, None, 4)
+    measures = quantization in (*CALIBRATED, "auto")
+    rows = sampling.calibration_and_comparison(model, calibration, samples, None if data is None else data[0], measures)
     plain = archive.as_float32(model)
     made = archive.endpoints(plain, signatures, batch, decode)
-    with beside(path) as fresh:
-        content = _convert(plain, made, quantization, calibration, io, list(keep_float), percentile)
-        content = flatbuffer.name_and_order(content, {endpoint.name: endpoint.outputs for endpoint in made})
-        bare = content
-        content = metadata.describe(bare, _facts(model, made[0], quantization, io, calibration, keep_float))
-        operators = flatbuffer.ops(content)
-        fresh.write_bytes(content)
-        what = f"TFLite file ({quantization or 'float32'}{', ' + ', '.join(keep_float) + ' in float' if keep_float else ''})"
-        tolerance = FLOAT_TOLERANCE if quantization is None else None
-        file = TFLiteModel(fresh)
-        answers = file.run(inputs)
-        report = compare(plain, inputs, answers, tolerance, what)
-        for name in decode:
-            decoded.agree(plain, name, answers[name], answers[f"{name}{decoded.SUFFIX}"], exact=quantization is None)
-        _compare_others(file, made[1:], inputs, tolerance, what)
-        report.path, report.size, report.ops = Path(path), len(content), operators
-        report.gzip_size, report.zeros = len(gzip.compress(content)), zeros(plain)
-        if signatures != "default":
-            report.single_size = len(flatbuffer.first_alone(bare)) + len(content) - len(bare)
-        if report.zeros >= 0.1:
-            report.sparse_size = quantizing.sparse_size(content)
-        ranges = quantizing.head_ranges(content)
-        for head in report.heads:
-            if head.name in ranges:
-                head.low, head.high, head.scale = ranges[head.name]
-        report.partitions, report.latency_ms, report.cpu = measure.quick(fresh)
-        report.gpu = gpu.explain_gpu_rejections(content)
-        if data is not None:
-            gate.judge(plain, report, file.run, data, limits, on_drop)
+    job = _Job(model, plain, made, tuple(decode), rows, io, percentile)
+    if quantization == "auto":
+        return _cheapest_that_passes(job, path, data, limits, limits_of_file, on_drop)
+    try:
+        with beside(path) as fresh:
+            report, file = _build(job, quantization, tuple(keep_float), fresh)
+            report.path = Path(path)
+            error = None if data is None else gate.judge(plain, report, file.run, data, limits)
+            if error is not None and on_drop == "raise":
+                raise error
+            if error is not None and on_drop == "report":
+                raise _NotWritten(report, quantization or "float32", error)
+    except _NotWritten as unwritten:
+        return unwritten.report
+    if error is not None:
+        warn_caller(str(error))
     return report
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """What all files of one call have in common."""
+
+    model: keras.Model
+    plain: keras.Model
+    made: Sequence[archive.Endpoint]
+    decode: tuple[str, ...]
+    rows: sampling.Rows
+    io: str = "float32"
+    percentile: float | None = None
+
+
+class _NotWritten(Exception):
+    """Ends the writing of a file that loses too much, without an error."""
+
+    def __init__(self, report: ExportReport, name: str, error: ExportError):
+        super().__init__(str(error))
+        report.path, report.passed, report.refused = None, False, [(name, str(error))]
+        self.report = report
+
+
+def _build(job: _Job, quantization: str | None, keep_float: Sequence[str], fresh: Path) -> tuple[ExportReport, TFLiteModel]:
+    """Write one file, load it again, and compare it.
+
+    Raises:
+        ExportError: whatever goes wrong.
+    """
+    name = f"{quantization or 'float32'}{', ' + ', '.join(keep_float) + ' in float' if keep_float else ''}"
+    what = f"TFLite file ({name})"
+    try:
+        return _build_and_compare(job, quantization, keep_float, fresh, what)
+    except ExportError:
+        raise
+    except (RuntimeError, AssertionError, IndexError, struct.error) as error:
+        lines = str(error).strip().splitlines() or ["it gives no reason"]
+        layers = _layers_of(job.model, str(error))
+        where = f", at layer {layers}" if layers else ""
+        raise ExportError(f"The {what} can't be made or run{where}: {type(error).__name__}, {lines[0][:300]}.") from error
+
+
+def _layers_of(model: keras.Model, message: str) -> str:
+    names = [layer.name for layer in model._flatten_layers(include_self=False)]
+    return ", ".join(f"'{name}'" for name in names if re.search(rf"\b{re.escape(name)}(_\d+)?\b", message))
+
+
+def _build_and_compare(
+    job: _Job, quantization: str | None, keep_float: Sequence[str], fresh: Path, what: str
+) -> tuple[ExportReport, TFLiteModel]:
+    plain, made, calibration, inputs = job.plain, job.made, job.rows.calibration, job.rows.comparison
+    content, in_float32 = _convert(plain, made, quantization, calibration, job.io, list(keep_float), job.percentile)
+    content = flatbuffer.name_and_order(content, {endpoint.name: endpoint.outputs for endpoint in made})
+    bare = content
+    content = metadata.describe(bare, _facts(job.model, made[0], quantization, job.io, calibration, keep_float))
+    operators = flatbuffer.ops(content)
+    fresh.write_bytes(content)
+    tolerance = FLOAT_TOLERANCE if quantization is None else None
+    file = TFLiteModel(fresh)
+    answers = file.run(inputs)
+    report = compare(plain, inputs, answers, tolerance, what, job.rows.are_typical)
+    for name in job.decode:
+        decoded.agree(plain, name, answers[name], answers[f"{name}{decoded.SUFFIX}"], exact=quantization is None)
+    _compare_others(plain, file, made[1:], inputs, tolerance, what, job.rows.are_typical)
+    report.size, report.ops, report.in_float32 = len(content), operators, in_float32
+    report.gzip_size, report.zeros = len(gzip.compress(content)), zeros(plain)
+    if len(made) > 1:
+        report.single_size = len(flatbuffer.first_alone(bare)) + len(content) - len(bare)
+    if report.zeros >= 0.1:
+        report.sparse_size = quantizing.sparse_size(content)
+    ranges = quantizing.head_ranges(content)
+    for head in report.heads:
+        if head.name in ranges:
+            head.low, head.high, head.scale = ranges[head.name]
+    if quantization in CALIBRATED:
+        _note_calibration(report, job.rows)
+    report.partitions, report.latency_ms, report.cpu = measure.quick(fresh)
+    report.gpu = gpu.explain_gpu_rejections(content)
+    return report, file
+
+
+def _note_calibration(report: ExportReport, rows: sampling.Rows) -> None:
+    report.calibration_rows, report.new_rows = len(next(iter(rows.calibration.values()))), rows.are_new
+    if not rows.are_new:
+        # The row that ranges were measured on says nothing of new data.
+        for head in report.heads:
+            head.largest = head.mean = head.clipped = float("nan")
+            head.fidelity = None
 
 
 def split(
@@ -194,28 +279,34 @@ def split(
     model = archive.subset(model, tasks)
     if quantization in CALIBRATED and (reason := refusals.recurrent(model)):
         raise ExportError(reason)
-    rows = sampling.take(model, calibration if calibration is not None else samples, _CALIBRATION_ROWS)
+    rows = sampling.calibration_and_comparison(model, calibration, samples, None, quantization in CALIBRATED)
     plain = archive.as_float32(model)
     _, backbone, *heads = archive.endpoints(plain, "features", batch=1)
     if "backbone" in model.output:
         raise ValueError("A task named 'backbone' would take the backbone's file name: rename the task.")
-    known = {**rows, **backbone.run(rows)}
+    typical = None if rows.calibration is None else {**rows.calibration, **backbone.run(rows.calibration)}
+    comparison = {**rows.comparison, **backbone.run(rows.comparison)}
     found = {}
     with beside(folder) as fresh:
         fresh.mkdir()
         for endpoint in (backbone, *heads):
             name = "backbone" if endpoint is backbone else endpoint.outputs[0]
             alone = dataclasses.replace(endpoint, name="serving_default")
-            x = {key: known[key] for key in alone.specs}
-            content = _convert(plain, [alone], quantization, x)
+            x = {key: comparison[key] for key in alone.specs}
+            measured = None if typical is None else {key: typical[key] for key in alone.specs}
+            content, in_float32 = _convert(plain, [alone], quantization, measured)
             content = flatbuffer.name_and_order(content, {alone.name: alone.outputs})
-            content = metadata.describe(content, _facts(model, alone, quantization, "float32", x))
+            content = metadata.describe(content, _facts(model, alone, quantization, "float32", measured))
             file = fresh / f"{name}.tflite"
             file.write_bytes(content)
-            what, few = f"file {name}.tflite ({quantization or 'float32'})", {key: value[:16] for key, value in x.items()}
+            what = f"file {name}.tflite ({quantization or 'float32'})"
             tolerance = FLOAT_TOLERANCE if quantization is None else None
-            heads_found = beside_keras(alone.run(few), TFLiteModel(file).run(few), tolerance, what)
-            found[name] = ExportReport(what, heads_found, Path(folder) / file.name, len(content), flatbuffer.ops(content))
+            answers = TFLiteModel(file).run(x)
+            compared = _compare_endpoint(plain, alone, x, alone.run(x), answers, tolerance, what, rows.are_typical)
+            found[name] = ExportReport(what, compared, Path(folder) / file.name, len(content), flatbuffer.ops(content))
+            found[name].rows, found[name].in_float32 = len(next(iter(x.values()))), in_float32
+            if quantization in CALIBRATED:
+                _note_calibration(found[name], rows)
             found[name].partitions, found[name].latency_ms, found[name].cpu = measure.quick(file)
     return found
 
@@ -280,33 +371,101 @@ def _check(
         raise ValueError(f"batch is a whole number of rows, at least 1; got {batch!r}.")
     if max_drop is not None and evaluate is None:
         raise ValueError("`max_drop` needs held-out data with labels: give `evaluate`.")
-    if on_drop not in ("raise", "warn"):
-        raise ValueError(f"on_drop is 'raise' or 'warn', got {on_drop!r}.")
+    if on_drop not in ("raise", "warn", "report"):
+        raise ValueError(f"on_drop is 'raise', 'warn' or 'report', got {on_drop!r}.")
 
 
-def _first_that_passes(model, path, calibration, samples, max_drop, odd, given) -> ExportReport:
-    """Down the ladder of quantizations, from the smallest and fastest file to the finest."""
-    needed = (("calibration", calibration), ("evaluate", given["evaluate"]), ("max_drop", max_drop))
+def _check_auto(calibration: Any, evaluate: Any, max_drop: Any, chosen: Sequence[str]) -> None:
+    needed = (("calibration", calibration), ("evaluate", evaluate), ("max_drop", max_drop))
     lacking = [name for name, value in needed if value is None]
     if lacking:
         raise ValueError(f"quantization='auto' judges files by held-out data: give {', '.join(f'`{n}`' for n in lacking)}.")
-    if odd:
-        raise ValueError(f"quantization='auto' chooses these itself: leave out {', '.join(f'`{name}`' for name in odd)}.")
+    if chosen:
+        raise ValueError(f"quantization='auto' chooses these itself: leave out {', '.join(f'`{name}`' for name in chosen)}.")
+
+
+def _cheapest_that_passes(
+    job: _Job,
+    path: str | os.PathLike[str],
+    data: tuple[dict[str, np.ndarray], dict[str, np.ndarray]],
+    limits: Mapping[str, float],
+    budget: Mapping[str, float],
+    on_drop: str,
+) -> ExportReport:
+    """Make every kind of file, measure it, and judge them from the cheapest on.
+
+    Raises:
+        ExportError: none passes, and `on_drop` is not "report".
+    """
+    before = gate.scores(job.plain, data)
+    rungs: list[Rung] = []
+    built: dict[str, tuple[ExportReport, TFLiteModel]] = {}
     refused: list[tuple[str, str]] = []
-    ladder: list[tuple[str, list[str]]] = [("int8", []), ("int16x8", []), ("dynamic", []), ("float16", [])]
-    while ladder:
-        step, floats = ladder.pop(0)
-        try:
-            report = tflite(model, path, step, calibration, samples, keep_float=floats, max_drop=max_drop, **given)
-        except ExportError as error:
-            refused.append((f"{step} with {', '.join(floats)} in float" if floats else step, str(error)))
-            if step == "int8" and not floats and error.tasks:
-                ladder.insert(0, ("int8", error.tasks))
-            continue
-        report.refused = refused
-        return report
+    judged: list[ExportReport] = []
+    with tempfile.TemporaryDirectory() as folder:
+
+        def add(kind: str, floats: Sequence[str] = ()) -> Sequence[str]:
+            """Make one file and measure it. Returns the heads that it fails on."""
+            rung = Rung(f"{kind} with {', '.join(floats)} in float" if floats else kind)
+            rungs.append(rung)
+            try:
+                if kind in CALIBRATED and (reason := refusals.recurrent(job.model)):
+                    raise ExportError(reason)
+                if kind == "int16x8" and len(job.made) > 1:
+                    raise ExportError("The converter's int16x8 measures no ranges beyond one signature.")
+                quantization = None if kind == "float32" else kind
+                report, file = _build(job, quantization, floats, Path(folder) / f"{len(rungs)}.tflite")
+            except ExportError as error:
+                rung.reason = str(error)
+                refused.append((rung.name, rung.reason))
+                return error.tasks
+            rung.size, rung.latency_ms, rung.partitions = report.size, report.latency_ms, report.partitions
+            rung.reason = ladder.beyond_budget(rung, budget)
+            if rung.reason is None:
+                built[rung.name] = report, file
+            else:
+                refused.append((rung.name, rung.reason))
+            return ()
+
+        for kind in ladder.KINDS:
+            failing = add(kind)
+            if kind == "int8" and failing:
+                add(kind, failing)
+        waiting = [rung for rung in rungs if rung.name in built]
+        while waiting:
+            rung = ladder.in_order(waiting, budget)[0]
+            waiting.remove(rung)
+            report, file = built[rung.name]
+            error = gate.judge(job.plain, report, file.run, data, limits, before)
+            if error is None:
+                with beside(path) as fresh:
+                    shutil.copyfile(file.path, fresh)
+                report.path, report.refused, report.rungs = Path(path), refused, rungs
+                return report
+            rung.reason = str(error)
+            refused.append((rung.name, rung.reason))
+            judged.append(report)
+            if rung.name == "int8":
+                add("int8", error.tasks)
+                waiting += [other for other in rungs[-1:] if other.name in built]
     reasons = "; ".join(f"{step}: {reason}" for step, reason in refused)
-    raise ExportError(f"No quantization loses at most {max_drop} on every head. {reasons}")
+    if on_drop != "report":
+        told = f" and stays within {budget}" if budget else ""
+        raise ExportError(f"No quantization loses at most {_in_words(limits)}{told}. {reasons}")
+    nearest = min(judged, key=lambda report: _excess(report, limits), default=ExportReport("TFLite file (none)", []))
+    nearest.path, nearest.passed, nearest.refused, nearest.rungs = None, False, refused, rungs
+    return nearest
+
+
+def _in_words(limits: Mapping[str, float]) -> str:
+    if len(set(limits.values())) == 1:
+        return f"{next(iter(limits.values()))} on every head"
+    return ", ".join(f"{value} on '{name}'" for name, value in limits.items())
+
+
+def _excess(report: ExportReport, limits: Mapping[str, float]) -> float:
+    """By how much the worst head is beyond what it may lose."""
+    return max((head.drop - limits[head.name] for head in report.heads if head.name in limits), default=0.0)
 
 
 def _convert(
@@ -317,7 +476,8 @@ def _convert(
     io: str = "float32",
     keep_float: Sequence[str] = (),
     percentile: float | None = None,
-) -> bytes:
+) -> tuple[bytes, list[str]]:
+    """A file's content, and what of a float16 file stays in float32."""
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory() as folder:
@@ -325,13 +485,11 @@ def _convert(
         with quiet():
             converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[e.name for e in made])
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-            if quantization not in (None, "weights", *int4.BLOCKS):
+            if quantization not in (None, "weights", "float16", *int4.BLOCKS):
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
             if quantization == "dynamic":
                 # With a scale a channel, older runtimes (2.14, say) refuse the file.
                 converter._experimental_disable_per_channel_quantization_for_dense_layers = True
-            if quantization == "float16":
-                converter.target_spec.supported_types = [tf.float16]
             if quantization == "int16x8":
                 fine = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
                 converter.target_spec.supported_ops = [fine, tf.lite.OpsSet.TFLITE_BUILTINS]
@@ -344,19 +502,22 @@ def _convert(
             except Exception as error:
                 raise ExportError(refusals.why(error, model)) from error
     if quantization == "int8":
-        if percentile is not None:
-            content = quantizing.apply_percentile(content, calibration, percentile)
+        batches = (batch if len(made) > 1 else (made[0].name, batch) for batch in _batches(made, calibration))
+        content = quantizing.measure_ranges(content, batches, percentile)
         floats = set()
+        layers = [layer.name for layer in model._flatten_layers(include_self=False)]
         if keep_float:
-            layers = [layer.name for layer in model._flatten_layers(include_self=False)]
             own = own_layers(model, [name for name in keep_float if name in model.output], "keep_float")
             floats = quantizing.float_nodes(content, keep_float, list(model.output), layers, own, model.name)
-        content = quantizing.quantize(content, io, floats)
+        content = quantizing.quantize(content, io, floats, _answers(made, calibration), layers)
+    in_float32: list[str] = []
     if quantization in int4.BLOCKS:
         content = int4.int4_weights(content, int4.BLOCKS[quantization])
     if quantization in ("weights", "dynamic"):
         content = int8_weights(content, compute=quantization == "dynamic")
-    return flatbuffer.share_buffers(content)
+    if quantization == "float16":
+        content, in_float32 = float16_weights(content)
+    return flatbuffer.share_buffers(content), in_float32
 
 
 def _batches(made: Sequence[archive.Endpoint], calibration: Mapping[str, np.ndarray]) -> Iterator[Any]:
@@ -372,8 +533,26 @@ def _batches(made: Sequence[archive.Endpoint], calibration: Mapping[str, np.ndar
             yield x if len(made) == 1 else (endpoint.name, x)
 
 
+def _answers(made: Sequence[archive.Endpoint], calibration: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What the first endpoint answers to the calibration rows, by name."""
+    batch = next(iter(made[0].specs.values())).shape[0]
+    rows = len(next(iter(calibration.values())))
+    size = batch * max(1, 32 // batch)
+    parts = [
+        made[0].run({name: padded(value[start : start + size], size) for name, value in calibration.items()})
+        for start in range(0, rows, size)
+    ]
+    return {name: np.concatenate([part[name] for part in parts])[:rows] for name in made[0].outputs}
+
+
 def _compare_others(
-    file: TFLiteModel, made: Sequence[archive.Endpoint], inputs: dict[str, np.ndarray], tolerance: float | None, what: str
+    plain: keras.Model,
+    file: TFLiteModel,
+    made: Sequence[archive.Endpoint],
+    inputs: dict[str, np.ndarray],
+    tolerance: float | None,
+    what: str,
+    are_typical: bool,
 ) -> None:
     """Every further signature beside Keras, on the same rows."""
     known = dict(inputs)
@@ -382,7 +561,27 @@ def _compare_others(
         expected = endpoint.run(x)
         if endpoint.name == "features":
             known |= expected
-        beside_keras(expected, file.run(x, endpoint.name), tolerance, f"{what}, signature '{endpoint.name}'")
+        named = f"{what}, signature '{endpoint.name}'"
+        _compare_endpoint(plain, endpoint, x, expected, file.run(x, endpoint.name), tolerance, named, are_typical)
+
+
+def _compare_endpoint(
+    plain: keras.Model,
+    endpoint: archive.Endpoint,
+    x: dict[str, np.ndarray],
+    expected: dict[str, np.ndarray],
+    outputs: dict[str, np.ndarray],
+    tolerance: float | None,
+    what: str,
+    are_typical: bool,
+) -> list[HeadReport]:
+    # Features are no head: how much of them matters, the heads say.
+    are_heads = set(endpoint.outputs) <= set(plain.output)
+    noise = functools.partial(float_noise, functools.partial(endpoint.run, x), plain) if are_heads else None
+    bounded = bounded_heads(plain)
+    return beside_keras(
+        expected, outputs, tolerance, what, noise=noise, bounded=bounded, are_typical=are_typical and are_heads
+    )
 
 
 def run_tflite(path: str | os.PathLike[str], inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -411,7 +610,7 @@ def _facts(
         inputs.append(entry)
     encoder = getattr(model, "encoder", None)
     takes_model_inputs = set(endpoint.specs) == {tensor.name for tensor in model.inputs}
-    made_by = {"class": type(encoder).__name__, "config": encoder.get_config()} if encoder is not None else None
+    is_registered = encoders.ENCODERS.get(type(encoder).__name__) is type(encoder)
     return {
         "mtl_keras": __version__,
         "model": model.name,
@@ -420,5 +619,5 @@ def _facts(
         "in_float": list(keep_float),
         "inputs": inputs,
         "tasks": [task.facts() for task in getattr(model, "tasks", ()) if task.name in endpoint.outputs],
-        "encoder": made_by if made_by is not None and made_by["class"] in encoders.__all__ and takes_model_inputs else None,
+        "encoder": encoders.to_dict(encoder) if is_registered and takes_model_inputs else None,
     }

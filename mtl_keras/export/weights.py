@@ -18,7 +18,7 @@ __all__ = ["int8_weights"]
 _LAYERS = {"CONV_2D": (1, 0, 5), "DEPTHWISE_CONV_2D": (1, 3, 6), "FULLY_CONNECTED": (1, 0, 9), "TRANSPOSE_CONV": (1, 0, 2)}
 #: Computed in int8 with one scale a tensor: with a scale a channel, older runtimes (2.14, say) refuse the file.
 _ONE_SCALE = ("FULLY_CONNECTED",)
-_FLOAT32, _INT8, _DEQUANTIZE = 0, 9, 6
+_FLOAT32, _INT8 = 0, 9
 
 
 def int8_weights(content: bytes, compute: bool) -> bytes:
@@ -54,7 +54,7 @@ def int8_weights(content: bytes, compute: bool) -> bytes:
             if index not in done:
                 if not alone or not _round(model, graph.tensors[index], axis, schema):
                     continue
-                done[index] = index if compute else _dequantized(model, graph, index, fresh, schema)
+                done[index] = index if compute else flatbuffer.dequantized(model, graph, index, 5, fresh)
             if compute:
                 code = model.operatorCodes[op.opcodeIndex]
                 code.version = max(code.version, version)
@@ -91,22 +91,3 @@ def _round(model: Any, tensor: Any, axis: int | None, schema: Any) -> bool:
     tensor.quantization.scale, tensor.quantization.zeroPoint = scale, np.zeros(channels, "int64")
     tensor.quantization.quantizedDimension = axis or 0
     return True
-
-
-def _dequantized(model: Any, graph: Any, index: int, fresh: list[Any], schema: Any) -> int:
-    """A float tensor made of int8 weights by an operator of its own."""
-    code = next((i for i, c in enumerate(model.operatorCodes) if c.builtinCode == _DEQUANTIZE), None)
-    if code is None:
-        made = schema.OperatorCodeT()
-        made.builtinCode = made.deprecatedBuiltinCode = _DEQUANTIZE
-        model.operatorCodes.append(made)
-        code = len(model.operatorCodes) - 1
-    model.operatorCodes[code].version = max(model.operatorCodes[code].version or 1, 5)
-    tensor = schema.TensorT()
-    tensor.shape, tensor.type, tensor.buffer = graph.tensors[index].shape, _FLOAT32, 0
-    tensor.name = (flatbuffer.text(graph.tensors[index].name) + "_float").encode()
-    graph.tensors.append(tensor)
-    op = schema.OperatorT()
-    op.opcodeIndex, op.inputs, op.outputs = code, [index], [len(graph.tensors) - 1]
-    fresh.append(op)
-    return len(graph.tensors) - 1

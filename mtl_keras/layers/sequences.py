@@ -21,7 +21,7 @@ __all__ = [
 
 
 def mask_of(x: Any) -> Any:
-    """The Keras mask of a tensor, or None. As an argument of a layer it is an edge of the graph, and survives its splitting."""
+    """The Keras mask of a tensor, or None. A layer that takes it as an argument keeps it where the graph is split."""
     return getattr(x, "_keras_mask", None)
 
 

@@ -111,6 +111,12 @@ class TaskOutput(keras.layers.Layer):
         self.tie = keras.saving.deserialize_keras_object(tie) if isinstance(tie, dict) else tie
         self.activated = activated
 
+    def build(self, input_shape):
+        if getattr(self.task, "counts_classes", False):
+            # 0 until `fit` has counted: see `mtl_keras.trainer.class_counts`.
+            shape = self.task.class_weights_shape
+            self.class_weights = self.add_weight(shape=shape, initializer="zeros", trainable=False, name="class_weights")
+
     def __call__(self, inputs, *args, **kwargs):
         if self.activated is None:
             if isinstance(inputs, keras.KerasTensor):
@@ -135,8 +141,9 @@ class TaskOutput(keras.layers.Layer):
             )
         raise ValueError(message + ".")
 
-    def call(self, inputs):
-        return inputs if self.activated else self.task.activate(inputs)
+    def call(self, inputs, mask=None):
+        output = inputs if self.activated else self.task.activate(inputs)
+        return output if mask is None else self.task.mask_output(output, mask)
 
     def compute_output_shape(self, input_shape):
         return input_shape

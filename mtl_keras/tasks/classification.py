@@ -9,18 +9,24 @@ import keras
 import numpy as np
 from keras import ops
 
-from mtl_keras.tasks.task import Task, TaskMetric, dense_head, finite, vector
+from mtl_keras.tasks.classes import ClassTask
+from mtl_keras.tasks.task import TaskMetric, dense_head, finite, vector
 
 __all__ = ["Binary", "Classification"]
 
 
-class _ClassTask(Task):
-    likelihood = "categorical"
-    missing_value = -1
-    label_dtype = "int32"
+class _OneAnswer(ClassTask):
+    """One class per row."""
+
     num_classes = 2
 
+    @property
+    def _classes(self):
+        return self.num_classes
+
     def target(self, y):
+        if self.is_soft(y.shape):
+            return self._soft_target(y)
         known = finite(y)
         y = ops.where(known, y, ops.cast(-1, y.dtype))
         if len(y.shape) == 2:
@@ -36,19 +42,14 @@ class _ClassTask(Task):
     def label_shape(self):
         return (1,)
 
-    def _check_values(self, y):
-        values = y.astype(float)
-        there = np.isfinite(values) & (values != -1)
-        bad = there & ((values < 0) | (values >= self.num_classes) | (values != np.floor(values)))
-        self._refuse(values, bad, f"whole numbers from 0 to {self.num_classes - 1}")
-
 
 @keras.saving.register_keras_serializable("mtl_keras")
-class Classification(_ClassTask):
+class Classification(_OneAnswer):
     """One of `num_classes` classes.
 
-    The output is a probability a class, shape `(rows, num_classes)`; labels are whole numbers, shape `(rows,)` or
-    `(rows, 1)`; -1 or NaN means no label.
+    The output is a probability per class, shape `(rows, num_classes)`; labels are whole numbers, shape `(rows,)` or
+    `(rows, 1)`, or soft: a probability per class, shape `(rows, num_classes)`; -1 or NaN means no label. Metrics see the most
+    probable class of a soft label.
 
     Args:
         name: str. See `Task`.
@@ -56,8 +57,13 @@ class Classification(_ClassTask):
         labels: list of str. The classes' names, for `decode`, cards, and exported files.
         hidden: int. Units of the head's hidden layer, 0 for none. Defaults to 64.
         dropout: float. Dropout before the last layer while training. Defaults to 0.
+        class_weights: None, "balanced", "effective", or weights by class, a dict or a list; see `ClassTask`.
+        beta: float in [0, 1). Of "effective". Defaults to 0.999.
+        label_smoothing: float in [0, 1). Defaults to 0.
+        focal_gamma: float >= 0. Defaults to 0.
 
     Example:
+        >>> rare = Classification("defect", num_classes=4, class_weights="balanced", label_smoothing=0.1)
         >>> task = Classification("digit", num_classes=10, loss_weight=0.7)
         >>> task.decode(np.eye(10)[[3]])
         [{'label': 3, 'probability': 1.0}]
@@ -84,6 +90,7 @@ class Classification(_ClassTask):
         self.labels = None if labels is None else [str(label) for label in labels]
         self.hidden = int(hidden)
         self.dropout = float(dropout)
+        self._check_class_weights()
 
     @property
     def output_shape(self):
@@ -98,9 +105,6 @@ class Classification(_ClassTask):
     def activate(self, x):
         return keras.activations.softmax(x)
 
-    def default_loss(self):
-        return keras.losses.SparseCategoricalCrossentropy()
-
     def accuracy(self, name):
         return keras.metrics.SparseCategoricalAccuracy(name=name)
 
@@ -111,9 +115,8 @@ class Classification(_ClassTask):
         return ops.cast(y, "int32")
 
     def baseline(self, y):
-        y = np.asarray(y, float).ravel()
-        y = y[np.isfinite(y) & (y >= 0)].astype(int)
-        return np.bincount(y, minlength=self.num_classes).astype("float32") / max(len(y), 1)
+        counts = self.count_classes(np.asarray(y, float))
+        return (counts / max(counts.sum(), 1)).astype("float32")
 
     def facts(self):
         return {**super().facts(), "num_classes": self.num_classes, "labels": self.labels, "activation": "softmax"}
@@ -129,16 +132,17 @@ class Classification(_ClassTask):
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
-class Binary(_ClassTask):
+class Binary(_OneAnswer):
     """Yes or no.
 
-    The output is the probability of yes, shape `(rows, 1)`; labels are 0 or 1, shape `(rows,)` or `(rows, 1)`; -1 or NaN
-    means no label.
+    The output is the probability of yes, shape `(rows, 1)`; labels are 0 or 1, or a probability between, shape `(rows,)` or
+    `(rows, 1)`; -1 or NaN means no label. Metrics see a probability above one half as yes.
 
     Args:
         name: str. See `Task`.
         hidden: int. Units of the head's hidden layer, 0 for none. Defaults to 64.
         threshold: float. Probability from which `decode` says yes. Defaults to 0.5.
+        class_weights, beta, label_smoothing, focal_gamma: as in `Classification`, for the classes 0 (no) and 1 (yes).
     """
 
     kind = "binary"
@@ -147,6 +151,11 @@ class Binary(_ClassTask):
         super().__init__(name, **kwargs)
         self.hidden = int(hidden)
         self.threshold = float(threshold)
+        self._check_class_weights()
+
+    @property
+    def _is_yes_or_no(self):
+        return True
 
     @property
     def output_shape(self):
@@ -157,9 +166,6 @@ class Binary(_ClassTask):
 
     def activate(self, x):
         return keras.activations.sigmoid(x)
-
-    def default_loss(self):
-        return keras.losses.BinaryCrossentropy()
 
     def accuracy(self, name):
         return keras.metrics.BinaryAccuracy(name=name, threshold=self.threshold)

@@ -99,26 +99,53 @@ def peaks(output, count: int):
     return ops.stack([x - half_w, y - half_h, x + half_w, y + half_h], -1), scores, classes
 
 
+def unsuppressed(boxes, classes, overlap: float):
+    """Greedy non-maximum suppression of boxes `(rows, count, 4)`, best first: 1.0 where a box stays, `(rows, count)`.
+
+    A box stays if no better box of its class that stays overlaps it by more than `overlap`.
+    """
+    count = boxes.shape[1]
+    near = box_iou(boxes[:, :, None], boxes[:, None, :]) > overlap
+    same = classes[:, :, None] == classes[:, None, :]
+    better = np.tril(np.ones((count, count), bool), -1)
+    rivals = ops.cast(ops.logical_and(ops.logical_and(near, same), better), "float32")
+    stays = ops.ones_like(boxes[:, :, 0])
+    for _ in range(count - 1):
+        # After i rounds the first i + 1 boxes are decided.
+        stays = 1.0 - ops.max(rivals * stays[:, None, :], axis=2)
+    return stays
+
+
 @keras.saving.register_keras_serializable("mtl_keras")
 class MeanAveragePrecision(keras.metrics.Metric):
     """Mean over classes of average precision at one overlap.
 
-    Predictions of an image are matched to its objects of the same class, best score first, each object once. Scores are kept
-    in `bins` equal bins; the curve is the area under the precision envelope (PASCAL VOC since 2010). Classes without
-    objects are left out.
+    The predictions are those that `Detection.decode` names, without its threshold: the best peaks, boxes cut at the image's
+    edges, and no box that overlaps a better one of its class by more than `suppression`. Predictions of an image are matched
+    to its objects of the same class, best score first, each object once. Scores are kept in `bins` equal bins; the curve is
+    the area under the precision envelope (PASCAL VOC since 2010). Classes without objects are left out.
 
     Args:
         num_classes: int.
         overlap: float. Intersection over union from which a prediction is right. Defaults to 0.5.
-        max_objects: int. Predictions an image that count. Defaults to 20.
+        max_objects: int. Peaks per image that count. Defaults to 20.
         bins: int. Defaults to 200.
+        suppression: float or None. `Detection` gives its `overlap`. None ranks all peaks. Defaults to 0.5.
     """
 
     def __init__(
-        self, num_classes: int, overlap: float = 0.5, max_objects: int = 20, bins: int = 200, name: str = "map", **kwargs: Any
+        self,
+        num_classes: int,
+        overlap: float = 0.5,
+        max_objects: int = 20,
+        bins: int = 200,
+        suppression: float | None = 0.5,
+        name: str = "map",
+        **kwargs: Any,
     ):
         super().__init__(name=name, **kwargs)
         self.num_classes, self.overlap, self.max_objects, self.bins = int(num_classes), float(overlap), int(max_objects), bins
+        self.suppression = None if suppression is None else float(suppression)
         shape = (self.num_classes, self.bins)
         self.right = self.add_weight(shape=shape, initializer="zeros", name="right")
         self.wrong = self.add_weight(shape=shape, initializer="zeros", name="wrong")
@@ -126,6 +153,10 @@ class MeanAveragePrecision(keras.metrics.Metric):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         boxes, scores, classes = peaks(ops.cast(y_pred, "float32"), self.max_objects)
+        if self.suppression is not None:
+            boxes = ops.clip(boxes, 0.0, 1.0)
+            # A score of 0 is no prediction.
+            scores = scores * unsuppressed(boxes, classes, self.suppression)
         y_true = ops.cast(y_true, "float32")
         there = y_true[..., 4] >= 0
         weight = ops.ones_like(scores[:, 0])
@@ -140,7 +171,6 @@ class MeanAveragePrecision(keras.metrics.Metric):
             free = free * (1 - best * hit[:, None])
             hits.append(hit)
         hit = ops.stack(hits, axis=1)
-        # A score of 0 is no prediction.
         counted = weight[:, None] * ops.cast(scores > 0, "float32")
         column = ops.one_hot(ops.cast(ops.clip(scores * self.bins, 0, self.bins - 1), "int32"), self.bins, dtype="float32")
         kind = ops.one_hot(ops.cast(classes, "int32"), self.num_classes, dtype="float32")
@@ -176,6 +206,7 @@ class MeanAveragePrecision(keras.metrics.Metric):
             "overlap": self.overlap,
             "max_objects": self.max_objects,
             "bins": self.bins,
+            "suppression": self.suppression,
         }
 
 
@@ -195,7 +226,7 @@ class Detection(Task):
         stride: int. The grid is at the largest stage that is at most the image's size divided by this. Defaults to 4.
         channels: int. Channels of the decoder. Defaults to 32.
         threshold: float. Probability from which `decode` names an object. Defaults to 0.3.
-        overlap: float. `decode` drops boxes that overlap a better one of their class by more. Defaults to 0.5.
+        overlap: float. `decode` and the metric drop boxes that overlap a better one of their class by more. Defaults to 0.5.
         max_objects: int. `decode` and the metric look at this many peaks. Defaults to 20.
 
     Example:
@@ -259,7 +290,8 @@ class Detection(Task):
         return CentreLoss()
 
     def default_metrics(self):
-        return [TaskMetric(MeanAveragePrecision(self.num_classes, max_objects=self.max_objects), True)]
+        metric = MeanAveragePrecision(self.num_classes, max_objects=self.max_objects, suppression=self.overlap)
+        return [TaskMetric(metric, True)]
 
     def target(self, y):
         y = ops.cast(y, "float32")

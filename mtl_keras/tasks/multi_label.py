@@ -9,20 +9,46 @@ import keras
 import numpy as np
 from keras import ops
 
-from mtl_keras.tasks.task import Task, TaskMetric, dense_head, finite, vector
+from mtl_keras.tasks.classes import ClassTask
+from mtl_keras.tasks.task import TaskMetric, dense_head, finite, vector
 
 __all__ = ["EachCrossentropy", "LabelAccuracy", "LabelF1", "MultiLabel"]
+
+_EPSILON = 1e-7
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class EachCrossentropy(keras.losses.Loss):
-    """Binary cross entropy of every entry, not averaged over them: each may lack its label."""
+    """Binary cross entropy of every entry, not averaged over them: each may lack its label.
 
-    def __init__(self, name: str = "each_crossentropy", **kwargs: Any):
+    `-t (1 - p)^gamma log p - (1 - t) p^gamma log(1 - p)`, with `t = (1 - smoothing) y + smoothing / 2`.
+
+    Args:
+        label_smoothing: float in [0, 1). Defaults to 0.
+        focal_gamma: float >= 0 (Lin et al., ICCV 2017). Defaults to 0, cross entropy.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0, focal_gamma: float = 0.0, name: str = "each_crossentropy", **kwargs: Any):
         super().__init__(name=name, **kwargs)
+        self.label_smoothing, self.focal_gamma = float(label_smoothing), float(focal_gamma)
 
     def call(self, y_true, y_pred):
-        return ops.binary_crossentropy(y_true, y_pred)
+        y_true = y_true * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
+        if not self.focal_gamma:
+            return ops.binary_crossentropy(y_true, y_pred)
+        logits = getattr(y_pred, "_keras_logits", None)
+        if logits is None:
+            p = ops.clip(y_pred, _EPSILON, 1 - _EPSILON)
+            log_yes, log_no = ops.log(p), ops.log(1 - p)
+        else:
+            logits = ops.cast(logits, "float32")
+            log_yes, log_no = ops.log_sigmoid(logits), ops.log_sigmoid(-logits)
+        # The power of 0 has no gradient for exponents below 1.
+        no, yes = (ops.power(ops.maximum(ops.exp(x), _EPSILON), self.focal_gamma) for x in (log_no, log_yes))
+        return -(y_true * no * log_yes + (1 - y_true) * yes * log_no)
+
+    def get_config(self):
+        return {**super().get_config(), "label_smoothing": self.label_smoothing, "focal_gamma": self.focal_gamma}
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
@@ -80,11 +106,11 @@ class LabelF1(keras.metrics.Metric):
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
-class MultiLabel(Task):
+class MultiLabel(ClassTask):
     """Any number of `num_labels` labels may hold.
 
-    The output is a probability a label, shape `(rows, num_labels)`; labels are 0 or 1 of the same shape; -1 or NaN means that
-    this one label of this row is not known.
+    The output is a probability per label, shape `(rows, num_labels)`; labels are 0 or 1, or a probability between, of the same
+    shape; -1 or NaN means that this one label of this row is not known. Metrics see a probability above one half as 1.
 
     Args:
         name: str. See `Task`.
@@ -92,15 +118,15 @@ class MultiLabel(Task):
         labels: list of str. Their names.
         hidden: int. Units of the head's hidden layer, 0 for none. Defaults to 64.
         threshold: float. Probability from which `decode` names a label. Defaults to 0.5.
+        class_weights: None; "balanced" or "effective", for each label's yes and no by themselves; or, by label, the weight of
+            its yes (as PyTorch's `pos_weight`) or the weights `(no, yes)`. See `ClassTask`.
+        beta, label_smoothing, focal_gamma: as in `Classification`.
 
     Example:
         >>> MultiLabel("genre", num_labels=3, labels=["comedy", "drama", "western"])
     """
 
     kind = "multi_label"
-    likelihood = "categorical"
-    missing_value = -1
-    label_dtype = "int32"
 
     def __init__(
         self,
@@ -119,6 +145,31 @@ class MultiLabel(Task):
             raise ValueError(f"Task '{name}' has {num_labels} labels but {len(labels)} names were given.")
         self.num_labels, self.hidden, self.threshold = int(num_labels), int(hidden), float(threshold)
         self.labels = None if labels is None else [str(label) for label in labels]
+        self._check_class_weights()
+
+    @property
+    def class_weights_shape(self):
+        return (self.num_labels, 2)
+
+    @property
+    def soft_label_shape(self):
+        return None
+
+    def _default_weight(self):
+        return (1.0, 1.0)
+
+    def _row(self, weight):
+        return (1.0, weight) if np.ndim(weight) == 0 else weight
+
+    def _count(self, target, present):
+        yes = np.where(present, target, 0.0).sum(0, dtype="float64")
+        return np.stack([present.sum(0) - yes, yes], -1)
+
+    def element_weights(self, target, table):
+        return table[:, 1] * target + table[:, 0] * (1 - target)
+
+    def metric_target(self, target, output):
+        return ops.cast(target > 0.5, "float32")
 
     @property
     def output_shape(self):
@@ -135,7 +186,7 @@ class MultiLabel(Task):
         return keras.activations.sigmoid(x)
 
     def default_loss(self):
-        return EachCrossentropy()
+        return EachCrossentropy(self.label_smoothing, self.focal_gamma)
 
     def accuracy(self, name):
         return LabelAccuracy(self.threshold, name=name)
@@ -151,8 +202,8 @@ class MultiLabel(Task):
 
     def _check_values(self, y):
         values = y.astype(float)
-        bad = np.isfinite(values) & ~np.isin(values, (-1, 0, 1))
-        self._refuse(values, bad, "0 or 1")
+        bad = np.isfinite(values) & (values != -1) & ((values < 0) | (values > 1))
+        self._refuse(values, bad, "0 or 1, or a probability between")
 
     def baseline(self, y):
         y = np.asarray(y, float).reshape(-1, self.num_labels)

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from mtl_keras.layers.ordinal import OrdinalThresholds
+from mtl_keras.tasks.classes import check_probabilities
 from mtl_keras.tasks.task import Task, TaskMetric, finite, vector
 
 __all__ = ["LevelError", "Ordinal"]
@@ -38,7 +39,8 @@ class Ordinal(Task):
     """One of `num_classes` levels in an order: grades, stars, stages.
 
     The output is the probability of lying above each level but the last, shape `(rows, num_classes - 1)`, falling along the
-    row; labels are whole numbers from 0, shape `(rows,)`; -1 or NaN means no label. The loss is the mean cross entropy of
+    row; labels are whole numbers from 0, shape `(rows,)`, or soft, a probability per level, `(rows, num_classes)`; -1 or NaN
+    means no label. The loss is the mean cross entropy of
     these yes-or-no questions. Head: one score and ordered thresholds, so that no two answers contradict each other.
 
     Args:
@@ -93,7 +95,23 @@ class Ordinal(Task):
     def default_metrics(self):
         return [TaskMetric(LevelError(), False), TaskMetric(self.accuracy("accuracy"), True)]
 
+    @property
+    def soft_label_shape(self):
+        return (self.num_classes,)
+
+    def _is_soft(self, shape) -> bool:
+        return len(shape) == 2 and shape[-1] == self.num_classes
+
+    def metric_target(self, target, output):
+        return ops.cast(target > 0.5, "float32")
+
     def target(self, y):
+        if self._is_soft(y.shape):
+            y = ops.cast(y, "float32")
+            present = ops.all(ops.logical_and(ops.isfinite(y), y >= 0), axis=-1)
+            y = ops.where(ops.expand_dims(present, -1), y, 0.0)
+            # Above a level lies what is not at it or below.
+            return ops.clip(1.0 - ops.cumsum(y, axis=-1)[:, :-1], 0.0, 1.0), present
         known = finite(y)
         if len(y.shape) == 2:
             y, known = ops.squeeze(y, axis=-1), ops.squeeze(known, axis=-1)
@@ -104,12 +122,19 @@ class Ordinal(Task):
 
     def _check_values(self, y):
         values = y.astype(float)
+        if self._is_soft(values.shape):
+            check_probabilities(self, values)
+            return
         there = np.isfinite(values) & (values != -1)
         bad = there & ((values < 0) | (values >= self.num_classes) | (values != np.floor(values)))
         self._refuse(values, bad, f"whole numbers from 0 to {self.num_classes - 1}")
 
     def baseline(self, y):
-        y = np.asarray(y, float).ravel()
+        y = np.asarray(y, float)
+        if self._is_soft(y.shape):
+            target, present = (ops.convert_to_numpy(x) for x in self.target(y))
+            return target[present].mean(0) if present.any() else np.full(self.num_classes - 1, 0.5, "float32")
+        y = y.ravel()
         y = y[np.isfinite(y) & (y >= 0)]
         levels = np.arange(self.num_classes - 1)
         return (y[:, None] > levels).mean(0).astype("float32") if len(y) else np.full(len(levels), 0.5, "float32")

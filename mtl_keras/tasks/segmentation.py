@@ -9,19 +9,21 @@ import keras
 import numpy as np
 from keras import ops
 
+from mtl_keras.tasks.classes import ClassTask
 from mtl_keras.tasks.maps import full_size, map_decoder
-from mtl_keras.tasks.task import Task, TaskMetric, finite
+from mtl_keras.tasks.task import TaskMetric, finite
 
 __all__ = ["Segmentation"]
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
-class Segmentation(Task):
+class Segmentation(ClassTask):
     """A class for every pixel of the input image.
 
     With `num_classes=1` the task is one silhouette: the output is its probability, shape `(rows, height, width, 1)`, and
-    labels are 0 or 1. Otherwise the output is a probability a class, shape `(rows, height, width, num_classes)`. Labels
-    have shape `(rows, height, width)` (a last axis of 1 is allowed); -1 or NaN means that a pixel has no label.
+    labels are 0 or 1, or a probability between. Otherwise the output is a probability per class, shape `(rows, height, width,
+    num_classes)`. Labels have shape `(rows, height, width)` (a last axis of 1 is allowed), or are soft, a probability per
+    class, shape `(rows, height, width, num_classes)`; -1 or NaN means that a pixel has no label.
 
     The default head is a light top-down decoder, `mtl_keras.tasks.maps.map_decoder`.
 
@@ -30,12 +32,11 @@ class Segmentation(Task):
         num_classes: int >= 1.
         labels: list of str. The classes' names.
         channels: int. Channels of the decoder. Defaults to 24.
+        class_weights, beta, label_smoothing, focal_gamma: as in `Classification`, for pixels. A silhouette has the classes 0
+            and 1.
     """
 
     kind = "segmentation"
-    likelihood = "categorical"
-    missing_value = -1
-    label_dtype = "int32"
 
     def __init__(
         self, name: str, num_classes: int = 1, *, labels: Sequence[str] | None = None, channels: int = 24, **kwargs: Any
@@ -47,6 +48,19 @@ class Segmentation(Task):
             raise ValueError(f"Task '{name}' has {num_classes} classes but {len(labels)} labels were given.")
         self.num_classes, self.channels = int(num_classes), int(channels)
         self.labels = None if labels is None else [str(label) for label in labels]
+        self._check_class_weights()
+
+    @property
+    def _classes(self):
+        return max(self.num_classes, 2)
+
+    @property
+    def _is_yes_or_no(self):
+        return self.num_classes == 1
+
+    @property
+    def _places(self):
+        return (None, None)
 
     @property
     def output_shape(self):
@@ -72,11 +86,6 @@ class Segmentation(Task):
     def activate(self, x):
         return keras.activations.sigmoid(x) if self.num_classes == 1 else keras.activations.softmax(x)
 
-    def default_loss(self):
-        if self.num_classes == 1:
-            return keras.losses.BinaryCrossentropy()
-        return keras.losses.SparseCategoricalCrossentropy()
-
     def accuracy(self, name):
         if self.num_classes == 1:
             return keras.metrics.BinaryAccuracy(name=name)
@@ -90,6 +99,8 @@ class Segmentation(Task):
         return [TaskMetric(iou, True), TaskMetric(self.accuracy("pixel_accuracy"), True)]
 
     def target(self, y):
+        if self.is_soft(y.shape):
+            return self._soft_target(y)
         known = finite(y)
         y = ops.where(known, y, ops.cast(-1, y.dtype)) if "uint" not in keras.backend.standardize_dtype(y.dtype) else y
         if len(y.shape) == 4:
@@ -100,15 +111,12 @@ class Segmentation(Task):
             return ops.expand_dims(ops.cast(y, "float32"), -1), present
         return ops.cast(y, "int32"), present
 
-    def _check_values(self, y):
-        values = y.astype(float)
-        there = np.isfinite(values) & (values != -1)
-        top = max(self.num_classes - 1, 1)
-        bad = there & ((values < 0) | (values > top) | (values != np.floor(values)))
-        self._refuse(values, bad, f"whole numbers from 0 to {top}")
-
     def baseline(self, y):
         y = np.asarray(y, float)
+        if self.is_soft(y.shape):
+            target, present = (ops.convert_to_numpy(x) for x in self._soft_target(y))
+            share = np.where(present[..., None], target, 0).sum(0)
+            return (share / np.maximum(present.sum(0), 1)[..., None]).astype("float32")
         y = y[..., 0] if y.ndim == 4 else y
         known = np.isfinite(y) & (y >= 0)
         if self.num_classes == 1:

@@ -10,6 +10,8 @@ import numpy as np
 from keras import ops
 
 from mtl_keras.decoding import is_bio
+from mtl_keras.layers.sequences import mask_of
+from mtl_keras.tasks.classes import ClassTask
 from mtl_keras.tasks.task import Task, TaskMetric, finite
 
 __all__ = ["CTCLoss", "EditDistance", "SequenceTranscription", "SpanF1", "TokenTagging"]
@@ -84,26 +86,26 @@ class SpanF1(keras.metrics.Metric):
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
-class TokenTagging(Task):
+class TokenTagging(ClassTask):
     """A tag for every token: part of speech, names (with B-, I-, O tags).
 
-    The output is a probability a tag, shape `(rows, length, num_tags)`; labels are tag numbers `(rows, length)`; -1 or NaN
-    means no label (padding). Head: a linear layer on the deepest stage that is a sequence.
+    The output is a probability per tag, shape `(rows, length, num_tags)`; labels are tag numbers `(rows, length)`, or soft, a
+    probability per tag, `(rows, length, num_tags)`; -1 or NaN means no label (padding). Tokens that a Keras mask leaves out,
+    as the masks of the token backbones do with padding, count neither in the loss nor in metrics. Head: a linear layer on the
+    deepest stage that is a sequence.
 
     Args:
         name: str. See `Task`.
         num_tags: int >= 2. Defaults to the number of `labels`.
         labels: list of str. The tags. With "O", "B-X" and "I-X" the first metric is the F1 of whole spans, and `decode` names
             spans.
+        class_weights, beta, label_smoothing, focal_gamma: as in `Classification`, for tags.
 
     Example:
         >>> TokenTagging("names", labels=["O", "B-PER", "I-PER", "B-LOC", "I-LOC"])
     """
 
     kind = "token_tagging"
-    likelihood = "categorical"
-    missing_value = -1
-    label_dtype = "int32"
 
     def __init__(self, name: str, num_tags: int | None = None, *, labels: Sequence[str] | None = None, **kwargs: Any):
         super().__init__(name, **kwargs)
@@ -115,6 +117,15 @@ class TokenTagging(Task):
             raise ValueError(f"Task '{name}' has {num_tags} tags but {len(labels)} labels were given.")
         self.num_tags = int(num_tags)
         self.labels = None if labels is None else [str(label) for label in labels]
+        self._check_class_weights()
+
+    @property
+    def _classes(self):
+        return self.num_tags
+
+    @property
+    def _places(self):
+        return (None,)
 
     @property
     def output_shape(self):
@@ -139,9 +150,6 @@ class TokenTagging(Task):
     def activate(self, x):
         return keras.activations.softmax(x)
 
-    def default_loss(self):
-        return keras.losses.SparseCategoricalCrossentropy()
-
     def accuracy(self, name):
         return keras.metrics.SparseCategoricalAccuracy(name=name)
 
@@ -150,21 +158,16 @@ class TokenTagging(Task):
         return [TaskMetric(SpanF1(self.labels), True), accuracy] if is_bio(self.labels) else [accuracy]
 
     def target(self, y):
+        if self.is_soft(y.shape):
+            return self._soft_target(y)
         known = finite(y)
         present = ops.logical_and(known, y >= 0)
         return ops.cast(ops.where(present, y, ops.zeros_like(y)), "int32"), present
 
-    def _check_values(self, y):
-        values = y.astype(float)
-        there = np.isfinite(values) & (values != -1)
-        bad = there & ((values < 0) | (values >= self.num_tags) | (values != np.floor(values)))
-        self._refuse(values, bad, f"whole numbers from 0 to {self.num_tags - 1}")
-
     def baseline(self, y):
         y = np.asarray(y, float)
-        tags = y[np.isfinite(y) & (y >= 0)].astype(int)
-        share = np.bincount(tags, minlength=self.num_tags) / max(len(tags), 1)
-        return np.tile(share, (y.shape[1], 1)).astype("float32")
+        counts = self.count_classes(y)
+        return np.tile(counts / max(counts.sum(), 1), (y.shape[1], 1)).astype("float32")
 
     def facts(self):
         return {**super().facts(), "num_tags": self.num_tags, "labels": self.labels, "activation": "softmax"}
@@ -173,11 +176,18 @@ class TokenTagging(Task):
         return {**super().get_config(), "num_tags": self.num_tags, "labels": self.labels}
 
 
+def needed_times(letters):
+    """How many times texts `(rows, longest)`, filled up with 0, need: one per letter, and a blank between equal ones."""
+    repeats = ops.logical_and(letters[:, 1:] == letters[:, :-1], letters[:, 1:] > 0)
+    return ops.sum(ops.cast(letters > 0, "int32"), axis=1) + ops.sum(ops.cast(repeats, "int32"), axis=1)
+
+
 @keras.saving.register_keras_serializable("mtl_keras")
 class CTCLoss(keras.losses.Loss):
     """Connectionist temporal classification on probabilities, with class 0 as blank and labels filled up with 0.
 
-    Divided by the number of letters (at least 1), so that long texts do not outweigh short ones.
+    Divided by the number of letters (at least 1), so that long texts do not outweigh short ones. Times that a Keras mask
+    leaves out, at the end, are not read. Infinite where the text needs more times than there are.
 
     Reference:
         Graves, Fernandez, Gomez, Schmidhuber, ICML 2006.
@@ -192,8 +202,14 @@ class CTCLoss(keras.losses.Loss):
             logits = ops.log(ops.maximum(y_pred, 1e-9))
         y_true = ops.cast(y_true, "int32")
         letters = ops.sum(ops.cast(y_true > 0, "int32"), axis=1)
-        times = ops.ones_like(letters) * y_pred.shape[1]
+        mask = mask_of(y_pred)
+        if mask is None:
+            times = ops.ones_like(letters) * ops.shape(y_pred)[1]
+        else:
+            times = ops.sum(ops.cast(mask, "int32"), axis=1)
         loss = ops.ctc_loss(y_true, ops.cast(logits, "float32"), letters, times, mask_index=0)
+        # No path writes a text that is too long. TensorFlow's loss is then a large number, which would be learned from.
+        loss = ops.where(needed_times(y_true) > times, float("inf"), loss)
         return loss / ops.cast(ops.maximum(letters, 1), "float32")
 
 
@@ -209,6 +225,8 @@ class EditDistance(keras.metrics.Mean):
         size = y_true.shape[1]
         letters = ops.sum(ops.cast(y_true > 0, "int32"), axis=1)
         best = ops.cast(ops.argmax(y_pred, axis=-1), "int32")
+        mask = mask_of(y_pred)
+        best = best if mask is None else ops.where(mask, best, 0)
         place = ops.arange(size + 1, dtype="float32")
         # A row of the table of distances from the text read so far to every beginning of the true text; one more row for
         # every letter that is read: a class that is no blank and differs from the one before.
@@ -250,6 +268,9 @@ class SequenceTranscription(Task):
     """
 
     kind = "transcription"
+    bad_loss_hint = (
+        "A text may be longer than the output can write: it needs one time per letter and one more between equal letters."
+    )
     likelihood = "categorical"
     missing_value = -1
     label_dtype = "int32"
@@ -304,6 +325,14 @@ class SequenceTranscription(Task):
     def activate(self, x):
         return keras.activations.softmax(x)
 
+    def mask_output(self, output, mask):
+        # Nothing is written at padding: `decode`, here and on the device, reads blanks.
+        blank = ops.one_hot(0, len(self.alphabet) + 1, dtype=output.dtype)
+        masked = ops.where(ops.expand_dims(mask, -1), output, blank)
+        if hasattr(output, "_keras_logits"):
+            masked._keras_logits = output._keras_logits
+        return masked
+
     def default_loss(self):
         return CTCLoss()
 
@@ -320,6 +349,20 @@ class SequenceTranscription(Task):
         there = np.isfinite(values) & (values != -1)
         bad = there & ((values < 0) | (values >= len(self.alphabet)) | (values != np.floor(values)))
         self._refuse(values, bad, f"numbers of letters, 0 to {len(self.alphabet) - 1}")
+
+    def _check_size(self, y, output_shape):
+        times = output_shape[1]
+        if times is None:
+            return
+        letters, _ = self.target(ops.convert_to_tensor(y))
+        needed = ops.convert_to_numpy(needed_times(letters))
+        rows = np.flatnonzero(needed > times)
+        if len(rows):
+            raise ValueError(
+                f"Labels of task '{self.name}' are too long for its output in {len(rows)} rows, for example row {rows[0]}: it "
+                f"needs {needed[rows[0]]} times (one per letter, and a blank between equal letters), and the output has "
+                f"{times}. Give the network a longer output (fewer strides along time), or leave these rows out (-1)."
+            )
 
     def baseline(self, y):
         # Nothing read; one blank stands for any time.

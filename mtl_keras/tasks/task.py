@@ -81,6 +81,8 @@ class Task:
     missing_value: float = math.nan
     #: dtype of the labels that `missing` makes.
     label_dtype = "float32"
+    #: What to look at where this task's loss is not finite, for the message that stops the training.
+    bad_loss_hint = ""
 
     def __init__(
         self,
@@ -134,6 +136,10 @@ class Task:
         """The output activation: from the head's last tensor to what the model, and the phone, returns."""
         return x
 
+    def mask_output(self, output, mask):
+        """The output where a Keras mask, `(rows, places)`, says that places are padding. Most tasks leave them as they are."""
+        return output
+
     # ------------------------------------------------------------------ loss and metrics
     def default_loss(self):
         raise NotImplementedError
@@ -178,6 +184,10 @@ class Task:
         """
         raise NotImplementedError
 
+    def metric_target(self, target, output):
+        """What metrics compare with `output`: the target, with one answer where a label is a probability."""
+        return target
+
     def missing(self, rows: int, output_shape: Sequence[int | None] | None = None) -> np.ndarray:
         """Labels of `rows` rows of which none has a label for this task.
 
@@ -192,8 +202,17 @@ class Task:
         """Shape of one row's label, None where any size goes."""
         raise NotImplementedError
 
-    def check_labels(self, y: Any) -> None:
+    @property
+    def soft_label_shape(self) -> tuple[int | None, ...] | None:
+        """Shape of one row's label where it is a probability per class, or None where a task has no such labels."""
+        return None
+
+    def check_labels(self, y: Any, output_shape: Sequence[int | None] | None = None) -> None:
         """Refuse labels of a wrong shape, dtype or range, naming this task. Missing labels pass.
+
+        Args:
+            y: array of labels.
+            output_shape: shape of the task's output, rows included, for tasks whose labels it bounds.
 
         Raises:
             ValueError: what is wrong, what was expected, and an example of the offending values.
@@ -201,6 +220,8 @@ class Task:
         y = np.asarray(y)
         self.check_label_spec(y.shape, y.dtype)
         self._check_values(y)
+        if output_shape is not None:
+            self._check_size(y, output_shape)
 
     def check_label_spec(self, shape: Sequence[int | None], dtype: Any) -> None:
         """Refuse a wrong shape or dtype of a batch of labels."""
@@ -209,18 +230,23 @@ class Task:
         kind = np.dtype(dtype).kind
         if kind not in "iufb":
             raise ValueError(f"Labels of task '{self.name}' have dtype {np.dtype(dtype)}; numbers were expected.")
-        row = shape[1:]
+        row, soft = shape[1:], self.soft_label_shape
+        if soft is not None and _matches(row, soft):
+            return
         while len(row) > len(expected) and row[-1] == 1:
             row = row[:-1]
         wide = expected
         while len(wide) > len(row) and wide[-1] == 1:
             wide = wide[:-1]
-        fits = len(row) == len(wide) and all(a is None or b is None or a == b for a, b in zip(row, wide, strict=True))
-        if not shape or not fits:
-            text = ", ".join("any" if s is None else str(s) for s in ("rows", *expected))
-            raise ValueError(f"Labels of task '{self.name}' have shape {shape}; ({text}) was expected.")
+        if not shape or not _matches(row, wide):
+            forms = [expected] if soft is None else [expected, soft]
+            text = " or ".join(f"({', '.join('any' if s is None else str(s) for s in ('rows', *form))})" for form in forms)
+            raise ValueError(f"Labels of task '{self.name}' have shape {shape}; {text} was expected.")
 
     def _check_values(self, y: np.ndarray) -> None:
+        pass
+
+    def _check_size(self, y: np.ndarray, output_shape: Sequence[int | None]) -> None:
         pass
 
     def _refuse(self, y: np.ndarray, bad: np.ndarray, expected: str) -> None:
@@ -313,6 +339,10 @@ def check_loss_weight(name: str, weight: Any) -> float:
     if not math.isfinite(value) or value < 0:
         raise ValueError(f"The loss weight of task '{name}' must be finite and >= 0, got {value}.")
     return value
+
+
+def _matches(row, expected) -> bool:
+    return len(row) == len(expected) and all(None in pair or pair[0] == pair[1] for pair in zip(row, expected, strict=True))
 
 
 def vector(features: dict[str, Any], name: str):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -14,7 +14,7 @@ import tensorflow as tf
 from mtl_keras.data import labels
 from mtl_keras.trainer.step import BAD_LOSS, no_data
 
-__all__ = ["prepare", "readable_errors"]
+__all__ = ["EVALUATE_ARGUMENTS", "FIT_ARGUMENTS", "by_name", "prepare", "readable_errors"]
 
 
 class _Epochs(keras.callbacks.Callback):
@@ -24,14 +24,45 @@ class _Epochs(keras.callbacks.Callback):
         self.model.balancer.epoch_end()
 
 
-def prepare(model: Any, x: Any, y: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, Any, tuple, dict[str, Any]]:
+#: What `fit` and `evaluate` take after x and y, in Keras's order.
+FIT_ARGUMENTS = (
+    "batch_size",
+    "epochs",
+    "verbose",
+    "callbacks",
+    "validation_split",
+    "validation_data",
+    "shuffle",
+    "class_weight",
+    "sample_weight",
+    "initial_epoch",
+    "steps_per_epoch",
+    "validation_steps",
+    "validation_batch_size",
+    "validation_freq",
+)
+EVALUATE_ARGUMENTS = ("batch_size", "verbose", "sample_weight", "steps", "callbacks")
+
+
+def by_name(names: Sequence[str], args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Positional arguments by their names, beside those that have one.
+
+    Raises:
+        TypeError: more of them than names, or one that is there twice.
+    """
+    if len(args) > len(names):
+        raise TypeError(f"At most {len(names)} arguments are taken after x and y, got {len(args)}.")
+    positional = dict(zip(names, args, strict=False))
+    for name in positional:
+        if name in kwargs:
+            raise TypeError(f"Argument `{name}` came twice, by its position and by its name.")
+    return {**positional, **kwargs}
+
+
+def prepare(model: Any, x: Any, y: Any, kwargs: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
     """The arguments of `fit`, with the balancer's callback and, beside the training data, the balancer's own."""
     training = model.compiled_training
-    # Positional arguments after x and y, as in Keras.
-    names = ("batch_size", "epochs", "verbose", "callbacks", "validation_split", "validation_data", "shuffle")
-    if len(args) > len(names):
-        raise TypeError("Give `fit` arguments after `shuffle` by name.")
-    kwargs = {**dict(zip(names, args, strict=False)), **kwargs}
+    kwargs = dict(kwargs)
     callbacks = kwargs.get("callbacks")
     if isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks.callbacks.insert(0, _Epochs())
@@ -46,7 +77,7 @@ def prepare(model: Any, x: Any, y: Any, args: tuple, kwargs: dict[str, Any]) -> 
         labels.check_data(balancer.data, None, None, model, "balancing")
         x, y = _zipped(model, balancer, x, y, kwargs), None
         training.zipped = True
-    return x, y, (), kwargs
+    return x, y, kwargs
 
 
 def _zipped(model: Any, balancer: Any, x: Any, y: Any, kwargs: dict[str, Any]) -> tf.data.Dataset:
@@ -102,6 +133,8 @@ def _explain(text: str, training: Any) -> str | None:
         if is_bad:
             told.append(f"of task '{task.name}' is {'negative' if below else 'not finite'}")
     advice = "Look for labels or inputs that are not finite in this batch, lower the learning rate, or clip gradients."
+    hints = [task.bad_loss_hint for task, is_bad in zip(training.tasks, bad, strict=True) if is_bad and task.bad_loss_hint]
+    advice = " ".join([*dict.fromkeys(hints), advice])
     if any(below and is_bad for below, is_bad in zip(negative, bad, strict=True)) and training.balancer.positive:
         advice = f"Balancer '{training.balancer.name}' needs positive losses: use another loss, or another balancer."
     return f"In training step {step} the loss {', and '.join(told)}. The step was not taken. {advice}"

@@ -189,7 +189,11 @@ def _with_added(tape, forward, variables, gradients):
 # ------------------------------------------------------------------ the ways
 def from_losses(balancer, tape, forward, variables) -> Found:
     """Weights from the losses; one backward pass."""
-    weights = tf.where(forward.present, tf.cast(balancer.weigh_all(forward.seen, forward.present)[0], tf.float32), 0.0)
+    # A loss scale skips a step whose losses are not finite; no state may take them in.
+    finite = tf.reduce_all(tf.math.is_finite(forward.seen))
+    seen = tf.where(finite, forward.seen, tf.ones_like(forward.seen))
+    weights = tf.cast(balancer.weigh_all(seen, tf.logical_and(forward.present, finite))[0], tf.float32)
+    weights = tf.where(forward.present, tf.where(finite, weights, tf.ones_like(weights)), 0.0)
     targets, factors = list(forward.each), tf.unstack(tf.stop_gradient(weights))
     if forward.added is not None:
         targets, factors = [*targets, forward.added], [*factors, tf.ones(())]

@@ -9,6 +9,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from mtl_keras.trainer.class_counts import table_of
+
 __all__ = ["Batch", "added_losses", "all_sum", "batch_losses", "replicas"]
 
 
@@ -44,12 +46,18 @@ def batch_losses(training: Any, y: Any, y_pred: Mapping[str, Any], sample_weight
         target, present = task.target(ops.convert_to_tensor(y[name]))
         present = _masked(present, y_pred[name])
         values, divisor, count, mask, weight = _reduce(
-            task, training.losses[name], target, present, _cut(y_pred[name], present), sample_weight.get(name)
+            task,
+            training.losses[name],
+            target,
+            present,
+            _cut(y_pred[name], present),
+            sample_weight.get(name),
+            table_of(training.model, task),
         )
         sums.append(values)
         divisors.append(divisor)
         counts.append(count)
-        targets[name] = (target, y_pred[name], mask, weight)
+        targets[name] = (task.metric_target(target, y_pred[name]), y_pred[name], mask, weight)
     by_weight = [getattr(training.losses[t.name], "reduction", None) == "mean_with_sample_weight" for t in training.tasks]
     tallies = ops.stack([d if summed else c for d, c, summed in zip(divisors, counts, by_weight, strict=True)])
     divisors, counts = ops.stack(divisors), ops.stack(counts)
@@ -65,11 +73,12 @@ def batch_losses(training: Any, y: Any, y_pred: Mapping[str, Any], sample_weight
     return Batch(each, raw * factors, raw, present, targets, tallies)
 
 
-def _reduce(task, loss, target, present, output, sample_weight):
+def _reduce(task, loss, target, present, output, sample_weight, class_table):
     """Sum of a task's losses over this replica's labels, what it is divided by, and how many labels there are.
 
     The mean is over labels that are there with a weight above 0; Keras's `sum_over_batch_size` where none is missing. A
-    loss with reduction "sum" stays a sum, and "mean_with_sample_weight" divides by the sum of weights, as in Keras.
+    loss with reduction "sum" stays a sum, and "mean_with_sample_weight" divides by the sum of weights, as in Keras. Weights of
+    classes are factors of the values.
     """
     values = loss.call(target, output) if isinstance(loss, keras.losses.Loss) else loss(target, output)
     # A loss may leave out elements of its own, as `SparseCategoricalCrossentropy(ignore_class=)` does.
@@ -80,6 +89,8 @@ def _reduce(task, loss, target, present, output, sample_weight):
             f"The loss of task '{task.name}' returns one number for the whole batch. Missing labels need a value a row: "
             "return a tensor of shape (rows,), or use a keras.losses.Loss."
         )
+    if class_table is not None:
+        values = values * _class_weights(task, target, values, class_table)
     mask = ops.cast(present, "float32")
     while len(mask.shape) > len(values.shape):
         mask = ops.max(mask, axis=-1)
@@ -108,6 +119,17 @@ def _reduce(task, loss, target, present, output, sample_weight):
     elif reduction == "mean_with_sample_weight":
         divisor = ops.sum(spread)
     return total, divisor, count, ops.cast(weight > 0, "float32"), weight
+
+
+def _class_weights(task, target, values, table):
+    """The weight of each value's class, in the values' shape."""
+    weights = task.element_weights(target, table)
+    if len(weights.shape) > len(values.shape):
+        raise ValueError(
+            f"Task '{task.name}' has class weights, and its loss gives values of shape {tuple(values.shape)} for labels "
+            f"of shape {tuple(weights.shape)}. Give a loss with one value per label, or no `class_weights`."
+        )
+    return _expand(weights, values)
 
 
 def _masked(present, tensor):

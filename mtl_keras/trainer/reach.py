@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +28,23 @@ class Reach:
     def __init__(self, model: Any, tasks: Sequence[str], stop: Sequence[str] = ()):
         self.tasks = list(tasks)
         variables = model.trainable_variables
-        found = _walk(model, self.tasks, stop)
+        found = _trace_and_walk(model, self.tasks, stop)
         self._tasks_of = {id(v): [name for name in self.tasks if id(v) in found[name]] for v in variables}
         self.variables = variables
+
+    @classmethod
+    def of_outputs(cls, outputs: Mapping[str, Any], variables: Sequence[Any]) -> Reach:
+        """The same from tensors of the graph that is being traced: the outputs of a forward pass.
+
+        Args:
+            outputs: tensors, by task name.
+            variables: the model's trainable variables.
+        """
+        reach = object.__new__(cls)
+        reach.tasks, reach.variables = list(outputs), list(variables)
+        found = _walk(tf.compat.v1.get_default_graph(), outputs, variables)
+        reach._tasks_of = {id(v): [name for name in reach.tasks if id(v) in found[name]] for v in variables}
+        return reach
 
     def tasks_of(self, variable: Any) -> list[str]:
         """Names of the tasks that reach a variable."""
@@ -42,7 +56,7 @@ class Reach:
         return [v for v in self.variables if len(self.tasks_of(v)) >= min(2, len(self.tasks))]
 
 
-def _walk(model: Any, tasks: Sequence[str], stop: Sequence[str]) -> dict[str, set[int]]:
+def _trace_and_walk(model: Any, tasks: Sequence[str], stop: Sequence[str]) -> dict[str, set[int]]:
     """By task, ids of the Keras variables that its output depends on."""
     network = model
     if stop:
@@ -51,25 +65,31 @@ def _walk(model: Any, tasks: Sequence[str], stop: Sequence[str]) -> dict[str, se
     specs = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), model.input)
     function = tf.function(lambda x: network(x, training=True), autograph=False)
     graph = function.get_concrete_function(specs).graph
-    # Variables come into the graph as captured handles.
-    handles: dict[int, int] = {}
-    for variable in model.trainable_variables:
-        for local in tf.distribute.get_strategy().experimental_local_results(variable.value):
-            handles[id(local.handle)] = id(variable)
-    inside = {inner.ref(): handles[id(outer)] for outer, inner in graph.captures if id(outer) in handles}
     ends_here = set()
     if stop:
         for name in ends:
             ends_here |= {t.ref() for t in tf.nest.flatten(graph.structured_outputs[name])}
             # An output is an identity of the tensor that the heads take.
             ends_here |= {t.op.inputs[0].ref() for t in tf.nest.flatten(graph.structured_outputs[name]) if t.op.inputs}
+    outputs = {task: graph.structured_outputs[task] for task in tasks}
+    return _walk(graph, outputs, model.trainable_variables, ends_here)
+
+
+def _walk(graph: Any, outputs: Mapping[str, Any], variables: Sequence[Any], ends: Collection[Any] = ()) -> dict[str, set[int]]:
+    """By task, ids of the Keras variables behind its output; references in `ends` are not followed."""
+    # Variables come into the graph as captured handles.
+    handles: dict[int, int] = {}
+    for variable in variables:
+        for local in tf.distribute.get_strategy().experimental_local_results(variable.value):
+            handles[id(local.handle)] = id(variable)
+    inside = {inner.ref(): handles[id(outer)] for outer, inner in graph.captures if id(outer) in handles}
     result = {}
-    for task in tasks:
+    for task, output in outputs.items():
         seen, reached = set(), set()
-        waiting = list(tf.nest.flatten(graph.structured_outputs[task]))
+        waiting = list(tf.nest.flatten(output))
         while waiting:
             tensor = waiting.pop()
-            if tensor.ref() in seen or tensor.ref() in ends_here:
+            if tensor.ref() in seen or tensor.ref() in ends:
                 continue
             seen.add(tensor.ref())
             if tensor.ref() in inside:

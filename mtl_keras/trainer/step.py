@@ -12,9 +12,11 @@ import tensorflow as tf
 from keras import ops
 
 from mtl_keras.trainer import gradients as ways
+from mtl_keras.trainer.idle import apply_gradients
 from mtl_keras.trainer.losses import added_losses, all_sum, batch_losses, replicas
 from mtl_keras.trainer.meta import learn_weights
 from mtl_keras.trainer.training import Training
+from mtl_keras.trainer.weighting import with_class_weights
 
 __all__ = ["BAD_LOSS", "test_step", "train_step"]
 
@@ -89,6 +91,9 @@ def train_step(model: Any, data: Any) -> dict[str, Any]:
     if not variables:
         raise ValueError("The model has no trainable variables: every layer is frozen. Set `trainable = True` on some.")
     parts = _parts(training, data)
+    # Held-out data are weighed as validation data are: not by class.
+    weighed = parts[:1] if balancer.held_out else parts
+    parts = [*(with_class_weights(training, part) for part in weighed), *parts[len(weighed) :]]
     before = [tf.convert_to_tensor(v.value) for v in model.non_trainable_variables] if training.looks_again else []
     if balancer.held_out:
         learn_weights(model, training, parts[0], parts[1], before)
@@ -97,7 +102,7 @@ def train_step(model: Any, data: Any) -> dict[str, Any]:
     at_representation = balancer.gradients == "representation" and balancer.every == 1
     tapes, forwards = [], []
     for part in parts:
-        with tf.GradientTape(persistent=balancer.needs != "losses" or watched) as tape:
+        with tf.GradientTape(persistent=True) as tape:
             forwards.append(Forward(model, training, part, balancer.gradients == "representation"))
         tapes.append(tape)
     tape, forward = tapes[-1], forwards[-1]
@@ -120,6 +125,7 @@ def train_step(model: Any, data: Any) -> dict[str, Any]:
         found = ways.from_products(balancer, tape, forward, variables, training.sources, training.is_head)
     else:
         found = ways.from_rows(balancer, tape, forward, variables, training.is_head)
+    tasks_of = _guarded(training, tape, forward, variables)
     del tape, tapes
 
     present = _steady(model, found.gradients, forward.present)
@@ -127,7 +133,7 @@ def train_step(model: Any, data: Any) -> dict[str, Any]:
         # Variables can't be made under a control dependency.
         model.optimizer.build(variables)
     with tf.control_dependencies([f.checked for f in forwards] if replicas() == 1 else []):
-        model.optimizer.apply_gradients(zip(found.gradients, variables, strict=True))
+        apply_gradients(model, found.gradients, variables, tasks_of, forward.here)
     weights = found.weights if forward.lead is None else found.weights * forward.lead
     if training.total_tracker is not None:
         led = forward.lead if forward.lead is not None else found.weights
@@ -136,7 +142,7 @@ def train_step(model: Any, data: Any) -> dict[str, Any]:
             total if forward.extra is None else total + forward.extra,
             sample_weight=_rows(forward.y_pred) * ops.cast(ops.any(forward.present), "float32"),
         )
-    balancer.step_end(forward.raw, forward.seen, present, ops.cast(model.optimizer.learning_rate, "float32"))
+    balancer.step_end(forward.raw, forward.seen, present, _learning_rate(model.optimizer))
     if balancer.second_look:
         after = _again(model, training, parts[-1], before)
         balancer.look(after.seen, ops.logical_and(present, ops.isfinite(after.seen)))
@@ -145,6 +151,23 @@ def train_step(model: Any, data: Any) -> dict[str, Any]:
     for part in forwards[:-1] if balancer.data is None else []:
         _log(model, training, part)
     return _log(model, training, forward)
+
+
+def _learning_rate(optimizer):
+    """The learning rate, for balancers whose state learns too. Of several optimizers, that of the first."""
+    several = getattr(optimizer, "optimizers", None)
+    return ops.cast((several[0] if several else optimizer).learning_rate, "float32")
+
+
+def _guarded(training, tape, forward, variables):
+    """For each variable, the positions of the tasks without which it stands still; none for one that always moves."""
+    training.know_reach(forward.y_pred)
+    added = [None] * len(variables) if forward.added is None else tape.gradient(forward.added, variables)
+    position = {task.name: i for i, task in enumerate(training.tasks)}
+    return [
+        () if gradient is not None or len(names) == len(position) else tuple(position[name] for name in names)
+        for names, gradient in zip(map(training.reach.tasks_of, variables), added, strict=True)
+    ]
 
 
 def _parts(training: Training, data: Any) -> list[Any]:

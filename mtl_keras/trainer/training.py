@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from mtl_keras.balancing import Balancer
@@ -47,6 +48,8 @@ class Training:
         self.monitor: Any = None
         #: Whether `fit` has put the balancer's own data beside the training data.
         self.zipped = False
+        #: Weights of classes in training, vectors by task name; see `mtl_keras.trainer.weighting`.
+        self.class_weights: dict[str, Any] = {}
         #: Whether the model is being evaluated: the logs are then those that evaluation has too.
         self.evaluating = False
         self._model = weakref.ref(model)
@@ -60,7 +63,8 @@ class Training:
             shape = tuple(8 if size is None else size for size in output_shapes[task.name][1:])
             target, present = task.target(ops.convert_to_tensor(task.missing(2, (2, *shape))))
             for m in self.task_metrics[task.name] + self.weighted_metrics[task.name]:
-                m.metric.update_state(target, ops.zeros((2, *shape)), sample_weight=ops.cast(present, "float32"))
+                output = ops.zeros((2, *shape))
+                m.metric.update_state(task.metric_target(target, output), output, sample_weight=ops.cast(present, "float32"))
                 m.metric.reset_state()
 
     def metric_objects(self) -> list[keras.metrics.Metric]:
@@ -128,9 +132,19 @@ class Training:
     @property
     def reach(self) -> Reach:
         """Which tasks' losses reach which variables; read from the graph when it is first asked for."""
-        if self._reach is None or {id(v) for v in self._reach.variables} != {id(v) for v in self.model.trainable_variables}:
+        if not self._is_reach_known():
             self._reach = Reach(self.model, [task.name for task in self.tasks])
         return self._reach
+
+    def _is_reach_known(self) -> bool:
+        known = self._reach
+        return known is not None and {id(v) for v in known.variables} == {id(v) for v in self.model.trainable_variables}
+
+    def know_reach(self, outputs: Mapping[str, Any]) -> None:
+        """Read the reach from a forward pass that is being traced, which saves tracing the model once more."""
+        if not self._is_reach_known() and not tf.executing_eagerly():
+            outputs = {task.name: outputs[task.name] for task in self.tasks}
+            self._reach = Reach.of_outputs(outputs, self.model.trainable_variables)
 
     @property
     def narrowed(self) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from helpers import same
 
 import mtl_keras as mtl
+from mtl_keras.backbones.common import rescaled
 from mtl_keras.export import ExportError
 
 DOCS = Path(__file__).parents[2] / "docs" / "sharing.md"
@@ -146,6 +147,55 @@ def test_wrapped_networks_compute_what_keras_computes():
     plain.set_weights(model.get_weights())
     expected = plain.predict(2 * x - 1, verbose=0)
     np.testing.assert_allclose(model.predict(x, verbose=0)["stage5"], expected, rtol=1e-4, atol=1e-5)
+
+
+def _first_convolution_sees(model, x):
+    convolution = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
+    return np.asarray(keras.Model(model.inputs, convolution.input)(x))
+
+
+def _keras_preprocessing(name, channels):
+    """What Keras's own network, or its `preprocess_input`, makes of images from 0 to 255."""
+    if name == "mobilenet_v2":
+        return lambda x: keras.applications.mobilenet_v2.preprocess_input(x.copy())
+    make = {"mobilenet_v3_small": "MobileNetV3Small", "efficientnet_v2_b0": "EfficientNetV2B0"}[name]
+    with keras.StatelessScope(initialize_variables=False):
+        network = getattr(keras.applications, make)(
+            input_shape=(32, 32, channels), include_top=False, weights=None, include_preprocessing=True
+        )
+    return lambda x: _first_convolution_sees(network, x)
+
+
+@pytest.mark.parametrize("channels", [3, pytest.param(1, marks=pytest.mark.large)])
+@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_small", "efficientnet_v2_b0"])
+def test_the_first_convolution_sees_what_kerass_own_preprocessing_gives(name, channels):
+    # Black, white, and all between, as bytes; ours come in another range.
+    x = np.random.default_rng(0).integers(0, 256, (2, 32, 32, channels)).astype("float32")
+    x[0, 0, 0], x[0, 0, 1] = 0, 255
+    expected = _keras_preprocessing(name, channels)(x)
+    # Weights do not matter in front of the first convolution, and take long to draw.
+    with keras.StatelessScope(initialize_variables=False):
+        model = mtl.backbones.get(name)(keras.Input((32, 32, channels)), value_range=(-3, 7))
+    np.testing.assert_allclose(_first_convolution_sees(model, x / 25.5 - 3)[:, :32, :32], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("value_range", [(0, 1), (0, 255), (-1, 1), (-3, 7)])
+def test_a_range_of_values_does_not_change_what_the_network_sees(value_range):
+    x = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3)).astype("float64")
+    scale, offset = [0.5, 1.0, 2.0], [0.0, -1.0, 3.0]
+    low, high = value_range
+    image = keras.Input((4, 4, 3))
+    network = keras.Model(image, rescaled(image, value_range, scale, offset, "net"))
+    np.testing.assert_allclose(network(low + x / 255 * (high - low)), x * scale + offset, rtol=1e-4, atol=1e-4)
+    assert rescaled(image, (0, 255), 1.0, 0.0, "net") is image
+
+
+def test_lite0_sees_what_google_trained_it_on():
+    # efficientnet_lite_builder.py of the TPU team: MEAN_RGB = [127.0] * 3, STDDEV_RGB = [128.0] * 3.
+    x = np.arange(256, dtype="float32").reshape(1, 16, 16, 1).repeat(3, -1)
+    with keras.StatelessScope(initialize_variables=False):
+        model = mtl.backbones.efficientnet_lite0(keras.Input((16, 16, 3)), value_range=(0, 255))
+    np.testing.assert_allclose(_first_convolution_sees(model, x), (x - 127) / 128, rtol=1e-5, atol=1e-6)
 
 
 def test_padding_does_not_change_what_a_transformer_says():

@@ -1,5 +1,7 @@
+import json
 import subprocess
 import sys
+import unicodedata
 
 import keras
 import numpy as np
@@ -12,16 +14,32 @@ from mtl_keras.data import encoders
 TABLE = {"age": [20.0, 40.0, np.nan], "city": ["Rome", "Oslo", None], "month": [3.0, 4.0, 3.0]}
 
 
+SENTENCES = {
+    "German": "Größe und Maß: 12 Äpfel, NAÏVE Straßen",
+    "Russian": "Съешь же ещё этих мягких французских булок",
+    "Greek": "Ὀδυσσεύς πολύτροπος",
+    "Chinese": "今天天气很好。",
+    "Japanese": "私はコーヒーが好き",
+    "Thai": "สวัสดีครับ",
+    "Hindi": "नमस्ते दुनिया",
+    "Arabic": "مرحبا بالعالم",
+    "Korean": "안녕하세요 세계",
+}
+
+
 def _all():
     return [
+        encoders.CharTokenizer("abc", 6, lower=False),
+        encoders.HashingTokenizer(50, 6),
         encoders.ImageEncoder((4, 6), channels=1),
         encoders.WordTokenizer.fit(["one fish two fish"], size=10, length=3),
         encoders.TableEncoder.fit(TABLE, ["age"], ["city", "month"]),
     ]
 
 
-@pytest.mark.parametrize("encoder", _all(), ids=lambda e: e.kind)
+@pytest.mark.parametrize("encoder", _all(), ids=lambda e: type(e).__name__)
 def test_round_trip_through_config_and_json(encoder):
+    assert type(encoders.from_json(encoders.to_json(encoder))) is type(encoder)
     assert type(encoder).from_config(encoder.get_config()).get_config() == encoder.get_config()
     assert encoders.from_json(encoders.to_json(encoder)).get_config() == encoder.get_config()
 
@@ -66,6 +84,224 @@ def test_encoders_need_neither_keras_nor_tensorflow():
         "assert not {'keras', 'tensorflow'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ------------------------------------------------------------------ other scripts
+@pytest.mark.parametrize("language", SENTENCES)
+def test_words_of_every_script_are_known_and_stay_apart(language):
+    sentence = SENTENCES[language]
+    for tokenizer in (
+        encoders.WordTokenizer.fit([sentence], 40, 30),
+        encoders.CharTokenizer.fit([sentence], 60),
+        encoders.HashingTokenizer(10_000, 30),
+    ):
+        (ids,) = tokenizer.encode([sentence])
+        used = ids[ids > 0]
+        assert len(used) and (used != 1).all() and len(set(used.tolist())) > 1
+        # However the letters with marks are composed.
+        for form in ("NFC", "NFD", "NFKC", "NFKD"):
+            assert tokenizer.encode([unicodedata.normalize(form, sentence)]).tolist() == [ids.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Höhe STRASSE", ["höhe", "strasse"]),
+        ("Straße", ["strasse"]),
+        ("ЁЛКА ёлка", ["ёлка", "ёлка"]),
+        ("今天 天气", ["今", "天", "天", "气"]),
+        ("コーヒー", ["コー", "ヒー"]),
+        ("ｺｰﾋｰ１２Ｃ", ["コー", "ヒー", "12", "c"]),
+        ("नमस्ते दुनिया", ["नमस्ते", "दुनिया"]),
+        ("กินข้าว", ["กิ", "น", "ข้", "า", "ว"]),
+        ("don't 3rd ﬁne", ["don", "t", "3", "rd", "fine"]),
+        ("good😀bad", ["good", "😀", "bad"]),
+        ("co\u00adoperate a\u200bb", ["cooperate", "a", "b"]),
+        ("٣٤ abc", ["٣٤", "abc"]),
+    ],
+)
+def test_words_are_cut_by_unicode_rules(text, expected):
+    assert encoders.words(text) == expected
+
+
+def test_for_ascii_both_rules_agree():
+    text = "The 3rd cat's hat, e.g. 42x: RE-DO; under_score"
+    assert encoders.words(text) == encoders.words(text, "ascii")
+    # Also on the way through Unicode, which a letter outside ASCII opens.
+    assert encoders.words(text + " é")[:-1] == encoders.words(text, "ascii")
+
+
+def test_a_vocabulary_is_found_however_it_is_spelled():
+    tokenizer = encoders.WordTokenizer(["Oslo", "Zu\u0308rich", "C++"], 3)
+    assert tokenizer.encode(["oslo ZÜRICH paris"]).tolist() == [[2, 3, 1]]
+
+
+@pytest.mark.parametrize(
+    ("old", "text", "expected"),
+    [
+        # As the first version wrote and read them.
+        ('{"kind": "text", "vocabulary": ["na", "ve", "cat"], "length": 4, "name": "t"}', "Naïve cat", [2, 3, 4, 0]),
+        ('{"kind": "text", "vocabulary": ["cat"], "length": 3, "name": "t"}', "кот Cat", [2, 0, 0]),
+    ],
+)
+def test_encoders_that_were_saved_before_answer_as_before(old, text, expected):
+    encoder = encoders.from_json(old)
+    assert encoder.encode([text]).tolist() == [expected]
+    assert encoders.from_json(encoders.to_json(encoder)).encode([text]).tolist() == [expected]
+    config = {key: value for key, value in json.loads(old).items() if key != "kind"}
+    assert encoders.WordTokenizer.from_config(config).encode([text]).tolist() == [expected]
+
+
+def test_old_letter_and_hash_tokenizers_answer_as_before():
+    old = encoders.CharTokenizer.from_config({"alphabet": "aﬁ", "length": 3, "lower": True, "name": "t"})
+    assert old.encode(["AﬁB"]).tolist() == [[2, 3, 1]]
+    old = encoders.HashingTokenizer.from_config({"size": 50, "length": 3, "name": "t"})
+    assert old.encode(["naïve"]).tolist() == encoders.HashingTokenizer(50, 3).encode(["na ve"]).tolist()
+
+
+def test_the_shipped_vocabulary_answers_as_before():
+    encoder = encoders.from_json((mtl.zoo.path("gloss") / "encoder.json").read_text())
+    assert encoder.rules == "ascii"
+    ids = encoder.encode(["a small Café of the"])[0]
+    vocabulary = encoder.vocabulary
+    parts = ["a", "small", "caf", "of", "the"]
+    assert ids[:5].tolist() == [vocabulary.index(w) + 2 if w in vocabulary else 1 for w in parts] and ids[5] == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: encoders.WordTokenizer(["a"], 3).encode("a sentence"), TypeError, "in a list"),
+        (lambda: encoders.HashingTokenizer(9, 3).encode(["a", None]), TypeError, "number 1 is not.*None"),
+        (lambda: encoders.WordTokenizer(["a"], 3, rules="latin"), ValueError, "'unicode', 'ascii'"),
+        (lambda: encoders.WordTokenizer.fit(["a"], 1, 3), ValueError, "at least 2"),
+        (lambda: encoders.CharTokenizer("abß", 3), ValueError, "'ß' of the alphabet cannot occur.*'ss'"),
+        (lambda: encoders.TableEncoder.fit({"a": [None, np.nan]}, ["a"], []), ValueError, "'a' holds no number"),
+    ],
+)
+def test_text_and_tables_that_can_not_be_encoded_are_refused(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
+
+
+def test_missing_and_recomposed_categories_have_one_spelling():
+    encoder = encoders.TableEncoder.fit({"city": ["Zürich", "Oslo"]}, [], ["city"])
+    cities = ["Zu\u0308rich", np.float32("nan"), float("nan"), None]
+    assert encoder.encode({"city": cities})["categorical"][:, 0].tolist() == [2, 0, 0, 0]
+
+
+# ------------------------------------------------------------------ classes of one's own
+class Syllables:
+    kind = "text"
+
+    def __init__(self, length):
+        self.length = length
+
+    def encode(self, texts):
+        return np.array([[len(text)] * self.length for text in texts], "int32")
+
+    def get_config(self):
+        return {"length": self.length}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+def test_a_class_of_ones_own_survives_json_once_it_is_registered(monkeypatch):
+    monkeypatch.setattr(encoders, "ENCODERS", dict(encoders.ENCODERS))
+    with pytest.raises(ValueError, match="'Syllables' is not registered"):
+        encoders.to_json(Syllables(2))
+    assert encoders.register(Syllables) is Syllables
+    text = encoders.to_json(Syllables(2))
+    assert encoders.from_json(text).encode(["abc"]).tolist() == [[3, 3]]
+    assert encoders.register(Syllables) is Syllables
+    with pytest.raises(ValueError, match="'Syllables' is registered already"):
+        encoders.register(type("Syllables", (), {}))
+    del encoders.ENCODERS["Syllables"]
+    with pytest.raises(ValueError, match="'Syllables' is not known here"):
+        encoders.from_json(text)
+
+
+# ------------------------------------------------------------------ pictures
+def _picture(rows=5, columns=7, channels=3):
+    return np.random.default_rng(0).integers(0, 256, (rows, columns, channels)).astype("uint8")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(5, 7), (4, 6)])
+def test_real_numbers_from_0_to_1_are_the_same_picture(channels, size):
+    image = _picture(channels=channels)
+    encoder = encoders.ImageEncoder(size, channels)
+    expected = encoder.encode([image])
+    assert expected.max() > 0.5
+    for dtype in ("float32", "float64"):
+        np.testing.assert_allclose(encoder.encode([(image / 255).astype(dtype)]), expected, atol=1e-6)
+        np.testing.assert_allclose(encoder.encode([image.astype(dtype)]), expected, atol=1e-6)
+    np.testing.assert_allclose(encoder.encode([image.astype("int64")]), expected, atol=1e-6)
+    if size == (5, 7):
+        np.testing.assert_allclose(expected[0], image / 255, atol=1e-6)
+
+
+def test_bytes_as_real_numbers_stay_bytes_beside_a_dark_picture():
+    dark, light = np.ones((2, 2), "float32"), np.full((2, 2), 200.0)
+    found = encoders.ImageEncoder((2, 2), 1).encode([dark, light])
+    np.testing.assert_allclose(found[:, 0, 0, 0] * 255, [1, 200], rtol=1e-5)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photographs_are_turned_as_their_camera_noted(orientation, tmp_path):
+    # EXIF's definition: where the stored picture's first row and first column belong in the scene.
+    scene = np.arange(6, dtype="uint8").reshape(2, 3) * 40
+    stored = {
+        1: scene, 2: scene[:, ::-1], 3: scene[::-1, ::-1], 4: scene[::-1],
+        5: scene.T, 6: scene.T[::-1], 7: scene.T[::-1, ::-1], 8: scene.T[:, ::-1],
+    }[orientation]  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored.copy()).save(tmp_path / "photo.png", exif=exif)
+    found = encoders.ImageEncoder((2, 3), 1).encode([tmp_path / "photo.png"])
+    np.testing.assert_allclose(found[0, ..., 0] * 255, scene, atol=1e-3)
+
+
+def test_sixteen_bits_keep_their_shades(tmp_path):
+    Image.fromarray(_picture(channels=1)[..., 0].astype("uint16") * 257).save(tmp_path / "deep.png")
+    found = encoders.ImageEncoder((5, 7), 1).encode([tmp_path / "deep.png"])
+    np.testing.assert_allclose(found[0] * 255, _picture(channels=1), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "words"),
+    [
+        (lambda: [np.full((2, 2), 300)], ValueError, "from 300 to 300"),
+        (lambda: [np.full((2, 2), -0.5)], ValueError, "from -0.5"),
+        (lambda: [np.full((2, 2), np.nan)], ValueError, "nan"),
+        (lambda: [np.zeros((2, 2, 2))], ValueError, r"\(2, 2, 2\)"),
+        (lambda: "photo.png", TypeError, "list of pictures"),
+    ],
+)
+def test_arrays_that_are_no_pictures_are_refused(image, error, words):
+    with pytest.raises(error, match=words):
+        encoders.ImageEncoder((2, 2), 1).encode(image())
+
+
+def test_a_damaged_picture_is_named(tmp_path):
+    Image.fromarray(_picture(64, 64)).save(tmp_path / "x.jpg")
+    (tmp_path / "x.jpg").write_bytes((tmp_path / "x.jpg").read_bytes()[:1500])
+    with pytest.raises(ValueError, match=r"x.jpg is damaged"):
+        encoders.ImageEncoder((4, 6)).encode([tmp_path / "x.jpg"])
+    assert encoders.ImageEncoder((4, 6)).encode([]).shape == (0, 4, 6, 3)
+
+
+def test_an_exported_file_brings_every_tokenizer_back(tmp_path):
+    tokenizer = mtl.data.CharTokenizer("абв", 6)
+    options = {"vocabulary_size": len(tokenizer), "embedding_dim": 2, "filters": 2}
+    task = mtl.tasks.Binary("t", hidden=0)
+    model = mtl.builders.hard_sharing({"tokens": (6,)}, [task], "text_cnn", backbone_options=options, encoder=tokenizer)
+    mtl.export.tflite(model, tmp_path / "m.tflite")
+    encoder = mtl.export.TFLiteModel(tmp_path / "m.tflite").encoder
+    assert type(encoder) is mtl.data.CharTokenizer
+    assert encoder.encode(["ВаБ"]).tolist() == [[4, 2, 3, 0, 0, 0]]
 
 
 def test_letters_become_ids():

@@ -2,6 +2,7 @@
 
 import hashlib
 
+import numpy as np
 import pytest
 
 from mtl_keras.data import flights, gloss, sources
@@ -114,3 +115,32 @@ def test_flights_are_joined_split_by_day_and_lack_labels_where_cancelled(tmp_pat
     assert labels["arrival_delay"][0] == 20
     assert set(columns["plane_year"][::2]) == {1999} and set(columns["engine"][::2]) == {"Turbo-fan"}
     assert set(columns["departures"]) == {2}
+
+
+def test_raw_rows_of_flights_become_the_columns_that_pandas_makes():
+    import pandas as pd
+
+    dates = pd.to_datetime(["2013-01-01", "2013-07-04", "2013-12-31", "2024-02-29", "2024-12-31"])
+    wind = np.array([0.0, 90.0, 350.0, np.nan, 180.0])
+    raw = {"year": dates.year, "month": dates.month, "day": dates.day, "hour": [0, 17, 23, 5, 12], "minute": [5, 30, 59, 0, 0]}
+    table = flights.columns({**raw, "wind_dir": wind, "carrier": ["UA"] * 5, "temp": ["39.2", "NA", "", None, 1]})
+    assert sorted(table) == sorted([*flights.NUMERIC, *flights.CATEGORICAL])
+    np.testing.assert_array_equal(table["day_of_year"], dates.dayofyear)
+    np.testing.assert_array_equal(table["weekday"], dates.weekday)
+    angle = (np.array(raw["hour"]) + np.array(raw["minute"]) / 60) / 24 * 2 * np.pi
+    np.testing.assert_allclose(np.arctan2(table["hour_sin"], table["hour_cos"]) % (2 * np.pi), angle, atol=1e-12)
+    np.testing.assert_allclose(table["wind_cos"], np.cos(wind / 180 * np.pi), atol=1e-12)
+    np.testing.assert_array_equal(table["temp"], [39.2, np.nan, np.nan, np.nan, 1])
+    assert np.isnan(table["departures"]).all() and table["dest"] == [None] * 5
+
+
+def test_columns_that_are_there_already_stay_and_what_lacks_is_named():
+    made = {name: [0.5] for name in flights.NUMERIC} | {name: ["x"] for name in flights.CATEGORICAL}
+    table = flights.columns(made)
+    assert all(list(table[name]) == list(made[name]) for name in made)
+    with pytest.raises(ValueError, match="lacks the columns day, minute of"):
+        flights.columns({"year": [2013], "month": [1], "hour": [5]})
+    with pytest.raises(ValueError, match="should be a date"):
+        flights.columns({"year": [2013], "month": [2], "day": [30], "hour": [5], "minute": [0]})
+    with pytest.raises(ValueError, match="'hour' should hold numbers"):
+        flights.columns({"year": [2013], "month": [2], "day": [3], "hour": ["five"], "minute": [0]})

@@ -217,7 +217,7 @@ for done in ([], ["prune"]):
     back = {name: tfmot._weights(layers[name], weights) for name, weights in names.items()}
     told["clustered" + "".join(done)] = {
         "values": [int(np.unique(values[0]).size) for values in back.values()],
-        "zeros": float((back["second"][0] == 0).mean()),
+        "zeros": (back["second"][0] == 0).all(0).tolist(),
         "biases": all((values[1] == plain.get_layer(name).get_weights()[1]).all() for name, values in back.items()),
     }
 
@@ -252,9 +252,9 @@ def test_two_zeros_in_every_four_neighbours(lab):
 
 @tfmot
 def test_clustered_layers_come_back_without_int8_behind(lab):
-    for told, zeros in ((lab["clustered"], 0), (lab["clusteredprune"], 0.5)):
+    for told in (lab["clustered"], lab["clusteredprune"]):
         assert told["values"] and all(values <= 4 for values in told["values"]) and told["biases"]
-        assert told["zeros"] == pytest.approx(zeros, abs=0.05)
+    assert not any(lab["clustered"]["zeros"]) and lab["clusteredprune"]["zeros"] == [True, False] * 4
 
 
 @tfmot
@@ -274,7 +274,8 @@ def test_few_values_hold_in_every_kind_of_file(method, tmp_path):
     model.fit(x, {"kind": y["kind"]}, verbose=0)
     small = compress(model, (x, {"kind": y["kind"]}), method=method, clusters=5, epochs=1)
     assert set(small.compression.distinct.values()) == {5}
-    assert small.compression.zeros == pytest.approx(0.5 if "prune" in method else 0, abs=0.05)
+    # What is near zero may go to the zeros' value too.
+    assert 0.45 < small.compression.zeros < 0.7 if "prune" in method else small.compression.zeros < 0.3
     for quantization in (None, "float16", "dynamic", "int8"):
         mtl.export.tflite(small, tmp_path / "m.tflite", quantization, calibration=x)
         kernels = _kernels_of((tmp_path / "m.tflite").read_bytes())

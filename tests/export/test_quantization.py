@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 import mtl_keras as mtl
-from mtl_keras.export import flatbuffer
-from mtl_keras.export import quantization as quantizing
+from mtl_keras.export import flatbuffer, same_scale
 
 
 def _coupled(link):
@@ -29,7 +28,7 @@ def test_no_head_gets_another_heads_scale(tmp_path, link, io):
     """Alone, the converter gives `z` the range of `y`: it loses its negative half, or all."""
     model = _coupled(link)
     x = np.random.default_rng(0).standard_normal((64, 8)).astype("float32")
-    report = mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=x, io=io)
+    report = mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=x, samples=x, io=io)
     z = next(head for head in report.heads if head.name == "z")
     assert z.largest < 0.03 * z.spread and z.clipped == 0
     expected = model.predict(x, verbose=0)
@@ -45,7 +44,7 @@ def test_the_range_of_a_regression_head_covers_all_calibration_outputs(tmp_path)
     x = np.random.default_rng(0).standard_normal((200, 6)).astype("float32")
     x[77] *= 8
     y = model.predict(x, verbose=0)["cost"]
-    head = mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=x).heads[0]
+    head = mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=x, samples=x).heads[0]
     assert head.low <= y.min() + 2 * head.scale and head.high >= y.max() - 2 * head.scale
     assert head.high - head.low < 1.1 * (max(y.max(), 0) - min(y.min(), 0))
     assert head.scale == pytest.approx((head.high - head.low) / 255)
@@ -55,7 +54,7 @@ def _float_tensors(path):
     """Names of the operators' outputs that are float, without softmaxes, which stay in float at the end of a head."""
     model = flatbuffer.read(path.read_bytes())
     graph = model.subgraphs[0]
-    return [graph.tensors[op.outputs[0]].name.decode() for kind, op in quantizing._operators(model, graph)
+    return [graph.tensors[op.outputs[0]].name.decode() for kind, op in same_scale.operators_of(model, graph)
             if graph.tensors[op.outputs[0]].type == 0 and kind not in ("DEQUANTIZE", "SOFTMAX")]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 import tree_sitter
@@ -24,6 +25,7 @@ import mtl_keras as mtl
 from mtl_keras import decoding
 from mtl_keras.export import ExportError, snippets
 from mtl_keras.export.snippets import LANGUAGES, _facts, _rendered
+from mtl_keras.export.text_rules import unicode_tables
 
 TASKS = [
     (mtl.tasks.Classification("kind", num_classes=3, labels=["cat", "</script> dög $5", 'a "fox"']), (1, 3)),
@@ -628,6 +630,183 @@ def test_a_camera_file_answers_in_the_python_snippet_as_in_the_library(trained, 
             theirs.run(image=bad)
         with pytest.raises(ValueError, match=r"'image' takes whole numbers of uint8"):
             ours.run({"image": bad[None]})
+
+
+# ------------------------------------------------------------------ sentences
+SENTENCES = [
+    "The quick brown fox's 12 jumps — over 3.5 lazy dogs!", "", "   ", "Straße GRÖSSE größe", "ΟΔΟΣ Οδός", "Москва и 2024",
+    "東京タワーに行きました。", "我爱北京天安门", "안녕하세요 세계", "สวัสดีชาวโลก", "नमस्ते दुनिया",
+    "مرحبا بالعالم ١٢٣", "שלום", "İstanbul ığdır", "ﬁne ﬂow ½ ² Å Ⅷ", "e\u0301te\u0301 cafe\u0301 café",
+    "ｆｕｌｌ ｗｉｄｔｈ", "co\u00adoperate zero\u200bwidth", "👍🏽 ok", "q\u0307\u0323 q\u0323\u0307 a\u0301\u0323",
+    "\u1112\u1161\u11ab\u1100\u1173\u11af 한글", "Ǆ ẞ ŉ ΐ", "\u0958 \u0374 \u212b \ufdfa", "tab\tnew\nline\u2028end",
+    "𝔘𝔫𝔦 𝟙𝟚 𐐀", " ".join(f"word{i}" for i in range(40)),
+]  # fmt: skip
+TOKENIZERS = {
+    "word": mtl.data.WordTokenizer.fit(SENTENCES[:-1], 60, 24, "words"),
+    "char": mtl.data.CharTokenizer.fit(SENTENCES[:-1], 30, 90, name="words"),
+    "char as it is": mtl.data.CharTokenizer.fit(SENTENCES[:-1], 30, 90, lower=False, name="words"),
+    "hash": mtl.data.HashingTokenizer(1000, 24, "words"),
+}
+
+
+def _text_facts(encoder, dtype="int32"):
+    detail = {"scale": 0.0, "zero_point": 0, "dtype": "float32"}
+    inputs = {"words": {**detail, "shape": [1, encoder.length], "dtype": dtype}}
+    task = mtl.tasks.Binary("sold")
+    order = lambda names: [{"name": name} for name in names]  # noqa: E731
+    file = SimpleNamespace(
+        path=Path("reader.tflite"), tasks=[task.facts()], inputs=inputs, outputs={"sold": {**detail, "shape": [1, 1]}},
+        facts={"mtl_keras": "1"}, encoder=encoder,
+        interpreter=SimpleNamespace(get_input_details=lambda: order(inputs), get_output_details=lambda: order(["sold"])),
+    )  # fmt: skip
+    return _facts(file)
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    """By tokenizer: a folder with its tables, the sentences as JSON, and the numbers that Python gives."""
+    found = {}
+    for kind, encoder in TOKENIZERS.items():
+        folder, facts = tmp_path_factory.mktemp("text"), _text_facts(encoder)
+        assert facts["text"], facts["untold"]
+        (folder / "reader_text.txt").write_bytes(facts["text"]["content"].encode())
+        (folder / "sentences.json").write_text(json.dumps(SENTENCES))
+        found[kind] = folder, facts, encoder.encode(SENTENCES).tolist()
+    return found
+
+
+@pytest.mark.parametrize("kind", list(TOKENIZERS))
+def test_python_snippets_read_as_the_encoder_does(texts, kind):
+    folder, facts, expected = texts[kind]
+    text = _rendered("python", facts).replace("from ai_edge_litert.interpreter import Interpreter", "")
+    assert "mtl_keras" not in re.sub(r'^""".*', "", text)
+    module = {}
+    exec(compile(text, "snippet.py", "exec"), module)
+    tokenizer = module["ReaderTokenizer"](folder / "reader_text.txt")
+    rows = [tokenizer.encode(sentence) for sentence in SENTENCES]
+    assert np.concatenate(rows).tolist() == expected and rows[0].dtype == np.int32
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="needs node")
+def test_js_snippets_read_as_the_encoders_do(texts):
+    for folder, facts, expected in texts.values():
+        (folder / "snippet.mjs").write_text(_rendered("js", facts))
+        (folder / "main.mjs").write_text("""
+import fs from 'node:fs';
+import {ReaderTokenizer} from './snippet.mjs';
+const tokenizer = new ReaderTokenizer(fs.readFileSync('reader_text.txt', 'utf8'));
+const rows = JSON.parse(fs.readFileSync('sentences.json')).map((s) => tokenizer.encode(s));
+console.log(JSON.stringify([rows[0].constructor.name, rows.map((row) => Array.from(row))]));
+""")
+        done = subprocess.run(["node", "main.mjs"], cwd=folder, capture_output=True, text=True, check=False)
+        assert not done.returncode, done.stderr
+        assert json.loads(done.stdout) == ["Int32Array", expected]
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
+def test_cpp_snippets_read_as_the_encoders_do(texts, tmp_path):
+    """The library of C++ knows no Unicode: normal forms too come from tables."""
+    for name, text in _HEADERS.items():
+        (tmp_path / "tensorflow/lite" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tensorflow/lite" / name).write_text(text)
+    (tmp_path / "unicode.txt").write_bytes(unicode_tables("1").encode())
+    (tmp_path / "snippet.h").write_text(_rendered("cpp", texts["word"][1]))
+    (tmp_path / "main.cc").write_text(r"""
+#include "snippet.h"
+#include <iostream>
+TfLiteStatus tflite::SignatureRunner::Invoke() { return kTfLiteOk; }
+int main(int, char** paths) {
+  ReaderTokenizer tokenizer(paths[1], paths[2]);
+  std::string sentence, line;
+  const auto tell = [&] {
+    for (int32_t v : tokenizer.encode(sentence)) std::cout << v << " ";
+    std::cout << "\n";
+    sentence.clear();
+  };
+  // Sentences hold ends of lines: they are parted by a byte that no UTF-8 has.
+  for (char c; std::cin.get(c);) c == '\xff' ? tell() : sentence.push_back(c);
+}
+""")
+    command = ["g++", "-std=c++17", "-O0", "-Wall", "-I.", "main.cc", "-o", "main"]
+    built = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert not built.returncode and "warning" not in built.stderr, built.stderr[:3000]
+    fed = b"".join(sentence.encode() + b"\xff" for sentence in SENTENCES)
+    for folder, _, expected in texts.values():
+        run = [str(tmp_path / "main"), str(folder / "reader_text.txt"), str(tmp_path / "unicode.txt")]
+        done = subprocess.run(run, input=fed, capture_output=True, check=True)
+        assert [[int(v) for v in row.split()] for row in done.stdout.splitlines()] == expected
+
+
+@pytest.mark.skipif(not (shutil.which("kotlinc") and shutil.which("javac")), reason="needs kotlinc and a JDK")
+def test_kotlin_snippets_read_as_the_encoders_do(texts, tmp_path):
+    (tmp_path / "Interpreter.java").write_text(_INTERPRETER)
+    (tmp_path / "Reader.kt").write_text(_rendered("kotlin", texts["word"][1]))
+    (tmp_path / "Main.kt").write_text("""
+import java.io.File
+fun main(paths: Array<String>) {
+    for (path in paths) {
+        val tokenizer = ReaderTokenizer(File(path, "reader_text.txt").readText())
+        val sentences = String(File("sentences.txt").readBytes()).split("\\u0000")
+        for (sentence in sentences) println(tokenizer.encode(sentence).joinToString(" "))
+    }
+}
+""")
+    (tmp_path / "sentences.txt").write_bytes("\0".join(SENTENCES).encode())
+
+    def run(*command):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert not done.returncode, done.stderr[:3000]
+        return done.stdout
+
+    run("javac", "-d", ".", "Interpreter.java")
+    run("kotlinc", "Reader.kt", "Main.kt", "-classpath", ".", "-include-runtime", "-d", "main.jar")
+    rows = run("java", "-classpath", "main.jar:.", "MainKt", *(str(folder) for folder, _, _ in texts.values())).splitlines()
+    expected = [row for _, _, rows in texts.values() for row in rows]
+    assert [[int(v) for v in row.split()] for row in rows] == expected
+
+
+@pytest.mark.parametrize("language", ["kotlin", "swift"])
+def test_phones_get_a_tokenizer(texts, language):
+    text = _rendered(language, texts["word"][1])
+    grammar = {"kotlin": tree_sitter_kotlin, "swift": tree_sitter_swift}[language].language()
+    root = tree_sitter.Parser(tree_sitter.Language(grammar)).parse(text.encode()).root_node
+    assert not root.has_error and "class ReaderTokenizer" in text
+    returns = {"kotlin": "fun encode(sentence: String): IntArray", "swift": "func encode(_ sentence: String) -> [Int32]"}
+    assert returns[language] in text and "reader_text" in text
+
+
+def test_tables_stand_beside_the_snippets_and_in_the_page(tmp_path):
+    encoder = TOKENIZERS["word"]
+    tokens = keras.Input((encoder.length,), dtype="int32", name="words")
+    h = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(len(encoder), 4)(tokens))
+    head = mtl.layers.TaskOutput(mtl.tasks.Binary("sold"))(keras.layers.Dense(1)(h))
+    model = mtl.MultiTaskModel(tokens, {"sold": head}, encoder=encoder)
+    mtl.export.tflite(model, tmp_path / "reader.tflite")
+    snippets(tmp_path / "reader.tflite", ["python", "cpp"])
+    names = {"reader.tflite", "reader.py", "reader.h", "reader_text.txt", "reader_unicode.txt"}
+    assert {f.name for f in tmp_path.iterdir()} == names
+    spec = importlib.util.spec_from_file_location("snippet", tmp_path / "reader.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    row = module.ReaderTokenizer(tmp_path / "reader_text.txt").encode(SENTENCES[0])
+    found = module.Reader(str(tmp_path / "reader.tflite")).run(words=row)["sold"]
+    np.testing.assert_allclose(found, model.predict(encoder.encode(SENTENCES[:1]), verbose=0)["sold"], rtol=1e-5)
+    page = mtl.export.web_page(tmp_path / "reader.tflite").read_text()
+    assert 'const TEXT_INPUT = "words";' in page and "new ReaderTokenizer(" in page
+    if shutil.which("node"):
+        (tmp_path / "page.mjs").write_text(page.split('<script type="module">')[1].split("</script>")[0])
+        done = subprocess.run(["node", "--check", "page.mjs"], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert not done.returncode, done.stderr
+
+
+def test_a_tokenizer_that_tables_can_not_say_is_left_out_and_the_snippet_says_so():
+    class Pairs(mtl.data.WordTokenizer):
+        """Of one's own."""
+
+    facts = _text_facts(Pairs(["fox"], 4, "words"))
+    assert facts["text"] is None
+    for language in LANGUAGES:
+        assert "Sentences become numbers in Python only: Pairs has no form outside Python." in _rendered(language, facts)
 
 
 # ------------------------------------------------------------------ in the browser

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 import mtl_keras as mtl
-from mtl_keras.export import flatbuffer
-from mtl_keras.export import quantization as quantizing
+from mtl_keras.export import flatbuffer, same_scale
 
 
 def _rounded(model):
@@ -41,7 +40,7 @@ def _kernels(path):
     graph = model.subgraphs[0]
     made = {int(o): op for op in graph.operators for o in op.outputs}
     found = []
-    for kind, op in quantizing._operators(model, graph):
+    for kind, op in same_scale.operators_of(model, graph):
         if kind in ("CONV_2D", "FULLY_CONNECTED"):
             index = int(op.inputs[1])
             index = int(made[index].inputs[0]) if index in made else index

@@ -58,7 +58,7 @@ def test_a_head_is_what_plain_keras_makes_of_the_features_and_comes_back_from_a_
     stages = keras.Model(model.inputs, {f"stage{i}": model.get_layer(n).output for i, n in enumerate(names, 1)})(x)
     expected = keras.ops.softmax(head(stages if kind == "of stages" else stages["stage2"], training=False))
     np.testing.assert_allclose(model(x)["kind"], expected, rtol=1e-5, atol=1e-6)
-    model.compile("adam")
+    model.compile("adam", run_eagerly=True)
     before = [v.numpy() for v in head.trainable_variables]
     logs = model.train_on_batch(x, {"kind": np.arange(6) % 3, "sold": np.arange(6) % 2}, return_dict=True)
     assert np.isfinite(logs["kind_loss"])
@@ -130,5 +130,5 @@ def test_heads_that_are_models_go_to_the_phone_in_int8(tmp_path):
     model = _model(HEADS["dropout"]())
     x = np.random.default_rng(0).random((16, 16, 16, 1)).astype("float32")
     mtl.export.tflite(model, tmp_path / "m.tflite", quantization="int8", calibration=x)
-    answer = mtl.export.TFLiteModel(tmp_path / "m.tflite").run(x[:1])
+    answer = mtl.export.TFLiteModel(tmp_path / "m.tflite").run({"image": x[:1]})
     np.testing.assert_allclose(answer["kind"], model(x[:1])["kind"], atol=0.05)

@@ -239,6 +239,41 @@ def test_mean_average_precision_is_the_area_under_the_envelope():
     assert _value(MeanAveragePrecision(1), (boxes, out, weight)) == pytest.approx(first, rel=1e-5)
 
 
+def test_mean_average_precision_ranks_what_the_decoder_names():
+    rng = np.random.default_rng(5)
+    task = T.Detection("t", num_classes=2, threshold=1e-6, overlap=0.4, max_objects=12)
+    # Wide boxes on a small grid overlap; scores lie in bins of their own.
+    out = np.zeros((3, 6, 6, 6), "float32")
+    scores = (rng.permutation(200)[: 3 * 72].repeat(2)[:216] + 0.5) / 200
+    out[..., :2] = np.where(rng.random((3, 6, 6, 2)) < 0.5, scores.reshape(3, 6, 6, 2), 0.0)
+    out[..., 2:4], out[..., 4:] = rng.uniform(0.5, 0.9, (3, 6, 6, 2)), 0.5
+    centers, sizes = rng.uniform(0.3, 0.7, (3, 4, 2)), rng.uniform(0.5, 0.6, (3, 4, 2))
+    truth = np.concatenate([centers - sizes / 2, centers + sizes / 2, rng.integers(0, 2, (3, 4, 1))], -1).astype("float32")
+    detections, dropped = {0: [], 1: []}, 0
+    loose = T.Detection("t", num_classes=2, threshold=1e-6, overlap=1.0, max_objects=12)
+    for row, (items, every) in enumerate(zip(task.decode(out), loose.decode(out), strict=True)):
+        dropped += len(every) - len(items)
+        free = set(range(4))
+        for item in items:
+            box = [item[edge] for edge in ("left", "top", "right", "bottom")]
+            fits = {i: _overlap(box, truth[row, i, :4]) for i in free if truth[row, i, 4] == item["label"]}
+            best = max(fits, key=fits.get, default=None)
+            right = best is not None and fits[best] >= 0.5
+            free -= {best} if right else set()
+            detections[item["label"]].append((item["probability"], right))
+    assert dropped > 0
+    expected = np.mean([_average_precision(detections[c], (truth[..., 4] == c).sum()) for c in (0, 1)])
+    metric = task.new_metrics()[0].metric
+    assert _value(metric, (truth, out)) == pytest.approx(expected, rel=1e-4)
+
+
+def _overlap(a, b):
+    width = max(min(a[2], b[2]) - max(a[0], b[0]), 0)
+    height = max(min(a[3], b[3]) - max(a[1], b[1]), 0)
+    area = [(x[2] - x[0]) * (x[3] - x[1]) for x in (a, b)]
+    return width * height / (sum(area) - width * height)
+
+
 def test_a_detector_learns_to_find_bright_squares():
     rng = np.random.default_rng(0)
     x, y = 0.1 * rng.random((64, 16, 16, 1)).astype("float32"), np.full((64, 2, 5), -1.0, "float32")
@@ -505,3 +540,46 @@ def test_all_of_them_train_together_and_go_to_the_phone(tmp_path):
     for quantization in (None, "int8"):
         report = mtl.export.tflite(model, tmp_path / "m.tflite", quantization=quantization, calibration=x)
         assert [head.name for head in report.heads] == model.task_names
+
+
+def _reader(times, length=None):
+    """A network that writes as many letters as it has steps; with `length`, steps of padding are masked."""
+    task = T.SequenceTranscription("text", "ab")
+
+    def backbone(frames):
+        x = frames if length is None else keras.layers.Masking(name="masking")(frames)
+        return {"stage1": keras.layers.Dense(4, name="dense")(x)}
+
+    keras.utils.set_random_seed(0)
+    model = mtl.builders.hard_sharing({"frames": (times, 2)}, [task], backbone)
+    model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
+    return model
+
+
+def test_texts_that_the_output_cannot_write_are_refused_by_row():
+    model, x = _reader(4), np.ones((3, 4, 2), "float32")
+    # "aab" needs four times, "abab" too; "aaba" five.
+    fits = np.array([[0, 0, 1, -1], [0, 1, 0, 1], [-1, -1, -1, -1]])
+    assert np.isfinite(model.train_on_batch(x, {"text": fits}, return_dict=True)["loss"])
+    long = np.array([[0, 1, -1, -1], [0, 0, 1, 0], [-1, -1, -1, -1]])
+    for call in (model.fit, model.evaluate):
+        with pytest.raises(ValueError, match=r"task 'text' are too long.*row 1: it needs 5 times.*has 4"):
+            call(x, {"text": long}, verbose=0)
+    # Batches behind the first of a data set are not looked at before: their step is not taken, and says why.
+    before = model.get_weights()
+    data = tf.data.Dataset.from_tensor_slices((x[:2], {"text": long[:2]})).batch(1)
+    with pytest.raises(ValueError, match="task 'text' is not finite.*longer than the output can write"):
+        model.fit(data, verbose=0)
+    assert all(np.isfinite(w).all() for w in model.get_weights()) and len(before) == len(model.get_weights())
+
+
+def test_a_masked_sequence_is_read_to_its_end_only():
+    long, short = _reader(6, length=3), _reader(3)
+    long.set_weights(short.get_weights())
+    x = np.random.default_rng(1).uniform(1, 2, (2, 3, 2)).astype("float32")
+    padded, labels = np.pad(x, [(0, 0), (0, 3), (0, 0)]), {"text": np.array([[0, 1], [1, -1]])}
+    a, b = short.evaluate(x, labels, verbose=0), long.evaluate(padded, labels, verbose=0)
+    assert b["text_loss"] == pytest.approx(a["text_loss"], rel=1e-5)
+    assert b["text_edit_distance"] == pytest.approx(a["text_edit_distance"], rel=1e-5)
+    assert long.decode(long.predict(padded, verbose=0)) == short.decode(short.predict(x, verbose=0))
+    np.testing.assert_array_equal(long(padded)["text"][:, 3:], np.broadcast_to([1, 0, 0], (2, 3, 3)))
