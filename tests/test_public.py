@@ -34,9 +34,8 @@ PUBLIC = {
     "TFLiteModel benchmark compress float_twin layer_errors onnx openvino quantization_aware run_tflite saved_model "
     "snippets split tflite web_page with_raw_images",
     "mtl_keras.analysis": "DeltaReport collect delta_m delta_report judging_metrics score trivial",
-    "mtl_keras.data": "CharTokenizer DataError HashingTokenizer ImageEncoder LabelScaleWarning "
-    "TableEncoder WordTokenizer batches complete "
-    "encoders fashion_scenes fetch labels mix sources",
+    "mtl_keras.data": "CharTokenizer DataError HashingTokenizer ImageEncoder LabelScaleWarning TableEncoder "
+    "WordTokenizer batches complete encoders fashion_scenes fetch labels mix sources",
     "mtl_keras.training": "BalanceMonitor Progress balanced_gradients observe_updated_losses",
     "mtl_keras.zoo": "build export info list load path recipe train",
 }
