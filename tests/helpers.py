@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import mtl_keras as mtl
@@ -67,6 +68,15 @@ def ruined_model():
     linear.set_weights([onward / factors[:, None], shift])
     model.compile(keras.optimizers.Adam(0.003))
     return model, x, y
+
+
+#: One of each way to balance, for the default run; the others run with `--run-large`.
+ONE_OF_EACH = ("equal", "uncertainty", "dwa", "gradnorm", "famo", "cagrad", "pcgrad", "graddrop", "sdmgrad", "auto_lambda")
+
+
+def large_but(quick, values):
+    """Values of a parameter; all but the quick ones are large tests."""
+    return [value if value in quick else pytest.param(value, marks=pytest.mark.large) for value in values]
 
 
 def balancer_named(name, x, y):

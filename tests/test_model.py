@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import balancer_named, image_data, image_model, same, table_data, table_model
+from helpers import ONE_OF_EACH, balancer_named, image_data, image_model, large_but, same, table_data, table_model
 
 import mtl_keras as mtl
 
@@ -48,7 +48,7 @@ def test_outputs_that_are_no_tasks_are_refused(make, words):
 
 
 # ------------------------------------------------------------------ saving
-@pytest.mark.parametrize("balancer", mtl.balancing.names())
+@pytest.mark.parametrize("balancer", large_but(ONE_OF_EACH, mtl.balancing.names()))
 def test_save_load_and_continue_equals_never_having_stopped(balancer, tmp_path):
     """Bit for bit, with the optimizer's and the balancer's state."""
     x, y = table_data()

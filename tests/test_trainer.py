@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import balancer_named, image_data, image_model, same, table_data, table_model
+from helpers import ONE_OF_EACH, balancer_named, image_data, image_model, large_but, same, table_data, table_model
 
 import mtl_keras as mtl
 
@@ -165,7 +165,9 @@ def test_a_row_without_a_label_has_no_part_in_that_tasks_gradient():
 
 
 # Random weights of three tasks are other draws than those of two; a test of their own holds them to the tasks that are there.
-@pytest.mark.parametrize("balancer", [name for name in mtl.balancing.names() if name not in ("rlw", "graddrop")])
+@pytest.mark.parametrize(
+    "balancer", large_but(ONE_OF_EACH, [name for name in mtl.balancing.names() if name not in ("rlw", "graddrop")])
+)
 def test_a_task_that_is_absent_from_a_batch_changes_nothing_for_the_others(balancer):
     """The update with an absent task is the update of a model that never had it; bit for bit without solvers."""
     x, y = table_data()
@@ -186,7 +188,7 @@ def test_a_task_that_is_absent_from_a_batch_changes_nothing_for_the_others(balan
         np.testing.assert_allclose(v.numpy(), by_name[v.path].numpy(), **tolerance)
 
 
-@pytest.mark.parametrize("balancer", mtl.balancing.names())
+@pytest.mark.parametrize("balancer", large_but(ONE_OF_EACH, mtl.balancing.names()))
 def test_an_absent_tasks_own_head_stays_as_it_is(balancer):
     x, y = table_data()
     model = table_model()
@@ -240,7 +242,7 @@ def test_a_loss_that_returns_one_number_is_refused_by_the_tasks_name():
 
 
 # ------------------------------------------------------------------ replicas
-@pytest.mark.parametrize("balancer", mtl.balancing.names())
+@pytest.mark.parametrize("balancer", large_but(ONE_OF_EACH, mtl.balancing.names()))
 def test_two_replicas_make_the_update_of_one_device(balancer):
     """Also where labels are missing on one replica more than on the other."""
     x, y = table_data()

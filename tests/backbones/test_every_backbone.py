@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from helpers import same
+from helpers import large_but, same
 
 import mtl_keras as mtl
 from mtl_keras.backbones.common import rescaled
@@ -73,7 +73,7 @@ def test_stages_go_from_the_input_to_the_deepest(name):
     assert inspect.getdoc(mtl.backbones.get(name))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", large_but(("small_cnn", "text_cnn", "mlp", "log_mel_cnn", "frame_cnn", "lstm"), NAMES))
 def test_trains_is_saved_and_goes_to_the_phone(name, tmp_path, table):
     model, x, y = _network(name)
     model.compile("adam", run_eagerly=True)
@@ -100,7 +100,7 @@ def _cells(request):
     cells = {}
     yield cells
     if request.config.getoption("--write-tables"):
-        assert sorted(cells) == sorted(NAMES), "run all of these tests in one process (-n0) to write the table"
+        assert sorted(cells) == sorted(NAMES), "run all of these tests in one process (-n0 --run-large) to write the table"
         lines = ["| backbone | float | int8 |", "|---|---|---|"]
         lines += [f"| `{name}` | {' | '.join(cells[name])} |" for name in NAMES]
         text = DOCS.read_text()

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import mtl_keras as mtl
 from mtl_keras import balancing
 
 
 def _built(balancer, tasks=3):
     balancer = balancing.get(balancer)
-    balancer.build([type("T", (), {"name": name, "likelihood": "gaussian"})() for name in "abcdefgh"[:tasks]])
+    balancer.build([mtl.tasks.Regression(name) for name in "abcdefgh"[:tasks]])
     return balancer
 
 

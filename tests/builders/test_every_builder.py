@@ -1,7 +1,7 @@
 """Every builder on every kind of input: trains, is saved and loaded, and goes to the phone, or says why not.
 
-The table in docs/sharing.md is what these tests find: `pytest tests/builders/test_every_builder.py -n0 --write-tables` writes
-it, and every other run compares.
+The table in docs/sharing.md is what these tests find:
+`pytest tests/builders/test_every_builder.py -n0 --run-large --write-tables` writes it, and every other run compares.
 """
 
 import inspect
@@ -94,8 +94,14 @@ def network(builder, kind):
     return make(shape, tasks, backbone=backbone, backbone_options=options, **extra), x, y
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("builder", BUILDERS)
+@pytest.mark.parametrize(
+    ("builder", "kind"),
+    [
+        pytest.param(builder, kind, marks=() if kind == KINDS[i % 3] else pytest.mark.large)
+        for i, builder in enumerate(BUILDERS)
+        for kind in KINDS
+    ],
+)
 def test_trains_is_saved_and_goes_to_the_phone(builder, kind, tmp_path, table):
     found = []
     try:
@@ -195,7 +201,7 @@ def table(request, _cells):
         _cells[builder, kind] = cell
         if not request.config.getoption("--write-tables"):
             row = next((line for line in DOCS.read_text().splitlines() if line.startswith(f"| `{builder}` |")), None)
-            assert row is not None, f"docs/sharing.md has no row for {builder}: run with -n0 --write-tables"
+            assert row is not None, f"docs/sharing.md has no row for {builder}: run with -n0 --run-large --write-tables"
             assert re.split(r" \| ", row.strip("| "))[1 + KINDS.index(kind)] == cell
 
     return check
