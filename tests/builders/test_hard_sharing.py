@@ -57,7 +57,7 @@ def test_the_number_of_parameters_is_that_of_the_parts():
         ({"tasks": [mtl.tasks.Binary("a"), mtl.tasks.Binary("a")]}, "share the name 'a'"),
         ({"tasks": []}, "At least one task"),
         ({"backbone": "small_cn"}, "Did you mean 'small_cnn'"),
-        ({"inputs": (5,)}, "takes images"),
+        ({"inputs": (5,), "backbone": "small_cnn"}, "takes images"),
         ({"backbone": "mlp", "inputs": {"text": (5,), "numeric": (2,)}}, "'numeric' and 'categorical'"),
         ({"backbone": "mlp", "inputs": {"categorical": (5,)}}, "needs `cardinalities`"),
         ({"backbone": "bilstm", "backbone_options": {"vocabulary_size": 3}}, "token ids"),

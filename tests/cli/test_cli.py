@@ -282,8 +282,8 @@ def test_export_to_other_forms_and_of_the_zoo(monkeypatch, capsys, saved, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--to", "onnx"], "--to is tflite, saved_model or split"),
-        (["--to", "saved_model", "--quantization", "int8"], "not quantized"),
+        (["--to", "coreml"], "--to is tflite, saved_model, split, onnx or openvino"),
+        (["--to", "saved_model", "--quantization", "int8"], "writes float32"),
         (["--to", "split", "--io", "int8"], "--to split has no --io"),
         (["--quantization", "int8"], "give `calibration`"),
         (["--quantization", "int8", "--calibration", "none.npz"], "none.npz is not there"),

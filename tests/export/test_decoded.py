@@ -38,7 +38,7 @@ def network():
 @pytest.mark.parametrize("quantization", [None, "int8"])
 def test_the_file_says_what_its_heads_mean(network, tmp_path, quantization):
     model, x = network
-    mtl.export.tflite(model, tmp_path / "m.tflite", quantization, x, decode=NAMES[::-1])
+    mtl.export.tflite(model, tmp_path / "m.tflite", quantization, x, samples=x, decode=NAMES[::-1])
     file = mtl.export.TFLiteModel(tmp_path / "m.tflite")
     assert list(file.outputs) == [*NAMES, *(f"{name}_decoded" for name in NAMES)]
     raw = file.run({"image": x})
