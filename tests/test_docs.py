@@ -179,7 +179,8 @@ def _namespace(page, folder):
             ("held_out", {"digit": digits, "box": boxes}),
         ):
             names[name] = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
-        names["train"] = names["held_out"]
+        names["train"] = names["data"] = names["held_out"]
+        names |= {"labels": {"digit": digits, "box": boxes}, "weights": rng.uniform(0.5, 2, 64)}
     if page.name in ("export.md", "zoo.md"):
 
         def two_labels(image, labels):
