@@ -167,6 +167,7 @@ def _namespace(page, folder):
         model = mtl.builders.hard_sharing(
             (32, 32, 3), tasks, backbone="small_cnn", backbone_options={"widths": (4, 8), "depth": 1}
         )
+        model.compile("adam")
         table = {"area": rng.uniform(30, 200, 64), "rooms": rng.integers(1, 7, 64), "city": ["Rome", "Oslo"] * 32}
         names["table"] = table | {"price": 4000 * table["area"] + 9000.0 * table["rooms"], "sold": np.arange(64) % 2}
         jacobian = rng.standard_normal((2, 40))
