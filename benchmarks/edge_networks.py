@@ -131,7 +131,7 @@ NETWORKS: dict[str, Callable[[], tuple[keras.Model, dict[str, np.ndarray]]]] = {
     "mlp": lambda: on_trunk("mlp", TABLE, two_heads(), widths=(8,)),
     "deep_cross": lambda: on_trunk("deep_cross", TABLE, two_heads(), widths=(8,)),
     "fpn": lambda: on_trunk("fpn", IMAGE, [mtl.tasks.Depth("t", channels=4)], channels=4, backbone_options=CNN),
-    "resnet": lambda: on_trunk("resnet", IMAGE, two_heads(), depths=(1, 1), widths=(4, 8), stem="small"),
+    "resnet": lambda: on_trunk("resnet", IMAGE, two_heads(), depths=(1, 1), widths=(4, 8), stem="cifar"),
     "mobilenet_v3_small": lambda: on_trunk("mobilenet_v3_small", np.tile(IMAGE, (1, 2, 2, 1)), two_heads(), alpha=0.35),
     "log_mel_cnn": lambda: on_trunk("log_mel_cnn", SOUND, two_heads(), widths=(4, 8), depth=1, mels=8),
     "frame_cnn": lambda: on_trunk("frame_cnn", FRAMES, two_heads(), units=4, encoder_options=CNN),
