@@ -215,21 +215,17 @@ def _compare(model: keras.Model, reference: _Tensors, compared: _Tensors) -> lis
     entries = []
     for name, (operator, inputs) in reference.operators.items():
         feeding = [errors[i] for i in inputs if i in errors]
-        source = _same_tensor(name, compared)
-        if source is None or reference.values[name].shape != compared.values[source].shape:
+        value = compared.values.get(name)
+        if value is None or value.shape != reference.values[name].shape:
             # The quantizer replaced it: what follows still knows the errors before it.
             errors[name] = max(feeding, default=0.0)
             continue
-        errors[name] = _channel_error(reference.values[name], compared.values[source])
+        errors[name] = _channel_error(reference.values[name], value)
         layer = _layer_of(name, layers, model.name)
         if layer is not None:
             added = errors[name] - max(feeding, default=0.0)
             entries.append(LayerError(layer, operator, errors[name], added))
     return entries
-
-
-def _same_tensor(name: str, compared: _Tensors) -> str | None:
-    return name if name in compared.values else None
 
 
 def _layer_of(tensor: str, layers: list[str], root: str) -> str | None:
