@@ -45,7 +45,10 @@ def measure(mode: str, width: int, layers: int, tasks: int) -> dict[str, float]:
     x = np.random.default_rng(0).standard_normal((32, width)).astype("float32")
     model.fit(x, {f"t{i}": x[:, 0] for i in range(tasks)}, batch_size=8, verbose=0)
     size = sum(int(np.prod(v.shape)) for v in model.trainable_variables) * 4 / 2**20
-    return {"parameters_mb": round(size), "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
+    return {
+        "parameters_mb": round(size),
+        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
 
 
 def main() -> None:

@@ -52,7 +52,9 @@ def trunk(inputs):
             y = conv(y, width, 1, f"{name}_b")
             if stride == 2:
                 x = layers.Conv2D(width, 1, 2, use_bias=False, name=f"{name}_short")(x)
-                x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_short_norm")(x)
+                x = layers.BatchNormalization(
+                    momentum=0.9, epsilon=1e-5, name=f"{name}_short_norm"
+                )(x)
             x = layers.ReLU(name=f"{name}_relu2")(layers.Add(name=f"{name}_add")([x, y]))
     return layers.GlobalAveragePooling2D(name="pool")(x)
 
@@ -76,7 +78,9 @@ def floor(tasks: int):
             out = model(x, training=True)
             losses = [loss(y[name], out[name]) for name in y]
         rows = [tape.gradient(value, variables) for value in losses]
-        summed = [tf.add_n([g for g in column if g is not None]) for column in zip(*rows, strict=True)]
+        summed = [
+            tf.add_n([g for g in column if g is not None]) for column in zip(*rows, strict=True)
+        ]
         optimizer.apply_gradients(zip(summed, variables, strict=True))
         return losses[0]
 
@@ -87,7 +91,12 @@ def floor(tasks: int):
     return run
 
 
-VARIANTS = ["famo:look=next_batch", "mgda:gradients=representation", "cagrad:gradients=representation", "nash_mtl:every=10"]
+VARIANTS = [
+    "famo:look=next_batch",
+    "mgda:gradients=representation",
+    "cagrad:gradients=representation",
+    "nash_mtl:every=10",
+]
 
 
 def balancer(spec: str, data=None):
@@ -109,10 +118,13 @@ def solvers(rounds: int) -> dict[str, float]:
         made = mtl.balancing.get(name)
         if made.needs != "gram":
             continue
-        made.build([type("Row", (), {"name": f"row{i}", "likelihood": "gaussian"})() for i in range(8)])
+        made.build(
+            [type("Row", (), {"name": f"row{i}", "likelihood": "gaussian"})() for i in range(8)]
+        )
         there, losses = tf.constant([True] * 8), tf.ones(8)
         function = tf.function(
-            lambda g, made=made, there=there, losses=losses: made.weigh_all(losses, there, g)[0], autograph=False
+            lambda g, made=made, there=there, losses=losses: made.weigh_all(losses, there, g)[0],
+            autograph=False,
         )
         function(gram)
         times = []
@@ -131,8 +143,12 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--methods", nargs="+", default=[*mtl.balancing.names(), *VARIANTS])
-    parser.add_argument("--steps", type=int, default=10, help="training steps that each method takes in a round")
-    parser.add_argument("--peers", default="", help="a regular expression: only those of the peers; none: none")
+    parser.add_argument(
+        "--steps", type=int, default=10, help="training steps that each method takes in a round"
+    )
+    parser.add_argument(
+        "--peers", default="", help="a regular expression: only those of the peers; none: none"
+    )
     parser.add_argument("--solvers", action="store_true")
     parser.add_argument("--out", default="balancing_speed", help="name of the file in results/")
     options = parser.parse_args()
@@ -147,7 +163,10 @@ def main() -> None:
         plain = network(tasks)
         plain = keras.Model(plain.input, plain.output)
         plain.compile("adam", loss=dict.fromkeys(y, "sparse_categorical_crossentropy"))
-        runs = {"plain Keras": lambda d, m=plain: m.fit(d, shuffle=False, verbose=0), "floor": floor(tasks)}
+        runs = {
+            "plain Keras": lambda d, m=plain: m.fit(d, shuffle=False, verbose=0),
+            "floor": floor(tasks),
+        }
         for name in options.methods:
             model = network(tasks)
             model.compile("adam", balancer=balancer(name, data.take(2)))
@@ -171,14 +190,22 @@ def main() -> None:
                 found[str(tasks)] = ratios(seconds, cpu, peers.names)
                 print(f"{tasks} tasks, {turn} of {options.rounds} rounds")
                 for name, row in found[str(tasks)].items():
-                    print(f"  {name:34s} {row['ms']:8.1f} ms  x {row['ratio']:.2f}  cpu x {row['cpu']:.2f}", flush=True)
+                    print(
+                        f"  {name:34s} {row['ms']:8.1f} ms  x {row['ratio']:.2f}  cpu x {row['cpu']:.2f}",
+                        flush=True,
+                    )
                 common.write(options.out, found)
         peers.close()
 
 
-def ratios(seconds: dict[str, list[float]], cpu: dict[str, list[float]], peers: list[str]) -> dict[str, dict[str, float]]:
+def ratios(
+    seconds: dict[str, list[float]], cpu: dict[str, list[float]], peers: list[str]
+) -> dict[str, dict[str, float]]:
     """Medians after the first round, and as ratios to each framework's plain sum."""
-    wall, used = ({name: statistics.median(values[1:]) for name, values in kind.items()} for kind in (seconds, cpu))
+    wall, used = (
+        {name: statistics.median(values[1:]) for name, values in kind.items()}
+        for kind in (seconds, cpu)
+    )
     found = {}
     for name in seconds:
         base = "torch plain sum" if name in peers else "plain Keras"

@@ -35,7 +35,10 @@ TASKS = 3
 
 
 def numbers(hidden: int = 32) -> list:
-    return [mtl.tasks.Classification(f"t{i}", num_classes=10, hidden=hidden, metrics=[]) for i in range(TASKS)]
+    return [
+        mtl.tasks.Classification(f"t{i}", num_classes=10, hidden=hidden, metrics=[])
+        for i in range(TASKS)
+    ]
 
 
 def by_hand(trunk) -> keras.Model:
@@ -55,7 +58,9 @@ def cnn_by_hand():
     x = inputs
     for level, width in enumerate((16, 32, 64)):
         for block in range(2):
-            x = layers.Conv2D(width, 3, 2 if block == 0 else 1, "same", use_bias=False, name=f"c{level}{block}")(x)
+            x = layers.Conv2D(
+                width, 3, 2 if block == 0 else 1, "same", use_bias=False, name=f"c{level}{block}"
+            )(x)
             x = layers.BatchNormalization(momentum=0.95)(x)
             x = layers.ReLU(max_value=6.0)(x)
     return inputs, x
@@ -74,7 +79,9 @@ def mmoe_by_hand():
 
 PAIRS = {
     "hard_sharing, small_cnn": (
-        lambda: mtl.builders.hard_sharing((32, 32, 3), numbers(), backbone_options={"widths": (16, 32, 64)}),
+        lambda: mtl.builders.hard_sharing(
+            (32, 32, 3), numbers(), backbone_options={"widths": (16, 32, 64)}
+        ),
         lambda: by_hand(cnn_by_hand),
         (32, 32, 3),
     ),
@@ -106,11 +113,14 @@ def steps(rounds: int) -> dict:
                 wall[key].append(time.perf_counter() - start)
                 cpu[key].append(time.process_time() - used)
         ratio = {
-            k: statistics.median(v["ours"][1:]) / statistics.median(v["plain"][1:]) for k, v in (("wall", wall), ("cpu", cpu))
+            k: statistics.median(v["ours"][1:]) / statistics.median(v["plain"][1:])
+            for k, v in (("wall", wall), ("cpu", cpu))
         }
         found[name] = {key: round(value, 3) for key, value in ratio.items()}
         found[name]["ms"] = round(1e3 * statistics.median(wall["ours"][1:]) / STEPS, 2)
-        print(f"  {name:44s} {found[name]['ms']:7.2f} ms  x {ratio['wall']:.3f}  cpu x {ratio['cpu']:.3f}")
+        print(
+            f"  {name:44s} {found[name]['ms']:7.2f} ms  x {ratio['wall']:.3f}  cpu x {ratio['cpu']:.3f}"
+        )
     return found
 
 
@@ -131,12 +141,21 @@ BUILDS = {
     "learned_branching": {},
     "tensor_factorized": {},
 }
-BACKBONES = ("mobilenet_v2", "mobilenet_v3_small", "efficientnet_lite0", "efficientnet_v2_b0", "resnet")
+BACKBONES = (
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "efficientnet_lite0",
+    "efficientnet_v2_b0",
+    "resnet",
+)
 
 
 def builds() -> dict:
     found = {}
-    jobs = [(b, {"backbone": "small_cnn", **kw, "backbone_options": {"widths": (24, 48, 96)}}) for b, kw in BUILDS.items()]
+    jobs = [
+        (b, {"backbone": "small_cnn", **kw, "backbone_options": {"widths": (24, 48, 96)}})
+        for b, kw in BUILDS.items()
+    ]
     jobs += [("hard_sharing", {"backbone": b}) for b in BACKBONES]
     mtl.builders.hard_sharing((96, 96, 3), numbers())
     for builder, arguments in jobs:
@@ -178,7 +197,11 @@ def experts(rounds: int) -> dict:
                 spent.append((time.process_time() - used) / 200)
         a, b = (1e3 * statistics.median(values) for values in times.values())
         key = f"{count} experts of {units} units on {size} features, {rows} rows"
-        found[key] = {"one_product_ms": round(a, 3), "dense_layers_ms": round(b, 3), "gain": round(b / a, 2)}
+        found[key] = {
+            "one_product_ms": round(a, 3),
+            "dense_layers_ms": round(b, 3),
+            "gain": round(b / a, 2),
+        }
         print(f"  {key:52s} {a:.3f} ms against {b:.3f} ms: x {b / a:.2f}")
     return found
 
@@ -187,7 +210,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
-    common.write("builder_overhead", {"step": steps(options.rounds), "build": builds(), "experts": experts(options.rounds)})
+    common.write(
+        "builder_overhead",
+        {"step": steps(options.rounds), "build": builds(), "experts": experts(options.rounds)},
+    )
 
 
 if __name__ == "__main__":

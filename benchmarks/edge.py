@@ -37,10 +37,20 @@ KINDS = (None, "float16", "weights", "dynamic", "int8", "int16x8")
 
 def judged(report) -> dict:
     heads = {
-        h.name: {"metric": h.metric, "keras": round(h.before, 5), "file": round(h.after, 5), "drop": round(h.drop, 5)}
+        h.name: {
+            "metric": h.metric,
+            "keras": round(h.before, 5),
+            "file": round(h.after, 5),
+            "drop": round(h.drop, 5),
+        }
         for h in report.heads
     }
-    return {"bytes": report.size, "gzip_bytes": report.gzip_size, "partitions": report.partitions, "heads": heads}
+    return {
+        "bytes": report.size,
+        "gzip_bytes": report.gzip_size,
+        "partitions": report.partitions,
+        "heads": heads,
+    }
 
 
 def precisions(model, prepared, folder: Path) -> dict:
@@ -66,9 +76,17 @@ def trunks(folder: Path) -> dict:
     for name in ("small_cnn", "resnet", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_lite0"):
         keras.utils.set_random_seed(0)
         tasks = [mtl.tasks.Classification("kind", num_classes=10), mtl.tasks.BoundingBox("box")]
-        options = {"weights": None} if name in ("mobilenet_v2", "mobilenet_v3_small", "efficientnet_lite0") else {}
-        model = mtl.builders.hard_sharing((96, 96, 3), tasks, backbone=name, backbone_options=options)
-        reports = [mtl.export.tflite(model, folder / "t.tflite", kind, x) for kind in (None, "int8")]
+        options = (
+            {"weights": None}
+            if name in ("mobilenet_v2", "mobilenet_v3_small", "efficientnet_lite0")
+            else {}
+        )
+        model = mtl.builders.hard_sharing(
+            (96, 96, 3), tasks, backbone=name, backbone_options=options
+        )
+        reports = [
+            mtl.export.tflite(model, folder / "t.tflite", kind, x) for kind in (None, "int8")
+        ]
         found[name] = {
             "size_ratio": round(reports[1].size / reports[0].size, 3),
             "partitions": [report.partitions for report in reports],
@@ -84,7 +102,9 @@ def training(model, prepared, folder: Path, epochs: int, rate: float, seeds: lis
     found: dict[str, dict] = {}
 
     def exported(name: str, network) -> None:
-        report = mtl.export.tflite(network, folder / "q.tflite", "int8", prepared.train(0), evaluate=data)
+        report = mtl.export.tflite(
+            network, folder / "q.tflite", "int8", prepared.train(0), evaluate=data
+        )
         found[name] = {head.name: round(head.after, 5) for head in report.heads}
         found.setdefault("keras", {head.name: round(head.before, 5) for head in report.heads})
         print(name, found[name], flush=True)
@@ -93,10 +113,14 @@ def training(model, prepared, folder: Path, epochs: int, rate: float, seeds: lis
     for seed in seeds:
         keras.utils.set_random_seed(seed)
         train = prepared.train(seed).take(prepared.steps)
-        aware = mtl.export.compress(model, train, prepared.validation, epochs=epochs, learning_rate=rate)
+        aware = mtl.export.compress(
+            model, train, prepared.validation, epochs=epochs, learning_rate=rate
+        )
         exported(f"quantization-aware, seed {seed}", aware)
     runs = [row for name, row in found.items() if name.startswith("quantization-aware")]
-    found["quantization-aware, mean"] = {head: round(float(np.mean([run[head] for run in runs])), 5) for head in runs[0]}
+    found["quantization-aware, mean"] = {
+        head: round(float(np.mean([run[head] for run in runs])), 5) for head in runs[0]
+    }
     return found
 
 
@@ -129,7 +153,9 @@ def heads(folder: Path) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--parts", nargs="+", default=["precisions", "trunks", "training", "heads"])
     parser.add_argument("--epochs", type=int, default=2, help="of quantization-aware training")
     parser.add_argument("--rate", type=float, default=3e-4, help="its learning rate")
@@ -149,7 +175,12 @@ def main() -> None:
             found["heads"] = heads(folder)
         if "training" in options.parts:
             found["training"] = training(
-                zoo.load("fashion_scene"), prepared, folder, options.epochs, options.rate, options.seeds
+                zoo.load("fashion_scene"),
+                prepared,
+                folder,
+                options.epochs,
+                options.rate,
+                options.seeds,
             )
     common.write(options.out, found)
 

@@ -118,9 +118,14 @@ def mediapipe(folder: Path) -> dict:
     """A picture through MediaPipe's classifier, which knows of our files what their metadata says."""
     keras.utils.set_random_seed(0)
     heads = {"kind": ["cat", "dog", "fox"], "size": ["small", "big"]}
-    tasks = [mtl.tasks.Classification(name, num_classes=len(labels), labels=labels) for name, labels in heads.items()]
+    tasks = [
+        mtl.tasks.Classification(name, num_classes=len(labels), labels=labels)
+        for name, labels in heads.items()
+    ]
     encoder = mtl.data.ImageEncoder((24, 24), 3, name="image")
-    model = mtl.builders.hard_sharing((24, 24, 3), tasks, encoder=encoder, backbone_options={"widths": (8, 16), "depth": 1})
+    model = mtl.builders.hard_sharing(
+        (24, 24, 3), tasks, encoder=encoder, backbone_options={"widths": (8, 16), "depth": 1}
+    )
     for variable in model.trainable_variables:
         variable.assign(2 * variable)
     rng = np.random.default_rng(0)
@@ -135,10 +140,18 @@ def mediapipe(folder: Path) -> dict:
     for kind in (None, "float16", "dynamic", "int8"):
         x = rng.random((64, 24, 24, 3)).astype("float32") if kind == "int8" else None
         mtl.export.tflite(model, folder / "m.tflite", kind, calibration=x)
-        answers = answered([python, folder / "classify.py", folder / "m.tflite", folder / "picture.png"])
+        answers = answered(
+            [python, folder / "classify.py", folder / "m.tflite", folder / "picture.png"]
+        )
         if isinstance(answers, dict):
             answers = {
-                name: round(max(abs(answers[name][label] - float(expected[name][0, i])) for i, label in enumerate(labels)), 5)
+                name: round(
+                    max(
+                        abs(answers[name][label] - float(expected[name][0, i]))
+                        for i, label in enumerate(labels)
+                    ),
+                    5,
+                )
                 for name, labels in heads.items()
             }
         found[kind or "float32"] = answers
@@ -176,15 +189,21 @@ def network():
         mtl.tasks.BoundingBox("box", hidden=8, channels=4),
         mtl.tasks.Regression("age", hidden=8),
     ]
-    model = mtl.builders.hard_sharing((24, 24, 3), tasks, backbone_options={"widths": (8, 16), "depth": 1})
+    model = mtl.builders.hard_sharing(
+        (24, 24, 3), tasks, backbone_options={"widths": (8, 16), "depth": 1}
+    )
     for variable in model.trainable_variables:
         variable.assign(1.5 * variable)
-    x = np.random.default_rng(0).random((64, 24, 24, 3)) * np.linspace(0.2, 2, 64).reshape(-1, 1, 1, 1)
+    x = np.random.default_rng(0).random((64, 24, 24, 3)) * np.linspace(0.2, 2, 64).reshape(
+        -1, 1, 1, 1
+    )
     return model, x.astype("float32")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", default="edge_clients")
     options = parser.parse_args()
     model, x = network()
@@ -205,10 +224,15 @@ def main() -> None:
             found[client] = {}
             for i, kind in enumerate(FILES):
                 file, heads = folder / f"{i}.tflite", str(len(expected))
-                rows = answered([python, folder / "client.py", file, client, folder / "rows.npz", heads])
+                rows = answered(
+                    [python, folder / "client.py", file, client, folder / "rows.npz", heads]
+                )
                 if not isinstance(rows, str):
                     rows = {
-                        head: round(float(np.abs(np.array([row[k] for row in rows]) - y).max() / np.ptp(y)), 5)
+                        head: round(
+                            float(np.abs(np.array([row[k] for row in rows]) - y).max() / np.ptp(y)),
+                            5,
+                        )
                         for k, (head, y) in enumerate(expected.items())
                     }
                 found[client][kind] = rows

@@ -35,14 +35,23 @@ FORMS: dict[str, str | None] = {"float32": None, "dynamic": "dynamic", "int8": "
 TOLERANCE = {"float32": 1e-3, "dynamic": 0.15, "int8": 0.25}
 
 RNG = np.random.default_rng(0)
-IMAGE, FRAMES = RNG.random((64, 16, 16, 3)).astype("float32"), RNG.random((64, 3, 16, 16, 3)).astype("float32")
-TOKENS, TABLE = RNG.integers(1, 9, (64, 8)).astype("int32"), RNG.standard_normal((64, 6)).astype("float32")
+IMAGE, FRAMES = (
+    RNG.random((64, 16, 16, 3)).astype("float32"),
+    RNG.random((64, 3, 16, 16, 3)).astype("float32"),
+)
+TOKENS, TABLE = (
+    RNG.integers(1, 9, (64, 8)).astype("int32"),
+    RNG.standard_normal((64, 6)).astype("float32"),
+)
 SOUND = RNG.standard_normal((64, 1600)).astype("float32")
 CNN = {"widths": (4, 8), "depth": 1}
 
 
 def two_heads() -> list[Any]:
-    return [mtl.tasks.Classification("kind", num_classes=3, hidden=8), mtl.tasks.Regression("age", hidden=8)]
+    return [
+        mtl.tasks.Classification("kind", num_classes=3, hidden=8),
+        mtl.tasks.Regression("age", hidden=8),
+    ]
 
 
 def built(builder: str, **options: Any) -> tuple[keras.Model, dict[str, np.ndarray]]:
@@ -54,8 +63,12 @@ def built(builder: str, **options: Any) -> tuple[keras.Model, dict[str, np.ndarr
     return model, {model.inputs[0].name: IMAGE}
 
 
-def on_trunk(backbone: str, x: np.ndarray, tasks: list[Any], **options: Any) -> tuple[keras.Model, dict[str, np.ndarray]]:
-    model = mtl.builders.hard_sharing(x.shape[1:], tasks, backbone=backbone, backbone_options=options)
+def on_trunk(
+    backbone: str, x: np.ndarray, tasks: list[Any], **options: Any
+) -> tuple[keras.Model, dict[str, np.ndarray]]:
+    model = mtl.builders.hard_sharing(
+        x.shape[1:], tasks, backbone=backbone, backbone_options=options
+    )
     return model, {model.inputs[0].name: x}
 
 
@@ -65,7 +78,9 @@ def with_task(task: Any) -> tuple[keras.Model, dict[str, np.ndarray]]:
 
 def multi_input() -> tuple[keras.Model, dict[str, np.ndarray]]:
     tasks = two_heads()
-    model = mtl.builders.multi_input({t.name: (16, 16, 3) for t in tasks}, tasks, "small_cnn", backbone_options=CNN)
+    model = mtl.builders.multi_input(
+        {t.name: (16, 16, 3) for t in tasks}, tasks, "small_cnn", backbone_options=CNN
+    )
     return model, {"kind_input": IMAGE, "age_input": IMAGE[::-1].copy()}
 
 
@@ -117,23 +132,43 @@ TASKS: dict[str, Callable[[], Any]] = {
 }
 TEXT = {"vocabulary_size": 10}
 NETWORKS: dict[str, Callable[[], tuple[keras.Model, dict[str, np.ndarray]]]] = {
-    **{name: lambda name=name, options=options: built(name, **options) for name, options in BUILDERS.items()},
+    **{
+        name: lambda name=name, options=options: built(name, **options)
+        for name, options in BUILDERS.items()
+    },
     "cross_modal": cross_modal,
     "multi_input": multi_input,
     **{name: lambda task=task: with_task(task()) for name, task in TASKS.items()},
     "TokenTagging on bilstm": lambda: on_trunk(
-        "bilstm", TOKENS, [mtl.tasks.TokenTagging("t", 3), mtl.tasks.Binary("b", hidden=4)], **TEXT, embedding_dim=4, units=4
+        "bilstm",
+        TOKENS,
+        [mtl.tasks.TokenTagging("t", 3), mtl.tasks.Binary("b", hidden=4)],
+        **TEXT,
+        embedding_dim=4,
+        units=4,
     ),
-    "text_cnn": lambda: on_trunk("text_cnn", TOKENS, two_heads(), **TEXT, embedding_dim=4, filters=4),
-    "transformer": lambda: on_trunk("transformer", TOKENS, two_heads(), **TEXT, dim=8, heads=2, blocks=1, hidden=8),
+    "text_cnn": lambda: on_trunk(
+        "text_cnn", TOKENS, two_heads(), **TEXT, embedding_dim=4, filters=4
+    ),
+    "transformer": lambda: on_trunk(
+        "transformer", TOKENS, two_heads(), **TEXT, dim=8, heads=2, blocks=1, hidden=8
+    ),
     "lstm": lambda: on_trunk("lstm", TOKENS, two_heads(), **TEXT, embedding_dim=4, units=4),
     "gru": lambda: on_trunk("gru", TOKENS, two_heads(), **TEXT, embedding_dim=4, units=4),
     "mlp": lambda: on_trunk("mlp", TABLE, two_heads(), widths=(8,)),
     "deep_cross": lambda: on_trunk("deep_cross", TABLE, two_heads(), widths=(8,)),
-    "fpn": lambda: on_trunk("fpn", IMAGE, [mtl.tasks.Depth("t", channels=4)], channels=4, backbone_options=CNN),
-    "resnet": lambda: on_trunk("resnet", IMAGE, two_heads(), depths=(1, 1), widths=(4, 8), stem="cifar"),
-    "mobilenet_v3_small": lambda: on_trunk("mobilenet_v3_small", np.tile(IMAGE, (1, 2, 2, 1)), two_heads(), alpha=0.35),
-    "log_mel_cnn": lambda: on_trunk("log_mel_cnn", SOUND, two_heads(), widths=(4, 8), depth=1, mels=8),
+    "fpn": lambda: on_trunk(
+        "fpn", IMAGE, [mtl.tasks.Depth("t", channels=4)], channels=4, backbone_options=CNN
+    ),
+    "resnet": lambda: on_trunk(
+        "resnet", IMAGE, two_heads(), depths=(1, 1), widths=(4, 8), stem="cifar"
+    ),
+    "mobilenet_v3_small": lambda: on_trunk(
+        "mobilenet_v3_small", np.tile(IMAGE, (1, 2, 2, 1)), two_heads(), alpha=0.35
+    ),
+    "log_mel_cnn": lambda: on_trunk(
+        "log_mel_cnn", SOUND, two_heads(), widths=(4, 8), depth=1, mels=8
+    ),
     "frame_cnn": lambda: on_trunk("frame_cnn", FRAMES, two_heads(), units=4, encoder_options=CNN),
 }
 
@@ -141,7 +176,9 @@ NETWORKS: dict[str, Callable[[], tuple[keras.Model, dict[str, np.ndarray]]]] = {
 def inputs_in_order(path: Path, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Rows by input, in the file's order."""
     graph = flatbuffer.read(path.read_bytes()).subgraphs[0]
-    return {name: rows[name] for name in (flatbuffer.text(graph.tensors[i].name) for i in graph.inputs)}
+    return {
+        name: rows[name] for name in (flatbuffer.text(graph.tensors[i].name) for i in graph.inputs)
+    }
 
 
 def largest_error(answers: list[Any], expected: dict[str, np.ndarray]) -> float:
@@ -149,7 +186,9 @@ def largest_error(answers: list[Any], expected: dict[str, np.ndarray]) -> float:
     errors = []
     for position, value in enumerate(expected.values()):
         given = np.array([row[position] for row in answers])
-        errors.append(np.abs(given - value.reshape(len(given), -1)).max() / max(float(np.ptp(value)), 1e-6))
+        errors.append(
+            np.abs(given - value.reshape(len(given), -1)).max() / max(float(np.ptp(value)), 1e-6)
+        )
     return float(max(errors))
 
 
@@ -162,21 +201,36 @@ def measure(name: str, folder: Path, clients: dict[str, Path]) -> dict[str, dict
     keras.utils.set_random_seed(0)
     model, x = NETWORKS[name]()
     rows = {key: value[:4] for key, value in x.items()}
-    expected = {key: np.asarray(value) for key, value in model.predict(feed(model, rows), verbose=0).items()}
+    expected = {
+        key: np.asarray(value) for key, value in model.predict(feed(model, rows), verbose=0).items()
+    }
     cells: dict[str, dict[str, Any]] = {}
     for form, quantization in FORMS.items():
         path = folder / "network.tflite"
         try:
-            report = mtl.export.tflite(model, path, quantization, calibration=feed(model, x) if form == "int8" else None)
+            report = mtl.export.tflite(
+                model, path, quantization, calibration=feed(model, x) if form == "int8" else None
+            )
         except mtl.export.ExportError as error:
             cells[form] = {"not exported": first_line(str(error))}
             continue
         np.savez(folder / "rows.npz", **inputs_in_order(path, rows))
         cells[form] = {"gpu": report.gpu}
         for client, python in clients.items():
-            script = [python, folder / "client.py", path, client, folder / "rows.npz", str(len(expected))]
+            script = [
+                python,
+                folder / "client.py",
+                path,
+                client,
+                folder / "rows.npz",
+                str(len(expected)),
+            ]
             answers = edge_clients.answered(script)
-            cells[form][client] = first_line(answers) if isinstance(answers, str) else largest_error(answers, expected)
+            cells[form][client] = (
+                first_line(answers)
+                if isinstance(answers, str)
+                else largest_error(answers, expected)
+            )
     return cells
 
 
@@ -194,22 +248,31 @@ def table(results: dict[str, Any]) -> str:
     """Markdown: a row for each network, what runs where."""
     clients = list(edge_clients.CLIENTS)
     lines = [
-        "| network | " + " | ".join(f"{client}: {', '.join(FORMS)}" for client in clients) + " | GPU delegate |",
+        "| network | "
+        + " | ".join(f"{client}: {', '.join(FORMS)}" for client in clients)
+        + " | GPU delegate |",
         "|---|" + "---|" * (len(clients) + 1),
     ]
     for name, cells in results.items():
         columns = []
         for client in clients:
-            words = [verdict(form, cell[client]) if client in cell else "-" for form, cell in cells.items()]
+            words = [
+                verdict(form, cell[client]) if client in cell else "-"
+                for form, cell in cells.items()
+            ]
             columns.append(words[0] if len(set(words)) == 1 else ", ".join(words))
         gpu = cells["float32"].get("gpu")
-        columns.append("-" if gpu is None else "; ".join(reason.split(" (at ")[0] for reason in gpu) or "whole")
+        columns.append(
+            "-" if gpu is None else "; ".join(reason.split(" (at ")[0] for reason in gpu) or "whole"
+        )
         lines.append(f"| {name} | " + " | ".join(columns) + " |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--clients", type=Path)
     parser.add_argument("--write-table", action="store_true")

@@ -29,7 +29,11 @@ from mtl_keras.trainer import step
 
 def pictures(rng, tasks=3):
     x = rng.random((64, 32, 32, 3), "float32")
-    return network(tasks), x, {f"t{i}": rng.integers(0, 10, 64).astype("int32") for i in range(tasks)}
+    return (
+        network(tasks),
+        x,
+        {f"t{i}": rng.integers(0, 10, 64).astype("int32") for i in range(tasks)},
+    )
 
 
 def small(rng):
@@ -48,7 +52,9 @@ def small(rng):
 
 def table(rng):
     tasks = [mtl.tasks.Regression("t0"), mtl.tasks.Binary("t1"), mtl.tasks.Regression("t2")]
-    model = mtl.builders.hard_sharing((20,), tasks, backbone="mlp", backbone_options={"widths": (128, 64)})
+    model = mtl.builders.hard_sharing(
+        (20,), tasks, backbone="mlp", backbone_options={"widths": (128, 64)}
+    )
     y = {
         "t0": rng.standard_normal(256).astype("float32"),
         "t1": rng.integers(0, 2, 256).astype("int32"),
@@ -64,7 +70,9 @@ def plain(model, gradients, variables, tasks_of, present):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=20, help="training steps of each kind in a round")
+    parser.add_argument(
+        "--steps", type=int, default=20, help="training steps of each kind in a round"
+    )
     networks = {"residual": pictures, "small_cnn": small, "table": table}
     parser.add_argument("--networks", nargs="+", choices=list(networks), default=list(networks))
     options = parser.parse_args()
@@ -76,12 +84,16 @@ def main() -> None:
             model, x, y = make(np.random.default_rng(0))
             model.compile("adam")
             if kind.endswith("absent"):
-                absent = mtl.data.complete({task: labels for task, labels in y.items() if task != "t1"}, model)
+                absent = mtl.data.complete(
+                    {task: labels for task, labels in y.items() if task != "t1"}, model
+                )
                 absent["t1"] = absent["t1"].reshape(y["t1"].shape).astype(y["t1"].dtype)
                 batches = [(x, y), (x, absent)]
             else:
                 batches = [(x, y), (x, y)]
-            data = tf.data.Dataset.from_tensors(batches[0]).concatenate(tf.data.Dataset.from_tensors(batches[1]))
+            data = tf.data.Dataset.from_tensors(batches[0]).concatenate(
+                tf.data.Dataset.from_tensors(batches[1])
+            )
             data = data.repeat(options.steps // 2).cache()
             step.apply_gradients = plain if kind == "plain" else careful
             model.fit(data, verbose=0)  # traces
@@ -94,7 +106,10 @@ def main() -> None:
                 start, cpu_start = time.perf_counter(), time.process_time()
                 model.fit(data, verbose=0)
                 times[kind].append((time.process_time() - cpu_start, time.perf_counter() - start))
-        cpu, wall = ({k: statistics.median(t[i] for t in v) / options.steps for k, v in times.items()} for i in (0, 1))
+        cpu, wall = (
+            {k: statistics.median(t[i] for t in v) / options.steps for k, v in times.items()}
+            for i in (0, 1)
+        )
         results[name] = {
             "cpu_ms": round(1e3 * cpu["plain"], 2),
             "cpu": round(cpu["careful"] / cpu["plain"], 4),
@@ -102,7 +117,7 @@ def main() -> None:
             "absent": round(cpu["careful, absent"] / cpu["plain"], 4),
         }
         print(name, results[name], flush=True)
-    common.write("idle_heads", results)
+    common.write("idle_heads", results, keep_others=True)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,9 @@ def main(rounds: int = 9) -> None:
             start = time.perf_counter()
             subprocess.run(command, check=True, capture_output=True)
             seconds[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(values[1:]) for name, values in seconds.items()}  # the first round fills caches
+    medians = {
+        name: statistics.median(values[1:]) for name, values in seconds.items()
+    }  # the first round fills caches
     for name, value in medians.items():
         print(f"{name:20s} {value:.3f} s")
     ratio = medians["import mtl_keras"] / medians["import keras"]

@@ -32,7 +32,9 @@ def tasks_data(correlation: float, rows: int, seed: int, scale: float, terms: in
     """Inputs and both tasks' targets."""
     rng = np.random.default_rng(seed)
     basis = np.linalg.qr(rng.standard_normal((SIZE, 2)))[0].T
-    weights = scale * np.stack([basis[0], correlation * basis[0] + np.sqrt(1 - correlation**2) * basis[1]])
+    weights = scale * np.stack(
+        [basis[0], correlation * basis[0] + np.sqrt(1 - correlation**2) * basis[1]]
+    )
     alpha, beta = rng.standard_normal(terms), rng.standard_normal(terms)
     x = rng.standard_normal((rows, SIZE)).astype("float32")
     z = x @ weights.T
@@ -58,10 +60,18 @@ def run(kind: str, correlation: float, seed: int, options: argparse.Namespace) -
     keras.utils.set_random_seed(seed)
     rows = options.rows
     x, y = tasks_data(correlation, rows + 4000, seed, options.scale)
-    train, test = (x[:rows], {k: v[:rows] for k, v in y.items()}), (x[rows:], {k: v[rows:] for k, v in y.items()})
+    train, test = (
+        (x[:rows], {k: v[:rows] for k, v in y.items()}),
+        (x[rows:], {k: v[rows:] for k, v in y.items()}),
+    )
     model = network(kind)
     model.compile(keras.optimizers.Adam(options.rate), steps_per_execution=10)
-    settings = {"validation_batch_size": 2000, "batch_size": 256, "epochs": options.epochs, "verbose": 0}
+    settings = {
+        "validation_batch_size": 2000,
+        "batch_size": 256,
+        "epochs": options.epochs,
+        "verbose": 0,
+    }
     return min(model.fit(*train, validation_data=test, **settings).history["val_loss"])
 
 
@@ -88,20 +98,33 @@ def main() -> None:
         means = [np.mean(errors[kind, p]) for p in options.correlations]
         spread = [np.std(errors[kind, p]) for p in options.correlations]
         axis.errorbar(options.correlations, means, spread, marker="o", capsize=3, label=kind)
-        found[kind] = {str(p): [round(float(v), 3) for v in errors[kind, p]] for p in options.correlations}
-        cells = (f"p={p:g}: {m:.3f} +- {s:.3f}" for p, m, s in zip(options.correlations, means, spread, strict=True))
+        found[kind] = {
+            str(p): [round(float(v), 3) for v in errors[kind, p]] for p in options.correlations
+        }
+        cells = (
+            f"p={p:g}: {m:.3f} +- {s:.3f}"
+            for p, m, s in zip(options.correlations, means, spread, strict=True)
+        )
         print(f"{kind:14s}", "   ".join(cells))
     differences = {}
     for p in options.correlations:
         gap = np.subtract(errors["one gate", p], errors["a gate a task", p])
         error = np.std(gap, ddof=1) / np.sqrt(len(gap)) if len(gap) > 1 else float("nan")
-        differences[str(p)] = {"mean": round(float(gap.mean()), 4), "standard_error": round(float(error), 4)}
+        differences[str(p)] = {
+            "mean": round(float(gap.mean()), 4),
+            "standard_error": round(float(error), 4),
+        }
         print(f"one gate - a gate a task, p={p:g}: {gap.mean():+.3f} +- {error:.3f}")
     axis.set(
-        xlabel="task correlation p", ylabel="test error, both tasks", title=f"c = {options.scale:g}, {options.seeds} seeds"
+        xlabel="task correlation p",
+        ylabel="test error, both tasks",
+        title=f"c = {options.scale:g}, {options.seeds} seeds",
     )
     axis.legend()
-    common.write("mmoe_synthetic", {"settings": vars(options), "errors": found, "one_gate_minus_own": differences})
+    common.write(
+        "mmoe_synthetic",
+        {"settings": vars(options), "errors": found, "one_gate_minus_own": differences},
+    )
     figure.savefig(common.RESULTS / "mmoe_synthetic.png", dpi=80)
 
 

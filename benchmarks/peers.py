@@ -31,7 +31,9 @@ class Peers:
         if pattern == "none" or importlib.util.find_spec("torch") is None:
             return
         command = [sys.executable, __file__, str(tasks), str(steps), pattern]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         self.names = self._answer()
 
     def _answer(self) -> Any:
@@ -62,7 +64,10 @@ def _serve(tasks: int, steps: int, pattern: str) -> None:
     for line in sys.stdin:
         start, cpu = time.perf_counter(), time.process_time()
         runs[line.strip()](None)
-        print(f"=[{(time.perf_counter() - start) / steps}, {(time.process_time() - cpu) / steps}]", flush=True)
+        print(
+            f"=[{(time.perf_counter() - start) / steps}, {(time.process_time() - cpu) / steps}]",
+            flush=True,
+        )
 
 
 def _runs(
@@ -78,7 +83,11 @@ def _runs(
     for peer in (_torchjd, _libmtl):
         with contextlib.suppress(ImportError):
             found.update(peer(torch, tasks, images, labels, steps))
-    wanted = {name: run for name, run in found.items() if name == "torch plain sum" or re.search(pattern, name)}
+    wanted = {
+        name: run
+        for name, run in found.items()
+        if name == "torch plain sum" or re.search(pattern, name)
+    }
     return {name: run for name, run in wanted.items() if _works(name, run)}
 
 
@@ -98,11 +107,19 @@ def _trunk(torch):
     class Block(nn.Module):
         def __init__(self, before, width, stride):
             super().__init__()
-            self.one, self.norm1 = nn.Conv2d(before, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width)
-            self.two, self.norm2 = nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)
+            self.one, self.norm1 = (
+                nn.Conv2d(before, width, 3, stride, 1, bias=False),
+                nn.BatchNorm2d(width),
+            )
+            self.two, self.norm2 = (
+                nn.Conv2d(width, width, 3, 1, 1, bias=False),
+                nn.BatchNorm2d(width),
+            )
             self.short = None
             if stride == 2:
-                self.short = nn.Sequential(nn.Conv2d(before, width, 1, 2, bias=False), nn.BatchNorm2d(width))
+                self.short = nn.Sequential(
+                    nn.Conv2d(before, width, 1, 2, bias=False), nn.BatchNorm2d(width)
+                )
 
         def forward(self, x):
             z = self.norm2(self.two(torch.relu(self.norm1(self.one(x)))))
@@ -120,7 +137,9 @@ def _trunk(torch):
 def _network(torch, tasks):
     nn = torch.nn
     trunk = _trunk(torch)
-    heads = nn.ModuleList(nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)) for _ in range(tasks))
+    heads = nn.ModuleList(
+        nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)) for _ in range(tasks)
+    )
     optimizer = torch.optim.Adam([*trunk.parameters(), *heads.parameters()], 1e-3)
     return trunk, heads, optimizer
 
@@ -128,7 +147,9 @@ def _network(torch, tasks):
 def _losses(torch, trunk, heads, images, labels):
     shared = trunk(images)
     outputs = [head(shared) for head in heads]
-    return shared, [torch.nn.functional.cross_entropy(o, t) for o, t in zip(outputs, labels, strict=True)]
+    return shared, [
+        torch.nn.functional.cross_entropy(o, t) for o, t in zip(outputs, labels, strict=True)
+    ]
 
 
 def _plain(torch, tasks, images, labels, steps):
@@ -164,11 +185,15 @@ def _torchjd(torch, tasks, images, labels, steps):
                 print(f"  torchjd {name} does not run: {error}")
                 continue
 
-            def run(_, trunk=trunk, heads=heads, optimizer=optimizer, aggregator=aggregator, chunk=chunk):
+            def run(
+                _, trunk=trunk, heads=heads, optimizer=optimizer, aggregator=aggregator, chunk=chunk
+            ):
                 for _ in range(steps):
                     optimizer.zero_grad()
                     shared, losses = _losses(torch, trunk, heads, images, labels)
-                    found_jac = mtl_backward(losses, features=shared, parallel_chunk_size=chunk, **_into(aggregator))
+                    found_jac = mtl_backward(
+                        losses, features=shared, parallel_chunk_size=chunk, **_into(aggregator)
+                    )
                     del found_jac
                     _accumulate(trunk, aggregator)
                     optimizer.step()
@@ -183,7 +208,11 @@ def _into(aggregator):
 
     from torchjd.autojac import mtl_backward
 
-    return {"aggregator": aggregator} if "aggregator" in inspect.signature(mtl_backward).parameters else {}
+    return (
+        {"aggregator": aggregator}
+        if "aggregator" in inspect.signature(mtl_backward).parameters
+        else {}
+    )
 
 
 def _accumulate(trunk, aggregator):
@@ -202,7 +231,18 @@ def _libmtl(torch, tasks, images, labels, steps):
     import LibMTL.weighting as weighting
 
     found = {}
-    for name in ("EW", "UW", "PCGrad", "CAGrad", "MGDA", "IMTL", "Nash_MTL", "Aligned_MTL", "FairGrad", "UPGrad"):
+    for name in (
+        "EW",
+        "UW",
+        "PCGrad",
+        "CAGrad",
+        "MGDA",
+        "IMTL",
+        "Nash_MTL",
+        "Aligned_MTL",
+        "FairGrad",
+        "UPGrad",
+    ):
         method = getattr(weighting, name, None)
         if method is None:
             continue
@@ -234,7 +274,12 @@ def _libmtl(torch, tasks, images, labels, steps):
             "optim_niter": 20,
             "max_norm": 1.0,
         }
-        settings |= {"alpha": 1.0, "FairGrad_alpha": 1.0, "UPGrad_norm_eps": 1e-4, "UPGrad_reg_eps": 1e-4}
+        settings |= {
+            "alpha": 1.0,
+            "FairGrad_alpha": 1.0,
+            "UPGrad_norm_eps": 1e-4,
+            "UPGrad_reg_eps": 1e-4,
+        }
 
         def run(_, model=model, optimizer=optimizer, settings=settings):
             for _ in range(steps):

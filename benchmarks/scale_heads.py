@@ -3,7 +3,7 @@
 Three small problems, five seeds each. A head's score is what it leaves unexplained: 1 - R2 for numbers, and for classes the
 share of errors over that of the most frequent class; 0 is perfect, 1 is the best constant answer.
 
-    python benchmarks/scale_heads.py [--quick]
+    python benchmarks/scale_heads.py [--quick] [--problems pictures]
 """
 
 from __future__ import annotations
@@ -23,13 +23,19 @@ from mtl_keras.data.scenes import fashion
 
 #: What the authors' own code does with heads, and which other public codes do the opposite.
 METHODS = {
-    "krum": ("as they are (mtl_backward)", "the same library's other engine, `autogram`, scales heads"),
+    "krum": (
+        "as they are (mtl_backward)",
+        "the same library's other engine, `autogram`, scales heads",
+    ),
     "mgda": ("scaled", "LibMTL and SamsungLabs/MTL leave heads as they are"),
     "nash_mtl": ("scaled", "SamsungLabs/MTL leaves heads as they are"),
     "imtl_g": ("as they are (the paper; no code of the authors)", "nash-mtl scales heads"),
     "aligned_mtl": ("as they are (option scale_decoder_grad)", "the option"),
     "fairgrad": ("as they are", "LibMTL scales heads"),
-    "upgrad": ("as they are (mtl_backward)", "the same library's other engine, `autogram`, scales heads"),
+    "upgrad": (
+        "as they are (mtl_backward)",
+        "the same library's other engine, `autogram`, scales heads",
+    ),
 }
 
 
@@ -53,7 +59,11 @@ def mixed_table(seed: int):
     scores = x @ mixing[:, :4] + 0.5 * rng.standard_normal((1536, 4))
     amount = np.sin(x @ mixing[:, 4]) + 0.3 * rng.standard_normal(1536)
     sold = x[:, 0] * x[:, 1] + x @ mixing[:, 5] > 0
-    return x, {"kind": scores.argmax(1).astype("int32"), "amount": amount.astype("float32"), "sold": sold.astype("int32")}
+    return x, {
+        "kind": scores.argmax(1).astype("int32"),
+        "amount": amount.astype("float32"),
+        "sold": sold.astype("int32"),
+    }
 
 
 def pictures(seed: int):
@@ -76,13 +86,17 @@ def _images():
 
 
 def _table_network(size, tasks):
-    return mtl.builders.hard_sharing((size,), tasks, backbone="mlp", backbone_options={"widths": (32, 32), "normalize": False})
+    return mtl.builders.hard_sharing(
+        (size,), tasks, backbone="mlp", backbone_options={"widths": (32, 32), "normalize": False}
+    )
 
 
 PROBLEMS = {
     "three_regressions": (
         three_regressions,
-        lambda: _table_network(8, [mtl.tasks.Regression(name, hidden=8) for name in ("first", "second", "third")]),
+        lambda: _table_network(
+            8, [mtl.tasks.Regression(name, hidden=8) for name in ("first", "second", "third")]
+        ),
         lambda: keras.optimizers.SGD(0.05, momentum=0.9),
         14,
     ),
@@ -127,11 +141,15 @@ def unexplained(model, x, y) -> dict[str, float]:
             scores[task.name] = float(np.mean((answer[:, 0] - truth) ** 2) / np.var(truth))
         else:
             guess = answer.argmax(-1) if answer.shape[-1] > 1 else answer[:, 0] > 0.5
-            scores[task.name] = float(np.mean(guess != truth) / (1 - np.bincount(truth).max() / len(truth)))
+            scores[task.name] = float(
+                np.mean(guess != truth) / (1 - np.bincount(truth).max() / len(truth))
+            )
     return scores
 
 
-def measure(problem: str, method: str, scale_heads: bool | None, seeds, epochs: int | None) -> list[dict[str, float]]:
+def measure(
+    problem: str, method: str, scale_heads: bool | None, seeds, epochs: int | None
+) -> list[dict[str, float]]:
     """The scores of each seed. The network is traced once; every seed starts it anew."""
     data, network, optimizer, usual = PROBLEMS[problem]
     options = {} if scale_heads is None else {"scale_heads": scale_heads}
@@ -144,16 +162,22 @@ def measure(problem: str, method: str, scale_heads: bool | None, seeds, epochs: 
         if model is None:
             model = fresh
             no_metrics = {task.name: [] for task in model.tasks}
-            model.compile(optimizer(), balancer=mtl.balancing.get(method, **options), metrics=no_metrics)
+            model.compile(
+                optimizer(), balancer=mtl.balancing.get(method, **options), metrics=no_metrics
+            )
             model.optimizer.build(model.trainable_variables)
-            start = [(v, v.numpy()) for v in (*model.optimizer.variables, *model.balancer.variables)]
+            start = [
+                (v, v.numpy()) for v in (*model.optimizer.variables, *model.balancer.variables)
+            ]
         else:
             model.set_weights(fresh.get_weights())
             for variable, value in start:
                 variable.assign(value)
         train = {name: labels[cut:] for name, labels in y.items()}
         model.fit(x[cut:], train, epochs=epochs or usual, batch_size=64, verbose=0)
-        scores.append(unexplained(model, x[:cut], {name: labels[:cut] for name, labels in y.items()}))
+        scores.append(
+            unexplained(model, x[:cut], {name: labels[:cut] for name, labels in y.items()})
+        )
     return scores
 
 
@@ -165,28 +189,45 @@ def summary(scores: list[dict[str, float]]) -> dict:
     return {
         "mean": [round(float(np.mean(mean)), 4), round(float(np.std(mean)), 4)],
         "worst_head": [round(float(np.mean(worst)), 4), round(float(np.std(worst)), 4)],
-        "heads": {name: [round(float(np.mean(v)), 4), round(float(np.std(v)), 4)] for name, v in heads.items()},
+        "heads": {
+            name: [round(float(np.mean(v)), 4), round(float(np.std(v)), 4)]
+            for name, v in heads.items()
+        },
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one seed, one epoch: whether it runs")
+    parser.add_argument("--problems", nargs="+", choices=list(PROBLEMS), default=list(PROBLEMS))
     arguments = parser.parse_args()
     seeds, epochs = (range(1), 1) if arguments.quick else (range(5), None)
     results = {}
-    for problem in PROBLEMS:
+    for problem in arguments.problems:
         begin = time.time()
         results[problem] = {"equal": summary(measure(problem, "equal", None, seeds, epochs))}
         for method, (authors, others) in METHODS.items():
             choices = {"scaled": True, "as they are": False}
-            ways = {way: summary(measure(problem, method, choice, seeds, epochs)) for way, choice in choices.items()}
+            ways = {
+                way: summary(measure(problem, method, choice, seeds, epochs))
+                for way, choice in choices.items()
+            }
             ours = "scaled" if mtl.balancing.get(method).scales_heads else "as they are"
-            results[problem][method] = {"authors": authors, "others": others, "default": ours, **ways}
-            print(problem, method, {way: (r["mean"], r["worst_head"]) for way, r in ways.items()}, flush=True)
+            results[problem][method] = {
+                "authors": authors,
+                "others": others,
+                "default": ours,
+                **ways,
+            }
+            print(
+                problem,
+                method,
+                {way: (r["mean"], r["worst_head"]) for way, r in ways.items()},
+                flush=True,
+            )
         print(f"{problem}: {time.time() - begin:.0f} s", flush=True)
         if not arguments.quick:
-            common.write("scale_heads", results)
+            common.write("scale_heads", results, keep_others=True)
 
 
 if __name__ == "__main__":

@@ -72,8 +72,14 @@ def losses_and_gradients(x: tf.Tensor, scale: float) -> tuple[tf.Tensor, tf.Tens
         tape.watch(x)
         x1, x2 = x[:, 0], x[:, 1]
         f1 = tf.math.log(clamp(tf.abs(0.5 * (-x1 - 7) - tf.tanh(-x2)), tf.cast(5e-6, x.dtype))) + 6
-        f2 = tf.math.log(clamp(tf.abs(0.5 * (-x1 + 3) + tf.tanh(-x2) + 2), tf.cast(5e-6, x.dtype))) + 6
-        c1, c2 = clamp(tf.tanh(0.5 * x2), tf.zeros((), x.dtype)), clamp(tf.tanh(-0.5 * x2), tf.zeros((), x.dtype))
+        f2 = (
+            tf.math.log(clamp(tf.abs(0.5 * (-x1 + 3) + tf.tanh(-x2) + 2), tf.cast(5e-6, x.dtype)))
+            + 6
+        )
+        c1, c2 = (
+            clamp(tf.tanh(0.5 * x2), tf.zeros((), x.dtype)),
+            clamp(tf.tanh(-0.5 * x2), tf.zeros((), x.dtype)),
+        )
         q1 = ((-x1 + 7) ** 2 + 0.1 * (-x2 - 8) ** 2) / 10 - 20
         q2 = ((-x1 - 7) ** 2 + 0.1 * (-x2 - 8) ** 2) / 10 - 20
         one, two = scale * (f1 * c1 + q1 * c2), f2 * c1 + q2 * c2
@@ -85,7 +91,15 @@ def on_the_front(x) -> bool:
     return bool(abs(x[1] - FRONT) < 0.1 and -7.1 < x[0] < 7.1)
 
 
-def run(make, starts, steps: int, scale: float = 0.1, clip: float | None = 1.0, rate: float = 1e-3, every: int = 500):
+def run(
+    make,
+    starts,
+    steps: int,
+    scale: float = 0.1,
+    clip: float | None = 1.0,
+    rate: float = 1e-3,
+    every: int = 500,
+):
     """From every start, a trajectory `(points, 2)` under Adam: a point every `every` steps, and the last."""
     balancer = make()
     tasks = [type("Row", (), {"name": f"row{i}", "likelihood": "gaussian"})() for i in range(2)]
@@ -149,7 +163,11 @@ def run(make, starts, steps: int, scale: float = 0.1, clip: float | None = 1.0, 
 
 def chosen(names) -> dict[str, object]:
     """What makes each method, for those that the problem suits."""
-    return {name: make for name in names if (make := SETTINGS.get(name, lambda name=name: balancing.get(name))) is not None}
+    return {
+        name: make
+        for name in names
+        if (make := SETTINGS.get(name, lambda name=name: balancing.get(name))) is not None
+    }
 
 
 def main() -> None:
@@ -160,7 +178,9 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=balancing.names())
     parser.add_argument("--steps", type=int, default=50_000)
     parser.add_argument("--scale", type=float, default=0.1)
-    parser.add_argument("--clip", type=float, default=1.0, help="longest gradient of the methods in CLIPPED; 0: any")
+    parser.add_argument(
+        "--clip", type=float, default=1.0, help="longest gradient of the methods in CLIPPED; 0: any"
+    )
     options = parser.parse_args()
     makers = chosen(options.methods)
     found = {}
@@ -168,7 +188,9 @@ def main() -> None:
         found[name] = run(make, STARTS, options.steps, options.scale, options.clip or None)
         print(name, *(f"({p[-1][0]:.2f}, {p[-1][1]:.2f})" for p in found[name]), flush=True)
 
-    table = Table(title=f"x1 at the end, {options.steps} steps; in brackets what is published; - : not on the front")
+    table = Table(
+        title=f"x1 at the end, {options.steps} steps; in brackets what is published; - : not on the front"
+    )
     for column in ("method", *(f"from {start}" for start in STARTS)):
         table.add_column(column)
     for name, paths in found.items():
@@ -182,8 +204,14 @@ def main() -> None:
         table.add_row(name, *cells)
     Console(width=120).print(table)
     picture(found, options.scale)
-    ends = {name: [[round(float(v), 3) for v in path[-1]] for path in paths] for name, paths in found.items()}
-    common.write("toy_fronts", {"steps": options.steps, "scale": options.scale, "clip": options.clip, "ends": ends})
+    ends = {
+        name: [[round(float(v), 3) for v in path[-1]] for path in paths]
+        for name, paths in found.items()
+    }
+    common.write(
+        "toy_fronts",
+        {"steps": options.steps, "scale": options.scale, "clip": options.clip, "ends": ends},
+    )
 
 
 def picture(found, scale: float) -> None:

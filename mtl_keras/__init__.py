@@ -38,7 +38,13 @@ __all__ = [
 
 # Where each public name lives. Rooms that a saved model may need are imported at once, so that
 # `keras.saving.load_model` knows our classes after `import mtl_keras`; the others when they are first used.
-_AT_ONCE = {"tasks": "tasks", "layers": "layers", "balancing": "balancing", "backbones": "backbones", "builders": "builders"}
+_AT_ONCE = {
+    "tasks": "tasks",
+    "layers": "layers",
+    "balancing": "balancing",
+    "backbones": "backbones",
+    "builders": "builders",
+}
 _LATER = {
     "analysis": "analysis",
     "callbacks": "training.callbacks",
@@ -103,7 +109,9 @@ def _open_checkout() -> None:
     """In a checkout that is not installed, two rooms stand beside the package instead of in it (setup.cfg, `package_dir`)."""
     package = Path(__file__).parent
     beside = package.parent
-    is_ours = (beside / "setup.cfg").is_file() and (beside / "saved_models" / "__init__.py").is_file()
+    is_ours = (beside / "setup.cfg").is_file() and (
+        beside / "saved_models" / "__init__.py"
+    ).is_file()
     if not (package / "zoo").is_dir() and is_ours and (beside / "zoo" / "shelf.py").is_file():
         __path__.append(str(beside))
 

@@ -36,7 +36,10 @@ def _names(facts: Facts, key: str) -> Sequence[Any]:
 
 def _classification(facts: Facts, output: np.ndarray) -> list[Any]:
     names = _names(facts, "num_classes")
-    return [{"label": names[i], "probability": float(row[i])} for i, row in zip(output.argmax(-1), output, strict=True)]
+    return [
+        {"label": names[i], "probability": float(row[i])}
+        for i, row in zip(output.argmax(-1), output, strict=True)
+    ]
 
 
 def _binary(facts: Facts, output: np.ndarray) -> list[Any]:
@@ -46,7 +49,10 @@ def _binary(facts: Facts, output: np.ndarray) -> list[Any]:
 def _multi_label(facts: Facts, output: np.ndarray) -> list[Any]:
     names = _names(facts, "num_labels")
     return [
-        [{"label": names[i], "probability": float(row[i])} for i in np.flatnonzero(row >= facts["threshold"])]
+        [
+            {"label": names[i], "probability": float(row[i])}
+            for i in np.flatnonzero(row >= facts["threshold"])
+        ]
         for row in output
     ]
 
@@ -57,7 +63,9 @@ def _ordinal(facts: Facts, output: np.ndarray) -> list[Any]:
     level = (output >= 0.5).sum(1)
     rows = np.arange(len(output))
     chance = above[rows, level] - above[rows, level + 1]
-    return [{"label": names[i], "probability": float(p)} for i, p in zip(level, chance, strict=True)]
+    return [
+        {"label": names[i], "probability": float(p)} for i, p in zip(level, chance, strict=True)
+    ]
 
 
 def _regression(facts: Facts, output: np.ndarray) -> list[Any]:
@@ -70,7 +78,10 @@ def _regression(facts: Facts, output: np.ndarray) -> list[Any]:
 
 
 def _bounding_box(facts: Facts, output: np.ndarray) -> list[Any]:
-    return [dict(zip(("left", "top", "right", "bottom"), map(float, row), strict=True)) for row in output]
+    return [
+        dict(zip(("left", "top", "right", "bottom"), map(float, row), strict=True))
+        for row in output
+    ]
 
 
 def _segmentation(facts: Facts, output: np.ndarray) -> list[Any]:
@@ -83,7 +94,10 @@ def _depth(facts: Facts, output: np.ndarray) -> list[Any]:
 
 def _keypoints(facts: Facts, output: np.ndarray) -> list[Any]:
     names = _names(facts, "num_points")
-    return [{n: {"x": float(x), "y": float(y)} for n, (x, y) in zip(names, row, strict=True)} for row in output]
+    return [
+        {n: {"x": float(x), "y": float(y)} for n, (x, y) in zip(names, row, strict=True)}
+        for row in output
+    ]
 
 
 def _detection(facts: Facts, output: np.ndarray) -> list[Any]:
@@ -101,7 +115,10 @@ def _detection(facts: Facts, output: np.ndarray) -> list[Any]:
             wide, high, dx, dy = places[r, c]
             x, y = (c + dx) / width, (r + dy) / height
             box = np.clip([x - wide / 2, y - high / 2, x + wide / 2, y + high / 2], 0, 1)
-            if all(other["label"] != names[k] or _overlap(other, box) <= facts["overlap"] for other in kept):
+            if all(
+                other["label"] != names[k] or _overlap(other, box) <= facts["overlap"]
+                for other in kept
+            ):
                 edges = dict(zip(("left", "top", "right", "bottom"), map(float, box), strict=True))
                 kept.append({"label": names[k], "probability": float(heat[r, c, k]), **edges})
         found.append(kept)
@@ -112,13 +129,21 @@ def _overlap(a: Mapping[str, Any], box: np.ndarray) -> float:
     left, top = max(a["left"], box[0]), max(a["top"], box[1])
     right, bottom = min(a["right"], box[2]), min(a["bottom"], box[3])
     shared = max(right - left, 0.0) * max(bottom - top, 0.0)
-    union = (a["right"] - a["left"]) * (a["bottom"] - a["top"]) + (box[2] - box[0]) * (box[3] - box[1]) - shared
+    union = (
+        (a["right"] - a["left"]) * (a["bottom"] - a["top"])
+        + (box[2] - box[0]) * (box[3] - box[1])
+        - shared
+    )
     return shared / union if union > 0 else 0.0
 
 
 def is_bio(labels: Sequence[str] | None) -> bool:
     """Whether tags are "O", "B-X" and "I-X"."""
-    return labels is not None and "O" in labels and all(tag == "O" or tag[:2] in ("B-", "I-") for tag in labels)
+    return (
+        labels is not None
+        and "O" in labels
+        and all(tag == "O" or tag[:2] in ("B-", "I-") for tag in labels)
+    )
 
 
 def spans(tags: Sequence[str]) -> list[dict[str, Any]]:

@@ -16,7 +16,9 @@ from mtl_keras.tasks import Task
 __all__ = ["task_graph"]
 
 
-def task_graph(model: Any, tasks: Any, activated: Sequence[str] | None) -> tuple[Any, dict[str, Any]]:
+def task_graph(
+    model: Any, tasks: Any, activated: Sequence[str] | None
+) -> tuple[Any, dict[str, Any]]:
     """A copy of a model, with the output layers of tasks behind its outputs.
 
     Args:
@@ -53,7 +55,11 @@ def task_graph(model: Any, tasks: Any, activated: Sequence[str] | None) -> tuple
 
 
 def _outputs_by_name(model: Any, names: Sequence[str] | None = None) -> dict[str, Any]:
-    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
+    if (
+        not isinstance(model, keras.Model)
+        or not getattr(model, "inputs", None)
+        or not getattr(model, "outputs", None)
+    ):
         raise ValueError(
             "`from_keras` takes a functional model (or a built Sequential). Received: "
             f"{type(model).__name__}. Call a subclassed model on inputs and name its results: "
@@ -61,7 +67,9 @@ def _outputs_by_name(model: Any, names: Sequence[str] | None = None) -> dict[str
         )
     if isinstance(model.output, Mapping):
         if any(not isinstance(tensor, keras.KerasTensor) for tensor in model.output.values()):
-            raise ValueError("The outputs of a multi-task model are one tensor per name. Received: a nested dict.")
+            raise ValueError(
+                "The outputs of a multi-task model are one tensor per name. Received: a nested dict."
+            )
         return dict(model.output)
     names = list(names or model.output_names)
     if len(set(names)) < len(names):
@@ -78,7 +86,11 @@ def _tasks_by_output(tasks: Any, outputs: list[str]) -> dict[str, Task]:
         tasks = list(tasks)
         # One output and one task need no names to meet.
         alone = len(tasks) == 1 and len(outputs) == 1 and isinstance(tasks[0], Task)
-        tasks = {outputs[0]: tasks[0]} if alone else {getattr(task, "name", None): task for task in tasks}
+        tasks = (
+            {outputs[0]: tasks[0]}
+            if alone
+            else {getattr(task, "name", None): task for task in tasks}
+        )
     for output, task in tasks.items():
         if not isinstance(task, Task):
             raise TypeError(f"Tasks are objects of mtl_keras.tasks, got {task!r}.")
@@ -93,7 +105,9 @@ def _copy(model: keras.Model, reserved: Sequence[str]) -> keras.Model:
     taken = {layer.name for layer in model.layers} | set(reserved)
     for tensor in model.inputs:
         if tensor.name in reserved:
-            raise ValueError(f"Task '{tensor.name}' has the name of an input of the model. Rename the task.")
+            raise ValueError(
+                f"Task '{tensor.name}' has the name of an input of the model. Rename the task."
+            )
 
     def clone(layer: Any) -> Any:
         config = layer.get_config()

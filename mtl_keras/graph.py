@@ -43,7 +43,12 @@ def has_own_config(model: keras.Model) -> bool:
 def nodes(model: keras.Model) -> list[Any]:
     """The graph's calls, each after those that it needs; inputs left out."""
     by_depth = model._nodes_by_depth
-    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
+    return [
+        node
+        for depth in sorted(by_depth, reverse=True)
+        for node in by_depth[depth]
+        if not node.is_input
+    ]
 
 
 def sublayers(layer: Any) -> list[Any]:
@@ -78,7 +83,9 @@ def output_of(model: keras.Model, name: str) -> Any:
     return next((node.outputs[0] for node in nodes(model) if node.operation is layer), layer.output)
 
 
-def replay(model: keras.Model, found: dict[int, Any], call: Callable[[Any, Any, Any], Any]) -> dict[int, Any]:
+def replay(
+    model: keras.Model, found: dict[int, Any], call: Callable[[Any, Any, Any], Any]
+) -> dict[int, Any]:
     """Go through a model's graph with other tensors in place of its own.
 
     Args:
@@ -89,7 +96,9 @@ def replay(model: keras.Model, found: dict[int, Any], call: Callable[[Any, Any, 
     for node in nodes(model):
         args, kwargs = node.arguments.fill_in(found)
         outputs = tree.flatten(call(node, args, kwargs))
-        found.update({id(before): after for before, after in zip(node.outputs, outputs, strict=True)})
+        found.update(
+            {id(before): after for before, after in zip(node.outputs, outputs, strict=True)}
+        )
     return found
 
 
@@ -107,7 +116,9 @@ def play(model: keras.Model, tensor: Any, layer: Callable[[Any], Any] = lambda l
     def call(node: Any, args: Any, kwargs: Any) -> Any:
         operation = node.operation
         if id(operation) not in made:
-            made[id(operation)] = layer(operation) if isinstance(operation, keras.layers.Layer) else operation
+            made[id(operation)] = (
+                layer(operation) if isinstance(operation, keras.layers.Layer) else operation
+            )
         return made[id(operation)](*args, **kwargs)
 
     found = replay(model, {id(model.inputs[0]): tensor}, call)

@@ -62,7 +62,9 @@ class MultiTaskModel(keras.Model):
         inputs = kwargs["inputs"] if "inputs" in kwargs else args[0]
         for tensor in keras.tree.flatten(inputs):
             if tensor.name in outputs:
-                raise ValueError(f"An input and a task are both named '{tensor.name}': rename one of them.")
+                raise ValueError(
+                    f"An input and a task are both named '{tensor.name}': rename one of them."
+                )
         super().__init__(*args, **kwargs)
         for tensor in self.inputs:
             check_input_name(tensor.name)
@@ -110,7 +112,13 @@ class MultiTaskModel(keras.Model):
             ...     plain, [mtl.tasks.Classification("animal", num_classes=10), mtl.tasks.Regression("age")])
         """
         inputs, outputs = task_graph(model, tasks, activated)
-        return cls(inputs, outputs, encoder=encoder, representation=list(representation), name=name or model.name)
+        return cls(
+            inputs,
+            outputs,
+            encoder=encoder,
+            representation=list(representation),
+            name=name or model.name,
+        )
 
     # ------------------------------------------------------------------ tasks
     @property
@@ -206,8 +214,12 @@ class MultiTaskModel(keras.Model):
             balancer = balancing.get(balancer)
             active = [task for task in self.tasks if losses[task.name] is not None]
             if not active:
-                raise ValueError("Every task's loss is None: nothing is left to train. Give at least one task a loss.")
-            functions = {name: keras.losses.get(fn) for name, fn in losses.items() if fn is not None}
+                raise ValueError(
+                    "Every task's loss is None: nothing is left to train. Give at least one task a loss."
+                )
+            functions = {
+                name: keras.losses.get(fn) for name, fn in losses.items() if fn is not None
+            }
             warn_unregistered(balancer)
             balancer.build(active, functions)
             super().compile(optimizer=optimizer, **kwargs)
@@ -235,7 +247,9 @@ class MultiTaskModel(keras.Model):
                 # What was refused must not be trained with, nor saved.
                 self._training, self.compiled = None, False
                 raise
-            self._training.build_metrics({name: tensor.shape for name, tensor in self.output.items()})
+            self._training.build_metrics(
+                {name: tensor.shape for name, tensor in self.output.items()}
+            )
 
     def _by_task(self, argument: str, given: Any, default: Any) -> dict[str, Any]:
         if given is None:
@@ -247,7 +261,10 @@ class MultiTaskModel(keras.Model):
         if not isinstance(given, Mapping):
             return {task.name: given for task in self.tasks}
         self._check_known(argument, given)
-        return {task.name: given[task.name] if task.name in given else default(task) for task in self.tasks}
+        return {
+            task.name: given[task.name] if task.name in given else default(task)
+            for task in self.tasks
+        }
 
     def _check_known(self, argument: str, given: Mapping[str, Any]) -> None:
         for name in given:
@@ -256,7 +273,9 @@ class MultiTaskModel(keras.Model):
 
     def _loss_weights(self, given: Any) -> dict[str, keras.Variable]:
         if given is not None and not isinstance(given, Mapping):
-            raise ValueError(f"`loss_weights` is a dict of task name to number, got {type(given).__name__}.")
+            raise ValueError(
+                f"`loss_weights` is a dict of task name to number, got {type(given).__name__}."
+            )
         given = given or {}
         self._check_known("loss_weights", given)
         weights = {}
@@ -318,7 +337,9 @@ class MultiTaskModel(keras.Model):
         return self.compiled_training.directions()
 
     # ------------------------------------------------------------------ fit, evaluate, predict
-    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+    def fit(
+        self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
+    ) -> keras.callbacks.History:
         """Train, as `keras.Model.fit` does. Labels are a dict by task name; they are checked before the first step.
 
         A row's label may be missing (NaN for numbers, -1 for classes, or sample weight 0). Labels that lack a whole task
@@ -348,7 +369,9 @@ class MultiTaskModel(keras.Model):
             # Keras warns of its own default, `shuffle=True`, where it has no effect.
             kwargs.setdefault("shuffle", False)
         looked_at = labels.check_data(x, y, kwargs.get("sample_weight"), self, "training")
-        kwargs["sample_weight"] = weighting.complete_sample_weight(kwargs.get("sample_weight"), y, self, "training")
+        kwargs["sample_weight"] = weighting.complete_sample_weight(
+            kwargs.get("sample_weight"), y, self, "training"
+        )
         validation = kwargs.get("validation_data")
         if isinstance(validation, (tuple, list)) and len(validation) in (2, 3):
             x_val, y_val, weight = (*validation, None)[:3]
@@ -373,13 +396,23 @@ class MultiTaskModel(keras.Model):
 
     def _weigh_classes(self, class_weight: Any) -> None:
         """Make the training step weigh classes so; a step that was traced with other weights is traced anew."""
-        training, weights = self.compiled_training, weighting.class_weights_by_task(class_weight, self)
+        training, weights = (
+            self.compiled_training,
+            weighting.class_weights_by_task(class_weight, self),
+        )
         before, training.class_weights = training.class_weights, weights
-        if before.keys() != weights.keys() or any((before[name] != weights[name]).any() for name in weights):
+        if before.keys() != weights.keys() or any(
+            (before[name] != weights[name]).any() for name in weights
+        ):
             self.train_function = None
 
     def train_on_batch(
-        self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        return_dict: bool = False,
     ) -> Any:
         """As in Keras; weights go by task as in `fit`, and errors of a loss name its task.
 
@@ -391,7 +424,9 @@ class MultiTaskModel(keras.Model):
         sample_weight = weighting.complete_sample_weight(sample_weight, y, self, "training")
         self._build_optimizer()
         with fitting.readable_errors(self.compiled_training):
-            return super().train_on_batch(x, y, sample_weight=sample_weight, return_dict=return_dict)
+            return super().train_on_batch(
+                x, y, sample_weight=sample_weight, return_dict=return_dict
+            )
 
     def count_classes(self, data: Any) -> dict[str, np.ndarray]:
         """Count the classes of labels, and set the weights of tasks with `class_weights="balanced"` or `"effective"`.
@@ -417,9 +452,13 @@ class MultiTaskModel(keras.Model):
             self._check_known("data", data)
             tasks = [task for task in tasks if task.name in data]
         if not tasks:
-            raise ValueError("No task with labels counts classes: class_weights='balanced' or 'effective' does.")
+            raise ValueError(
+                "No task with labels counts classes: class_weights='balanced' or 'effective' does."
+            )
         is_labels = isinstance(data, Mapping)
-        return class_counts.count_classes(self, tasks, None if is_labels else data, data if is_labels else None)
+        return class_counts.count_classes(
+            self, tasks, None if is_labels else data, data if is_labels else None
+        )
 
     def _build_optimizer(self) -> None:
         """Make the optimizer's variables before the step is traced: a trace that makes variables is made twice."""
@@ -455,7 +494,9 @@ class MultiTaskModel(keras.Model):
             report.draw(path)
         return report
 
-    def evaluate(self, x: Any = None, y: Any = None, *args: Any, return_dict: bool = True, **kwargs: Any) -> Any:
+    def evaluate(
+        self, x: Any = None, y: Any = None, *args: Any, return_dict: bool = True, **kwargs: Any
+    ) -> Any:
         """Losses and metrics on data: a flat dict, `loss`, `<task>_loss`, `<task>_<metric>`.
 
         Unlike Keras's, which returns a list unless told otherwise; `return_dict=False` gives that list. A task of which
@@ -466,11 +507,15 @@ class MultiTaskModel(keras.Model):
         if not kwargs.get("_use_cached_eval_dataset", False):
             weight = kwargs.get("sample_weight")
             labels.check_data(x, y, weight, self, "evaluation")
-            kwargs["sample_weight"] = weighting.complete_sample_weight(weight, y, self, "evaluation")
+            kwargs["sample_weight"] = weighting.complete_sample_weight(
+                weight, y, self, "evaluation"
+            )
         with training.evaluation():
             return super().evaluate(x, y, return_dict=return_dict, **kwargs)
 
-    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
+    def test_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
+    ) -> Any:
         """As in Keras; sample weights go by task as in `evaluate`."""
         sample_weight = weighting.complete_sample_weight(sample_weight, y, self, "evaluation")
         with self.compiled_training.evaluation():
@@ -488,7 +533,10 @@ class MultiTaskModel(keras.Model):
         if self._training is None:
             return inherited
         # Keras's own tracker of the total, which averages over batches, gives way to the tasks'.
-        return [*self._training.metric_objects(), *(m for m in inherited if m is not self._loss_tracker)]
+        return [
+            *self._training.metric_objects(),
+            *(m for m in inherited if m is not self._loss_tracker),
+        ]
 
     def get_metrics_result(self) -> dict[str, Any]:
         return self.compiled_training.results()
@@ -515,7 +563,9 @@ class MultiTaskModel(keras.Model):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> MultiTaskModel:
         config = dict(config)
         if isinstance(config.get("encoder"), dict):
-            config["encoder"] = keras.saving.deserialize_keras_object(config["encoder"], custom_objects)
+            config["encoder"] = keras.saving.deserialize_keras_object(
+                config["encoder"], custom_objects
+            )
         return super().from_config(config, custom_objects)
 
     def get_compile_config(self) -> dict[str, Any] | None:
@@ -585,7 +635,9 @@ def _tasks_of(outputs: Any) -> list[Task]:
                 f"from {found}. For example: outputs['{name}'] = mtl.layers.TaskOutput(task)(x)."
             )
         if layer.name != name:
-            raise ValueError(f"Output '{name}' is made by the output layer of task '{layer.name}'. Key and task must agree.")
+            raise ValueError(
+                f"Output '{name}' is made by the output layer of task '{layer.name}'. Key and task must agree."
+            )
         tasks.append(layer.task)
     check_task_names(task.name for task in tasks)
     return tasks

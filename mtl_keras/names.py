@@ -11,7 +11,9 @@ __all__ = ["check_input_name", "check_task_name", "check_task_names", "unknown_n
 # anything that is no identifier character, so only what survives everywhere is allowed.
 _VALID = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
 # Keras reports the total under `loss`, validation results under `val_...`; `serving_default` and `serve` are endpoints.
-_RESERVED = frozenset({"loss", "lr", "learning_rate", "balanced_loss", "serving_default", "serve", "features"})
+_RESERVED = frozenset(
+    {"loss", "lr", "learning_rate", "balanced_loss", "serving_default", "serve", "features"}
+)
 
 
 def check_task_name(name: object) -> str:
@@ -72,7 +74,9 @@ def check_task_names(names: Iterable[str]) -> list[str]:
         for other in names:
             # `a_loss` of task `a` would be logged under the name of a task's own metric.
             if name != other and name == f"{other}_loss":
-                raise ValueError(f"Task name {name!r} collides with the logged loss of task {other!r}. Rename one of them.")
+                raise ValueError(
+                    f"Task name {name!r} collides with the logged loss of task {other!r}. Rename one of them."
+                )
     return names
 
 

@@ -88,5 +88,6 @@ def mute_native_code() -> None:
     sink = os.open(os.devnull, os.O_WRONLY)
     os.dup2(sink, 2)
     os.close(sink)
-    sys.stderr = open(visible, "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")  # noqa: SIM115
+    encoding = sys.stderr.encoding
+    sys.stderr = open(visible, "w", 1, encoding, "backslashreplace")  # noqa: SIM115
     faulthandler.enable(sys.stderr)

@@ -56,22 +56,43 @@ class SharingReport:
 
     def rows(self) -> list[tuple[str, ...]]:
         """The table's rows: users, parameters, multiply-adds, then totals against separate networks."""
-        users = sorted({*self.parameters, *self.multiply_adds}, key=lambda u: (-len(u), [self.tasks.index(t) for t in u]))
+        users = sorted(
+            {*self.parameters, *self.multiply_adds},
+            key=lambda u: (-len(u), [self.tasks.index(t) for t in u]),
+        )
         found = [
-            (", ".join(u), f"{self.parameters.get(u, 0):,}", f"{self.multiply_adds.get(u, 0):,}", _kind(u, self.tasks))
+            (
+                ", ".join(u),
+                f"{self.parameters.get(u, 0):,}",
+                f"{self.multiply_adds.get(u, 0):,}",
+                _kind(u, self.tasks),
+            )
             for u in users
             if u
         ]
         whole = [sum(counts.values()) for counts in (self.parameters, self.multiply_adds)]
-        alone = [sum(self.separate(counts).values()) for counts in (self.parameters, self.multiply_adds)]
+        alone = [
+            sum(self.separate(counts).values()) for counts in (self.parameters, self.multiply_adds)
+        ]
         found.append(("together", *(f"{n:,}" for n in whole), ""))
         found.append(("separate networks", *(f"{n:,}" for n in alone), ""))
-        found.append(("together / separate", *(f"{w / a:.3f}" if a else "-" for w, a in zip(whole, alone, strict=True)), ""))
+        found.append(
+            (
+                "together / separate",
+                *(f"{w / a:.3f}" if a else "-" for w, a in zip(whole, alone, strict=True)),
+                "",
+            )
+        )
         return found
 
     def __str__(self) -> str:
-        variables = [("x".join(map(str, shape)) or "scalar", ", ".join(users), path) for path, shape, users in self.variables]
-        return print_table("variables and who uses them", ("shape", "tasks", "variable"), variables) + print_table(
+        variables = [
+            ("x".join(map(str, shape)) or "scalar", ", ".join(users), path)
+            for path, shape, users in self.variables
+        ]
+        return print_table(
+            "variables and who uses them", ("shape", "tasks", "variable"), variables
+        ) + print_table(
             "a row's cost", ("used by", "parameters", "multiply-adds", "kind"), self.rows()
         )
 
@@ -94,7 +115,8 @@ class SharingReport:
                     [counts[users]] * len(here),
                     left=[left[t] for t in here],
                     color=f"C{i % 10}",
-                    label=_kind(users, self.tasks) + (f": {', '.join(users)}" if len(users) < len(self.tasks) else ""),
+                    label=_kind(users, self.tasks)
+                    + (f": {', '.join(users)}" if len(users) < len(self.tasks) else ""),
                 )
                 for task in here:
                     left[task] += counts[users]
@@ -123,7 +145,9 @@ def sharing_report(model: Any) -> SharingReport:
     variables, parameters, multiply_adds = _count(model, tasks)
     network = _separate_networks(model)
     counts = (parameters, multiply_adds) if network is None else _count(network, tasks)[1:]
-    separate = [{task: sum(n for users, n in c.items() if task in users) for task in tasks} for c in counts]
+    separate = [
+        {task: sum(n for users, n in c.items() if task in users) for task in tasks} for c in counts
+    ]
     return SharingReport(tasks, tuple(variables), parameters, multiply_adds, *separate)
 
 
@@ -180,7 +204,15 @@ def _multiply_adds(op: Any, graph: Any) -> int:
         return _turns(op) * _inside(graph._get_function(op.get_attr("body").name))
     if kind in ("PartitionedCall", "StatefulPartitionedCall"):
         return _inside(graph._get_function(op.get_attr("f").name))
-    if kind not in ("MatMul", "BatchMatMul", "BatchMatMulV2", "Conv2D", "DepthwiseConv2dNative", "Conv3D", "Einsum"):
+    if kind not in (
+        "MatMul",
+        "BatchMatMul",
+        "BatchMatMulV2",
+        "Conv2D",
+        "DepthwiseConv2dNative",
+        "Conv3D",
+        "Einsum",
+    ):
         return 0
     out = [size or 1 for size in op.outputs[0].shape]
     first, second = ([size or 1 for size in tensor.shape] for tensor in op.inputs[:2])
@@ -196,7 +228,9 @@ def _multiply_adds(op: Any, graph: Any) -> int:
     left, _, _right = equation.partition("->")
     sizes: dict[str, int] = {}
     for letters, shape in zip(left.split(","), (first, second), strict=False):
-        sizes.update(zip(letters.replace(".", ""), shape[-len(letters.replace(".", "")) :], strict=False))
+        sizes.update(
+            zip(letters.replace(".", ""), shape[-len(letters.replace(".", "")) :], strict=False)
+        )
     return math.prod(sizes.values())
 
 

@@ -32,9 +32,18 @@ def pytest_configure(config):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--seed-offset", type=int, default=0, help="added to every seed of Keras: no test may hang on one")
-    parser.addoption("--write-tables", action="store_true", help="write the tables in docs/ that tests generate")
-    parser.addoption("--run-large", action="store_true", help="run the large tests too (minutes, not seconds)")
+    parser.addoption(
+        "--seed-offset",
+        type=int,
+        default=0,
+        help="added to every seed of Keras: no test may hang on one",
+    )
+    parser.addoption(
+        "--write-tables", action="store_true", help="write the tables in docs/ that tests generate"
+    )
+    parser.addoption(
+        "--run-large", action="store_true", help="run the large tests too (minutes, not seconds)"
+    )
 
 
 def pytest_collection_modifyitems(config, items):

@@ -38,7 +38,11 @@ def table_model(tasks=None, widths=(8,), normalize=False, name="table"):
     """A small network without dropout or batch normalization: what one task does to another is then exact."""
     tasks = tasks or [mtl.tasks.Regression("cost", hidden=0), mtl.tasks.Binary("sold", hidden=0)]
     return mtl.builders.hard_sharing(
-        (5,), tasks, backbone="mlp", backbone_options={"widths": widths, "normalize": normalize}, name=name
+        (5,),
+        tasks,
+        backbone="mlp",
+        backbone_options={"widths": widths, "normalize": normalize},
+        name=name,
     )
 
 
@@ -53,17 +57,24 @@ def table_data(rows=32, seed=0):
 def ruined_model():
     """A network with one hidden unit three hundred times the others, undone behind: 256 values leave the others none."""
     tasks = [mtl.tasks.Regression("cost", hidden=8), mtl.tasks.Binary("sold", hidden=4)]
-    model = mtl.builders.hard_sharing((4,), tasks, backbone="mlp", backbone_options={"widths": (16,)})
+    model = mtl.builders.hard_sharing(
+        (4,), tasks, backbone="mlp", backbone_options={"widths": (16,)}
+    )
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, (256, 4)).astype("float32")
-    y = {"cost": x @ np.array([1.0, -2.0, 0.5, 0.3], "float32"), "sold": (x[:, 0] > 0).astype("int32")}
+    y = {
+        "cost": x @ np.array([1.0, -2.0, 0.5, 0.3], "float32"),
+        "sold": (x[:, 0] > 0).astype("int32"),
+    }
     for task, wanted in (("cost", y["cost"]), ("sold", 4.0 * y["sold"] - 2)):
         hidden = keras.Model(model.inputs, model.get_layer(f"{task}_hidden").output)(x).numpy()
         solved = np.linalg.lstsq(np.c_[hidden, np.ones(256)], wanted, rcond=None)[0]
         model.get_layer(f"{task}_linear").set_weights([solved[:-1, None], solved[-1:]])
     hidden, linear = model.get_layer("cost_hidden"), model.get_layer("cost_linear")
     (kernel, bias), (onward, shift) = hidden.get_weights(), linear.get_weights()
-    factors = np.where(np.arange(8) == np.abs(onward[:, 0] * kernel.max(0)).argmax(), 300.0, 1.0).astype("float32")
+    factors = np.where(
+        np.arange(8) == np.abs(onward[:, 0] * kernel.max(0)).argmax(), 300.0, 1.0
+    ).astype("float32")
     hidden.set_weights([kernel * factors, bias * factors])
     linear.set_weights([onward / factors[:, None], shift])
     model.compile(keras.optimizers.Adam(0.003))
@@ -71,19 +82,35 @@ def ruined_model():
 
 
 #: One of each way to balance, for the default run; the others run with `--run-large`.
-ONE_OF_EACH = ("equal", "uncertainty", "dwa", "gradnorm", "famo", "cagrad", "pcgrad", "graddrop", "sdmgrad", "auto_lambda")
+ONE_OF_EACH = (
+    "equal",
+    "uncertainty",
+    "dwa",
+    "gradnorm",
+    "famo",
+    "cagrad",
+    "pcgrad",
+    "graddrop",
+    "sdmgrad",
+    "auto_lambda",
+)
 
 
 def large_but(quick, values):
     """Values of a parameter; all but the quick ones are large tests."""
-    return [value if value in quick else pytest.param(value, marks=pytest.mark.large) for value in values]
+    return [
+        value if value in quick else pytest.param(value, marks=pytest.mark.large)
+        for value in values
+    ]
 
 
 def balancer_named(name, x, y):
     """A balancer by name; held-out data for the one that needs it."""
     if name != "auto_lambda":
         return mtl.balancing.get(name)
-    held_out = tf.data.Dataset.from_tensor_slices((x[::-1], {k: v[::-1] for k, v in y.items()})).batch(8)
+    held_out = tf.data.Dataset.from_tensor_slices(
+        (x[::-1], {k: v[::-1] for k, v in y.items()})
+    ).batch(8)
     return mtl.balancing.AutoLambda(held_out, learning_rate=0.01)
 
 

@@ -26,7 +26,9 @@ def _fit(model, balancer, epochs=1, data=None, optimizer=None, **compiled):
     return model.fit(x, y, epochs=epochs, **TABLE).history
 
 
-@pytest.mark.parametrize(("name", "passes"), [("cagrad", True), ("nash_mtl", 2), ("pcgrad", 9), ("imtl", 3)])
+@pytest.mark.parametrize(
+    ("name", "passes"), [("cagrad", True), ("nash_mtl", 2), ("pcgrad", 9), ("imtl", 3)]
+)
 def test_two_passes_make_the_same_step_as_one(name, passes):
     one, two = _twins(lambda: table_model(widths=(8, 6)))
     _fit(one, balancing.get(name), 2)
@@ -58,25 +60,34 @@ def test_amortized_weights_are_those_of_the_last_solution(options):
             out = twin(data[0], training=True)
             losses = [
                 tf.reduce_mean((out["cost"][:, 0] - data[1]["cost"]) ** 2),
-                tf.reduce_mean(keras.losses.binary_crossentropy(data[1]["sold"][:, None].astype("float32"), out["sold"])),
+                tf.reduce_mean(
+                    keras.losses.binary_crossentropy(
+                        data[1]["sold"][:, None].astype("float32"), out["sold"]
+                    )
+                ),
             ]
         rows = [tape.gradient(loss, twin.trainable_variables) for loss in losses]
         for variable, *pair in zip(twin.trainable_variables, *rows, strict=True):
             factors = weights if all(g is not None for g in pair) else np.ones(2)
-            variable.assign_sub(0.1 * sum(f * g for f, g in zip(factors, pair, strict=True) if g is not None))
+            variable.assign_sub(
+                0.1 * sum(f * g for f, g in zip(factors, pair, strict=True) if g is not None)
+            )
     same(model.get_weights(), twin.get_weights(), rtol=1e-4, atol=1e-5)
     assert balancer.every == 1 and float(model.balancer.steps.numpy()) == 1
 
 
 @pytest.mark.parametrize(
-    "options", [{"every": 2}, {"gradients": "representation"}, {"gradients": "representation", "every": 2}]
+    "options",
+    [{"every": 2}, {"gradients": "representation"}, {"gradients": "representation", "every": 2}],
 )
 def test_cheaper_gradients_make_the_same_update_on_replicas(options):
     x, y = table_data()
     y["cost"][:5] = np.nan
     one = table_model()
     weights = one.get_weights()
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice())
+    strategy = tf.distribute.MirroredStrategy(
+        ["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice()
+    )
     with strategy.scope():
         two = table_model()
         two.compile(keras.optimizers.SGD(0.1), balancer=balancing.GradVac(**options))
@@ -104,7 +115,9 @@ def test_representation_gradients_are_taken_where_the_heads_begin(name):
         out = heads(z, training=True)
         losses = [
             tf.reduce_mean((out["cost"][:, 0] - y["cost"]) ** 2),
-            tf.reduce_mean(keras.losses.binary_crossentropy(y["sold"][:, None].astype("float32"), out["sold"])),
+            tf.reduce_mean(
+                keras.losses.binary_crossentropy(y["sold"][:, None].astype("float32"), out["sold"])
+            ),
         ]
     rows = np.stack([tape.gradient(loss, z).numpy().ravel() for loss in losses]).astype("float64")
     weights = np.asarray(balancing.get(name).weights(rows @ rows.T))
@@ -112,11 +125,15 @@ def test_representation_gradients_are_taken_where_the_heads_begin(name):
     parts = [tape.gradient(loss, twin.trainable_variables) for loss in losses]
     for variable, *pair in zip(twin.trainable_variables, *parts, strict=True):
         factors = weights if all(g is not None for g in pair) else own
-        variable.assign_sub(0.1 * sum(f * g for f, g in zip(factors, pair, strict=True) if g is not None))
+        variable.assign_sub(
+            0.1 * sum(f * g for f, g in zip(factors, pair, strict=True) if g is not None)
+        )
     same(model.get_weights(), twin.get_weights(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("balancer", [balancing.MGDA(gradients="representation"), balancing.GradDrop(seed=1)])
+@pytest.mark.parametrize(
+    "balancer", [balancing.MGDA(gradients="representation"), balancing.GradDrop(seed=1)]
+)
 def test_representations_of_several_tensors_train(balancer):
     """Heads that take different stages of one trunk: what leads from one stage to the next belongs to the trunk."""
     x, y = image_data(24)
@@ -155,7 +172,9 @@ def test_gradient_sign_dropout_masks_the_representation_by_its_definition():
         out = heads(z)
         losses = [
             tf.reduce_mean((out["cost"][:, 0] - y["cost"]) ** 2),
-            tf.reduce_mean(keras.losses.binary_crossentropy(y["sold"][:, None].astype("float32"), out["sold"])),
+            tf.reduce_mean(
+                keras.losses.binary_crossentropy(y["sold"][:, None].astype("float32"), out["sold"])
+            ),
         ]
     rows = np.stack([tape.gradient(loss, z).numpy()[0] for loss in losses])
     h = np.sign(z.numpy()[0]) * rows
@@ -216,13 +235,17 @@ def test_shared_variables_are_those_whose_gradients_are_there():
     """The graph's answer against the gradients themselves, in a network with a stopped and an unused branch."""
     x = keras.Input((4,), name="x")
     trunk = keras.layers.Dense(6, activation="relu", name="trunk")(x)
-    second = keras.layers.BatchNormalization(name="second_norm")(keras.layers.Dense(5, name="second")(trunk))
+    second = keras.layers.BatchNormalization(name="second_norm")(
+        keras.layers.Dense(5, name="second")(trunk)
+    )
     stopped = keras.ops.stop_gradient(keras.layers.Dense(3, name="stopped")(second))
     tasks = [mtl.tasks.Regression(n) for n in "abc"]
     a = keras.layers.Dense(1, name="a_out")(keras.layers.Concatenate()([trunk, stopped]))
     b = keras.layers.Dense(1, name="b_out")(second)
     c = keras.layers.Dense(1, name="c_out")(keras.layers.Dense(2, name="alone")(x))
-    model = mtl.MultiTaskModel(x, {t.name: mtl.layers.TaskOutput(t)(z) for t, z in zip(tasks, (a, b, c), strict=True)})
+    model = mtl.MultiTaskModel(
+        x, {t.name: mtl.layers.TaskOutput(t)(z) for t, z in zip(tasks, (a, b, c), strict=True)}
+    )
     reach = Reach(model, list("abc"))
     with tf.GradientTape(persistent=True) as tape:
         out = model(np.ones((2, 4), "float32"), training=True)
@@ -256,7 +279,9 @@ def test_shared_variables_can_be_narrowed():
         out = twin(x, training=True)
         losses = [
             tf.reduce_mean((out["cost"][:, 0] - y["cost"]) ** 2),
-            tf.reduce_mean(keras.losses.binary_crossentropy(y["sold"][:, None].astype("float32"), out["sold"])),
+            tf.reduce_mean(
+                keras.losses.binary_crossentropy(y["sold"][:, None].astype("float32"), out["sold"])
+            ),
         ]
     rows = [tape.gradient(loss, twin.trainable_variables) for loss in losses]
     chosen = [i for i, v in enumerate(twin.trainable_variables) if "stage2_dense/kernel" in v.path]
@@ -264,7 +289,9 @@ def test_shared_variables_can_be_narrowed():
     weights = np.asarray(balancing.get("mgda").weights(flat @ flat.T))
     _fit(model, "mgda", data=(x, y), shared=["stage2_dense/kernel"])
     for variable, *pair in zip(twin.trainable_variables, *rows, strict=True):
-        variable.assign_sub(0.1 * sum(w * g for w, g in zip(weights, pair, strict=True) if g is not None))
+        variable.assign_sub(
+            0.1 * sum(w * g for w, g in zip(weights, pair, strict=True) if g is not None)
+        )
     same(model.get_weights(), twin.get_weights(), rtol=1e-4, atol=1e-5)
     assert model.balancing_report().shared == ["mlp_stage2_dense/kernel"]
     with pytest.raises(ValueError, match="Unknown shared variables: 'nothing'"):
@@ -288,19 +315,30 @@ def test_double_sampling_takes_its_products_from_other_batches(name):
             out = twin(x, training=True)
             losses = [
                 tf.reduce_mean((out["cost"][:, 0] - y["cost"]) ** 2),
-                tf.reduce_mean(keras.losses.binary_crossentropy(y["sold"][:, None].astype("float32"), out["sold"])),
+                tf.reduce_mean(
+                    keras.losses.binary_crossentropy(
+                        y["sold"][:, None].astype("float32"), out["sold"]
+                    )
+                ),
             ]
         return [tape.gradient(loss, twin.trainable_variables) for loss in losses]
 
     def flat(found):
-        return np.stack([np.concatenate([row[i].numpy().ravel() for i in (0, 1)]) for row in found]).astype("float64")
+        return np.stack(
+            [np.concatenate([row[i].numpy().ravel() for i in (0, 1)]) for row in found]
+        ).astype("float64")
 
-    halves = [rows(x1[part], {k: v[part] for k, v in y1.items()}) for part in (slice(0, 16), slice(16, 32))]
+    halves = [
+        rows(x1[part], {k: v[part] for k, v in y1.items()})
+        for part in (slice(0, 16), slice(16, 32))
+    ]
     weights = np.asarray(getattr(balancing, name)().weights(flat(halves[0]) @ flat(halves[1]).T))
     own = rows(x, y)
     for i, (variable, *pair) in enumerate(zip(twin.trainable_variables, *own, strict=True)):
         factors = weights if i in (0, 1) else np.ones(2)
-        variable.assign_sub(0.1 * sum(f * g for f, g in zip(factors, pair, strict=True) if g is not None))
+        variable.assign_sub(
+            0.1 * sum(f * g for f, g in zip(factors, pair, strict=True) if g is not None)
+        )
     same(model.get_weights(), twin.get_weights(), rtol=1e-4, atol=1e-5)
 
 
@@ -315,14 +353,21 @@ def test_batches_too_small_to_cut_are_refused():
 def test_auto_lambda_follows_the_finite_difference_of_a_linear_model():
     """One step, against the formula in NumPy: virtual step, held-out gradient, and losses at both sides."""
     rng = np.random.default_rng(0)
-    x, held = rng.standard_normal((8, 3)).astype("float32"), rng.standard_normal((8, 3)).astype("float32")
+    x, held = (
+        rng.standard_normal((8, 3)).astype("float32"),
+        rng.standard_normal((8, 3)).astype("float32"),
+    )
     y = {n: rng.standard_normal(8).astype("float32") for n in "ab"}
     y_held = {n: rng.standard_normal(8).astype("float32") for n in "ab"}
     inputs = keras.Input((3,))
     shared = keras.layers.Dense(1, use_bias=False, name="line")(inputs)
     tasks = [mtl.tasks.Regression(n) for n in "ab"]
     model = mtl.MultiTaskModel(
-        inputs, {t.name: mtl.layers.TaskOutput(t)(keras.layers.Identity(name=f"{t.name}_id")(shared)) for t in tasks}
+        inputs,
+        {
+            t.name: mtl.layers.TaskOutput(t)(keras.layers.Identity(name=f"{t.name}_id")(shared))
+            for t in tasks
+        },
     )
     data = tf.data.Dataset.from_tensor_slices((held, y_held)).batch(8)
     balancer = balancing.AutoLambda(data, primary=["a"], initial=0.5, learning_rate=0.1)
@@ -336,11 +381,16 @@ def test_auto_lambda_follows_the_finite_difference_of_a_linear_model():
     d = gradient(ahead, held, y_held["a"])
     eps = 0.01 / np.linalg.norm(d)
     slopes = [
-        -0.2 * (np.mean((x @ (w + eps * d) - y[n]) ** 2) - np.mean((x @ (w - eps * d) - y[n]) ** 2)) / (2 * eps) for n in "ab"
+        -0.2
+        * (np.mean((x @ (w + eps * d) - y[n]) ** 2) - np.mean((x @ (w - eps * d) - y[n]) ** 2))
+        / (2 * eps)
+        for n in "ab"
     ]
     model.fit(x, y, batch_size=8, shuffle=False, verbose=0)
     # Adam's first step has the size of the learning rate, against the sign of the slope.
-    np.testing.assert_allclose(balancer.task_weights.numpy(), 0.5 - 0.1 * np.sign(slopes), rtol=1e-4)
+    np.testing.assert_allclose(
+        balancer.task_weights.numpy(), 0.5 - 0.1 * np.sign(slopes), rtol=1e-4
+    )
     np.testing.assert_allclose(balancer._adam._first.numpy(), 0.1 * np.array(slopes), rtol=2e-3)
 
 
@@ -358,9 +408,13 @@ def test_what_a_method_lacks_is_said_at_compile():
     x = keras.Input((2,))
     h = keras.layers.Dense(3)(x)
     tasks = [mtl.tasks.Regression(n) for n in "ab"]
-    bare = mtl.MultiTaskModel(x, {t.name: mtl.layers.TaskOutput(t)(keras.layers.Dense(1)(h)) for t in tasks})
+    bare = mtl.MultiTaskModel(
+        x, {t.name: mtl.layers.TaskOutput(t)(keras.layers.Dense(1)(h)) for t in tasks}
+    )
     for balancer in ("graddrop", balancing.MGDA(gradients="representation")):
-        with pytest.raises(ValueError, match="needs a representation that the tasks \\('a', 'b'\\) share"):
+        with pytest.raises(
+            ValueError, match="needs a representation that the tasks \\('a', 'b'\\) share"
+        ):
             bare.compile("sgd", balancer=balancer)
 
 
@@ -385,7 +439,9 @@ def test_negative_losses_are_refused_by_methods_that_take_logarithms():
 
     model = table_model()
     model.compile("sgd", loss={"cost": loss}, balancer="log_loss")
-    with pytest.raises(ValueError, match="step 1 the loss of task 'cost' is negative.*'log_loss' needs positive"):
+    with pytest.raises(
+        ValueError, match="step 1 the loss of task 'cost' is negative.*'log_loss' needs positive"
+    ):
         model.fit(x, y, **TABLE)
 
 
@@ -397,10 +453,18 @@ def test_a_step_that_mixed_precision_skips_moves_no_state():
         model.compile(keras.optimizers.SGD(0.01), balancer=balancer)
         model.optimizer.build(model.trainable_variables)
         model.optimizer.dynamic_scale.assign(1e30)  # overflows float16
-        before = [v.numpy() for k, v in model.balancer._state.items() if k not in ("seed", "steps", "before", "seen")]
+        before = [
+            v.numpy()
+            for k, v in model.balancer._state.items()
+            if k not in ("seed", "steps", "before", "seen")
+        ]
         weights = model.get_weights()
         model.fit(x, y, batch_size=32, verbose=0)
-        after = [v.numpy() for k, v in model.balancer._state.items() if k not in ("seed", "steps", "before", "seen")]
+        after = [
+            v.numpy()
+            for k, v in model.balancer._state.items()
+            if k not in ("seed", "steps", "before", "seen")
+        ]
         same(before, after, rtol=0, atol=0)
         same(weights, model.get_weights(), rtol=0, atol=0)
 
@@ -422,7 +486,12 @@ def test_famo_looks_again_without_leaving_a_trace():
     one, two = _twins(make)
     _fit(one, "famo", data=(x, y))
     _fit(two, "equal", data=(x, y))
-    same([v.numpy() for v in one.non_trainable_variables], [v.numpy() for v in two.non_trainable_variables], rtol=0, atol=0)
+    same(
+        [v.numpy() for v in one.non_trainable_variables],
+        [v.numpy() for v in two.non_trainable_variables],
+        rtol=0,
+        atol=0,
+    )
     # With a learning rate of 0 nothing falls, and the logits stay where they are.
     model = make()
     _fit(model, balancing.FAMO(decay=0.0), optimizer=keras.optimizers.SGD(0.0))
@@ -433,12 +502,26 @@ def test_famo_looks_again_without_leaving_a_trace():
 def test_the_monitor_shows_weights_norms_and_cosines(tmp_path):
     x, y = table_data()
     picture = tmp_path / "balance.png"
-    for balancer in ("cagrad", "uncertainty", "moco", balancing.MGDA(every=2), balancing.MGDA(gradients="representation")):
+    for balancer in (
+        "cagrad",
+        "uncertainty",
+        "moco",
+        balancing.MGDA(every=2),
+        balancing.MGDA(gradients="representation"),
+    ):
         model = table_model()
         model.compile(keras.optimizers.SGD(0.05), balancer=balancer)
         monitor = mtl.callbacks.BalanceMonitor(picture)
-        history = model.fit(x, y, epochs=2, validation_data=(x, y), callbacks=[monitor], **TABLE).history
-        for key in ("cost_weight", "sold_weight", "cost_gradient_norm", "sold_gradient_norm", "cosine_cost_sold"):
+        history = model.fit(
+            x, y, epochs=2, validation_data=(x, y), callbacks=[monitor], **TABLE
+        ).history
+        for key in (
+            "cost_weight",
+            "sold_weight",
+            "cost_gradient_norm",
+            "sold_gradient_norm",
+            "cosine_cost_sold",
+        ):
             assert np.isfinite(history[key]).all(), (balancer, key)
             assert f"val_{key}" not in history
         assert (np.abs(history["cosine_cost_sold"]) <= 1).all()
@@ -456,15 +539,26 @@ def test_the_monitors_numbers_are_those_of_the_gradients():
         out = twin(x, training=True)
         losses = [
             tf.reduce_mean((out["cost"][:, 0] - y["cost"]) ** 2),
-            tf.reduce_mean(keras.losses.binary_crossentropy(y["sold"][:, None].astype("float32"), out["sold"])),
+            tf.reduce_mean(
+                keras.losses.binary_crossentropy(y["sold"][:, None].astype("float32"), out["sold"])
+            ),
         ]
     shared = twin.trainable_variables[:2]
-    rows = np.stack([np.concatenate([g.numpy().ravel() for g in tape.gradient(loss, shared)]) for loss in losses])
+    rows = np.stack(
+        [
+            np.concatenate([g.numpy().ravel() for g in tape.gradient(loss, shared)])
+            for loss in losses
+        ]
+    )
     norms = np.linalg.norm(rows, axis=1)
     np.testing.assert_allclose(history["cost_gradient_norm"], norms[0], rtol=1e-4)
-    np.testing.assert_allclose(history["cosine_cost_sold"], rows[0] @ rows[1] / norms.prod(), rtol=1e-4)
+    np.testing.assert_allclose(
+        history["cosine_cost_sold"], rows[0] @ rows[1] / norms.prod(), rtol=1e-4
+    )
     weights = np.asarray(balancing.get("mgda").weights(rows @ rows.T))
-    np.testing.assert_allclose([history["cost_weight"][0], history["sold_weight"][0]], weights, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        [history["cost_weight"][0], history["sold_weight"][0]], weights, rtol=1e-4, atol=1e-6
+    )
 
 
 def test_all_of_it_also_runs_eagerly_and_under_xla():
@@ -490,7 +584,12 @@ def test_the_table_of_methods_is_complete():
     assert entries["mgda"].kind == "Gram matrix" and "T backward" in entries["mgda"].cost
     assert entries["famo"].cost == "1 backward, 1 forward"
     assert "NeurIPS 2018" in entries["mgda"].citation
-    assert {entry.kind for entry in entries.values()} == {"losses only", "Gram matrix", "gradients", "validation data"}
+    assert {entry.kind for entry in entries.values()} == {
+        "losses only",
+        "Gram matrix",
+        "gradients",
+        "validation data",
+    }
 
 
 def test_tensorboard_shows_what_the_monitor_sees(tmp_path):
@@ -499,9 +598,17 @@ def test_tensorboard_shows_what_the_monitor_sees(tmp_path):
     x, y = table_data()
     model = table_model()
     model.compile("sgd", balancer="mgda")
-    callbacks = [mtl.callbacks.BalanceMonitor(), keras.callbacks.TensorBoard(tmp_path, write_graph=False)]
+    callbacks = [
+        mtl.callbacks.BalanceMonitor(),
+        keras.callbacks.TensorBoard(tmp_path, write_graph=False),
+    ]
     model.fit(x, y, callbacks=callbacks, **TABLE)
     events = EventAccumulator(str(tmp_path / "train"), size_guidance={"tensors": 0})
     events.Reload()
     tags = set(events.Tags()["tensors"])
-    assert {"epoch_cost_weight", "epoch_sold_gradient_norm", "epoch_cosine_cost_sold", "epoch_cost_loss"} <= tags
+    assert {
+        "epoch_cost_weight",
+        "epoch_sold_gradient_norm",
+        "epoch_cosine_cost_sold",
+        "epoch_cost_loss",
+    } <= tags

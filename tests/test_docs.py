@@ -49,7 +49,11 @@ class Block:
         return f"{self.page.name}:{self.line}"
 
     def lines(self):
-        return [line for line in self.code.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+        return [
+            line
+            for line in self.code.splitlines()
+            if line.strip() and not line.lstrip().startswith("#")
+        ]
 
 
 def blocks_of(page):
@@ -60,7 +64,9 @@ def blocks_of(page):
         if fence and start is None:
             start, language, body = number, fence[1].lower(), []
         elif fence:
-            found.append(Block(page, start, language, inspect.cleandoc("\n" + "\n".join(body)) + "\n"))
+            found.append(
+                Block(page, start, language, inspect.cleandoc("\n" + "\n".join(body)) + "\n")
+            )
             start = None
         elif start is not None:
             body.append(line)
@@ -75,7 +81,11 @@ COMMANDS = [(block, line) for block in BLOCKS if block.language in SHELL for lin
 
 def test_every_block_is_of_a_language_that_somebody_decided_about():
     assert len(PYTHON) > 20 and len(COMMANDS) > 15
-    unknown = {block.id: block.language for block in BLOCKS if block.language not in (*SHELL, *TEXT, "python", "py")}
+    unknown = {
+        block.id: block.language
+        for block in BLOCKS
+        if block.language not in (*SHELL, *TEXT, "python", "py")
+    }
     assert not unknown
 
 
@@ -109,7 +119,9 @@ def test_calls_in_python_blocks_name_what_there_is(block):
         assert not unknown, f"{ast.unparse(node.func)} takes no {unknown}"
 
 
-@pytest.mark.parametrize(("block", "line"), COMMANDS, ids=lambda part: part.id if isinstance(part, Block) else "")
+@pytest.mark.parametrize(
+    ("block", "line"), COMMANDS, ids=lambda part: part.id if isinstance(part, Block) else ""
+)
 def test_shell_lines_are_commands_that_there_are(block, line):
     import shlex
 
@@ -121,12 +133,18 @@ def test_shell_lines_are_commands_that_there_are(block, line):
     for i, word in enumerate(words):
         if Path(word).name != "mtl-keras":
             continue
-        end = next((j for j in range(i, len(words)) if words[j] in ("&&", "|", ";", ">")), len(words))
+        end = next(
+            (j for j in range(i, len(words)) if words[j] in ("&&", "|", ";", ">")), len(words)
+        )
         arguments = words[i + 1 : end]
         command = typer.main.get_command(app)
         context = None
-        while hasattr(command, "resolve_command") and arguments and not arguments[0].startswith("-"):
-            context = command.make_context("mtl-keras", [*arguments], parent=context, resilient_parsing=True)
+        while (
+            hasattr(command, "resolve_command") and arguments and not arguments[0].startswith("-")
+        ):
+            context = command.make_context(
+                "mtl-keras", [*arguments], parent=context, resilient_parsing=True
+            )
             _, command, arguments = command.resolve_command(context, arguments)
         if "--help" not in arguments and not hasattr(command, "resolve_command"):
             command.make_context(command.name, [*arguments], parent=context)
@@ -137,8 +155,12 @@ def test_shell_lines_are_commands_that_there_are(block, line):
 
 def test_the_readmes_second_command_is_what_ci_runs():
     ci = (ROOT / ".ci" / "run").read_text()
-    quickstart, tests = [line for block, line in COMMANDS if block.page.name == "README.md" and "venv" in line]
-    assert quickstart.endswith(".venv/bin/mtl-keras quickstart") and tests.endswith(".venv/bin/pytest")
+    quickstart, tests = [
+        line for block, line in COMMANDS if block.page.name == "README.md" and "venv" in line
+    ]
+    assert quickstart.endswith(".venv/bin/mtl-keras quickstart") and tests.endswith(
+        ".venv/bin/pytest"
+    )
     assert 'pip install -q -e ".[test]"' in ci and "venv/bin/pytest\n" in ci
 
 
@@ -165,11 +187,21 @@ def _namespace(page, folder):
         boxes = np.tile(np.float32([0.1, 0.2, 0.7, 0.8]), (64, 1))
         tasks = [mtl.tasks.Classification("digit", num_classes=10), mtl.tasks.BoundingBox("box")]
         model = mtl.builders.hard_sharing(
-            (32, 32, 3), tasks, backbone="small_cnn", backbone_options={"widths": (4, 8), "depth": 1}
+            (32, 32, 3),
+            tasks,
+            backbone="small_cnn",
+            backbone_options={"widths": (4, 8), "depth": 1},
         )
         model.compile("adam")
-        table = {"area": rng.uniform(30, 200, 64), "rooms": rng.integers(1, 7, 64), "city": ["Rome", "Oslo"] * 32}
-        names["table"] = table | {"price": 4000 * table["area"] + 9000.0 * table["rooms"], "sold": np.arange(64) % 2}
+        table = {
+            "area": rng.uniform(30, 200, 64),
+            "rooms": rng.integers(1, 7, 64),
+            "city": ["Rome", "Oslo"] * 32,
+        }
+        names["table"] = table | {
+            "price": 4000 * table["area"] + 9000.0 * table["rooms"],
+            "sold": np.arange(64) % 2,
+        }
         jacobian = rng.standard_normal((2, 40))
         names |= {"images": images, "digits": digits, "boxes": boxes, "model": model}
         names |= {"jacobian": jacobian, "gram": jacobian @ jacobian.T}
@@ -192,7 +224,14 @@ def _namespace(page, folder):
         train = fashion_scenes("train", 64).map(two_labels).take(8)
         val = fashion_scenes("validation", 64, limit=192).map(two_labels)
         rng = np.random.default_rng(0)
-        names |= {"model": model, "x_test": x_test, "y_test": y_test, "images": x_test, "train": train, "val": val}
+        names |= {
+            "model": model,
+            "x_test": x_test,
+            "y_test": y_test,
+            "images": x_test,
+            "train": train,
+            "val": val,
+        }
         names["pictures"] = rng.integers(0, 256, (8, 480, 640, 1)).astype("uint8")
         name = model.inputs[0].name
         model.save(folder / "model.keras")
@@ -204,7 +243,9 @@ def _namespace(page, folder):
 
         Image.fromarray((x_test[0, ..., 0] * 255).astype("uint8")).save(folder / "scene.png")
         mtl.export.tflite(model, folder / "model.tflite")
-        (folder / "flights.csv").write_text("year,month,day,hour,minute,carrier,origin\n2013,7,4,17,30,UA,EWR\n")
+        (folder / "flights.csv").write_text(
+            "year,month,day,hour,minute,carrier,origin\n2013,7,4,17,30,UA,EWR\n"
+        )
     return names
 
 
@@ -233,15 +274,28 @@ class Page:
                 for line in current.lines():
                     if not line.startswith(NOT_HERE):
                         shell(line, self.folder)
-        assert block.language in SHELL or stop - 1 in self.names_after, f"{block.id}: it failed before."
+        assert block.language in SHELL or stop - 1 in self.names_after, (
+            f"{block.id}: it failed before."
+        )
         return self.names_after.get(stop - 1)
 
 
 def shell(line, folder, check=True, **environment):
     """Run a line as a user's shell does, with this environment's programs first."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **environment}
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        **environment,
+    }
     done = subprocess.run(
-        line, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
+        line,
+        shell=True,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
     )
     if check:
         assert done.returncode == 0, f"{line}\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
@@ -269,24 +323,34 @@ def test_it_runs(block, pages, monkeypatch):
 def _first_networks(pages, monkeypatch, which):
     page = next(page for page in PAGES if page.name == "first_networks.md")
     monkeypatch.chdir(pages[page].folder)
-    return pages[page].run([block for block in blocks_of(page) if block.language == "python"][which])
+    return pages[page].run(
+        [block for block in blocks_of(page) if block.language == "python"][which]
+    )
 
 
 def test_a_shared_lstm_learns_sentiment_and_topic_from_two_data_sets(pages, monkeypatch):
     names = _first_networks(pages, monkeypatch, 0)
     model, encode = names["model"], names["tokenizer"].encode
-    decoded = model.decode(model.predict(encode([*names["reviews"], *names["headlines"]]), verbose=0))
+    decoded = model.decode(
+        model.predict(encode([*names["reviews"], *names["headlines"]]), verbose=0)
+    )
     sentiment = [item["label"] for item in decoded["sentiment"][: len(names["reviews"])]]
     assert np.mean(np.array(sentiment) == np.array(list(names["reviews"].values()), bool)) >= 0.8
     topics = [item["label"] for item in decoded["topic"][len(names["reviews"]) :]]
-    assert np.mean([a == b for a, b in zip(topics, names["headlines"].values(), strict=True)]) >= 0.8
+    assert (
+        np.mean([a == b for a, b in zip(topics, names["headlines"].values(), strict=True)]) >= 0.8
+    )
 
 
 @pytest.mark.large
 def test_a_shared_trunk_learns_class_and_box_with_weighted_losses(pages, monkeypatch):
     names = _first_networks(pages, monkeypatch, 1)
     model, logs = names["model"], names["history"].history
-    assert {name: float(w.numpy()) for name, w in model.loss_weights.items()} == pytest.approx({"item": 0.7, "box": 0.3})
-    assert logs["loss"][0] == pytest.approx(0.7 * logs["item_loss"][0] + 0.3 * logs["box_loss"][0], rel=1e-4)
+    assert {name: float(w.numpy()) for name, w in model.loss_weights.items()} == pytest.approx(
+        {"item": 0.7, "box": 0.3}
+    )
+    assert logs["loss"][0] == pytest.approx(
+        0.7 * logs["item_loss"][0] + 0.3 * logs["box_loss"][0], rel=1e-4
+    )
     scores = model.evaluate(names["test"], verbose=0)
     assert scores["item_accuracy"] > 0.35 and scores["box_iou"] > 0.5, scores

@@ -11,7 +11,11 @@ Y = {"kind": np.arange(12) % 3, "sold": np.arange(12) % 2, "cost": X[:, 0]}
 
 
 def kind_and_sold():
-    return [mtl.tasks.Classification("kind", num_classes=3), mtl.tasks.Binary("sold"), mtl.tasks.Regression("cost")]
+    return [
+        mtl.tasks.Classification("kind", num_classes=3),
+        mtl.tasks.Binary("sold"),
+        mtl.tasks.Regression("cost"),
+    ]
 
 
 def plain_model(softmax="softmax", sigmoid="sigmoid"):
@@ -20,7 +24,9 @@ def plain_model(softmax="softmax", sigmoid="sigmoid"):
     h = keras.layers.Dense(8, activation="relu", name="hidden")(x)
     kind = keras.layers.Dense(3, activation=softmax, name="kind")(h)
     sold = keras.layers.Dense(1, activation=sigmoid, name="sold")(h)
-    return keras.Model(x, {"kind": kind, "sold": sold, "cost": keras.layers.Dense(1, name="cost")(h)})
+    return keras.Model(
+        x, {"kind": kind, "sold": sold, "cost": keras.layers.Dense(1, name="cost")(h)}
+    )
 
 
 def test_the_answers_of_the_keras_model_are_the_answers_of_the_tasks(tmp_path):
@@ -53,10 +59,16 @@ def test_probabilities_go_to_the_device_as_they_are(quantization, tmp_path):
     answers = {name: np.asarray(value) for name, value in model(X).items()}
     # Each file is compared with the network before the call returns.
     mtl.export.saved_model(model, tmp_path / "saved", samples=X)
-    mtl.export.tflite(model, tmp_path / "model.tflite", quantization, calibration=np.tile(X, (22, 1)), samples=X)
+    mtl.export.tflite(
+        model, tmp_path / "model.tflite", quantization, calibration=np.tile(X, (22, 1)), samples=X
+    )
     file = mtl.export.TFLiteModel(tmp_path / "model.tflite").run({"row": X})
-    np.testing.assert_allclose(file["kind"], answers["kind"], atol=1e-5 if quantization is None else 0.03)
-    np.testing.assert_allclose(file["sold"], answers["sold"], atol=1e-5 if quantization is None else 0.03)
+    np.testing.assert_allclose(
+        file["kind"], answers["kind"], atol=1e-5 if quantization is None else 0.03
+    )
+    np.testing.assert_allclose(
+        file["sold"], answers["sold"], atol=1e-5 if quantization is None else 0.03
+    )
 
 
 def test_the_keras_model_stays_as_it_is():
@@ -75,8 +87,12 @@ def test_logits_get_the_activation_of_their_task():
     model = mtl.MultiTaskModel.from_keras(plain, kind_and_sold())
     logits = {name: np.asarray(value, "float64") for name, value in plain(X).items()}
     power = np.exp(logits["kind"])
-    np.testing.assert_allclose(np.asarray(model(X)["kind"]), power / power.sum(-1, keepdims=True), rtol=1e-5)
-    np.testing.assert_allclose(np.asarray(model(X)["sold"]), 1 / (1 + np.exp(-logits["sold"])), rtol=1e-5)
+    np.testing.assert_allclose(
+        np.asarray(model(X)["kind"]), power / power.sum(-1, keepdims=True), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        np.asarray(model(X)["sold"]), 1 / (1 + np.exp(-logits["sold"])), rtol=1e-5
+    )
 
 
 def test_outputs_go_by_name_also_where_they_are_a_list_or_alone():
@@ -91,7 +107,10 @@ def test_outputs_go_by_name_also_where_they_are_a_list_or_alone():
 
 
 def average_of_members(x):
-    members = [keras.Sequential([keras.Input((5,)), keras.layers.Dense(3, activation="softmax")]) for _ in range(2)]
+    members = [
+        keras.Sequential([keras.Input((5,)), keras.layers.Dense(3, activation="softmax")])
+        for _ in range(2)
+    ]
     return keras.layers.Average()([member(x) for member in members])
 
 
@@ -100,11 +119,20 @@ PROBABILITIES = {
     "layer": lambda x: keras.layers.Softmax()(keras.layers.Dense(3)(x)),
     "activation": lambda x: keras.layers.Activation("softmax")(keras.layers.Dense(3)(x)),
     "operation": lambda x: keras.ops.softmax(keras.layers.Dense(3)(x)),
-    "nested": lambda x: keras.Sequential([keras.Input((5,)), keras.layers.Dense(3, activation="softmax")])(x),
+    "nested": lambda x: keras.Sequential(
+        [keras.Input((5,)), keras.layers.Dense(3, activation="softmax")]
+    )(x),
     "members": average_of_members,
-    "half": lambda x: (keras.ops.softmax(keras.layers.Dense(3)(x)) + keras.ops.softmax(keras.layers.Dense(3)(x))) / 2,
-    "stacked": lambda x: keras.ops.mean(keras.ops.stack([keras.ops.softmax(keras.layers.Dense(3)(x))] * 2), axis=0),
-    "task": lambda x: mtl.layers.TaskOutput(mtl.tasks.Classification("first", 3))(keras.layers.Dense(3)(x)),
+    "half": lambda x: (
+        (keras.ops.softmax(keras.layers.Dense(3)(x)) + keras.ops.softmax(keras.layers.Dense(3)(x)))
+        / 2
+    ),
+    "stacked": lambda x: keras.ops.mean(
+        keras.ops.stack([keras.ops.softmax(keras.layers.Dense(3)(x))] * 2), axis=0
+    ),
+    "task": lambda x: mtl.layers.TaskOutput(mtl.tasks.Classification("first", 3))(
+        keras.layers.Dense(3)(x)
+    ),
 }
 
 
@@ -113,10 +141,14 @@ def test_a_second_softmax_is_refused_and_probabilities_pass_where_they_are_named
     x = keras.Input((5,))
     tensor = PROBABILITIES[kind](x)
     task = mtl.tasks.Classification("kind", num_classes=3)
-    with pytest.raises(ValueError, match=r"Task 'kind' ends in a softmax.*activated=True.*from_keras"):
+    with pytest.raises(
+        ValueError, match=r"Task 'kind' ends in a softmax.*activated=True.*from_keras"
+    ):
         mtl.layers.TaskOutput(task)(tensor)
     model = mtl.MultiTaskModel(x, {"kind": mtl.layers.TaskOutput(task, activated=True)(tensor)})
-    np.testing.assert_allclose(np.asarray(model(X)["kind"]), np.asarray(keras.Model(x, tensor)(X)), rtol=1e-6)
+    np.testing.assert_allclose(
+        np.asarray(model(X)["kind"]), np.asarray(keras.Model(x, tensor)(X)), rtol=1e-6
+    )
     np.testing.assert_allclose(np.asarray(model(X)["kind"]).sum(-1), 1, rtol=1e-5)
 
 
@@ -124,24 +156,34 @@ def test_a_head_that_ends_in_an_activation_is_refused_by_the_builder():
     def head(features):
         return keras.layers.Dense(1, activation="sigmoid")(list(features.values())[-1])
 
-    for task in (mtl.tasks.Binary("sold", head=head), mtl.tasks.MultiLabel("sold", num_labels=1, head=head)):
+    for task in (
+        mtl.tasks.Binary("sold", head=head),
+        mtl.tasks.MultiLabel("sold", num_labels=1, head=head),
+    ):
         with pytest.raises(ValueError, match="Task 'sold' ends in a sigmoid"):
             mtl.builders.hard_sharing((5,), [task], "mlp", backbone_options={"widths": (4,)})
 
 
 def test_hidden_layers_may_end_in_what_they_like():
     x = keras.Input((5,))
-    gate = keras.layers.Multiply()([keras.layers.Dense(3)(x), keras.layers.Dense(3, activation="sigmoid")(x)])
+    gate = keras.layers.Multiply()(
+        [keras.layers.Dense(3)(x), keras.layers.Dense(3, activation="sigmoid")(x)]
+    )
     task = mtl.tasks.Classification("kind", num_classes=3)
     assert mtl.layers.TaskOutput(task)(gate).shape == (None, 3)
     cost = mtl.tasks.Regression("cost", mean=5.0)
-    assert mtl.layers.TaskOutput(cost)(keras.layers.Dense(1, activation="sigmoid")(x)).shape == (None, 1)
+    assert mtl.layers.TaskOutput(cost)(keras.layers.Dense(1, activation="sigmoid")(x)).shape == (
+        None,
+        1,
+    )
 
 
 def test_a_file_from_before_the_check_is_loaded_as_it_is(tmp_path):
     x = keras.Input((5,))
     task = mtl.tasks.Classification("kind", num_classes=3)
-    twice = mtl.layers.TaskOutput(task, activated=False)(keras.layers.Dense(3, activation="softmax")(x))
+    twice = mtl.layers.TaskOutput(task, activated=False)(
+        keras.layers.Dense(3, activation="softmax")(x)
+    )
     model = mtl.MultiTaskModel(x, {"kind": twice})
     config = model.get_config()
     end = next(layer for layer in config["layers"] if layer["name"] == "kind")
@@ -153,10 +195,26 @@ def test_a_file_from_before_the_check_is_loaded_as_it_is(tmp_path):
 @pytest.mark.parametrize(
     ("make", "tasks", "message"),
     [
-        (plain_model, [mtl.tasks.Classification("kin", 3)], "output of the Keras model.*Did you mean 'kind'"),
-        (plain_model, [mtl.tasks.Classification("kind", 4)], r"Output 'kind' has shape \(None, 3\)"),
-        (plain_model, [mtl.tasks.MultiLabel("kind", 3)], "comes out of a softmax.*MultiLabel means a sigmoid"),
-        (lambda: keras.Sequential([keras.layers.Dense(3)]), [mtl.tasks.Classification("kind", 3)], "functional model"),
+        (
+            plain_model,
+            [mtl.tasks.Classification("kin", 3)],
+            "output of the Keras model.*Did you mean 'kind'",
+        ),
+        (
+            plain_model,
+            [mtl.tasks.Classification("kind", 4)],
+            r"Output 'kind' has shape \(None, 3\)",
+        ),
+        (
+            plain_model,
+            [mtl.tasks.MultiLabel("kind", 3)],
+            "comes out of a softmax.*MultiLabel means a sigmoid",
+        ),
+        (
+            lambda: keras.Sequential([keras.layers.Dense(3)]),
+            [mtl.tasks.Classification("kind", 3)],
+            "functional model",
+        ),
         (lambda: np.sin, [mtl.tasks.Classification("kind", 3)], "functional model"),
     ],
 )

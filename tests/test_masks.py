@@ -24,7 +24,9 @@ def text_model(backbone, length, **options):
     """A tagger and a regression on one backbone, with weights that depend on the seed only."""
     keras.utils.set_random_seed(3)
     options = {"vocabulary_size": 20, **OPTIONS[backbone], **options}
-    return mtl.builders.hard_sharing({"tokens": (length,)}, text_tasks(), backbone, backbone_options=options)
+    return mtl.builders.hard_sharing(
+        {"tokens": (length,)}, text_tasks(), backbone, backbone_options=options
+    )
 
 
 def padded(tokens, length):
@@ -64,7 +66,9 @@ def test_the_same_tokens_give_the_same_answers_whatever_they_are_padded_to(backb
         longer = answers_of(model, padded(tokens, length))
         np.testing.assert_allclose(longer["length"], answers["length"], rtol=1e-4, atol=1e-5)
         real = tokens > 0
-        np.testing.assert_allclose(longer["tag"][:, :TOKENS][real], answers["tag"][real], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            longer["tag"][:, :TOKENS][real], answers["tag"][real], rtol=1e-4, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("backbone", ["bilstm", "text_cnn"])
@@ -88,7 +92,9 @@ def plain_twin(model, metrics):
     """Plain Keras's model of the same layers."""
     plain = keras.Model(model.input, model.output)
     losses = {"tag": keras.losses.SparseCategoricalCrossentropy()}
-    plain.compile(keras.optimizers.SGD(0.5), loss=losses, metrics={"tag": metrics}, run_eagerly=True)
+    plain.compile(
+        keras.optimizers.SGD(0.5), loss=losses, metrics={"tag": metrics}, run_eagerly=True
+    )
     return plain
 
 
@@ -115,15 +121,27 @@ def test_losses_and_metrics_of_a_masked_sequence_are_those_of_plain_keras(weight
     ours = model.evaluate(tokens, labels, sample_weight=weight, batch_size=ROWS, verbose=0)
     # Plain Keras can't join a weight per row with a mask of tokens; a weight per token says the same.
     by_token = None if weight is None else {"tag": np.repeat(weight[:, None], TOKENS, 1)}
-    theirs = plain.evaluate(tokens, labels, sample_weight=by_token, batch_size=ROWS, verbose=0, return_dict=True)
+    theirs = plain.evaluate(
+        tokens, labels, sample_weight=by_token, batch_size=ROWS, verbose=0, return_dict=True
+    )
     assert ours["tag_loss"] == pytest.approx(expected, rel=1e-5)
     assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
     right = (p.argmax(-1) == labels["tag"]) * mask
     assert ours["tag_accuracy"] == pytest.approx(right.sum() / mask.sum(), rel=1e-5)
     if not weighted:
-        assert ours["tag_accuracy"] == pytest.approx(theirs["accuracy" if "accuracy" in theirs else "tag_accuracy"])
+        assert ours["tag_accuracy"] == pytest.approx(
+            theirs["accuracy" if "accuracy" in theirs else "tag_accuracy"]
+        )
     for each, weights in ((model, weight), (plain, by_token)):
-        each.fit(tokens, labels, sample_weight=weights, batch_size=ROWS, shuffle=False, epochs=2, verbose=0)
+        each.fit(
+            tokens,
+            labels,
+            sample_weight=weights,
+            batch_size=ROWS,
+            shuffle=False,
+            epochs=2,
+            verbose=0,
+        )
     for a, b in zip(model.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
@@ -131,11 +149,15 @@ def test_losses_and_metrics_of_a_masked_sequence_are_those_of_plain_keras(weight
 def test_labels_that_are_missing_and_places_that_are_masked_are_both_left_out():
     tokens = tokens_of([3, 6], TOKENS)
     labels = np.array([[0, -1, 2, 1, 1, 1], [1, 1, -1, 0, 2, 0]], "int32")
-    model = mtl.builders.hard_sharing({"tokens": (TOKENS,)}, [mtl.tasks.TokenTagging("tag", num_tags=3)], masked_backbone)
+    model = mtl.builders.hard_sharing(
+        {"tokens": (TOKENS,)}, [mtl.tasks.TokenTagging("tag", num_tags=3)], masked_backbone
+    )
     model.compile("sgd", run_eagerly=True)
     p = answers_of(model, tokens)["tag"].astype("float64")
     counts = (tokens > 0) & (labels >= 0)
-    expected = -np.log(np.take_along_axis(p, np.maximum(labels, 0)[..., None], -1)[..., 0])[counts].mean()
+    expected = -np.log(np.take_along_axis(p, np.maximum(labels, 0)[..., None], -1)[..., 0])[
+        counts
+    ].mean()
     found = model.evaluate(tokens, {"tag": labels}, verbose=0)
     assert found["tag_loss"] == pytest.approx(expected, rel=1e-5)
     assert found["tag_accuracy"] == pytest.approx((p.argmax(-1) == labels)[counts].mean(), rel=1e-5)
@@ -143,8 +165,12 @@ def test_labels_that_are_missing_and_places_that_are_masked_are_both_left_out():
 
 def test_elements_that_a_loss_leaves_out_are_left_out_of_its_mean():
     labels = np.array([[0, 1, 1, 2, 2, 0]], "int32")
-    task = mtl.tasks.TokenTagging("tag", num_tags=3, loss=keras.losses.SparseCategoricalCrossentropy(ignore_class=2))
-    model = mtl.builders.hard_sharing({"tokens": (TOKENS,)}, [task], "transformer", backbone_options={"vocabulary_size": 20})
+    task = mtl.tasks.TokenTagging(
+        "tag", num_tags=3, loss=keras.losses.SparseCategoricalCrossentropy(ignore_class=2)
+    )
+    model = mtl.builders.hard_sharing(
+        {"tokens": (TOKENS,)}, [task], "transformer", backbone_options={"vocabulary_size": 20}
+    )
     model.compile("sgd", run_eagerly=True)
     tokens = tokens_of([5], TOKENS)
     p = answers_of(model, tokens)["tag"].astype("float64")
@@ -172,22 +198,40 @@ def pair_of(builder, length):
     keras.utils.set_random_seed(4)
     tasks = [mtl.tasks.Regression("cost", hidden=0), mtl.tasks.Binary("sold", hidden=0)]
     options = {"vocabulary_size": 20, **OPTIONS["gru"], "units": 4}
-    extra = {"hierarchical": {"levels": {"sold": "stage1"}}, "task_gated": {"channels": 4, "stages": ["stage1"]}}
+    extra = {
+        "hierarchical": {"levels": {"sold": "stage1"}},
+        "task_gated": {"channels": 4, "stages": ["stage1"]},
+    }
     extra = {"sluice": {"subspaces": 2}, **extra}.get(builder, {})
-    return getattr(mtl.builders, builder)({"tokens": (length,)}, tasks, "gru", backbone_options=options, **extra)
+    return getattr(mtl.builders, builder)(
+        {"tokens": (length,)}, tasks, "gru", backbone_options=options, **extra
+    )
 
 
 @pytest.mark.parametrize(
     "builder",
-    ["mtan", *(pytest.param(b, marks=pytest.mark.large) for b in ("hierarchical", "task_gated", "sluice", "cross_stitch"))],
+    [
+        "mtan",
+        *(
+            pytest.param(b, marks=pytest.mark.large)
+            for b in ("hierarchical", "task_gated", "sluice", "cross_stitch")
+        ),
+    ],
 )
 @pytest.mark.filterwarnings("error:Layer .* does not support masking")
 def test_sharing_along_a_sequence_leaves_padding_out(builder):
     tokens = tokens_of([6, 4, 1], TOKENS)
     short, long = pair_of(builder, TOKENS), pair_of(builder, 12)
     rng = np.random.default_rng(1)
-    weights = [w + rng.normal(0, 0.3, w.shape) if w.dtype.kind == "f" else w for w in short.get_weights()]
-    short.set_weights([np.abs(w) if "variance" in v.path else w for v, w in zip(short.weights, weights, strict=True)])
+    weights = [
+        w + rng.normal(0, 0.3, w.shape) if w.dtype.kind == "f" else w for w in short.get_weights()
+    ]
+    short.set_weights(
+        [
+            np.abs(w) if "variance" in v.path else w
+            for v, w in zip(short.weights, weights, strict=True)
+        ]
+    )
     copy_weights(long, short)
     answers, longer = answers_of(short, tokens), answers_of(long, padded(tokens, 12))
     for name, value in answers.items():
@@ -199,7 +243,9 @@ def test_a_pooled_head_reads_the_mask_also_from_exported_features(tmp_path):
     model, tokens = pair_of("hierarchical", TOKENS), tokens_of([6, 4, 1, 2], TOKENS)
     answers = answers_of(model, tokens)
     # Every file is compared with the network before the call returns.
-    mtl.export.tflite(model, tmp_path / "model.tflite", samples={"tokens": tokens}, signatures="features")
+    mtl.export.tflite(
+        model, tmp_path / "model.tflite", samples={"tokens": tokens}, signatures="features"
+    )
     file = mtl.export.TFLiteModel(tmp_path / "model.tflite")
     known = {"tokens": tokens, **file.run({"tokens": tokens}, "features")}
     for name, value in answers.items():
@@ -215,13 +261,20 @@ def test_a_pooled_head_reads_the_mask_also_from_exported_features(tmp_path):
 def test_masked_answers_are_the_same_after_reloading_and_in_every_file(backbone, tmp_path):
     model, tokens = text_model(backbone, 8), tokens_of([8, 5, 3, 1, 6, 2, 4, 8], 8)
     model.compile("adam")
-    model.fit(tokens, {"tag": tokens % 3, "length": (tokens > 0).sum(1).astype("float32")}, epochs=2, verbose=0)
+    model.fit(
+        tokens,
+        {"tag": tokens % 3, "length": (tokens > 0).sum(1).astype("float32")},
+        epochs=2,
+        verbose=0,
+    )
     answers = answers_of(model, tokens)
     model.save(tmp_path / "model.keras")
     loaded = answers_of(keras.saving.load_model(tmp_path / "model.keras"), tokens)
     mtl.export.saved_model(model, tmp_path / "saved", samples={"tokens": tokens})
     for quantization, tolerance in ((None, 1e-5), ("dynamic", 0.03)):
-        mtl.export.tflite(model, tmp_path / "model.tflite", quantization, samples={"tokens": tokens})
+        mtl.export.tflite(
+            model, tmp_path / "model.tflite", quantization, samples={"tokens": tokens}
+        )
         file = mtl.export.TFLiteModel(tmp_path / "model.tflite").run({"tokens": tokens})
         real = tokens > 0
         np.testing.assert_allclose(file["tag"][real], answers["tag"][real], atol=tolerance)
@@ -234,12 +287,23 @@ def test_masked_answers_are_the_same_after_reloading_and_in_every_file(backbone,
 @pytest.mark.parametrize("backbone", ["gru", "lstm", "text_cnn", "transformer"])
 def test_masks_cost_int8_no_accuracy(backbone, tmp_path):
     options = {"unroll": True} if backbone in ("gru", "lstm") else {}
-    model, tokens = text_model(backbone, 8, **options), tokens_of(np.random.default_rng(0).integers(1, 9, 256), 8)
+    model, tokens = (
+        text_model(backbone, 8, **options),
+        tokens_of(np.random.default_rng(0).integers(1, 9, 256), 8),
+    )
     model.compile(keras.optimizers.Adam(0.01))
-    model.fit(tokens, {"tag": tokens % 3, "length": (tokens > 0).sum(1).astype("float32")}, epochs=10, verbose=0)
+    model.fit(
+        tokens,
+        {"tag": tokens % 3, "length": (tokens > 0).sum(1).astype("float32")},
+        epochs=10,
+        verbose=0,
+    )
     data = {"tokens": tokens}
     mtl.export.tflite(model, tmp_path / "model.tflite", "int8", calibration=data, samples=data)
-    answers, file = answers_of(model, tokens), mtl.export.TFLiteModel(tmp_path / "model.tflite").run(data)
+    answers, file = (
+        answers_of(model, tokens),
+        mtl.export.TFLiteModel(tmp_path / "model.tflite").run(data),
+    )
     real = tokens > 0
     # Of 256 steps over the head's range, a few.
     assert np.abs(file["tag"] - answers["tag"])[real].mean() < 0.03

@@ -4,7 +4,16 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import ONE_OF_EACH, balancer_named, image_data, image_model, large_but, same, table_data, table_model
+from helpers import (
+    ONE_OF_EACH,
+    balancer_named,
+    image_data,
+    image_model,
+    large_but,
+    same,
+    table_data,
+    table_model,
+)
 
 import mtl_keras as mtl
 
@@ -64,14 +73,21 @@ def test_save_load_and_continue_equals_never_having_stopped(balancer, tmp_path):
     loaded.fit(x, y, epochs=2, **options)
     same(model.get_weights(), loaded.get_weights(), rtol=0, atol=0)
     same(model.balancer.variables, loaded.balancer.variables, rtol=0, atol=0)
-    same([v.value for v in model.optimizer.variables], [v.value for v in loaded.optimizer.variables], rtol=0, atol=0)
+    same(
+        [v.value for v in model.optimizer.variables],
+        [v.value for v in loaded.optimizer.variables],
+        rtol=0,
+        atol=0,
+    )
 
 
 def test_what_is_saved_is_all_there(tmp_path):
     encoder = mtl.data.WordTokenizer(["one", "two"], length=4)
     task = mtl.tasks.Classification("topic", num_classes=2, labels=["x", "y"], loss_weight=0.5)
     options = {"vocabulary_size": len(encoder), "embedding_dim": 3, "units": 2}
-    model = mtl.builders.hard_sharing({"tokens": (4,)}, [task], backbone="bilstm", backbone_options=options, encoder=encoder)
+    model = mtl.builders.hard_sharing(
+        {"tokens": (4,)}, [task], backbone="bilstm", backbone_options=options, encoder=encoder
+    )
     model.compile("sgd", loss_weights={"topic": 0.25}, metrics={"topic": ["accuracy"]})
     model.loss_weights["topic"].assign(0.125)
     model.save(tmp_path / "m.keras")
@@ -80,7 +96,9 @@ def test_what_is_saved_is_all_there(tmp_path):
     assert loaded.representation == model.representation != []
     x = loaded.encoder.encode(["two one three"])
     assert x.tolist() == [[3, 2, 1, 0]]
-    np.testing.assert_array_equal(loaded.predict(x, verbose=0)["topic"], model.predict(x, verbose=0)["topic"])
+    np.testing.assert_array_equal(
+        loaded.predict(x, verbose=0)["topic"], model.predict(x, verbose=0)["topic"]
+    )
     assert float(loaded.loss_weights["topic"].numpy()) == 0.125
 
 
@@ -105,10 +123,15 @@ def test_a_call_that_says_nothing_is_inference():
     import keras
 
     def trunk(x):
-        x = keras.layers.Conv2D(4, 3, padding="same", name="stem")(keras.layers.Resizing(8, 8, name="smaller")(x))
+        x = keras.layers.Conv2D(4, 3, padding="same", name="stem")(
+            keras.layers.Resizing(8, 8, name="smaller")(x)
+        )
         return keras.layers.BatchNormalization(name="norm")(x)
 
-    tasks = [mtl.tasks.Classification("kind", num_classes=3), mtl.tasks.Segmentation("mask", channels=4)]
+    tasks = [
+        mtl.tasks.Classification("kind", num_classes=3),
+        mtl.tasks.Segmentation("mask", channels=4),
+    ]
     model = mtl.builders.hard_sharing((16, 16, 3), tasks, backbone=trunk)
     x = np.random.default_rng(0).random((4, 16, 16, 3)).astype("float32")
     before = model.get_weights()
@@ -137,8 +160,14 @@ def test_clone_model_keeps_class_tasks_and_compilation():
     clone = keras.models.clone_model(model)
     clone.set_weights(model.get_weights())
     assert type(clone) is mtl.MultiTaskModel and clone.task_names == model.task_names
-    assert clone.compiled and clone.balancer.name == "uncertainty" and clone.balancer is not model.balancer
-    np.testing.assert_array_equal(clone.predict(x, verbose=0)["cost"], model.predict(x, verbose=0)["cost"])
+    assert (
+        clone.compiled
+        and clone.balancer.name == "uncertainty"
+        and clone.balancer is not model.balancer
+    )
+    np.testing.assert_array_equal(
+        clone.predict(x, verbose=0)["cost"], model.predict(x, verbose=0)["cost"]
+    )
     clone.fit(x, y, verbose=0)
 
 
@@ -165,7 +194,9 @@ def test_backup_and_restore_goes_on_where_it_was_killed(tmp_path):
     resumed = table_model()
     resumed.set_weights(start)
     resumed.compile("adam", balancer="uncertainty")
-    resumed.fit(x, y, epochs=4, callbacks=[keras.callbacks.BackupAndRestore(tmp_path / "backup")], **options)
+    resumed.fit(
+        x, y, epochs=4, callbacks=[keras.callbacks.BackupAndRestore(tmp_path / "backup")], **options
+    )
     same(whole.get_weights(), resumed.get_weights(), rtol=0, atol=0)
     same(whole.balancer.variables, resumed.balancer.variables, rtol=0, atol=0)
 
@@ -175,14 +206,20 @@ def test_early_stopping_and_checkpoints_go_by_a_tasks_metric(tmp_path):
     model = table_model()
     model.compile(keras.optimizers.SGD(0.0))
     direction = model.metric_directions["sold_auc"]
-    stop = keras.callbacks.EarlyStopping("val_sold_auc", mode=direction, patience=1, restore_best_weights=True)
-    keep = keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", "val_cost_mae", mode="min", save_best_only=True)
+    stop = keras.callbacks.EarlyStopping(
+        "val_sold_auc", mode=direction, patience=1, restore_best_weights=True
+    )
+    keep = keras.callbacks.ModelCheckpoint(
+        tmp_path / "best.keras", "val_cost_mae", mode="min", save_best_only=True
+    )
     history = model.fit(x, y, validation_data=(x, y), epochs=6, callbacks=[stop, keep], verbose=0)
     assert len(history.history["loss"]) == 2 and direction == "max"
     assert keras.saving.load_model(tmp_path / "best.keras").task_names == ["cost", "sold"]
 
 
-@pytest.mark.parametrize("options", [{"run_eagerly": True}, {"steps_per_execution": 3}, {"jit_compile": True}])
+@pytest.mark.parametrize(
+    "options", [{"run_eagerly": True}, {"steps_per_execution": 3}, {"jit_compile": True}]
+)
 def test_ways_to_run_a_step_give_the_same_weights(options):
     x, y = table_data(rows=40)
     plain = table_model()
@@ -237,7 +274,15 @@ def test_fit_takes_tf_data_and_reports_every_task():
     model.compile("adam", balancer="uncertainty")
     history = model.fit(data, validation_data=data, epochs=2, verbose=0).history
     expected = {"loss", "balanced_loss", "val_loss"}
-    for name in ("kind_loss", "kind_accuracy", "box_loss", "box_iou", "mask_loss", "mask_iou", "mask_pixel_accuracy"):
+    for name in (
+        "kind_loss",
+        "kind_accuracy",
+        "box_loss",
+        "box_iou",
+        "mask_loss",
+        "mask_iou",
+        "mask_pixel_accuracy",
+    ):
         expected |= {name, f"val_{name}"}
     assert set(history) == expected
 

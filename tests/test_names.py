@@ -9,7 +9,21 @@ def test_good_names_pass(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "a b", "a/b", "1st", "_x", "größe", "a-b", "a.b", "a:0", "loss", "val_x", "serving_default"]
+    "name",
+    [
+        "",
+        "a b",
+        "a/b",
+        "1st",
+        "_x",
+        "größe",
+        "a-b",
+        "a.b",
+        "a:0",
+        "loss",
+        "val_x",
+        "serving_default",
+    ],
 )
 def test_names_that_a_format_would_change_are_refused(name):
     with pytest.raises(ValueError, match="[Tt]ask name"):

@@ -64,14 +64,27 @@ def test_public_objects_have_docstrings(module):
 
 def _modules_after(code):
     script = f"import sys\n{code}\nprint(' '.join(sorted(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
     return set(done.stdout.split())
 
 
 def test_importing_the_package_makes_saved_models_loadable_and_leaves_the_rest_for_later():
     found = _modules_after("import mtl_keras") - _modules_after("import keras")
-    assert {"mtl_keras.model", "mtl_keras.layers.task_output", "mtl_keras.balancing.uncertainty"} <= found
-    late = {"mtl_keras.export", "mtl_keras.zoo", "mtl_keras.analysis", "matplotlib.figure", "typer", "ai_edge_litert"}
+    assert {
+        "mtl_keras.model",
+        "mtl_keras.layers.task_output",
+        "mtl_keras.balancing.uncertainty",
+    } <= found
+    late = {
+        "mtl_keras.export",
+        "mtl_keras.zoo",
+        "mtl_keras.analysis",
+        "matplotlib.figure",
+        "typer",
+        "ai_edge_litert",
+    }
     assert not late & found
     # Beside its own modules it brings next to nothing that Keras has not imported already.
     others = {name.split(".")[0] for name in found} - {"mtl_keras"}
@@ -79,12 +92,20 @@ def test_importing_the_package_makes_saved_models_loadable_and_leaves_the_rest_f
 
 
 def test_the_library_never_imports_the_legacy_keras():
-    found = _modules_after("import mtl_keras as m; m.export, m.zoo, m.analysis, m.callbacks, m.data")
+    found = _modules_after(
+        "import mtl_keras as m; m.export, m.zoo, m.analysis, m.callbacks, m.data"
+    )
     assert not {"tf_keras", "tensorflow_model_optimization"} & found
 
 
 def test_the_command_line_starts_without_tensorflow():
-    for arguments in (["--help"], ["zoo", "list"], ["zoo", "info", "--help"], ["data", "list"], ["--version"]):
+    for arguments in (
+        ["--help"],
+        ["zoo", "list"],
+        ["zoo", "info", "--help"],
+        ["data", "list"],
+        ["--version"],
+    ):
         code = (
             f"sys.argv = ['mtl-keras', *{arguments!r}]\n"
             "import contextlib, io\n"
@@ -123,18 +144,32 @@ def test_types_are_shipped():
 def test_the_source_distribution_holds_what_its_tests_need(tmp_path):
     pytest.importorskip("setuptools")
     for name in ("mtl_keras", "zoo", "saved_models", "tests", "docs", "benchmarks", ".ci"):
-        shutil.copytree(ROOT / name, tmp_path / "src" / name, ignore=shutil.ignore_patterns("__pycache__", "venv"))
+        shutil.copytree(
+            ROOT / name,
+            tmp_path / "src" / name,
+            ignore=shutil.ignore_patterns("__pycache__", "venv"),
+        )
     for file in ROOT.iterdir():
         if file.is_file() and not file.name.startswith("."):
             shutil.copyfile(file, tmp_path / "src" / file.name)
     code = f"from setuptools import build_meta; print(build_meta.build_sdist({str(tmp_path)!r}))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "src", check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path / "src",
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     with tarfile.open(tmp_path / done.stdout.splitlines()[-1]) as archive:
         archive.extractall(tmp_path / "out")
     unpacked = next((tmp_path / "out").iterdir())
     source = tmp_path / "src"
-    expected = {str(f.relative_to(source)) for f in source.rglob("*") if f.is_file() and "egg-info" not in str(f)}
+    expected = {
+        str(f.relative_to(source))
+        for f in source.rglob("*")
+        if f.is_file() and "egg-info" not in str(f)
+    }
     assert not expected - {str(f.relative_to(unpacked)) for f in unpacked.rglob("*")}
     # Its own tests, on its own code.
     some = ["tests/test_names.py", "tests/data/test_encoders.py", "tests/export/test_metadata.py"]
@@ -144,6 +179,10 @@ def test_the_source_distribution_holds_what_its_tests_need(tmp_path):
         "sys.exit(pytest.main(['-n', '0', *sys.argv[2:]]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(unpacked), *some], cwd=unpacked, check=False, capture_output=True, text=True
+        [sys.executable, "-c", code, str(unpacked), *some],
+        cwd=unpacked,
+        check=False,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

@@ -24,7 +24,9 @@ spec.loader.exec_module(module)
 
 
 def run(code):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
+    )
 
 
 def test_levels_and_warnings_come_back_after_nested_blocks_and_errors():
@@ -36,7 +38,9 @@ def test_levels_and_warnings_come_back_after_nested_blocks_and_errors():
         filters = list(warnings.filters)
         with pytest.raises(ZeroDivisionError), quiet(), quiet():
             assert logging.getLogger("absl").level == logging.ERROR
-            assert logging.getLogger("tensorflow").level == logging.CRITICAL  # never louder than it was
+            assert (
+                logging.getLogger("tensorflow").level == logging.CRITICAL
+            )  # never louder than it was
             _ = 1 / 0
         assert {name: logging.getLogger(name).level for name in levels} == levels
         assert list(warnings.filters) == filters
@@ -95,7 +99,9 @@ os.write(2, b"still here")
 
 def test_descriptors_are_played_with_in_one_place():
     files = [*(ROOT / "mtl_keras").rglob("*.py"), *(ROOT / "zoo").rglob("*.py")]
-    players = [file.name for file in files if re.search(r"\bdup2?\(|redirect_stderr", file.read_text())]
+    players = [
+        file.name for file in files if re.search(r"\bdup2?\(|redirect_stderr", file.read_text())
+    ]
     assert players == ["quiet.py"]
     users = [file for file in files if re.search(r"\bmute_native_code\(\)", file.read_text())]
     assert sorted(file.name for file in users) == ["app.py", "quiet.py"]
@@ -103,11 +109,19 @@ def test_descriptors_are_played_with_in_one_place():
 
 def test_a_program_that_mutes_native_code_still_says_what_python_says_and_how_it_crashed():
     done = run(
-        LOAD + "module.mute_native_code(); import os; os.write(2, b'chatter'); print('plain', file=sys.stderr); os.abort()"
+        LOAD
+        + "module.mute_native_code(); import os; os.write(2, b'chatter'); print('plain', file=sys.stderr); os.abort()"
     )
     assert done.returncode != 0
-    assert "plain" in done.stderr and "Fatal Python error: Aborted" in done.stderr and "chatter" not in done.stderr
-    done = run(LOAD + "module.mute_native_code(); import os; os.write(2, b'chatter'); raise ValueError('a mistake')")
+    assert (
+        "plain" in done.stderr
+        and "Fatal Python error: Aborted" in done.stderr
+        and "chatter" not in done.stderr
+    )
+    done = run(
+        LOAD
+        + "module.mute_native_code(); import os; os.write(2, b'chatter'); raise ValueError('a mistake')"
+    )
     assert "ValueError: a mistake" in done.stderr and "chatter" not in done.stderr
 
 

@@ -9,7 +9,11 @@ import mtl_keras as mtl
 
 def _two(**options):
     tasks = [mtl.tasks.Regression("cost", hidden=0), mtl.tasks.Binary("sold", hidden=0)]
-    settings = {"backbone": "mlp", "backbone_options": {"widths": (8, 6), "normalize": False}, **options}
+    settings = {
+        "backbone": "mlp",
+        "backbone_options": {"widths": (8, 6), "normalize": False},
+        **options,
+    }
     return tasks, settings
 
 
@@ -25,7 +29,11 @@ def test_variables_and_multiply_adds_are_counted_by_who_uses_them(tmp_path, caps
     assert sum(report.parameters.values()) == model.count_params()
     assert ("mlp_stage1_dense/kernel", (5, 8), both) in report.variables
     printed = capsys.readouterr().out
-    assert "mlp_stage2_dense/kernel" in printed and "shared by all" in printed and "separate networks" in printed
+    assert (
+        "mlp_stage2_dense/kernel" in printed
+        and "shared by all" in printed
+        and "separate networks" in printed
+    )
     assert (tmp_path / "sharing.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -74,7 +82,9 @@ def alone():
         model = mtl.builders.hard_sharing((16, 16, 1), _three()[i : i + 1], **IMAGE)
         report = model.summary_sharing()
         # What no task uses is in no network.
-        assert sum(report.parameters.values()) == sum(w.numpy().size for w in model.trainable_variables)
+        assert sum(report.parameters.values()) == sum(
+            w.numpy().size for w in model.trainable_variables
+        )
         counts[task.name] = sum(report.parameters.values()), sum(report.multiply_adds.values())
     return counts
 
@@ -84,7 +94,9 @@ def test_separate_networks_are_those_of_hard_sharing_for_one_task(builder, extra
     model = getattr(mtl.builders, builder)((16, 16, 1), _three(), **IMAGE, **extra)
     report = model.summary_sharing()
     assert report.separate(report.parameters) == {task: counts[0] for task, counts in alone.items()}
-    assert report.separate(report.multiply_adds) == {task: counts[1] for task, counts in alone.items()}
+    assert report.separate(report.multiply_adds) == {
+        task: counts[1] for task, counts in alone.items()
+    }
     whole = sum(report.multiply_adds.values()) / sum(counts[1] for counts in alone.values())
     assert report.rows()[-1][2] == f"{whole:.3f}"
 
@@ -147,4 +159,8 @@ def test_recurrent_layers_are_seen_through_their_loops(backbone, gates):
 def test_experts_and_attention_are_counted():
     tasks, _ = _two()
     model = mtl.builders.mmoe((5,), tasks, experts=3, units=4)
-    assert model.summary_sharing().multiply_adds == {("cost", "sold"): 5 * 3 * 4, ("cost",): 15 + 4, ("sold",): 15 + 4}
+    assert model.summary_sharing().multiply_adds == {
+        ("cost", "sold"): 5 * 3 * 4,
+        ("cost",): 15 + 4,
+        ("sold",): 15 + 4,
+    }

@@ -4,7 +4,16 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import ONE_OF_EACH, balancer_named, image_data, image_model, large_but, same, table_data, table_model
+from helpers import (
+    ONE_OF_EACH,
+    balancer_named,
+    image_data,
+    image_model,
+    large_but,
+    same,
+    table_data,
+    table_model,
+)
 
 import mtl_keras as mtl
 
@@ -41,14 +50,20 @@ def test_training_equals_plain_keras():
     same(ours.get_weights(), theirs.get_weights())
     # The task losses are means over labels; Keras's are means over batches, in which the small one counts too much.
     np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-5)
-    np.testing.assert_allclose(np.add(history["cost_loss"], history["sold_loss"]), history["loss"], rtol=1e-5)
+    np.testing.assert_allclose(
+        np.add(history["cost_loss"], history["sold_loss"]), history["loss"], rtol=1e-5
+    )
 
 
 def test_plain_keras_arguments_and_loss_weights_equal_plain_keras():
     x, y = table_data()
     ours = table_model()
     theirs = _plain(_twin(ours))
-    arguments = {"loss": LOSSES, "loss_weights": {"cost": 0.25, "sold": 2.0}, "metrics": {"cost": ["mae"]}}
+    arguments = {
+        "loss": LOSSES,
+        "loss_weights": {"cost": 0.25, "sold": 2.0},
+        "metrics": {"cost": ["mae"]},
+    }
     ours.compile("sgd", **arguments)
     theirs.compile("sgd", **arguments)
     same(_trained(ours, x, y), _trained(theirs, x, y))
@@ -60,7 +75,10 @@ def test_plain_keras_arguments_and_loss_weights_equal_plain_keras():
 
 def test_sample_weights_equal_plain_keras():
     x, y = table_data()
-    weight = {"cost": np.linspace(0.5, 2, 32, dtype="float32"), "sold": np.linspace(2, 0.1, 32, dtype="float32")}
+    weight = {
+        "cost": np.linspace(0.5, 2, 32, dtype="float32"),
+        "sold": np.linspace(2, 0.1, 32, dtype="float32"),
+    }
     ours = table_model()
     theirs = _plain(_twin(ours))
     ours.compile("sgd")
@@ -71,21 +89,28 @@ def test_sample_weights_equal_plain_keras():
 def test_added_losses_are_part_of_the_total():
     x, y = table_data()
     inputs = keras.Input((5,))
-    trunk = keras.Model(inputs, keras.layers.Dense(4, kernel_regularizer="l2", name="trunk")(inputs))
+    trunk = keras.Model(
+        inputs, keras.layers.Dense(4, kernel_regularizer="l2", name="trunk")(inputs)
+    )
     ours = mtl.builders.hard_sharing((5,), table_model().tasks, backbone=trunk)
     theirs = _plain(_twin(ours))
     ours.compile("sgd")
     theirs.compile("sgd", loss=LOSSES)
     same(_trained(ours, x, y), _trained(theirs, x, y))
     np.testing.assert_allclose(
-        ours.evaluate(x, y, verbose=0)["loss"], theirs.evaluate(x, y, verbose=0, return_dict=True)["loss"], rtol=1e-5
+        ours.evaluate(x, y, verbose=0)["loss"],
+        theirs.evaluate(x, y, verbose=0, return_dict=True)["loss"],
+        rtol=1e-5,
     )
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean_with_sample_weight"])
 def test_a_losss_own_reduction_is_kept(reduction):
     x, y = table_data()
-    loss = {"cost": keras.losses.MeanSquaredError(reduction=reduction), "sold": "binary_crossentropy"}
+    loss = {
+        "cost": keras.losses.MeanSquaredError(reduction=reduction),
+        "sold": "binary_crossentropy",
+    }
     weight = {"cost": np.linspace(0.5, 2, 32, dtype="float32"), "sold": np.ones(32, "float32")}
     ours = table_model()
     theirs = _plain(_twin(ours))
@@ -137,14 +162,20 @@ def test_the_loss_averages_over_labels_that_are_there():
 def test_missing_by_nan_by_sentinel_and_by_weight_are_the_same():
     x, y = table_data()
     gone = np.arange(32) % 3 == 0
-    marked = {"cost": np.where(gone, np.nan, y["cost"]).astype("float32"), "sold": np.where(gone, -1, y["sold"])}
+    marked = {
+        "cost": np.where(gone, np.nan, y["cost"]).astype("float32"),
+        "sold": np.where(gone, -1, y["sold"]),
+    }
     weights = {name: (~gone).astype("float32") for name in y}
     first = table_model()
     second = _twin(first)
     for model in (first, second):
         model.compile("sgd")
     same(_trained(first, x, marked), _trained(second, x, y, sample_weight=weights), rtol=1e-6)
-    ours, theirs = first.evaluate(x, marked, verbose=0), second.evaluate(x, y, sample_weight=weights, verbose=0)
+    ours, theirs = (
+        first.evaluate(x, marked, verbose=0),
+        second.evaluate(x, y, sample_weight=weights, verbose=0),
+    )
     for key in ours:
         np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-5, err_msg=key)
 
@@ -166,13 +197,20 @@ def test_a_row_without_a_label_has_no_part_in_that_tasks_gradient():
 
 # Random weights of three tasks are other draws than those of two; a test of their own holds them to the tasks that are there.
 @pytest.mark.parametrize(
-    "balancer", large_but(ONE_OF_EACH, [name for name in mtl.balancing.names() if name not in ("rlw", "graddrop")])
+    "balancer",
+    large_but(
+        ONE_OF_EACH, [name for name in mtl.balancing.names() if name not in ("rlw", "graddrop")]
+    ),
 )
 def test_a_task_that_is_absent_from_a_batch_changes_nothing_for_the_others(balancer):
     """The update with an absent task is the update of a model that never had it; bit for bit without solvers."""
     x, y = table_data()
     y["age"] = (x[:, 0] - 2 * x[:, 1]).astype("float32")
-    tasks = [mtl.tasks.Regression("cost", hidden=0), mtl.tasks.Binary("sold", hidden=0), mtl.tasks.Regression("age", hidden=0)]
+    tasks = [
+        mtl.tasks.Regression("cost", hidden=0),
+        mtl.tasks.Binary("sold", hidden=0),
+        mtl.tasks.Regression("age", hidden=0),
+    ]
     three, two = table_model(tasks), table_model([tasks[0].copy(), tasks[2].copy()])
     by_name = {v.path: v for v in three.variables}
     for v in two.variables:
@@ -180,7 +218,13 @@ def test_a_task_that_is_absent_from_a_batch_changes_nothing_for_the_others(balan
     of_three, of_two = {**y, "sold": np.full(32, -1)}, {k: y[k] for k in ("cost", "age")}
     three.compile("sgd", balancer=balancer_named(balancer, x, of_three))
     two.compile("sgd", balancer=balancer_named(balancer, x, of_two))
-    exact = three.balancer.needs == "losses" and balancer not in ("famo", "auto_lambda", "pbi", "stch", "gls")
+    exact = three.balancer.needs == "losses" and balancer not in (
+        "famo",
+        "auto_lambda",
+        "pbi",
+        "stch",
+        "gls",
+    )
     _trained(three, x, of_three)
     _trained(two, x, of_two)
     tolerance = {"rtol": 0, "atol": 0} if exact else {"rtol": 1e-5, "atol": 1e-6}
@@ -230,7 +274,9 @@ def test_missing_pixels_are_left_out():
     logs = model.evaluate(x, y, batch_size=24, verbose=0)
     p = np.clip(model.predict(x, verbose=0)["mask"][:, 8:, :, 0], 1e-7, 1 - 1e-7)
     t = y["mask"][:, 8:]
-    np.testing.assert_allclose(logs["mask_loss"], -(t * np.log(p) + (1 - t) * np.log(1 - p)).mean(), rtol=1e-4)
+    np.testing.assert_allclose(
+        logs["mask_loss"], -(t * np.log(p) + (1 - t) * np.log(1 - p)).mean(), rtol=1e-4
+    )
 
 
 def test_a_loss_that_returns_one_number_is_refused_by_the_tasks_name():
@@ -250,7 +296,9 @@ def test_two_replicas_make_the_update_of_one_device(balancer):
     one = table_model()
     weights = one.get_weights()
     # The default all-reduce of TensorFlow 2.21 mixes up the collectives of several strategies in one process.
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice())
+    strategy = tf.distribute.MirroredStrategy(
+        ["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice()
+    )
     with strategy.scope():
         two = table_model()
         two.compile(keras.optimizers.SGD(0.1), balancer=balancer_named(balancer, x, y))
@@ -290,7 +338,9 @@ def _uneven_labels():
 def _check_logs_on_replicas(balancer, monitor=False, **options):
     x, y = _uneven_labels()
     one = table_model()
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice())
+    strategy = tf.distribute.MirroredStrategy(
+        ["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice()
+    )
     with strategy.scope():
         two = table_model()
         two.compile(keras.optimizers.SGD(0.0), balancer=balancer_named(balancer, x, y), **options)
@@ -310,12 +360,19 @@ def _check_logs_on_replicas(balancer, monitor=False, **options):
             np.testing.assert_allclose(theirs[key], ours[key], rtol=1e-5, atol=1e-6, err_msg=key)
     epoch, evaluated = logs[1][:2]
     output = {name: values.ravel() for name, values in one.predict(x, verbose=0).items()}
-    np.testing.assert_allclose(evaluated["cost_loss"], np.nanmean((output["cost"] - y["cost"]) ** 2), rtol=1e-5)
-    np.testing.assert_allclose(epoch["val_cost_mae"], np.nanmean(np.abs(output["cost"] - y["cost"])), rtol=1e-5)
+    np.testing.assert_allclose(
+        evaluated["cost_loss"], np.nanmean((output["cost"] - y["cost"]) ** 2), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        epoch["val_cost_mae"], np.nanmean(np.abs(output["cost"] - y["cost"])), rtol=1e-5
+    )
     known = y["sold"] >= 0
     right = (output["sold"][known] > 0.5) == y["sold"][known]
     np.testing.assert_allclose(evaluated["sold_accuracy"], np.mean(right), rtol=1e-5)
-    assert not any(key.endswith("balanced_loss") for key in evaluated) and "val_balanced_loss" not in epoch
+    assert (
+        not any(key.endswith("balanced_loss") for key in evaluated)
+        and "val_balanced_loss" not in epoch
+    )
 
 
 @pytest.mark.parametrize(
@@ -345,7 +402,9 @@ def test_an_evaluation_between_two_batches_leaves_the_training_logs_as_they_are(
 
     class Evaluate(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
-            assert "balanced_loss" in logs and "balanced_loss" not in self.model.evaluate(x, y, verbose=0)
+            assert "balanced_loss" in logs and "balanced_loss" not in self.model.evaluate(
+                x, y, verbose=0
+            )
 
     history = model.fit(x, y, epochs=2, callbacks=[Evaluate()], verbose=0).history
     assert len(history["balanced_loss"]) == 2 and "balanced_loss" in model.get_metrics_result()
@@ -367,13 +426,24 @@ def _two_sources():
 def test_the_total_is_the_weighted_sum_of_the_tasks_means_whatever_the_batches(batch_size):
     x, y = _two_sources()
     inputs = keras.Input((5,))
-    trunk = keras.Model(inputs, keras.layers.Dense(4, kernel_regularizer=keras.regularizers.L2(0.1), name="trunk")(inputs))
+    trunk = keras.Model(
+        inputs,
+        keras.layers.Dense(4, kernel_regularizer=keras.regularizers.L2(0.1), name="trunk")(inputs),
+    )
     model = mtl.builders.hard_sharing((5,), table_model().tasks, backbone=trunk)
     model.compile(keras.optimizers.SGD(0.0), loss_weights={"cost": 0.5, "sold": 2.0})
     history = model.fit(
-        x, y, batch_size=batch_size, validation_data=(x, y), validation_batch_size=batch_size, verbose=0
+        x,
+        y,
+        batch_size=batch_size,
+        validation_data=(x, y),
+        validation_batch_size=batch_size,
+        verbose=0,
     ).history
-    output = {name: values.ravel().astype("float64") for name, values in model.predict(x, verbose=0).items()}
+    output = {
+        name: values.ravel().astype("float64")
+        for name, values in model.predict(x, verbose=0).items()
+    }
     cost = np.nanmean((output["cost"] - y["cost"]) ** 2)
     p, t = output["sold"][:24], y["sold"][:24]
     sold = -np.mean(t * np.log(p) + (1 - t) * np.log(1 - p))
@@ -381,7 +451,9 @@ def test_the_total_is_the_weighted_sum_of_the_tasks_means_whatever_the_batches(b
     for prefix in ("", "val_"):
         np.testing.assert_allclose(history[f"{prefix}cost_loss"][0], cost, rtol=1e-5)
         np.testing.assert_allclose(history[f"{prefix}sold_loss"][0], sold, rtol=1e-5)
-        np.testing.assert_allclose(history[f"{prefix}loss"][0], 0.5 * cost + 2 * sold + added, rtol=1e-5)
+        np.testing.assert_allclose(
+            history[f"{prefix}loss"][0], 0.5 * cost + 2 * sold + added, rtol=1e-5
+        )
     evaluated = model.evaluate(x, y, batch_size=batch_size, verbose=0)
     np.testing.assert_allclose(evaluated["loss"], 0.5 * cost + 2 * sold + added, rtol=1e-5)
 
@@ -409,7 +481,9 @@ def test_a_loss_that_divides_by_the_sum_of_weights_does_so_over_all_batches(batc
     model = table_model()
     loss = keras.losses.MeanSquaredError(reduction="mean_with_sample_weight")
     model.compile(keras.optimizers.SGD(0.0), loss={"cost": loss, "sold": None})
-    logs = model.evaluate(x, y, sample_weight={"cost": weight, "sold": weight}, batch_size=batch_size, verbose=0)
+    logs = model.evaluate(
+        x, y, sample_weight={"cost": weight, "sold": weight}, batch_size=batch_size, verbose=0
+    )
     error = (model.predict(x, verbose=0)["cost"][:, 0] - y["cost"]).astype("float64") ** 2
     np.testing.assert_allclose(logs["cost_loss"], np.average(error, weights=weight), rtol=1e-5)
 

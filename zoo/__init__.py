@@ -55,7 +55,9 @@ def info(name: str) -> dict[str, Any]:
     """
     card = path(name) / "card.json"
     if not card.is_file():
-        raise FileNotFoundError(f"'{name}' has no trained artifacts yet. Make them with `mtl-keras zoo train {name}`.")
+        raise FileNotFoundError(
+            f"'{name}' has no trained artifacts yet. Make them with `mtl-keras zoo train {name}`."
+        )
     return json.loads(card.read_text())
 
 

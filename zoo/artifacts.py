@@ -28,7 +28,12 @@ _GOLDEN_ROWS = 8
 
 
 def write(
-    recipe: Recipe, prepared: Prepared, model: Any, results: dict[str, Any], run: dict[str, Any], folder: Path
+    recipe: Recipe,
+    prepared: Prepared,
+    model: Any,
+    results: dict[str, Any],
+    run: dict[str, Any],
+    folder: Path,
 ) -> dict[str, Any]:
     """Write all artifacts of a trained network; the folder appears whole or not at all.
 
@@ -49,10 +54,16 @@ def write(
         (fresh / "encoder.json").write_text(encoders.to_json(prepared.encoder) + "\n")
         quantized = f"model_{recipe.quantization}.tflite"
         reports = {
-            "saved_model": export.saved_model(plain, fresh / "saved_model", samples=prepared.test, signatures="default"),
+            "saved_model": export.saved_model(
+                plain, fresh / "saved_model", samples=prepared.test, signatures="default"
+            ),
             "model.tflite": export.tflite(plain, fresh / "model.tflite", samples=prepared.test),
             quantized: export.tflite(
-                plain, fresh / quantized, recipe.quantization, calibration=prepared.train(0), samples=prepared.test
+                plain,
+                fresh / quantized,
+                recipe.quantization,
+                calibration=prepared.train(0),
+                samples=prepared.test,
             ),
         }
         keras_outputs = predict(plain, x)
@@ -77,7 +88,9 @@ def write(
             "licence": "Apache-2.0 (weights and code)",
             "data": dict(recipe.data),
             "tasks": [{**task.card(), "loss_weight": task.loss_weight} for task in tasks],
-            "inputs": {t.name: {"shape": list(t.shape[1:]), "dtype": str(t.dtype)} for t in plain.inputs},
+            "inputs": {
+                t.name: {"shape": list(t.shape[1:]), "dtype": str(t.dtype)} for t in plain.inputs
+            },
             "parameters": plain.count_params(),
             "recipe": {
                 "epochs": run["epochs"],
@@ -96,7 +109,10 @@ def write(
             "exports": {file: report.to_dict() for file, report in reports.items()},
             "quantization": {"file": quantized, "why": recipe.why_quantization},
             "notes": list(recipe.notes),
-            "files": {str(f.relative_to(fresh)): {"bytes": f.stat().st_size, "sha256": sha256(f)} for f in files},
+            "files": {
+                str(f.relative_to(fresh)): {"bytes": f.stat().st_size, "sha256": sha256(f)}
+                for f in files
+            },
         }
         for name, text in _card_files(card).items():
             (fresh / name).write_text(text)
@@ -105,7 +121,10 @@ def write(
 
 def _card_files(card: dict[str, Any]) -> dict[str, str]:
     """The card as the files that a folder holds."""
-    return {"card.json": json.dumps(card, indent=1, sort_keys=False) + "\n", "README.md": cards.markdown(card)}
+    return {
+        "card.json": json.dumps(card, indent=1, sort_keys=False) + "\n",
+        "README.md": cards.markdown(card),
+    }
 
 
 def rewrite_card(recipe: Recipe, folder: Path) -> dict[str, Any]:
@@ -127,11 +146,16 @@ def rewrite_card(recipe: Recipe, folder: Path) -> dict[str, Any]:
 def foreign(folder: Path) -> list[str]:
     """What stands in a folder and is not in the card of an earlier training."""
     try:
-        written = set(json.loads((folder / "card.json").read_text())["files"]) | {"card.json", "README.md"}
+        written = set(json.loads((folder / "card.json").read_text())["files"]) | {
+            "card.json",
+            "README.md",
+        }
     except (OSError, ValueError, KeyError, TypeError):
         written = set()
     return sorted(
-        str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file() and str(f.relative_to(folder)) not in written
+        str(f.relative_to(folder))
+        for f in folder.rglob("*")
+        if f.is_file() and str(f.relative_to(folder)) not in written
     )
 
 
@@ -143,7 +167,9 @@ def refresh(recipe: Recipe, folder: Path) -> dict[str, Any]:
     card = shelf.verify(folder)
     model = shelf.load_weights(recipe, folder)
     run = {key: card["recipe"][key] for key in ("seeds", "epochs", "command")}
-    return write(recipe, recipe.prepare(), model, judged(card["evidence"], recipe.tasks()), run, folder)
+    return write(
+        recipe, recipe.prepare(), model, judged(card["evidence"], recipe.tasks()), run, folder
+    )
 
 
 if __name__ == "__main__":

@@ -36,7 +36,9 @@ class Recipe:
     learning_rate: float
     weight_decay: float = 0.0
     quantization: str = "int8"
-    why_quantization: str = "int8 weights and activations: the smallest file, and the one that integer hardware runs."
+    why_quantization: str = (
+        "int8 weights and activations: the smallest file, and the one that integer hardware runs."
+    )
     notes: Sequence[str] = field(default_factory=tuple)
 
     # ------------------------------------------------------------------ filled in by recipes
@@ -57,7 +59,9 @@ class Recipe:
         return table
 
     # ------------------------------------------------------------------ the same for all
-    def from_arrays(self, parts: Mapping[str, tuple[Any, Mapping[str, Any]]], encoder: Any, rows: int) -> Prepared:
+    def from_arrays(
+        self, parts: Mapping[str, tuple[Any, Mapping[str, Any]]], encoder: Any, rows: int
+    ) -> Prepared:
         """Data in memory, ready to train on.
 
         Args:
@@ -81,7 +85,10 @@ class Recipe:
         total = max(steps * epochs, 2)
         warmup = max(1, min(steps, total // 4))
         rate = keras.optimizers.schedules.CosineDecay(
-            self.learning_rate / 20, total - warmup, warmup_target=self.learning_rate, warmup_steps=warmup
+            self.learning_rate / 20,
+            total - warmup,
+            warmup_target=self.learning_rate,
+            warmup_steps=warmup,
         )
         return keras.optimizers.AdamW(rate, weight_decay=self.weight_decay)
 

@@ -31,7 +31,10 @@ def markdown(card: dict[str, Any]) -> str:
         "| metric | " + " | ".join(artifacts) + " |",
         "|---|" + "---|" * len(artifacts),
     ]
-    lines += [f"| {name} | " + " | ".join(f"{scores[a][name]:.4f}" for a in artifacts) + " |" for name in scores["keras"]]
+    lines += [
+        f"| {name} | " + " | ".join(f"{scores[a][name]:.4f}" for a in artifacts) + " |"
+        for name in scores["keras"]
+    ]
     seeds = len(card["recipe"]["seeds"])
     lines += [
         "",
@@ -68,7 +71,11 @@ def markdown(card: dict[str, Any]) -> str:
             f"{change['sign']} | {delta['flags'].get(task, 'sound')} |"
         )
     if delta["flags"]:
-        sound = "no task is left" if delta["sound_percent"] is None else f"Δm is {delta['sound_percent']:+.2f} %"
+        sound = (
+            "no task is left"
+            if delta["sound_percent"] is None
+            else f"Δm is {delta['sound_percent']:+.2f} %"
+        )
         lines += ["", f"Without tasks whose baseline is noise, {sound}."]
     lines += [
         "",

@@ -54,10 +54,18 @@ def run(
     unknown = [name for name in given.get("snippets", ()) if name not in LANGUAGES]
     if unknown:
         raise ValueError(f"--snippets knows {','.join(LANGUAGES)}, got {','.join(unknown)}.")
-    others = {"onnx": {"tasks", "batch"}, "openvino": {"tasks", "batch"}}.get(to, {"tasks", "signatures"})
+    others = {"onnx": {"tasks", "batch"}, "openvino": {"tasks", "batch"}}.get(
+        to, {"tasks", "signatures"}
+    )
     if to != "tflite" and set(given) - others:
-        raise ValueError(f"--to {to} has no {', '.join('--' + k.replace('_', '-') for k in given if k not in others)}.")
-    languages, web, raw = given.pop("snippets", None), given.pop("web", False), given.pop("raw", None)
+        raise ValueError(
+            f"--to {to} has no {', '.join('--' + k.replace('_', '-') for k in given if k not in others)}."
+        )
+    languages, web, raw = (
+        given.pop("snippets", None),
+        given.pop("web", False),
+        given.pop("raw", None),
+    )
     if (languages or web) and given.get("batch", 1) != 1:
         raise ValueError("--snippets and --web are for files with one row: leave out --batch.")
     if web and given.get("io", "float32") == "int8":
@@ -66,7 +74,9 @@ def run(
         raise ValueError(f"--to {to} writes float32: leave out --quantization, or use --to tflite.")
     shows_layers = given.pop("layer_errors", False)
     if shows_layers and quantization in (None, "auto"):
-        raise ValueError("--layer-errors compares the layers of one quantized file: name one with --quantization.")
+        raise ValueError(
+            "--layer-errors compares the layers of one quantized file: name one with --quantization."
+        )
     saved = Path(name)
     if saved.suffix == ".keras" or saved.exists():
         if not saved.is_file():
@@ -79,11 +89,23 @@ def run(
         prepared = zoo.recipe(name).prepare() if calibrates or judges else None
     if raw is not None:
         if prepared:
-            raise ValueError("The zoo's data are no raw pictures: with --raw, give --calibration and --evaluate of your own.")
+            raise ValueError(
+                "The zoo's data are no raw pictures: with --raw, give --calibration and --evaluate of your own."
+            )
         model = export.with_raw_images(model, _size(raw))
-    typical = _rows(calibration, model)[0] if calibration is not None else prepared.train(0) if prepared else None
+    typical = (
+        _rows(calibration, model)[0]
+        if calibration is not None
+        else prepared.train(0)
+        if prepared
+        else None
+    )
     held_out = _rows(evaluate, model) if evaluate is not None else None
-    if held_out is None and prepared and (given.get("max_drop") is not None or quantization == "auto"):
+    if (
+        held_out is None
+        and prepared
+        and (given.get("max_drop") is not None or quantization == "auto")
+    ):
         held_out = prepared.test
     stem = model.name if out is None else None
     if to == "saved_model":
@@ -135,14 +157,20 @@ def limits(given: Sequence[str]) -> float | dict[str, float] | None:
             return float(given[0])
         return {name: float(value) for name, _, value in (text.partition("=") for text in given)}
     except ValueError:
-        raise ValueError(f"--max-drop is a number, or TASK=NUMBER for each task, got {' '.join(given)}.") from None
+        raise ValueError(
+            f"--max-drop is a number, or TASK=NUMBER for each task, got {' '.join(given)}."
+        ) from None
 
 
-def _rows(path: Path, model: keras.Model) -> tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]:
+def _rows(
+    path: Path, model: keras.Model
+) -> tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]:
     """Inputs by name and labels by task of a `.npz` file, or the one input's rows of a `.npy` file."""
     arrays = rows.load_arrays(path)
     if not isinstance(arrays, dict):
         return archive.by_name(model, arrays), {}
     inputs = [tensor.name for tensor in model.inputs]
     labels = {key: value for key, value in arrays.items() if key not in inputs}
-    return archive.by_name(model, {key: value for key, value in arrays.items() if key in inputs}), labels
+    return archive.by_name(
+        model, {key: value for key, value in arrays.items() if key in inputs}
+    ), labels

@@ -65,5 +65,7 @@ RECIPE = FashionScene(
     batch_size=64,
     learning_rate=3e-3,
     weight_decay=1e-3,
-    notes=("Scenes are composed: one photograph on a black 40 x 40 canvas with fragments of others.",),
+    notes=(
+        "Scenes are composed: one photograph on a black 40 x 40 canvas with fragments of others.",
+    ),
 )

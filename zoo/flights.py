@@ -20,7 +20,9 @@ class Flights(Recipe):
             Binary("cancelled", hidden=32),
             Binary("late", hidden=32),
             # Centre and spread of the clipped training labels, in minutes.
-            Regression("arrival_delay", mean=5.0, scale=37.0, low=-60, high=180, unit="minutes", hidden=32),
+            Regression(
+                "arrival_delay", mean=5.0, scale=37.0, low=-60, high=180, unit="minutes", hidden=32
+            ),
         ]
 
     def build(self, tasks=None, encoder=None):

@@ -32,7 +32,8 @@ def predict(name: str, inputs: Sequence[str], as_json: bool = False) -> list[dic
     labels, x = read(model, inputs, columns)
     decoded = _answers(model, x)
     rows = [
-        {"input": label, **{task: readable(values[i]) for task, values in decoded.items()}} for i, label in enumerate(labels)
+        {"input": label, **{task: readable(values[i]) for task, values in decoded.items()}}
+        for i, label in enumerate(labels)
     ]
     if as_json:
         print(json.dumps(rows, indent=1))
@@ -65,7 +66,9 @@ def _load(name: str) -> tuple[Any, Callable[[Mapping[str, Any]], Mapping[str, An
         import keras
 
         return keras.saving.load_model(path), None
-    raise ValueError(f"A model is an entry of the zoo, a .keras or a .tflite file. Received: {name}.")
+    raise ValueError(
+        f"A model is an entry of the zoo, a .keras or a .tflite file. Received: {name}."
+    )
 
 
 def _inputs_of(model: Any) -> dict[str, tuple[int | None, ...]]:
@@ -95,7 +98,9 @@ def _answers(model: Any, x: Any) -> dict[str, list[Any]]:
 
 # ------------------------------------------------------------------ inputs
 def read(
-    model: Any, inputs: Sequence[str], columns: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    model: Any,
+    inputs: Sequence[str],
+    columns: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
 ) -> tuple[list[str], Any]:
     """A label for every row, and what the network takes."""
     encoder = getattr(model, "encoder", None)
@@ -103,7 +108,9 @@ def read(
         return _arrays(inputs[0], _inputs_of(model))
     if encoder is None:
         takes = ", ".join(_inputs_of(model))
-        raise ValueError(f"This model has no encoder for raw inputs: give one .npz file with arrays named {takes}.")
+        raise ValueError(
+            f"This model has no encoder for raw inputs: give one .npz file with arrays named {takes}."
+        )
     if encoder.kind == "table":
         return _table(inputs, encoder, columns)
     if encoder.kind == "image":
@@ -122,7 +129,9 @@ def _table(inputs, encoder, columns):
         rows = list(csv.DictReader(file))
     if not rows:
         raise ValueError(f"{inputs[0]} has no row below its column names.")
-    table: Mapping[str, Any] = {name: [row[name] or None for row in rows] for name in rows[0] if name is not None}
+    table: Mapping[str, Any] = {
+        name: [row[name] or None for row in rows] for name in rows[0] if name is not None
+    }
     if columns is not None:
         table = columns(table)
     ready = dict(table)
@@ -130,7 +139,9 @@ def _table(inputs, encoder, columns):
         try:
             ready[name] = [float("nan") if v is None else float(v) for v in table[name]]
         except ValueError as error:
-            raise ValueError(f"Column '{name}' of {inputs[0]} must hold numbers: {error}.") from None
+            raise ValueError(
+                f"Column '{name}' of {inputs[0]} must hold numbers: {error}."
+            ) from None
     return [f"row {i}" for i in range(1, len(rows) + 1)], encoder.encode(ready)
 
 
@@ -148,11 +159,17 @@ def _arrays(file, shapes):
         raise ValueError(f"{file} should hold {', '.join(shapes)}. Received: {', '.join(arrays)}.")
     for name, shape in shapes.items():
         value = arrays[name]
-        if value.ndim != len(shape) + 1 or any(n not in (None, m) for n, m in zip(shape, value.shape[1:], strict=True)):
-            raise ValueError(f"'{name}' in {file} should have shape {('rows', *shape)}. Received: {value.shape}.")
+        if value.ndim != len(shape) + 1 or any(
+            n not in (None, m) for n, m in zip(shape, value.shape[1:], strict=True)
+        ):
+            raise ValueError(
+                f"'{name}' in {file} should have shape {('rows', *shape)}. Received: {value.shape}."
+            )
     sizes = {name: len(arrays[name]) for name in shapes}
     if len(set(sizes.values())) != 1 or not next(iter(sizes.values())):
-        raise ValueError(f"All inputs in {file} should have the same number of rows, at least one. Received: {sizes}.")
+        raise ValueError(
+            f"All inputs in {file} should have the same number of rows, at least one. Received: {sizes}."
+        )
     rows = next(iter(sizes.values()))
     return [f"row {i}" for i in range(1, rows + 1)], {name: arrays[name] for name in shapes}
 
@@ -162,7 +179,10 @@ def readable(value: Any) -> Any:
     """A decoded answer as JSON: a mask becomes its share of the picture and its rows of 0 and 1, other arrays lists."""
     if isinstance(value, np.ndarray) and value.ndim == 2 and value.dtype.kind in "iub":
         mask = value.astype(int)
-        return {"share": round(float((mask > 0).mean()), 4), "rows": ["".join(map(str, row)) for row in mask]}
+        return {
+            "share": round(float((mask > 0).mean()), 4),
+            "rows": ["".join(map(str, row)) for row in mask],
+        }
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     if isinstance(value, dict):

@@ -21,7 +21,9 @@ from mtl_keras.zoo.fashion_scene import RECIPE
 __all__ = ["run"]
 
 
-def run(out: str | os.PathLike[str] = "quickstart", epochs: int = 6, seed: int = 0) -> dict[str, Any]:
+def run(
+    out: str | os.PathLike[str] = "quickstart", epochs: int = 6, seed: int = 0
+) -> dict[str, Any]:
     """Train `fashion_scene` from scratch, evaluate it, export it, and run the int8 file on the test pictures.
 
     Leaves `saved_model/`, `model.tflite`, `model_int8.tflite`, `model.keras`, `results.json` and `predictions.png` in
@@ -42,12 +44,20 @@ def run(out: str | os.PathLike[str] = "quickstart", epochs: int = 6, seed: int =
 
     console, out, begun = Console(), Path(out), time.perf_counter()
     check_writable(out / "results.json")
-    console.print("[bold]1/4[/] A network with three heads, trained from scratch on photographs of Fashion-MNIST")
+    console.print(
+        "[bold]1/4[/] A network with three heads, trained from scratch on photographs of Fashion-MNIST"
+    )
     prepared = RECIPE.prepare()
-    model = training.fit(RECIPE, prepared, seed, epochs=epochs, callbacks=[Progress("fashion_scene", console)])
-    console.print(f"      {model.count_params():,} parameters, shared by: {', '.join(model.task_names)}")
+    model = training.fit(
+        RECIPE, prepared, seed, epochs=epochs, callbacks=[Progress("fashion_scene", console)]
+    )
+    console.print(
+        f"      {model.count_params():,} parameters, shared by: {', '.join(model.task_names)}"
+    )
 
-    console.print("[bold]2/4[/] 2,000 test pictures, beside the best answers that don't look at the picture")
+    console.print(
+        "[bold]2/4[/] 2,000 test pictures, beside the best answers that don't look at the picture"
+    )
     x, labels = analysis.collect(prepared.test)
     outputs = training.predict(model, x)
     scores = {
@@ -55,7 +65,9 @@ def run(out: str | os.PathLike[str] = "quickstart", epochs: int = 6, seed: int =
         "keras": analysis.score(model.tasks, outputs, labels),
     }
 
-    console.print("[bold]3/4[/] Files: SavedModel, TFLite float and int8; each loaded again and compared")
+    console.print(
+        "[bold]3/4[/] Files: SavedModel, TFLite float and int8; each loaded again and compared"
+    )
     model.save(out / "model.keras")
     reports = {
         "saved_model": export.saved_model(model, out / "saved_model", samples=x),
@@ -118,7 +130,9 @@ def _table(console, scores, reports):
         )
 
 
-def _picture(path: Path, model: Any, x: Any, labels: Any, outputs: Any, on_device: Any, columns: int = 8) -> None:
+def _picture(
+    path: Path, model: Any, x: Any, labels: Any, outputs: Any, on_device: Any, columns: int = 8
+) -> None:
     """Test pictures with true and predicted class, box and silhouette: float in the first row, int8 in the second."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -128,19 +142,49 @@ def _picture(path: Path, model: Any, x: Any, labels: Any, outputs: Any, on_devic
     size = x.shape[1]
     figure = Figure(figsize=(2 * columns, 5), layout="constrained")
     axes = figure.subplots(2, columns)
-    for row, (title, found) in enumerate((("Keras, float32", outputs), ("TFLite, int8", on_device))):
+    for row, (title, found) in enumerate(
+        (("Keras, float32", outputs), ("TFLite, int8", on_device))
+    ):
         for column in range(columns):
             axis = axes[row][column]
             axis.imshow(x[column, ..., 0], cmap="gray", vmin=0, vmax=1)
-            for box, colour, style in ((labels["box"][column], "white", ":"), (found["box"][column], "tab:red", "-")):
+            for box, colour, style in (
+                (labels["box"][column], "white", ":"),
+                (found["box"][column], "tab:red", "-"),
+            ):
                 left, top, right, bottom = np.asarray(box) * size - 0.5
-                axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, color=colour, linestyle=style))
-            axis.contour(labels["mask"][column, ..., 0], levels=[0.5], colors="white", linewidths=0.8, linestyles=":")
-            axis.contour(found["mask"][column, ..., 0], levels=[0.5], colors="tab:cyan", linewidths=1)
-            truth, guess = names[int(labels["item"][column])], names[int(np.argmax(found["item"][column]))]
-            axis.set_title(f"{guess}\n(is: {truth})", fontsize=9, color="green" if guess == truth else "red")
+                axis.add_patch(
+                    Rectangle(
+                        (left, top),
+                        right - left,
+                        bottom - top,
+                        fill=False,
+                        color=colour,
+                        linestyle=style,
+                    )
+                )
+            axis.contour(
+                labels["mask"][column, ..., 0],
+                levels=[0.5],
+                colors="white",
+                linewidths=0.8,
+                linestyles=":",
+            )
+            axis.contour(
+                found["mask"][column, ..., 0], levels=[0.5], colors="tab:cyan", linewidths=1
+            )
+            truth, guess = (
+                names[int(labels["item"][column])],
+                names[int(np.argmax(found["item"][column]))],
+            )
+            axis.set_title(
+                f"{guess}\n(is: {truth})", fontsize=9, color="green" if guess == truth else "red"
+            )
             axis.set_xticks([])
             axis.set_yticks([])
         axes[row][0].set_ylabel(title)
-    figure.suptitle("Predicted and true class; predicted box (red) and silhouette (cyan), the true ones dotted", fontsize=10)
+    figure.suptitle(
+        "Predicted and true class; predicted box (red) and silhouette (cyan), the true ones dotted",
+        fontsize=10,
+    )
     FigureCanvasAgg(figure).print_png(str(path))

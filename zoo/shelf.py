@@ -50,7 +50,9 @@ def verify(folder: Path, only: str | None = None) -> dict[str, Any]:
             continue
         path = folder / name
         if not path.is_file():
-            raise ArtifactError(f"{path} is missing. Install the package again, or make it: {card['recipe']['command']}")
+            raise ArtifactError(
+                f"{path} is missing. Install the package again, or make it: {card['recipe']['command']}"
+            )
         size = path.stat().st_size
         if size != facts["bytes"] or sha256(path) != facts["sha256"]:
             raise ArtifactError(

@@ -67,22 +67,32 @@ def evidence(
     """
     x, labels = analysis.collect(prepared.test)
     tasks = recipe.tasks()
-    results: dict[str, Any] = {"trivial": analysis.trivial(tasks, prepared.train_labels, labels), "seconds": {}}
+    results: dict[str, Any] = {
+        "trivial": analysis.trivial(tasks, prepared.train_labels, labels),
+        "seconds": {},
+    }
     multi, single, first = [], [], None
     for seed in seeds:
         start = time.perf_counter()
         model = fit(recipe, prepared, seed, epochs=epochs)
         results["seconds"][f"multi_task seed {seed}"] = round(time.perf_counter() - start, 1)
         multi.append(analysis.score(tasks, predict(model, x), labels))
-        say(f"{recipe.name} seed {seed}: " + ", ".join(f"{k} {v:.4f}" for k, v in multi[-1].items()))
+        say(
+            f"{recipe.name} seed {seed}: " + ", ".join(f"{k} {v:.4f}" for k, v in multi[-1].items())
+        )
         first = first or model
         twins: dict[str, float] = {}
         for task in tasks:
             start = time.perf_counter()
             twin = fit(recipe, prepared, seed, tasks=[task.name], epochs=epochs)
-            results["seconds"][f"single_task {task.name} seed {seed}"] = round(time.perf_counter() - start, 1)
+            results["seconds"][f"single_task {task.name} seed {seed}"] = round(
+                time.perf_counter() - start, 1
+            )
             twins.update(analysis.score([task], predict(twin, x), labels))
-            say(f"{recipe.name} seed {seed}, {task.name} alone: " + ", ".join(f"{k} {v:.4f}" for k, v in twins.items()))
+            say(
+                f"{recipe.name} seed {seed}, {task.name} alone: "
+                + ", ".join(f"{k} {v:.4f}" for k, v in twins.items())
+            )
         single.append(twins)
     results["multi_task"], results["single_task"] = summarize(multi), summarize(single)
     return first, judged(results, tasks)
@@ -92,7 +102,9 @@ def judged(results: dict[str, Any], tasks: Sequence[Any]) -> dict[str, Any]:
     """Results with `judged_by` and `delta_m`, computed from the scores of every seed that they hold."""
     directions = analysis.judging_metrics(tasks)
     multi, single = (_runs(results[kind]) for kind in ("multi_task", "single_task"))
-    report = analysis.delta_report(multi, single, directions, results["trivial"], [task.name for task in tasks])
+    report = analysis.delta_report(
+        multi, single, directions, results["trivial"], [task.name for task in tasks]
+    )
     return {**results, "judged_by": directions, "delta_m": report.to_dict()}
 
 
@@ -104,7 +116,10 @@ def _runs(summary: dict[str, dict[str, Any]]) -> list[dict[str, float]]:
 
 def predict(model: Any, x: Any) -> dict[str, np.ndarray]:
     """Raw outputs of all rows."""
-    return {name: np.asarray(value) for name, value in model.predict(x, batch_size=512, verbose=0).items()}
+    return {
+        name: np.asarray(value)
+        for name, value in model.predict(x, batch_size=512, verbose=0).items()
+    }
 
 
 def summarize(runs: Sequence[dict[str, float]]) -> dict[str, dict[str, Any]]:
@@ -112,7 +127,11 @@ def summarize(runs: Sequence[dict[str, float]]) -> dict[str, dict[str, Any]]:
     found = {}
     for name in runs[0]:
         values = [run[name] for run in runs]
-        found[name] = {"mean": float(np.mean(values)), "sd": float(np.std(values)), "by_seed": values}
+        found[name] = {
+            "mean": float(np.mean(values)),
+            "sd": float(np.std(values)),
+            "by_seed": values,
+        }
     return found
 
 

@@ -51,7 +51,9 @@ def delta_m(
         groups[_task_of(name, tasks)].append(change)
     for task, group in groups.items():
         if not group:
-            raise ValueError(f"Task '{task}' has no metric in `directions`: {', '.join(directions)}.")
+            raise ValueError(
+                f"Task '{task}' has no metric in `directions`: {', '.join(directions)}."
+            )
     return float(np.mean([np.mean(group) for group in groups.values()]))
 
 
@@ -64,12 +66,16 @@ def relative_changes(
     changes = {}
     for name, direction in directions.items():
         if direction not in ("max", "min"):
-            raise ValueError(f"The direction of metric '{name}' should be 'max' or 'min'. Received: {direction!r}.")
+            raise ValueError(
+                f"The direction of metric '{name}' should be 'max' or 'min'. Received: {direction!r}."
+            )
         for values in (scores, baseline):
             if name not in values:
                 raise ValueError(unknown_name("metric", name, values))
         if baseline[name] == 0:
-            raise ValueError(f"The baseline of metric '{name}' is 0: a relative change against it does not exist.")
+            raise ValueError(
+                f"The baseline of metric '{name}' is 0: a relative change against it does not exist."
+            )
         change = 100.0 * (scores[name] - baseline[name]) / abs(baseline[name])
         changes[name] = float(change if direction == "max" else -change)
     return changes
@@ -83,7 +89,9 @@ def _task_of(metric: str, tasks: Sequence[str]) -> str:
     return max(owners, key=len)
 
 
-def judging_metrics(tasks: Sequence[Task], chosen: Mapping[str, str] | None = None) -> dict[str, str]:
+def judging_metrics(
+    tasks: Sequence[Task], chosen: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """The one metric by which each task is compared, and its direction: `{"cost_mae": "min", "kind_accuracy": "max"}`.
 
     It is the task's first metric that is bounded (accuracy, AUC, IoU) or an error (MAE). R2 and correlations are passed over:
@@ -106,7 +114,9 @@ def judging_metrics(tasks: Sequence[Task], chosen: Mapping[str, str] | None = No
             raise ValueError(f"Task '{task.name}' has no metrics to be judged by.")
         name = (chosen or {}).get(task.name)
         if name is None:
-            suited = [n for n, m in metrics.items() if not (m.higher_is_better and _is_zero_at_chance(n))]
+            suited = [
+                n for n, m in metrics.items() if not (m.higher_is_better and _is_zero_at_chance(n))
+            ]
             name = [*suited, *metrics][0]
         name = name.removeprefix(f"{task.name}_")
         if name not in metrics:
@@ -149,14 +159,22 @@ class DeltaReport:
         return asdict(self)
 
     def __str__(self) -> str:
-        lines = [f"Δm {self.percent:+.2f} % ± {self.sd:.2f}; median over tasks {self.median:+.2f} %"]
-        lines.append(f"{self.better} of {len(self.by_task)} tasks better in every run, {self.worse} worse in every run")
+        lines = [
+            f"Δm {self.percent:+.2f} % ± {self.sd:.2f}; median over tasks {self.median:+.2f} %"
+        ]
+        lines.append(
+            f"{self.better} of {len(self.by_task)} tasks better in every run, {self.worse} worse in every run"
+        )
         for task, facts in self.by_task.items():
             arrow = "higher is better" if facts["direction"] == "max" else "lower is better"
             line = f"  {facts['sign']} {task}: {facts['percent']:+.2f} % ± {facts['sd']:.2f} by {facts['metric']} ({arrow})"
-            lines.append(line + (f"; baseline is noise: {self.flags[task]}" if task in self.flags else ""))
+            lines.append(
+                line + (f"; baseline is noise: {self.flags[task]}" if task in self.flags else "")
+            )
         if self.flags:
-            sound = "no task is left" if self.sound_percent is None else f"{self.sound_percent:+.2f} %"
+            sound = (
+                "no task is left" if self.sound_percent is None else f"{self.sound_percent:+.2f} %"
+            )
             lines.append(f"without tasks whose baseline is noise: {sound}")
         return "\n".join(lines)
 
@@ -210,7 +228,9 @@ def delta_report(
             "by_seed": changes,
             "sign": "+" if min(changes) > 0 else "-" if max(changes) < 0 else "0",
         }
-        reason = _noise([b[metric] for b in baselines], metric, directions[metric], (trivial or {}).get(metric))
+        reason = _noise(
+            [b[metric] for b in baselines], metric, directions[metric], (trivial or {}).get(metric)
+        )
         if reason:
             flags[task] = reason
     by_seed = [float(np.mean(list(run.values()))) for run in runs]
@@ -228,7 +248,9 @@ def delta_report(
     )
 
 
-def _noise(values: Sequence[float], metric: str, direction: str, trivial: float | None) -> str | None:
+def _noise(
+    values: Sequence[float], metric: str, direction: str, trivial: float | None
+) -> str | None:
     """Why a baseline is no measure, or None."""
     mean, spread = float(np.mean(values)), float(np.std(values))
     if abs(mean) <= 2 * spread:
@@ -242,6 +264,7 @@ def _noise(values: Sequence[float], metric: str, direction: str, trivial: float 
     # Of metrics that are 0 at chance, the score is the part of the way to a perfect answer; division by it has no bound.
     if direction == "max" and _is_zero_at_chance(metric) and mean < _LEAST_SKILL:
         return (
-            f"{metric} is {mean:.3g}, a constant answer's {trivial:.3g}: dividing by it multiplies changes by {1 / mean:.0f}"
+            f"{metric} is {mean:.3g}, a constant answer's {trivial:.3g}: "
+            f"dividing by it multiplies changes by {1 / mean:.0f}"
         )
     return None

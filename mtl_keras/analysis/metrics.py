@@ -13,7 +13,9 @@ from mtl_keras.tasks import Task
 __all__ = ["collect", "score", "trivial"]
 
 
-def score(tasks: Sequence[Task], outputs: Mapping[str, Any], labels: Mapping[str, Any], batch: int = 512) -> dict[str, float]:
+def score(
+    tasks: Sequence[Task], outputs: Mapping[str, Any], labels: Mapping[str, Any], batch: int = 512
+) -> dict[str, float]:
     """Every task's metrics of `outputs` against `labels`, under the names that `evaluate` uses; missing labels left out.
 
     Args:
@@ -31,7 +33,9 @@ def score(tasks: Sequence[Task], outputs: Mapping[str, Any], labels: Mapping[str
         rows = len(labels[task.name])
         for start in range(0, rows, batch):
             part = slice(start, start + batch)
-            target, present = task.target(keras.ops.convert_to_tensor(np.asarray(labels[task.name][part])))
+            target, present = task.target(
+                keras.ops.convert_to_tensor(np.asarray(labels[task.name][part]))
+            )
             weight = keras.ops.cast(present, "float32")
             output = keras.ops.convert_to_tensor(np.asarray(outputs[task.name][part], "float32"))
             for m in metrics:
@@ -40,7 +44,9 @@ def score(tasks: Sequence[Task], outputs: Mapping[str, Any], labels: Mapping[str
     return found
 
 
-def trivial(tasks: Sequence[Task], train: Mapping[str, Any], test: Mapping[str, Any]) -> dict[str, float]:
+def trivial(
+    tasks: Sequence[Task], train: Mapping[str, Any], test: Mapping[str, Any]
+) -> dict[str, float]:
     """The scores of each task's best constant answer, learned from the training labels: what a head has to beat."""
     outputs = {}
     for task in tasks:

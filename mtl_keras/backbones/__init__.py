@@ -39,10 +39,20 @@ __all__ = [
     "transformer",
 ]
 
-_IMAGE = (small_cnn, resnet, mobilenet_v2, mobilenet_v3_small, efficientnet_lite0, efficientnet_v2_b0, fpn)
+_IMAGE = (
+    small_cnn,
+    resnet,
+    mobilenet_v2,
+    mobilenet_v3_small,
+    efficientnet_lite0,
+    efficientnet_v2_b0,
+    fpn,
+)
 _TEXT = (bilstm, gru, lstm, text_cnn, transformer)
 _TABLE = (deep_cross, mlp)
-_BACKBONES: dict[str, Callable] = {f.__name__: f for f in (*_IMAGE, *_TEXT, *_TABLE, log_mel_cnn, frame_cnn)}
+_BACKBONES: dict[str, Callable] = {
+    f.__name__: f for f in (*_IMAGE, *_TEXT, *_TABLE, log_mel_cnn, frame_cnn)
+}
 
 
 #: What a builder calls a backbone's only input where the user gave a bare shape.

@@ -42,7 +42,9 @@ def mobilenet_v2(
     image_input("mobilenet_v2", inputs)
 
     def make(x):
-        return keras.applications.MobileNetV2(input_tensor=x, alpha=alpha, include_top=False, weights=weights)
+        return keras.applications.MobileNetV2(
+            input_tensor=x, alpha=alpha, include_top=False, weights=weights
+        )
 
     return _wrap(inputs, make, value_range, _MINUS_ONE_TO_ONE, name, weights is not None)
 
@@ -81,7 +83,10 @@ def mobilenet_v3_small(
 
 
 def efficientnet_v2_b0(
-    inputs, weights: str | None = None, value_range: Sequence[float] = (0.0, 1.0), name: str = "efficientnet_v2_b0"
+    inputs,
+    weights: str | None = None,
+    value_range: Sequence[float] = (0.0, 1.0),
+    name: str = "efficientnet_v2_b0",
 ) -> keras.Model:
     """EfficientNetV2-B0 (Tan & Le, ICML 2021), from `keras.applications`.
 
@@ -100,7 +105,10 @@ def efficientnet_v2_b0(
     trained_on = (1 / 128, -1.0)
     if inputs.shape[-1] == 3:
         scale = [1 / (255 * deviation) for deviation in _DEVIATION]
-        trained_on = (scale, [-mean / deviation for mean, deviation in zip(_MEAN, _DEVIATION, strict=True)])
+        trained_on = (
+            scale,
+            [-mean / deviation for mean, deviation in zip(_MEAN, _DEVIATION, strict=True)],
+        )
 
     def make(x):
         return keras.applications.EfficientNetV2B0(
@@ -111,7 +119,12 @@ def efficientnet_v2_b0(
 
 
 def _wrap(
-    inputs: Any, make: Any, value_range: Sequence[float], trained_on: tuple[Any, Any], name: str, trained: bool
+    inputs: Any,
+    make: Any,
+    value_range: Sequence[float],
+    trained_on: tuple[Any, Any],
+    name: str,
+    trained: bool,
 ) -> keras.Model:
     """The application's network on these inputs, its layers under our prefix, with a stage for every size."""
     x = rescaled(inputs, value_range, *trained_on, name)
@@ -151,12 +164,19 @@ def _ends(model: keras.Model) -> list[Any]:
     for i, layer in enumerate(order):
         tensor = layer.output
         # Paddings make sizes that belong to no stage.
-        if i and open_until <= i and len(tensor.shape) == 4 and not isinstance(layer, layers.ZeroPadding2D):
+        if (
+            i
+            and open_until <= i
+            and len(tensor.shape) == 4
+            and not isinstance(layer, layers.ZeroPadding2D)
+        ):
             size = tuple(tensor.shape[1:3])
             if isinstance(layer, layers.Add):
                 sums.add(size)
                 found[size] = tensor
-            elif size not in found or (size not in sums and tensor.shape[-1] <= found[size].shape[-1]):
+            elif size not in found or (
+                size not in sums and tensor.shape[-1] <= found[size].shape[-1]
+            ):
                 found[size] = tensor
         open_until = max(open_until, until[i])
     last = model.output

@@ -37,7 +37,9 @@ def bilstm(
         each unit's largest value over the tokens beside both directions' last states.
     """
     if len(inputs.shape) != 2:
-        raise ValueError(f"Backbone 'bilstm' takes token ids (rows, length), got {tuple(inputs.shape)}.")
+        raise ValueError(
+            f"Backbone 'bilstm' takes token ids (rows, length), got {tuple(inputs.shape)}."
+        )
     x, mask = embedded_tokens(inputs, vocabulary_size, embedding_dim, dropout, name, mask_padding)
     lstm = layers.LSTM(units, return_sequences=True, return_state=True, name=f"{name}_lstm")
     states, forward, _, backward, _ = layers.Bidirectional(lstm, name=f"{name}_stage1")(x)

@@ -20,7 +20,9 @@ def rank_input(backbone: str, inputs: Any, rank: int, what: str) -> None:
     """Refuse an input of another rank, or several inputs."""
     shape = getattr(inputs, "shape", None)
     if shape is None or len(shape) != rank:
-        raise ValueError(f"Backbone '{backbone}' takes {what}, got {inputs if shape is None else tuple(shape)}.")
+        raise ValueError(
+            f"Backbone '{backbone}' takes {what}, got {inputs if shape is None else tuple(shape)}."
+        )
 
 
 def rescaled(
@@ -46,7 +48,9 @@ def rescaled(
     """
     low, high = map(float, value_range)
     if not low < high:
-        raise ValueError(f"Backbone '{name}': value_range is (low, high) with low < high, got {tuple(value_range)}.")
+        raise ValueError(
+            f"Backbone '{name}': value_range is (low, high) with low < high, got {tuple(value_range)}."
+        )
     factor = np.multiply(scale, 255.0 / (high - low))
     shift = np.subtract(offset, low * factor)
     if np.all(factor == 1.0) and np.all(shift == 0.0):

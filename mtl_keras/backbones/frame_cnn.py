@@ -45,10 +45,14 @@ def frame_cnn(
 
     rank_input("frame_cnn", inputs, 5, "video (rows, frames, height, width, channels)")
     if pooling not in ("mean", "gru", "conv"):
-        raise ValueError(f"Backbone 'frame_cnn': pooling is 'mean', 'gru' or 'conv', got {pooling!r}.")
+        raise ValueError(
+            f"Backbone 'frame_cnn': pooling is 'mean', 'gru' or 'conv', got {pooling!r}."
+        )
     frames = inputs.shape[1]
     if frames is None:
-        raise ValueError(f"Backbone 'frame_cnn' needs a fixed number of frames, got {tuple(inputs.shape)}.")
+        raise ValueError(
+            f"Backbone 'frame_cnn' needs a fixed number of frames, got {tuple(inputs.shape)}."
+        )
     x = FoldFrames(name=f"{name}_fold")(inputs)
     options = dict(encoder_options or {})
     if isinstance(encoder, str):

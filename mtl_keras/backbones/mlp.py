@@ -59,21 +59,31 @@ def table_vector(backbone, inputs, cardinalities, embedding_dim, mean, variance,
     Raises:
         ValueError: inputs of other names, categories without cardinalities, mean without variance.
     """
-    columns = inputs if isinstance(inputs, dict) else {"categorical" if inputs.name == "categorical" else "numeric": inputs}
+    columns = (
+        inputs
+        if isinstance(inputs, dict)
+        else {"categorical" if inputs.name == "categorical" else "numeric": inputs}
+    )
     unknown = set(columns) - {"numeric", "categorical"}
     if unknown:
-        raise ValueError(f"Backbone '{backbone}' takes inputs 'numeric' and 'categorical', got also {sorted(unknown)}.")
+        raise ValueError(
+            f"Backbone '{backbone}' takes inputs 'numeric' and 'categorical', got also {sorted(unknown)}."
+        )
     parts = []
     if "numeric" in columns:
         x = columns["numeric"]
         if (mean is None) != (variance is None):
             raise ValueError(f"Backbone '{backbone}' needs mean and variance together, or neither.")
         if mean is not None:
-            x = layers.Normalization(mean=list(mean), variance=list(variance), name=f"{name}_normalization")(x)
+            x = layers.Normalization(
+                mean=list(mean), variance=list(variance), name=f"{name}_normalization"
+            )(x)
         parts.append(x)
     if "categorical" in columns:
         if cardinalities is None:
-            raise ValueError(f"Backbone '{backbone}' needs `cardinalities`, the number of ids of each categorical column.")
+            raise ValueError(
+                f"Backbone '{backbone}' needs `cardinalities`, the number of ids of each categorical column."
+            )
         embedding = CategoricalEmbedding(cardinalities, embedding_dim, name=f"{name}_embedding")
         parts.append(embedding(columns["categorical"]))
     return parts[0] if len(parts) == 1 else layers.Concatenate(name=f"{name}_concat")(parts)

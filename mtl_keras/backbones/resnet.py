@@ -43,7 +43,9 @@ def resnet(
     if stem not in ("imagenet", "cifar"):
         raise ValueError(f"Backbone 'resnet': stem is 'imagenet' or 'cifar', got {stem!r}.")
     if len(depths) != len(widths) or not depths or min(depths) < 1:
-        raise ValueError(f"Backbone 'resnet': a depth >= 1 for each width, got {list(depths)} and {list(widths)}.")
+        raise ValueError(
+            f"Backbone 'resnet': a depth >= 1 for each width, got {list(depths)} and {list(widths)}."
+        )
 
     def conv(x, width, kernel, stride, part, relu=True):
         x = layers.Conv2D(width, kernel, stride, "same", use_bias=False, name=f"{part}_conv")(x)

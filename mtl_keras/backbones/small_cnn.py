@@ -36,7 +36,9 @@ def small_cnn(
         `keras.Model` from the image to a dict of stages, `stage1` (largest) to `stage<n>` (deepest).
     """
     if len(inputs.shape) != 4:
-        raise ValueError(f"Backbone 'small_cnn' takes images (rows, height, width, channels), got {tuple(inputs.shape)}.")
+        raise ValueError(
+            f"Backbone 'small_cnn' takes images (rows, height, width, channels), got {tuple(inputs.shape)}."
+        )
     x = inputs
     if rescale is not None:
         x = layers.Rescaling(rescale, name=f"{name}_rescale")(x)

@@ -22,7 +22,13 @@ __all__ = ["gru", "lstm", "text_cnn", "transformer"]
 
 
 def embedded_tokens(
-    tokens: Any, vocabulary_size: int, dim: int, dropout: float, name: str, masked: bool, keras_mask: bool = True
+    tokens: Any,
+    vocabulary_size: int,
+    dim: int,
+    dropout: float,
+    name: str,
+    masked: bool,
+    keras_mask: bool = True,
 ) -> tuple[Any, Any]:
     """Token vectors, and the mask `(rows, length)` for layers that take one.
 
@@ -44,7 +50,9 @@ def embedded_tokens(
 
 def largest(x: Any, mask: Any, name: str) -> Any:
     """Each channel's largest value over the tokens that count."""
-    return layers.GlobalMaxPooling1D(name=name)(x) if mask is None else MaskedMax(name=name)([x, mask])
+    return (
+        layers.GlobalMaxPooling1D(name=name)(x) if mask is None else MaskedMax(name=name)([x, mask])
+    )
 
 
 def lstm(
@@ -75,8 +83,12 @@ def lstm(
         `keras.Model` to `stage1`, the states `(rows, length, units)`, and `stage2`, `(rows, 2 units)`: each unit's largest
         value over the tokens beside the state after the last token.
     """
-    recurrent = layers.LSTM(units, return_sequences=True, return_state=True, unroll=unroll, name=f"{name}_stage1")
-    return _recurrent(recurrent, inputs, vocabulary_size, embedding_dim, dropout, mask_padding, name)
+    recurrent = layers.LSTM(
+        units, return_sequences=True, return_state=True, unroll=unroll, name=f"{name}_stage1"
+    )
+    return _recurrent(
+        recurrent, inputs, vocabulary_size, embedding_dim, dropout, mask_padding, name
+    )
 
 
 def gru(
@@ -97,11 +109,17 @@ def gru(
     Returns:
         `keras.Model` to `stage1` and `stage2`, as `lstm`.
     """
-    recurrent = layers.GRU(units, return_sequences=True, return_state=True, unroll=unroll, name=f"{name}_stage1")
-    return _recurrent(recurrent, inputs, vocabulary_size, embedding_dim, dropout, mask_padding, name)
+    recurrent = layers.GRU(
+        units, return_sequences=True, return_state=True, unroll=unroll, name=f"{name}_stage1"
+    )
+    return _recurrent(
+        recurrent, inputs, vocabulary_size, embedding_dim, dropout, mask_padding, name
+    )
 
 
-def _recurrent(recurrent: Any, inputs: Any, vocabulary: int, dim: int, dropout: float, masked: bool, name: str):
+def _recurrent(
+    recurrent: Any, inputs: Any, vocabulary: int, dim: int, dropout: float, masked: bool, name: str
+):
     rank_input(type(recurrent).__name__.lower(), inputs, 2, "token ids (rows, length)")
     x, mask = embedded_tokens(inputs, vocabulary, dim, dropout, name, masked)
     states, last, *_ = recurrent(x)
@@ -135,10 +153,17 @@ def text_cnn(
     """
     rank_input("text_cnn", inputs, 2, "token ids (rows, length)")
     if not windows or min(windows) < 1:
-        raise ValueError(f"Backbone 'text_cnn' needs windows of at least one token, got {list(windows)}.")
+        raise ValueError(
+            f"Backbone 'text_cnn' needs windows of at least one token, got {list(windows)}."
+        )
     # `Conv1D` passes no mask on, and Keras would warn of it: it reads zeros at padding, as it does beyond a text's end.
-    x, mask = embedded_tokens(inputs, vocabulary_size, embedding_dim, dropout, name, mask_padding, keras_mask=False)
-    maps = [layers.Conv1D(filters, w, padding="same", activation="relu", name=f"{name}_window{w}")(x) for w in windows]
+    x, mask = embedded_tokens(
+        inputs, vocabulary_size, embedding_dim, dropout, name, mask_padding, keras_mask=False
+    )
+    maps = [
+        layers.Conv1D(filters, w, padding="same", activation="relu", name=f"{name}_window{w}")(x)
+        for w in windows
+    ]
     joined = f"{name}_windows" if mask_padding else f"{name}_stage1"
     x = layers.Concatenate(name=joined)(maps) if len(maps) > 1 else maps[0]
     if mask_padding:
@@ -176,7 +201,9 @@ def transformer(
     """
     rank_input("transformer", inputs, 2, "token ids (rows, length)")
     if blocks < 1 or heads < 1 or dim % heads:
-        raise ValueError(f"Backbone 'transformer' needs blocks >= 1 and heads that divide dim, got {blocks}, {heads}, {dim}.")
+        raise ValueError(
+            f"Backbone 'transformer' needs blocks >= 1 and heads that divide dim, got {blocks}, {heads}, {dim}."
+        )
     mask = PaddingMask(name=f"{name}_mask")(inputs)
     x = layers.Embedding(vocabulary_size, dim, name=f"{name}_embedding")(inputs)
     x = MaskPadding(name=f"{name}_masked")([x, mask])
@@ -186,7 +213,9 @@ def transformer(
         part = f"{name}_stage{block}"
         y = layers.LayerNormalization(epsilon=1e-6, name=f"{part}_attention_norm")(x)
         y = MaskedSelfAttention(heads, dropout, name=f"{part}_attention")([y, mask])
-        x = layers.Add(name=f"{part}_attention_add")([x, layers.Dropout(dropout, name=f"{part}_dropout1")(y)])
+        x = layers.Add(name=f"{part}_attention_add")(
+            [x, layers.Dropout(dropout, name=f"{part}_dropout1")(y)]
+        )
         y = layers.LayerNormalization(epsilon=1e-6, name=f"{part}_norm")(x)
         y = layers.Dense(hidden, activation="relu", name=f"{part}_hidden")(y)
         y = layers.Dense(dim, name=f"{part}_dense")(y)

@@ -66,7 +66,11 @@ def _computed(model: keras.Model, own: Any, tensors: Any) -> keras.Model:
             x = layer(x)
         return keras.Model(tensors, x, name=model.name)
     if is_functional(model):
-        flat = model if tensors is own else keras.Model(tensors, rewire(model, tensors), name=model.name)
+        flat = (
+            model
+            if tensors is own
+            else keras.Model(tensors, rewire(model, tensors), name=model.name)
+        )
         if not has_own_config(model):
             return flat
         flat = keras.Model(tensors, flat.output, name=model.name)
@@ -90,13 +94,20 @@ def _fitted_inputs(name: str, own: Any, inputs: Any) -> Any:
     shapes = {}
     for tensor in flat:
         shape, wanted = tuple(tensor.shape[1:]), sizes.get(tensor.name, tuple(tensor.shape[1:]))
-        if len(shape) != len(wanted) or any(None not in (a, b) and a != b for a, b in zip(shape, wanted, strict=False)):
+        if len(shape) != len(wanted) or any(
+            None not in (a, b) and a != b for a, b in zip(shape, wanted, strict=False)
+        ):
             raise ValueError(
                 f"`inputs` should fit the backbone '{name}', whose input '{tensor.name}' takes rows of shape {shape}. "
                 f"Received: {wanted}."
             )
-        shapes[tensor.name] = tuple(b if a is None else a for a, b in zip(shape, wanted, strict=True))
-    if all(tensor.shape[0] is None and tuple(tensor.shape[1:]) == shapes[tensor.name] for tensor in flat):
+        shapes[tensor.name] = tuple(
+            b if a is None else a for a, b in zip(shape, wanted, strict=True)
+        )
+    if all(
+        tensor.shape[0] is None and tuple(tensor.shape[1:]) == shapes[tensor.name]
+        for tensor in flat
+    ):
         return own
 
     def renewed(tensor):
@@ -141,7 +152,11 @@ def _nested(model: keras.Model, tensors: Any) -> keras.Model:
     """A functional model with `model` as one layer; its outputs in a structure of stages."""
     outputs = model(tensors)
     stages = outputs if isinstance(outputs, (Mapping, list, tuple)) else [outputs]
-    items = dict(stages) if isinstance(stages, Mapping) else {f"stage{i}": x for i, x in enumerate(stages, 1)}
+    items = (
+        dict(stages)
+        if isinstance(stages, Mapping)
+        else {f"stage{i}": x for i, x in enumerate(stages, 1)}
+    )
     if not items or not all(isinstance(x, keras.KerasTensor) for x in items.values()):
         raise ValueError(
             f"The backbone '{model.name}' should return a tensor, or a list or dict of tensors, one a stage. Received: "
@@ -149,5 +164,7 @@ def _nested(model: keras.Model, tensors: Any) -> keras.Model:
         )
     if len(items) > 1:
         # A layer of its own for each: what heads share is found by its layer's name.
-        items = {key: keras.layers.Identity(name=f"{model.name}_{key}")(x) for key, x in items.items()}
+        items = {
+            key: keras.layers.Identity(name=f"{model.name}_{key}")(x) for key, x in items.items()
+        }
     return keras.Model(tensors, items, name=f"{model.name}_trunk")

@@ -35,8 +35,12 @@ class IMTLG(GramBalancer):
         mask = ops.cast(live, "float64")
         weights = mask * ops.matmul(pseudo_inverse(cosines), mask) / norms
         total, size = ops.sum(weights), ops.sum(ops.abs(weights))
-        solvable = ops.logical_and(ops.abs(total) > 1e-12 * size, ops.all(ops.logical_or(live, ops.logical_not(present))))
-        return ops.where(solvable, weights / ops.where(solvable, total, 1.0), ops.zeros_like(weights))
+        solvable = ops.logical_and(
+            ops.abs(total) > 1e-12 * size, ops.all(ops.logical_or(live, ops.logical_not(present)))
+        )
+        return ops.where(
+            solvable, weights / ops.where(solvable, total, 1.0), ops.zeros_like(weights)
+        )
 
 
 @register("config")
@@ -86,7 +90,9 @@ class AlignedMTL(GramBalancer):
 
     def __init__(self, scale: str = "min", **options):
         super().__init__(**options)
-        require(self, scale in ("min", "median", "rmse"), "scale", "'min', 'median' or 'rmse'", scale)
+        require(
+            self, scale in ("min", "median", "rmse"), "scale", "'min', 'median' or 'rmse'", scale
+        )
         self.scale = scale
 
     def solve(self, gram, present):
@@ -95,7 +101,9 @@ class AlignedMTL(GramBalancer):
         if self.scale == "min":
             length = ops.min(ops.where(kept, values, float("inf")))
         elif self.scale == "rmse":
-            length = ops.sum(ops.where(kept, values, 0.0)) / ops.maximum(ops.sum(ops.cast(kept, "float64")), 1.0)
+            length = ops.sum(ops.where(kept, values, 0.0)) / ops.maximum(
+                ops.sum(ops.cast(kept, "float64")), 1.0
+            )
         else:
             # Eigenvalues ascend; those that count are the last ones. The lower median, as torch.median takes it.
             total = ops.sum(ops.cast(kept, "int32"))

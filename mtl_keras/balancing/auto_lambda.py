@@ -57,13 +57,17 @@ class AutoLambda(Balancer):
     def build_state(self, tasks):
         for name in self.primary or ():
             if name not in self.task_names:
-                raise ValueError(unknown_name("primary task of balancer 'auto_lambda':", name, self.task_names))
+                raise ValueError(
+                    unknown_name("primary task of balancer 'auto_lambda':", name, self.task_names)
+                )
         self.task_weights = self.add_state("task_weights", np.full(len(tasks), self.initial))
         self._adam = VectorAdam(self, self.task_weights, epsilon=1e-8)
 
     def primaries(self):
         """1 for the tasks that count, else 0, `(tasks,)`."""
-        return ops.convert_to_tensor([float(self.primary is None or name in self.primary) for name in self.task_names])
+        return ops.convert_to_tensor(
+            [float(self.primary is None or name in self.primary) for name in self.task_names]
+        )
 
     def weigh(self, losses, present, gram=None):
         return self.task_weights.value * 1.0
@@ -85,4 +89,8 @@ class AutoLambda(Balancer):
         return dict(zip(self.task_names, map(float, self.task_weights.numpy()), strict=True))
 
     def get_config(self):
-        return {"primary": self.primary, "initial": self.initial, "learning_rate": self.learning_rate}
+        return {
+            "primary": self.primary,
+            "initial": self.initial,
+            "learning_rate": self.learning_rate,
+        }

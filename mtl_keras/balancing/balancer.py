@@ -104,7 +104,8 @@ class Balancer:
         self.task_names = [task.name for task in tasks]
         trained = losses or {}
         self.loss_functions = {
-            task.name: trained[task.name] if task.name in trained else getattr(task, "loss", None) for task in tasks
+            task.name: trained[task.name] if task.name in trained else getattr(task, "loss", None)
+            for task in tasks
         }
         self._state = {}
         if self.every > 1:
@@ -186,7 +187,9 @@ class Balancer:
         there = keys & set(store.keys())
         if there and there != keys:
             missing = ", ".join(sorted(keys - there))
-            raise ValueError(f"The weight file holds only a part of the state of balancer '{self.name}'; missing: {missing}.")
+            raise ValueError(
+                f"The weight file holds only a part of the state of balancer '{self.name}'; missing: {missing}."
+            )
         for name, variable in self._state.items():
             key = f"{prefix}{name}"
             if key in there:
@@ -215,7 +218,11 @@ class Balancer:
         """
         for name in given or {}:
             if name not in self.task_names:
-                raise ValueError(unknown_name(f"task in `{argument}` of balancer '{self.name}':", name, self.task_names))
+                raise ValueError(
+                    unknown_name(
+                        f"task in `{argument}` of balancer '{self.name}':", name, self.task_names
+                    )
+                )
         return [float((given or {}).get(name, default)) for name in self.task_names]
 
     def add_seed(self, seed: int) -> keras.random.SeedGenerator:
@@ -248,7 +255,9 @@ class VectorAdam:
         variable: `keras.Variable` of shape `(tasks,)`.
     """
 
-    def __init__(self, balancer: Balancer, variable: keras.Variable, beta1=0.9, beta2=0.999, epsilon=1e-7):
+    def __init__(
+        self, balancer: Balancer, variable: keras.Variable, beta1=0.9, beta2=0.999, epsilon=1e-7
+    ):
         self.variable, self.beta1, self.beta2, self.epsilon = variable, beta1, beta2, epsilon
         zeros = np.zeros(tuple(variable.shape), "float32")
         self._first = balancer.add_state(f"{variable.name}_adam_first", zeros)
@@ -262,5 +271,10 @@ class VectorAdam:
         steps = self._steps.value + 1.0
         rate = learning_rate * ops.sqrt(1 - self.beta2**steps) / (1 - self.beta1**steps)
         moved = self.variable.value - rate * first / (ops.sqrt(second) + self.epsilon)
-        for variable, new in ((self._first, first), (self._second, second), (self._steps, steps), (self.variable, moved)):
+        for variable, new in (
+            (self._first, first),
+            (self._second, second),
+            (self._steps, steps),
+            (self.variable, moved),
+        ):
             variable.assign(ops.where(present, new, variable.value))

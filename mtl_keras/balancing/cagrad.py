@@ -54,7 +54,9 @@ class CAGrad(GramBalancer):
         usable = ops.where(ops.any(live), live, ops.ones_like(live))
         costs = 1.0 / norms
         costs = costs / ops.max(ops.where(usable, costs, 0.0))
-        lift = ball(cosines, costs, ops.where(moving, products / norms / length, 0.0), self.c, usable)
+        lift = ball(
+            cosines, costs, ops.where(moving, products / norms / length, 0.0), self.c, usable
+        )
         even = ops.ones_like(norms) / number
         weights = ops.where(moving, even + length * lift / norms, even)
         return weights / (1.0, 1.0 + self.c**2, 1.0 + self.c)[self.rescale]

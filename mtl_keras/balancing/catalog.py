@@ -55,7 +55,9 @@ def _entry(name: str) -> Entry:
         cost = "3 backward, 3 forward"
     if balancer.positive:
         needs.append("positive losses")
-    kind = {"losses": "losses only", "gram": "Gram matrix", "gradients": "gradients"}[balancer.needs]
+    kind = {"losses": "losses only", "gram": "Gram matrix", "gradients": "gradients"}[
+        balancer.needs
+    ]
     if balancer.gradients == "layer":
         kind = "losses only"
     if balancer.held_out:

@@ -70,7 +70,9 @@ class _Made(GramBalancer, GradientBalancer):
         return self.parts[-1].row_scale(losses, present)
 
     def aggregate(self, jacobian: Any):
-        return (GradientBalancer if self.needs == "gradients" else GramBalancer).aggregate(self, jacobian)
+        return (GradientBalancer if self.needs == "gradients" else GramBalancer).aggregate(
+            self, jacobian
+        )
 
     def epoch_end(self):
         for part in self.parts:
@@ -100,10 +102,14 @@ class Chain(_Made):
     def __init__(self, balancers: Sequence[Any]):
         parts = [get(balancer) for balancer in balancers]
         if len(parts) != 2:
-            raise ValueError(f"A list of balancers is a loss weighting and one method more, got {len(parts)}.")
+            raise ValueError(
+                f"A list of balancers is a loss weighting and one method more, got {len(parts)}."
+            )
         first, last = parts
         if first.needs != "losses" or first.held_out or isinstance(first, _Made):
-            raise ValueError(f"The first of two balancers weighs losses only; '{first.name}' does more. Put it second.")
+            raise ValueError(
+                f"The first of two balancers weighs losses only; '{first.name}' does more. Put it second."
+            )
         if last.held_out or last.second_look or isinstance(last, Chain):
             raise ValueError(f"Balancer '{last.name}' can't be the second of two.")
         super().__init__(parts)
@@ -202,7 +208,9 @@ class EMA(_Made):
     def weigh_all(self, losses, present, gram=None):
         new, heads = self.parts[0].weigh_all(losses, present, gram)
         new = ops.cast(new, "float32")
-        mixed = ops.where(self._seen.value > 0, self.decay * self._mean.value + (1 - self.decay) * new, new)
+        mixed = ops.where(
+            self._seen.value > 0, self.decay * self._mean.value + (1 - self.decay) * new, new
+        )
         self._mean.assign(ops.where(present, mixed, self._mean.value))
         self._seen.assign(ops.where(present, ops.ones_like(mixed), self._seen.value))
         mixed = ops.where(present, mixed, ops.zeros_like(mixed))

@@ -30,7 +30,13 @@ class _DoubleSampling(GramBalancer):
 
     def __init__(self, data: Any = None, **options):
         super().__init__(**options)
-        require(self, self.gradients == "parameters", "gradients", "'parameters' for several batches", self.gradients)
+        require(
+            self,
+            self.gradients == "parameters",
+            "gradients",
+            "'parameters' for several batches",
+            self.gradients,
+        )
         self.data = data
 
     def build_state(self, tasks):
@@ -40,7 +46,9 @@ class _DoubleSampling(GramBalancer):
         before, mass = on_simplex(ops.cast(self.simplex.value, "float64"), present)
         after, weights = self.descend(before, gram, present)
         mass = ops.where(mass > 0, mass, count(present) / len(self.task_names))
-        self.simplex.assign(ops.cast(ops.where(present, mass * after, self.simplex.value), "float32"))
+        self.simplex.assign(
+            ops.cast(ops.where(present, mass * after, self.simplex.value), "float32")
+        )
         return weights
 
     def descend(self, simplex, products, present):
@@ -72,7 +80,9 @@ class SDMGrad(_DoubleSampling):
         2023.
     """
 
-    def __init__(self, lam=0.3, steps=20, learning_rate=10.0, momentum=0.5, data: Any = None, **options):
+    def __init__(
+        self, lam=0.3, steps=20, learning_rate=10.0, momentum=0.5, data: Any = None, **options
+    ):
         super().__init__(data, **options)
         require(self, lam >= 0, "lam", ">= 0", lam)
         require(self, learning_rate > 0, "learning_rate", "> 0", learning_rate)
@@ -97,7 +107,12 @@ class SDMGrad(_DoubleSampling):
         return w, (w + self.lam * mean) / (1.0 + self.lam)
 
     def get_config(self):
-        own = {"lam": self.lam, "steps": self.inner, "learning_rate": self.learning_rate, "momentum": self.momentum}
+        own = {
+            "lam": self.lam,
+            "steps": self.inner,
+            "learning_rate": self.learning_rate,
+            "momentum": self.momentum,
+        }
         return {**super().get_config(), **own}
 
 

@@ -30,7 +30,9 @@ class DWA(Balancer):
 
     def __init__(self, temperature: float = 2.0, window: int | None = None):
         super().__init__()
-        require(self, 0 < temperature < float("inf"), "temperature", "a finite number > 0", temperature)
+        require(
+            self, 0 < temperature < float("inf"), "temperature", "a finite number > 0", temperature
+        )
         self.temperature = float(temperature)
         self.window = None if window is None else whole_number(self, "window", window, 1)
 
@@ -68,7 +70,13 @@ class DWA(Balancer):
 
     def current(self):
         ones = ops.ones((len(self.task_names),), "bool")
-        return dict(zip(self.task_names, map(float, ops.convert_to_numpy(self.weigh(None, ones))), strict=True))
+        return dict(
+            zip(
+                self.task_names,
+                map(float, ops.convert_to_numpy(self.weigh(None, ones))),
+                strict=True,
+            )
+        )
 
     def get_config(self):
         return {"temperature": self.temperature, "window": self.window}

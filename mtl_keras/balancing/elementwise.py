@@ -36,10 +36,19 @@ class GradDrop(GradientBalancer):
 
     scales_heads = False
 
-    def __init__(self, gradients: str = "representation", leak: float | Mapping[str, float] | None = 0.0, seed: int = 0):
+    def __init__(
+        self,
+        gradients: str = "representation",
+        leak: float | Mapping[str, float] | None = 0.0,
+        seed: int = 0,
+    ):
         super().__init__()
         require(
-            self, gradients in ("parameters", "representation"), "gradients", "'parameters' or 'representation'", gradients
+            self,
+            gradients in ("parameters", "representation"),
+            "gradients",
+            "'parameters' or 'representation'",
+            gradients,
         )
         for value in leak.values() if isinstance(leak, Mapping) else [leak or 0.0]:
             require(self, 0 <= value <= 1, "leak", "in [0, 1]", value)
@@ -56,7 +65,9 @@ class GradDrop(GradientBalancer):
         there = ops.reshape(ops.cast(present, "float32"), (-1,) + (1,) * (len(signs.shape) - 1))
         signs = signs * there
         size = ops.sum(ops.abs(signs), axis=0)
-        purity = 0.5 * (1.0 + ops.sum(signs, axis=0) / ops.where(size > 0, size, ops.ones_like(size)))
+        purity = 0.5 * (
+            1.0 + ops.sum(signs, axis=0) / ops.where(size > 0, size, ops.ones_like(size))
+        )
         draws = keras.random.uniform(signs.shape[1:], seed=self._generator)
         up = ops.logical_and(purity > draws, signs > 0)
         down = ops.logical_and(purity < draws, signs < 0)
@@ -93,7 +104,9 @@ class TrimmedMean(GradientBalancer):
     def combine(self, rows, weights, key, present):
         number = ops.sum(ops.cast(present, "int32"))
         trim = ops.minimum(self.trim, ops.maximum(number - 1, 0) // 2)
-        ordered = ops.sort(ops.where(present[:, None], rows, ops.full_like(rows, float("inf"))), axis=0)
+        ordered = ops.sort(
+            ops.where(present[:, None], rows, ops.full_like(rows, float("inf"))), axis=0
+        )
         place = ops.arange(rows.shape[0])[:, None]
         inside = ops.logical_and(place >= trim, place < number - trim)
         kept = ops.maximum(ops.cast(number - 2 * trim, "float32"), 1.0)

@@ -49,8 +49,15 @@ class FAMO(Balancer):
         super().__init__()
         require(self, learning_rate > 0, "learning_rate", "> 0", learning_rate)
         require(self, decay >= 0, "decay", ">= 0", decay)
-        require(self, look in ("same_batch", "next_batch"), "look", "'same_batch' or 'next_batch'", look)
-        self.learning_rate, self.decay, self.least, self.look_at = float(learning_rate), float(decay), dict(least or {}), look
+        require(
+            self, look in ("same_batch", "next_batch"), "look", "'same_batch' or 'next_batch'", look
+        )
+        self.learning_rate, self.decay, self.least, self.look_at = (
+            float(learning_rate),
+            float(decay),
+            dict(least or {}),
+            look,
+        )
         self.second_look = look == "same_batch"
         # Losses may be negative above a given least.
         self.positive = not self.least
@@ -64,10 +71,14 @@ class FAMO(Balancer):
         self._seen = self.add_state("seen", zeros)
 
     def _logs(self, losses):
-        return ops.log(ops.maximum(losses - ops.convert_to_tensor(self._least, "float32"), 0.0) + _SMALL)
+        return ops.log(
+            ops.maximum(losses - ops.convert_to_tensor(self._least, "float32"), 0.0) + _SMALL
+        )
 
     def _shares(self, present):
-        return ops.softmax(ops.where(present, self.logits.value, ops.full_like(self.logits.value, -1e30)))
+        return ops.softmax(
+            ops.where(present, self.logits.value, ops.full_like(self.logits.value, -1e30))
+        )
 
     def _learn(self, logs, present):
         """Move the logits by what has happened since the losses that `before` holds."""
@@ -84,14 +95,20 @@ class FAMO(Balancer):
         self._before.assign(ops.where(present, logs, self._before.value))
         self._seen.assign(ops.where(present, ops.ones_like(logs), self._seen.value))
         # z / D, over its sum, without leaving the logarithms.
-        return ops.softmax(ops.where(present, ops.log(self._shares(present) + 1e-30) - logs, ops.full_like(logs, -1e30)))
+        return ops.softmax(
+            ops.where(
+                present, ops.log(self._shares(present) + 1e-30) - logs, ops.full_like(logs, -1e30)
+            )
+        )
 
     def look(self, losses, present):
         self._learn(self._logs(losses), present)
 
     def current(self):
         ones = ops.ones((len(self.task_names),), "bool")
-        return dict(zip(self.task_names, map(float, ops.convert_to_numpy(self._shares(ones))), strict=True))
+        return dict(
+            zip(self.task_names, map(float, ops.convert_to_numpy(self._shares(ones))), strict=True)
+        )
 
     def get_config(self):
         return {

@@ -60,10 +60,15 @@ class GradientBalancer(Balancer):
             self.build_rows({"jacobian": (size,)})
         losses = ops.ones((tasks,)) if losses is None else ops.cast(losses, "float32")
         present = ops.ones((tasks,), "bool")
-        rows = self.transform(jacobian * self.row_scale(losses, present)[:, None], "jacobian", present)
+        rows = self.transform(
+            jacobian * self.row_scale(losses, present)[:, None], "jacobian", present
+        )
         weights, _ = self.weigh_all(losses, present, self.measure(rows, "jacobian", present))
         return self.combine(rows, weights, "jacobian", present)
 
     def add_rows(self, name: str, key: str, shape: tuple[int, ...]):
         """State of one variable's rows, `(tasks, size)`, zeros at first."""
-        return self.add_state(f"{name}.{key.replace('/', '.')}", np.zeros((len(self.task_names), math.prod(shape)), "float32"))
+        return self.add_state(
+            f"{name}.{key.replace('/', '.')}",
+            np.zeros((len(self.task_names), math.prod(shape)), "float32"),
+        )

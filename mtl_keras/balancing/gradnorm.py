@@ -64,7 +64,9 @@ class GradNorm(Balancer):
         target = ops.sum(scaled) / number * ops.maximum(rate, 1e-30) ** self.alpha
         self._adam.step(ops.sign(scaled - target) * norms, present, self.learning_rate)
         moved = ops.maximum(self.task_weights.value, _LEAST)
-        before, after = (ops.sum(ops.where(present, w, ops.zeros_like(w))) for w in (weights, moved))
+        before, after = (
+            ops.sum(ops.where(present, w, ops.zeros_like(w))) for w in (weights, moved)
+        )
         scale = ops.where(after > 0, before / ops.where(after > 0, after, 1.0), 1.0)
         self.task_weights.assign(ops.where(present, moved * scale, weights))
         return weights

@@ -36,7 +36,9 @@ def jacobian_of(values: Any):
     """A float tensor of shape `(rows, size)`, or a ValueError."""
     jacobian = ops.convert_to_tensor(values)
     if len(jacobian.shape) != 2:
-        raise ValueError(f"A Jacobian has a row a task, (rows, size); got shape {tuple(jacobian.shape)}.")
+        raise ValueError(
+            f"A Jacobian has a row a task, (rows, size); got shape {tuple(jacobian.shape)}."
+        )
     return jacobian
 
 
@@ -74,7 +76,11 @@ class GramBalancer(Balancer):
     ):
         super().__init__()
         require(
-            self, gradients in ("parameters", "representation"), "gradients", "'parameters' or 'representation'", gradients
+            self,
+            gradients in ("parameters", "representation"),
+            "gradients",
+            "'parameters' or 'representation'",
+            gradients,
         )
         self.gradients, self.every = gradients, whole_number(self, "every", every, 1)
         is_flag = isinstance(two_pass, (bool, np.bool_))
@@ -113,7 +119,9 @@ class GramBalancer(Balancer):
         """
         gram = ops.convert_to_tensor(gram)
         if len(gram.shape) != 2 or gram.shape[0] != gram.shape[1]:
-            raise ValueError(f"A Gram matrix is square, (rows, rows); got shape {tuple(gram.shape)}.")
+            raise ValueError(
+                f"A Gram matrix is square, (rows, rows); got shape {tuple(gram.shape)}."
+            )
         build_for_rows(self, gram.shape[0])
         rounding = self.rounding
         if keras.backend.standardize_dtype(gram.dtype) == "float64":

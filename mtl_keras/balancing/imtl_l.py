@@ -47,11 +47,15 @@ class IMTLL(Balancer):
         return ops.exp(self.log_scale.value)
 
     def total(self, losses, weights, present):
-        return ops.sum(ops.where(present, weights * losses - self.log_scale.value, ops.zeros_like(losses)))
+        return ops.sum(
+            ops.where(present, weights * losses - self.log_scale.value, ops.zeros_like(losses))
+        )
 
     def update(self, losses, present, learning_rate):
         gradient = ops.exp(self.log_scale.value) * losses - 1.0
-        self._adam.step(gradient, present, learning_rate if self.learning_rate is None else self.learning_rate)
+        self._adam.step(
+            gradient, present, learning_rate if self.learning_rate is None else self.learning_rate
+        )
         self.log_scale.assign(ops.clip(self.log_scale.value, -self.limit, self.limit))
 
     def current(self):

@@ -44,18 +44,25 @@ class MGDA(GramBalancer):
         divisor = ops.ones((gram.shape[0],), "float64")
         if self.positive:
             if losses is None:
-                raise ValueError("MGDA: with normalize='loss' or 'loss+' the weights depend on the losses; use `weigh`.")
+                raise ValueError(
+                    "MGDA: with normalize='loss' or 'loss+' the weights depend on the losses; use `weigh`."
+                )
             divisor = ops.cast(losses, "float64")
         if self.normalize in ("l2", "loss+"):
             divisor = divisor * ops.sqrt(ops.diagonal(gram))
         usable = ops.logical_and(present, divisor > 0)
         divisor = ops.where(usable, divisor, ops.ones_like(divisor))
-        return ops.cast(super().weigh(losses, present, gram / divisor[:, None] / divisor[None, :]), "float32")
+        return ops.cast(
+            super().weigh(losses, present, gram / divisor[:, None] / divisor[None, :]), "float32"
+        )
 
     def solve(self, gram, present):
         cosines, norms, live = masked_cosines(gram, present)
         # With x_i = w_i ||g_i||: unit diagonal, and the simplex becomes sum_i x_i / ||g_i|| = 1.
-        weights = min_norm(cosines, 1.0 / norms, ops.where(ops.any(live), live, ops.ones_like(live))) / norms
+        weights = (
+            min_norm(cosines, 1.0 / norms, ops.where(ops.any(live), live, ops.ones_like(live)))
+            / norms
+        )
         still = ops.cast(ops.logical_and(present, ops.diagonal(gram) == 0), "float64")
         at_rest = still / ops.maximum(ops.sum(still), 1.0)
         return ops.where(ops.sum(still) > 0, at_rest, weights)

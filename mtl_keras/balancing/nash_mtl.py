@@ -90,7 +90,9 @@ class FairGrad(GramBalancer):
 
     def solve(self, gram, present):
         cosines, norms, live = masked_cosines(gram, present)
-        return _shortened(fair(cosines, norms, live, 1.0 / self.alpha), cosines, norms, self.max_norm)
+        return _shortened(
+            fair(cosines, norms, live, 1.0 / self.alpha), cosines, norms, self.max_norm
+        )
 
     def get_config(self):
         return {**super().get_config(), "alpha": self.alpha, "max_norm": self.max_norm}

@@ -33,7 +33,9 @@ def parameters_of(cls: type) -> list[str] | None:
             # Somebody else's constructor may take out what it likes before it passes on the rest.
             return None
         if "options_of" in vars(owner):
-            return names + [name for name in parameters_of(owner.options_of) or () if name not in names]
+            return names + [
+                name for name in parameters_of(owner.options_of) or () if name not in names
+            ]
     return None
 
 
@@ -52,7 +54,9 @@ def check_parameters(cls: type, arguments: Iterable[str]) -> None:
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f" Did you mean `{close[0]}`?" if close else ""
         has = f"Its parameters are: {', '.join(known)}." if known else "It has none."
-        raise TypeError(f"{cls.__name__} (balancer '{cls.name}') has no parameter `{name}`.{hint} {has}")
+        raise TypeError(
+            f"{cls.__name__} (balancer '{cls.name}') has no parameter `{name}`.{hint} {has}"
+        )
 
 
 def whole_number(balancer: Any, argument: str, value: Any, least: int = 0) -> int:
@@ -62,5 +66,7 @@ def whole_number(balancer: Any, argument: str, value: Any, least: int = 0) -> in
         ValueError: something else, or a number below `least`.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise ValueError(f"{type(balancer).__name__}: {argument} must be a whole number >= {least}, got {value!r}.")
+        raise ValueError(
+            f"{type(balancer).__name__}: {argument} must be a whole number >= {least}, got {value!r}."
+        )
     return int(value)

@@ -41,7 +41,9 @@ class _Surgery(GramBalancer):
             dot = ops.sum(ops.matmul(coefficients, gram) * other, axis=-1)
             square = ops.sum(other * diagonal[None, :], axis=-1)
             itself = ops.sum(other * ops.eye(size, dtype="float64"), axis=-1) > 0
-            both = ops.logical_and(present, ops.sum(other * ops.cast(present, "float64")[None, :], axis=-1) > 0)
+            both = ops.logical_and(
+                present, ops.sum(other * ops.cast(present, "float64")[None, :], axis=-1) > 0
+            )
             usable = ops.logical_and(ops.logical_and(both, ops.logical_not(itself)), square > 0)
             change = self.change(coefficients, gram, dot, square, other, usable)
             coefficients = coefficients + change[:, None] * other
@@ -106,7 +108,10 @@ class GradVac(_Surgery):
     def change(self, coefficients, gram, dot, square, other, usable):
         own = ops.sum(ops.matmul(coefficients, gram) * coefficients, axis=-1)
         usable = ops.logical_and(usable, own > 0)
-        own_norm, other_norm = ops.sqrt(ops.where(usable, own, 1.0)), ops.sqrt(ops.where(usable, square, 1.0))
+        own_norm, other_norm = (
+            ops.sqrt(ops.where(usable, own, 1.0)),
+            ops.sqrt(ops.where(usable, square, 1.0)),
+        )
         cosine = ops.clip(dot / own_norm / other_norm, -1.0, 1.0)
         targets = ops.cast(self.targets.value, "float64")
         target = ops.sum(targets * other, axis=-1)

@@ -35,7 +35,9 @@ def register(name: str) -> Callable[[type[Balancer]], type[Balancer]]:
 
     def decorate(cls: type[Balancer]) -> type[Balancer]:
         if not (isinstance(cls, type) and issubclass(cls, Balancer)):
-            raise ValueError(f"`register` takes subclasses of `mtl.balancing.Balancer`. Received: {cls!r}.")
+            raise ValueError(
+                f"`register` takes subclasses of `mtl.balancing.Balancer`. Received: {cls!r}."
+            )
         if name in _BALANCERS and not _is_same(_BALANCERS[name], cls):
             raise ValueError(
                 f"Balancer name {name!r} is taken by {_full_name(_BALANCERS[name])}. Register {_full_name(cls)} under another "
@@ -125,7 +127,9 @@ def get(balancer: Any, **parameters: Any) -> Balancer:
 def _from_dict(config: dict[str, Any], parameters: dict[str, Any]) -> Balancer:
     if "class_name" in config:
         if parameters:
-            raise TypeError(f'Hyper-parameters ({", ".join(parameters)}) belong into the config\'s own "config".')
+            raise TypeError(
+                f'Hyper-parameters ({", ".join(parameters)}) belong into the config\'s own "config".'
+            )
         balancer = keras.saving.deserialize_keras_object(config)
         if not isinstance(balancer, Balancer):
             raise TypeError(f"The config is of {type(balancer).__name__}, which is no balancer.")

@@ -35,7 +35,9 @@ class RLW(Balancer):
     def __init__(self, distribution: str = "normal", seed: int = 0):
         super().__init__()
         if distribution not in _DISTRIBUTIONS:
-            raise ValueError(f"RLW: distribution must be one of {', '.join(_DISTRIBUTIONS)}, got {distribution!r}.")
+            raise ValueError(
+                f"RLW: distribution must be one of {', '.join(_DISTRIBUTIONS)}, got {distribution!r}."
+            )
         self.distribution, self.seed = distribution, whole_number(self, "seed", seed)
 
     def build_state(self, tasks):

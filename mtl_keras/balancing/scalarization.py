@@ -55,7 +55,9 @@ class LogLoss(Balancer):
         return 1.0 / ops.maximum(losses, _LEAST)
 
     def total(self, losses, weights, present):
-        return ops.sum(ops.where(present, ops.log(ops.maximum(losses, _LEAST)), ops.zeros_like(losses)))
+        return ops.sum(
+            ops.where(present, ops.log(ops.maximum(losses, _LEAST)), ops.zeros_like(losses))
+        )
 
 
 def _count(present):

@@ -41,7 +41,9 @@ def masked_cosines(gram, present):
     norms = ops.sqrt(ops.where(live, diagonal, ops.ones_like(diagonal)))
     both = ops.logical_and(live[:, None], live[None, :])
     cosines = ops.where(both, gram / norms[:, None] / norms[None, :], ops.zeros_like(gram))
-    off = ops.clip((cosines + ops.transpose(cosines)) / 2, -1.0, 1.0) * (1 - ops.eye(size, dtype="float64"))
+    off = ops.clip((cosines + ops.transpose(cosines)) / 2, -1.0, 1.0) * (
+        1 - ops.eye(size, dtype="float64")
+    )
     return off + ops.eye(size, dtype="float64"), norms, live
 
 
@@ -83,7 +85,9 @@ def min_norm(matrix, costs, live):
             return dx, change, mask * (target / x - ratio * dx)
 
         dx, dlevel, dz = newton(-x * z)
-        affine = ops.sum(mask * (x + _length(x, dx, mask) * dx) * (z + _length(z, dz, mask) * dz)) / ops.sum(mask)
+        affine = ops.sum(
+            mask * (x + _length(x, dx, mask) * dx) * (z + _length(z, dz, mask) * dz)
+        ) / ops.sum(mask)
         sigma = (affine / ops.maximum(gap, 1e-300)) ** 3
         dx, dlevel, dz = newton(-x * z + sigma * gap - dx * dz)
         ax, az = 0.995 * _length(x, dx, mask), 0.995 * _length(z, dz, mask)
@@ -132,7 +136,11 @@ def dual_cone(matrix, start, live):
 
         dx, dz = newton(-x * z)
         ones = ops.ones_like(x)
-        affine = ops.mean((x + _length(x, dx, ones) * dx) * (z + _length(z, dz, ones) * dz), axis=-1, keepdims=True)
+        affine = ops.mean(
+            (x + _length(x, dx, ones) * dx) * (z + _length(z, dz, ones) * dz),
+            axis=-1,
+            keepdims=True,
+        )
         sigma = (affine / ops.maximum(gap, 1e-300)) ** 3
         dx, dz = newton(-x * z + sigma * gap - dx * dz)
         length = 0.995 * ops.minimum(_length(x, dx, ones), _length(z, dz, ones))
@@ -240,7 +248,9 @@ def fair(matrix, norms, live, power):
     both = ops.logical_and(live[:, None], live[None, :])
     matrix = ops.where(both, matrix, eye) + 1e-13 * eye
     # With a_i = norms_i x_i the problem is (M a)_i = k_i a_i^(-power); `unit` solves it where M is the identity.
-    unit = ops.exp((power - 1.0) / (power + 1.0) * ops.log(ops.where(live, norms, ops.ones_like(norms))))
+    unit = ops.exp(
+        (power - 1.0) / (power + 1.0) * ops.log(ops.where(live, norms, ops.ones_like(norms)))
+    )
     top = ops.max(ops.where(live, unit, ops.zeros_like(unit)))
     top = ops.where(top > 0, top, ops.ones_like(top))
     unit = ops.where(live, unit / top, ops.ones_like(unit))
@@ -322,7 +332,9 @@ def _diag(x):
 
 def _length(x, dx, mask):
     """The longest step, at most 1, along which `x` stays >= 0."""
-    ratio = ops.where(ops.logical_and(dx < 0, mask > 0), -x / ops.where(dx < 0, dx, -1.0), float("inf"))
+    ratio = ops.where(
+        ops.logical_and(dx < 0, mask > 0), -x / ops.where(dx < 0, dx, -1.0), float("inf")
+    )
     return ops.minimum(ops.min(ratio, axis=-1, keepdims=len(x.shape) > 1), 1.0)
 
 

@@ -43,8 +43,12 @@ class Static(Balancer):
     def build_state(self, tasks):
         for name in self._given:
             if name not in self.task_names:
-                raise ValueError(unknown_name("task in the weights of balancer 'static':", name, self.task_names))
-        self.task_weights = self.add_state("task_weights", [self._given.get(name, 1.0) for name in self.task_names])
+                raise ValueError(
+                    unknown_name("task in the weights of balancer 'static':", name, self.task_names)
+                )
+        self.task_weights = self.add_state(
+            "task_weights", [self._given.get(name, 1.0) for name in self.task_names]
+        )
 
     def weigh(self, losses, present, gram=None):
         return self.task_weights.value

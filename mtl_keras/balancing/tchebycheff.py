@@ -20,13 +20,23 @@ _LEAST = 1e-8
 class _Preferences(Balancer):
     """A direction in the space of losses, and the point it starts from."""
 
-    def __init__(self, preferences: Mapping[str, float] | None = None, reference: Mapping[str, float] | None = None):
+    def __init__(
+        self,
+        preferences: Mapping[str, float] | None = None,
+        reference: Mapping[str, float] | None = None,
+    ):
         super().__init__()
         for name, value in (preferences or {}).items():
             good = value > 0 and math.isfinite(value)
             require(self, good, f"the preference of task '{name}'", "a finite number > 0", value)
         for name, value in (reference or {}).items():
-            require(self, math.isfinite(value), f"the reference of task '{name}'", "a finite number", value)
+            require(
+                self,
+                math.isfinite(value),
+                f"the reference of task '{name}'",
+                "a finite number",
+                value,
+            )
         self.preferences, self.reference = dict(preferences or {}), dict(reference or {})
 
     def build_state(self, tasks):
@@ -37,7 +47,9 @@ class _Preferences(Balancer):
     def _scale(self, present):
         """The preferences; 1 / T where none is given. T counts the tasks that are there: the others must not be felt."""
         given = ops.convert_to_tensor(self._given)
-        return ops.where(given, ops.convert_to_tensor(self._lambda, "float32"), 1.0 / _count(present))
+        return ops.where(
+            given, ops.convert_to_tensor(self._lambda, "float32"), 1.0 / _count(present)
+        )
 
     def _distance(self, losses):
         return losses - ops.convert_to_tensor(self._z, "float32")
@@ -63,7 +75,9 @@ class Chebyshev(_Preferences):
 
     def weigh(self, losses, present, gram=None):
         scale = self._scale(present)
-        terms = ops.where(present, scale * self._distance(losses), ops.full_like(losses, -float("inf")))
+        terms = ops.where(
+            present, scale * self._distance(losses), ops.full_like(losses, -float("inf"))
+        )
         top = ops.cast(ops.logical_and(present, terms >= ops.max(terms)), "float32")
         return scale * top / ops.maximum(ops.sum(top), 1.0)
 
@@ -106,8 +120,14 @@ class STCH(_Preferences):
         require(self, mu is None or (mu > 0 and math.isfinite(mu)), "mu", "a finite number > 0", mu)
         require(self, form in ("plain", "mtl"), "form", "'plain' or 'mtl'", form)
         if form == "mtl" and (preferences or reference):
-            raise ValueError("STCH: form='mtl' takes no preferences and no reference; it notes the losses itself.")
-        self.mu, self.form, self.warmup = None if mu is None else float(mu), form, whole_number(self, "warmup", warmup)
+            raise ValueError(
+                "STCH: form='mtl' takes no preferences and no reference; it notes the losses itself."
+            )
+        self.mu, self.form, self.warmup = (
+            None if mu is None else float(mu),
+            form,
+            whole_number(self, "warmup", warmup),
+        )
         self.positive = form == "mtl"
         self._mu = self.mu or (0.1 if form == "plain" else 1.0)
 
@@ -115,8 +135,14 @@ class STCH(_Preferences):
         super().build_state(tasks)
         if self.form == "mtl":
             zeros = np.zeros(len(tasks))
-            self._epochs, self._noted = self.add_state("epochs", zeros), self.add_state("noted", zeros)
-            self._sums, self._counts = self.add_state("sums", zeros), self.add_state("counts", zeros)
+            self._epochs, self._noted = (
+                self.add_state("epochs", zeros),
+                self.add_state("noted", zeros),
+            )
+            self._sums, self._counts = (
+                self.add_state("sums", zeros),
+                self.add_state("counts", zeros),
+            )
 
     def _terms(self, losses, present):
         scale = self._scale(present)
@@ -133,7 +159,9 @@ class STCH(_Preferences):
         if self.form == "mtl":
             logs, ready = self._mtl(losses, present)
             share = ops.softmax(ops.where(ready, logs / self._mu, ops.full_like(logs, -1e30)))
-            factor = ops.where(ready, ops.sum(ops.cast(ready, "float32")) * share, ops.ones_like(share))
+            factor = ops.where(
+                ready, ops.sum(ops.cast(ready, "float32")) * share, ops.ones_like(share)
+            )
             return factor / ops.maximum(losses, _LEAST)
         scale, terms = self._terms(losses, present)
         return scale * ops.softmax(terms)
@@ -150,7 +178,9 @@ class STCH(_Preferences):
 
     def update(self, losses, present, learning_rate):
         if self.form == "mtl":
-            counted = ops.cast(ops.logical_and(present, self._epochs.value >= self.warmup), "float32")
+            counted = ops.cast(
+                ops.logical_and(present, self._epochs.value >= self.warmup), "float32"
+            )
             self._sums.assign(self._sums.value + counted * losses)
             self._counts.assign(self._counts.value + counted)
 
@@ -203,7 +233,9 @@ class PBI(_Preferences):
 
     def weigh(self, losses, present, gram=None):
         direction, _, off, length = self._parts(losses, present)
-        return direction + self.theta * ops.where(length > 0, off / ops.where(length > 0, length, 1.0), 0.0)
+        return direction + self.theta * ops.where(
+            length > 0, off / ops.where(length > 0, length, 1.0), 0.0
+        )
 
     def total(self, losses, weights, present):
         _, along, _, length = self._parts(losses, present)

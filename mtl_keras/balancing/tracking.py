@@ -82,7 +82,9 @@ class MoCo(_Tracked):
         self.simplex = self.add_state("simplex", np.full(len(tasks), 1.0 / len(tasks)))
 
     def transform(self, rows, key, present):
-        return self._moved(rows, key, present, 1.0 - self.beta / self._count(present) ** self.beta_decay)
+        return self._moved(
+            rows, key, present, 1.0 - self.beta / self._count(present) ** self.beta_decay
+        )
 
     def measure(self, rows, key, present):
         return _gram(rows)
@@ -90,7 +92,9 @@ class MoCo(_Tracked):
     def weigh(self, losses, present, gram=None):
         before, mass = on_simplex(self.simplex.value, present)
         gamma = self.gamma / self._count(present) ** self.gamma_decay
-        w = project_simplex(before - gamma * (ops.matmul(gram, before) + self.rho * before), present)
+        w = project_simplex(
+            before - gamma * (ops.matmul(gram, before) + self.rho * before), present
+        )
         self.simplex.assign(ops.where(present, mass * w, self.simplex.value))
         return w
 
@@ -146,7 +150,9 @@ class DBMTL(_Tracked):
         return self.weigh(losses, present, gram), self.row_scale(losses, present)
 
     def total(self, losses, weights, present):
-        return ops.sum(ops.where(present, ops.log(ops.maximum(losses, 0.0) + 1e-8), ops.zeros_like(losses)))
+        return ops.sum(
+            ops.where(present, ops.log(ops.maximum(losses, 0.0) + 1e-8), ops.zeros_like(losses))
+        )
 
     def get_config(self):
         return {"beta": self.beta, "sigma": self.sigma}
@@ -193,7 +199,11 @@ class ExcessMTL(GradientBalancer):
     def weigh(self, losses, present, gram=None):
         weights = self.task_weights.value * 1.0  # what it is now, not the variable
         known = ops.logical_and(present, self._first.value > 0)
-        excess = ops.where(known, gram / ops.where(known, self._first.value, ops.ones_like(gram)), ops.zeros_like(gram))
+        excess = ops.where(
+            known,
+            gram / ops.where(known, self._first.value, ops.ones_like(gram)),
+            ops.zeros_like(gram),
+        )
         fresh = ops.logical_and(present, self._first.value <= 0)
         self._first.assign(ops.where(fresh, gram, self._first.value))
         # Multiplied in logarithms: an excess may have grown by any factor.
@@ -231,22 +241,43 @@ class MetaBalance(GradientBalancer):
 
     scales_heads = False
 
-    def __init__(self, target: str | None = None, relax: float = 0.7, beta: float = 0.9, strategy: str = "both"):
+    def __init__(
+        self,
+        target: str | None = None,
+        relax: float = 0.7,
+        beta: float = 0.9,
+        strategy: str = "both",
+    ):
         super().__init__()
         require(self, 0 <= relax <= 1, "relax", "in [0, 1]", relax)
         require(self, 0 <= beta < 1, "beta", "in [0, 1)", beta)
-        require(self, strategy in ("reduce", "enlarge", "both"), "strategy", "'reduce', 'enlarge' or 'both'", strategy)
-        self.target, self.relax, self.beta, self.strategy = target, float(relax), float(beta), strategy
+        require(
+            self,
+            strategy in ("reduce", "enlarge", "both"),
+            "strategy",
+            "'reduce', 'enlarge' or 'both'",
+            strategy,
+        )
+        self.target, self.relax, self.beta, self.strategy = (
+            target,
+            float(relax),
+            float(beta),
+            strategy,
+        )
 
     def build_state(self, tasks):
         if self.target is not None and self.target not in self.task_names:
-            raise ValueError(unknown_name("target task of balancer 'metabalance':", self.target, self.task_names))
+            raise ValueError(
+                unknown_name("target task of balancer 'metabalance':", self.target, self.task_names)
+            )
         self._index = 0 if self.target is None else self.task_names.index(self.target)
         self._norms = {}
 
     def build_rows(self, shapes):
         zeros = np.zeros(len(self.task_names))
-        self._norms = {key: self.add_state(f"norms.{key.replace('/', '.')}", zeros) for key in shapes}
+        self._norms = {
+            key: self.add_state(f"norms.{key.replace('/', '.')}", zeros) for key in shapes
+        }
 
     def combine(self, rows, weights, key, present):
         old = self._norms[key].value
@@ -266,4 +297,9 @@ class MetaBalance(GradientBalancer):
         return ops.matmul(ops.where(present, factor, ops.zeros_like(factor)), rows)
 
     def get_config(self):
-        return {"target": self.target, "relax": self.relax, "beta": self.beta, "strategy": self.strategy}
+        return {
+            "target": self.target,
+            "relax": self.relax,
+            "beta": self.beta,
+            "strategy": self.strategy,
+        }

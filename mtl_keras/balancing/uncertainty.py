@@ -68,9 +68,13 @@ class Uncertainty(Balancer):
         if not limit > 0 or not math.isfinite(limit):
             raise ValueError(f"Uncertainty: limit must be a finite number > 0, got {limit}.")
         if not abs(initial) <= limit:
-            raise ValueError(f"Uncertainty: initial must lie between -limit and limit ({limit}), got {initial}.")
+            raise ValueError(
+                f"Uncertainty: initial must lie between -limit and limit ({limit}), got {initial}."
+            )
         if learning_rate is not None and not learning_rate > 0:
-            raise ValueError(f"Uncertainty: learning_rate must be > 0 or None, got {learning_rate}.")
+            raise ValueError(
+                f"Uncertainty: learning_rate must be > 0 or None, got {learning_rate}."
+            )
         self.initial, self.limit = float(initial), float(limit)
         self.learning_rate = None if learning_rate is None else float(learning_rate)
         self.likelihoods = dict(likelihoods or {})
@@ -78,7 +82,11 @@ class Uncertainty(Balancer):
     def build_state(self, tasks):
         for name in self.likelihoods:
             if name not in self.task_names:
-                raise ValueError(unknown_name("task in `likelihoods` of balancer 'uncertainty':", name, self.task_names))
+                raise ValueError(
+                    unknown_name(
+                        "task in `likelihoods` of balancer 'uncertainty':", name, self.task_names
+                    )
+                )
         forms = [_FORMS[self._likelihood(task)] for task in tasks]
         self._scale = [form[0] for form in forms]
         self._slope = [form[1] for form in forms]
@@ -92,7 +100,11 @@ class Uncertainty(Balancer):
         if known is not None:
             return known
         assumed = getattr(task, "likelihood", "gaussian")
-        what = "no loss is known" if loss is None else f"its loss is {getattr(loss, '__name__', type(loss).__name__)}"
+        what = (
+            "no loss is known"
+            if loss is None
+            else f"its loss is {getattr(loss, '__name__', type(loss).__name__)}"
+        )
         warnings.warn(
             f"Balancer 'uncertainty' can't tell how noise enters the loss of task '{task.name}' ({what}), and takes it for "
             f"'{assumed}'. Say so: Uncertainty(likelihoods={{'{task.name}': 'gaussian'}}) for squared errors, 'laplace' for "

@@ -126,13 +126,20 @@ def task_gated(
         for task in base.names:
             part, y = f"{name}_{stage}_{task}", x
             if task in deeper:
-                y = layers.Concatenate(name=f"{part}_join")([x, _in_places(deeper[task], x, channels, f"{part}_up")])
+                y = layers.Concatenate(name=f"{part}_join")(
+                    [x, _in_places(deeper[task], x, channels, f"{part}_up")]
+                )
             own[task] = _block(y, channels, 3, f"{part}_own")
-        given = {task: _linear(own[task], channels, 3, f"{name}_{stage}_{task}_give") for task in base.names}
+        given = {
+            task: _linear(own[task], channels, 3, f"{name}_{stage}_{task}_give")
+            for task in base.names
+        }
         for task in base.names:
             part, others = f"{name}_{stage}_{task}", [given[t] for t in base.names if t != task]
             if others:
-                gate = layers.Activation("sigmoid", name=f"{part}_gate")(_linear(own[task], channels, 3, f"{part}_look"))
+                gate = layers.Activation("sigmoid", name=f"{part}_gate")(
+                    _linear(own[task], channels, 3, f"{part}_look")
+                )
                 taken = layers.Add(name=f"{part}_others")(others) if len(others) > 1 else others[0]
                 passed = layers.Multiply(name=f"{part}_take")([gate, taken])
                 features[task][stage] = layers.Add(name=part)([own[task], passed])
@@ -180,7 +187,9 @@ def adapters(
         "Parameter-Efficient Transfer Learning for NLP", ICML 2019 (bottleneck); Perez et al., AAAI 2018 (FiLM).
     """
     if kind not in ("residual", "film") or bottleneck < 1:
-        raise ValueError(f"Builder '{name}': kind is 'residual' or 'film' and bottleneck >= 1, got {kind!r}, {bottleneck}.")
+        raise ValueError(
+            f"Builder '{name}': kind is 'residual' or 'film' and bottleneck >= 1, got {kind!r}, {bottleneck}."
+        )
     base = start(inputs, tasks, backbone, backbone_options)
     for stage in stages or ():
         check_stage(base.stages, stage, "`stages`")
@@ -188,7 +197,10 @@ def adapters(
     def at_stage(stage, tensors):
         if stages is not None and stage not in stages:
             return tensors
-        return [_adapter(kind, bottleneck, x, f"{name}_{stage}_{t}") for t, x in zip(base.names, tensors, strict=True)]
+        return [
+            _adapter(kind, bottleneck, x, f"{name}_{stage}_{t}")
+            for t, x in zip(base.names, tensors, strict=True)
+        ]
 
     streams = lockstep(base.trunk, base.names, own=False, at_stage=at_stage)
     return finish(base, dict(zip(base.names, streams, strict=True)), name=name, encoder=encoder)

@@ -85,7 +85,9 @@ def learned_branching(
         copies[stage] = tensors
         children = len(base.tasks) if stage == base.deepest else count
         own_seed = None if seed is None else seed + len(copies)
-        *chosen, share = BranchChoice(children, stage=stage, seed=own_seed, name=f"{name}_{stage}", **settings)(tensors)
+        *chosen, share = BranchChoice(
+            children, stage=stage, seed=own_seed, name=f"{name}_{stage}", **settings
+        )(tensors)
         shares.append(share)
         if stage != base.deepest:
             return chosen
@@ -180,7 +182,9 @@ def prune(model: MultiTaskModel) -> MultiTaskModel:
         if id(node) not in needed:
             continue
         layer = node.operation
-        args, kwargs = node.arguments.fill_in({id(x): tensors[id(chosen(x))] for x in node.input_tensors})
+        args, kwargs = node.arguments.fill_in(
+            {id(x): tensors[id(chosen(x))] for x in node.input_tensors}
+        )
         is_layer = isinstance(layer, keras.layers.Layer)
         if id(layer) not in copies:
             copies[id(layer)] = _twin(layer) if is_layer else layer
@@ -195,7 +199,9 @@ def prune(model: MultiTaskModel) -> MultiTaskModel:
 def _twin(layer: keras.layers.Layer) -> keras.layers.Layer:
     if isinstance(layer, TaskOutput):
         # The task itself: a loss that is nobody's registered object does not come back from a config.
-        return TaskOutput(layer.task, tie=layer.tie, activated=layer.activated, separate=layer.separate)
+        return TaskOutput(
+            layer.task, tie=layer.tie, activated=layer.activated, separate=layer.separate
+        )
     return type(layer).from_config(layer.get_config())
 
 
@@ -207,5 +213,10 @@ def _parents(model: MultiTaskModel) -> dict[BranchChoice, list[int]]:
     """
     choices = [layer for layer in model.layers if isinstance(layer, BranchChoice)]
     if not choices:
-        raise ValueError(f"Model '{model.name}' has no branches to show; `learned_branching` builds such models.")
-    return {layer: [int(np.argmax(keras.ops.convert_to_numpy(row))) for row in layer.logits] for layer in choices}
+        raise ValueError(
+            f"Model '{model.name}' has no branches to show; `learned_branching` builds such models."
+        )
+    return {
+        layer: [int(np.argmax(keras.ops.convert_to_numpy(row))) for row in layer.logits]
+        for layer in choices
+    }

@@ -75,7 +75,9 @@ class Base:
         return [tensor._keras_history.operation.name for tensor in self.stages.values()]
 
 
-def start(inputs: Any, tasks: Sequence[Task], backbone: Any, options: Mapping[str, Any] | None) -> Base:
+def start(
+    inputs: Any, tasks: Sequence[Task], backbone: Any, options: Mapping[str, Any] | None
+) -> Base:
     """Check tasks, make inputs and the backbone.
 
     Raises:
@@ -94,7 +96,9 @@ def start(inputs: Any, tasks: Sequence[Task], backbone: Any, options: Mapping[st
     taken = {layer.name for layer in trunk.layers}
     for task in tasks:
         if task.name in taken:
-            raise ValueError(f"Task '{task.name}' has the name of a layer of the backbone. Rename the task.")
+            raise ValueError(
+                f"Task '{task.name}' has the name of a layer of the backbone. Rename the task."
+            )
     pretrained = isinstance(backbone, keras.Model) or bool((options or {}).get("weights"))
     return Base(inputs, trunk, tasks, pretrained)
 
@@ -112,7 +116,10 @@ class SeparateNetworks:
             inputs, trunk, tasks = self._parts
             # Counting must not change what is drawn next.
             state = random.getstate()
-            heads = {task.name: attach_head(_with_new_head(task), stages_of(trunk), inputs) for task in tasks}
+            heads = {
+                task.name: attach_head(_with_new_head(task), stages_of(trunk), inputs)
+                for task in tasks
+            }
             random.setstate(state)
             self._network = MultiTaskModel(inputs, heads, name="separate_networks")
         return self._network
@@ -160,8 +167,12 @@ def finish(
     ordered[base.names[0]]._keras_history.operation.tie = tie
     if separate is not False:
         trunk = base.trunk if separate is True else separate
-        ordered[base.names[0]]._keras_history.operation.separate = SeparateNetworks(base.inputs, trunk, base.tasks)
-    model = MultiTaskModel(base.inputs, ordered, encoder=encoder, representation=list(representation), name=name)
+        ordered[base.names[0]]._keras_history.operation.separate = SeparateNetworks(
+            base.inputs, trunk, base.tasks
+        )
+    model = MultiTaskModel(
+        base.inputs, ordered, encoder=encoder, representation=list(representation), name=name
+    )
     # Stages that no head uses are not in the model.
     used = {layer.name for layer in model.layers}
     model._facts.representation = tuple(layer for layer in model.representation if layer in used)
@@ -196,13 +207,19 @@ def default_backbone(inputs: Any, options: Mapping[str, Any] | None = None) -> s
         ValueError: no input, another kind of input, token ids without `vocabulary_size`.
     """
     if inputs is None:
-        raise ValueError("`inputs` should be the shape of one row where no backbone is given. Received: inputs=None.")
+        raise ValueError(
+            "`inputs` should be the shape of one row where no backbone is given. Received: inputs=None."
+        )
     named = dict(inputs) if isinstance(inputs, Mapping) else {getattr(inputs, "name", ""): inputs}
     if named and set(named) <= {"numeric", "categorical"}:
         return "mlp"
     if len(named) == 1:
         ((name, value),) = named.items()
-        shape = (value,) if isinstance(value, int) else tuple(value.shape[1:] if hasattr(value, "shape") else value)
+        shape = (
+            (value,)
+            if isinstance(value, int)
+            else tuple(value.shape[1:] if hasattr(value, "shape") else value)
+        )
         if name == "tokens":
             if "vocabulary_size" not in (options or {}):
                 raise ValueError(
@@ -229,7 +246,9 @@ def layer_sizes(argument: str, value: Any, builder: str) -> tuple[int, ...]:
     """
     sizes = (value,) if isinstance(value, Integral) else value
     is_list = isinstance(sizes, (list, tuple))
-    if not is_list or not all(isinstance(n, Integral) and not isinstance(n, bool) and n >= 1 for n in sizes):
+    if not is_list or not all(
+        isinstance(n, Integral) and not isinstance(n, bool) and n >= 1 for n in sizes
+    ):
         raise ValueError(
             f"Builder '{builder}': `{argument}` should be a whole number >= 1, or a list of these, one a layer. Received: "
             f"{argument}={value!r}."
@@ -264,7 +283,9 @@ def make_inputs(inputs: Any, backbone: Any) -> Any:
     if isinstance(inputs, int):
         inputs = (inputs,)
     if not isinstance(inputs, (tuple, list)):
-        raise TypeError(f"`inputs` is the shape of one row, a keras.Input, or a dict of these; got {inputs!r}.")
+        raise TypeError(
+            f"`inputs` is the shape of one row, a keras.Input, or a dict of these; got {inputs!r}."
+        )
     return _one_input(backbones.INPUT_NAMES.get(backbone, "inputs"), tuple(inputs))
 
 
@@ -275,7 +296,9 @@ def _one_input(name: str, value: Any) -> keras.KerasTensor:
     return keras.Input(tuple(value), dtype=dtype, name=name)
 
 
-def make_backbone(backbone: str | Callable | keras.Model, inputs: Any, options: Mapping[str, Any] | None) -> keras.Model:
+def make_backbone(
+    backbone: str | Callable | keras.Model, inputs: Any, options: Mapping[str, Any] | None
+) -> keras.Model:
     """A backbone's model on these inputs, its outputs a dict of stages.
 
     A `keras.Model` is used itself, with its own inputs and weights (see `as_trunk`); any other callable is called with the
@@ -288,15 +311,21 @@ def make_backbone(backbone: str | Callable | keras.Model, inputs: Any, options: 
     options = dict(options or {})
     if isinstance(backbone, keras.Model):
         if options:
-            raise ValueError(f"Options {sorted(options)} were given, but the backbone is a model that is built already.")
+            raise ValueError(
+                f"Options {sorted(options)} were given, but the backbone is a model that is built already."
+            )
         return as_trunk(backbone, inputs)
     function = backbones.get(backbone) if isinstance(backbone, str) else backbone
     if not callable(function):
-        raise TypeError(f"A backbone is a name, a function of inputs, or a keras.Model; got {backbone!r}.")
+        raise TypeError(
+            f"A backbone is a name, a function of inputs, or a keras.Model; got {backbone!r}."
+        )
     model = function(inputs, **options)
     if not isinstance(model, keras.Model):
         return keras.Model(inputs, model)
-    if has_graph(model) and {id(x) for x in model.inputs} <= {id(x) for x in keras.tree.flatten(inputs)}:
+    if has_graph(model) and {id(x) for x in model.inputs} <= {
+        id(x) for x in keras.tree.flatten(inputs)
+    }:
         return model
     # A function may build a model with inputs of its own, or none yet.
     return on_inputs(model, inputs)
@@ -319,7 +348,9 @@ def attach_head(task: Task, features: Mapping[str, Any], inputs: Any) -> keras.K
     found = tuple(logits.shape[1:])
     if expected and (found[-len(expected) :] != expected or len(found) != len(task.output_shape)):
         hint = " Pool or flatten the features first." if len(found) > len(task.output_shape) else ""
-        raise ValueError(f"The head of task '{task.name}' ends in shape {found}; the task needs {task.output_shape}.{hint}")
+        raise ValueError(
+            f"The head of task '{task.name}' ends in shape {found}; the task needs {task.output_shape}.{hint}"
+        )
     return TaskOutput(task)(logits)
 
 

@@ -32,14 +32,18 @@ class LayerCopies:
         self.everything = everything
         self._copies: dict[tuple[int, str], keras.layers.Layer] = {}
         self._has_values: set[tuple[int, str]] = set()
-        evidence = [_was_redrawn(layer, v) for layer in sublayers(trunk) for v in own_variables(layer)]
+        evidence = [
+            _was_redrawn(layer, v) for layer in sublayers(trunk) for v in own_variables(layer)
+        ]
         self._presumed_trained = False in evidence or True not in evidence
 
     def copy(self, layer: keras.layers.Layer, suffix: str) -> keras.layers.Layer:
         """The layer's copy of this suffix, always the same one."""
         key = id(layer), suffix
         if key not in self._copies:
-            self._copies[key] = type(layer).from_config({**layer.get_config(), "name": f"{layer.name}_{suffix}"})
+            self._copies[key] = type(layer).from_config(
+                {**layer.get_config(), "name": f"{layer.name}_{suffix}"}
+            )
         return self._copies[key]
 
     def carry_values(self, layer: keras.layers.Layer, suffix: str) -> None:
@@ -59,7 +63,11 @@ class LayerCopies:
             if was_redrawn or np.array_equal(_value(variable), _value(fresh)):
                 continue
             # Values that are not drawn at random are equal in all copies until someone changes them.
-            if was_redrawn is False or not variable.trainable or _initializer(layer, variable) is not None:
+            if (
+                was_redrawn is False
+                or not variable.trainable
+                or _initializer(layer, variable) is not None
+            ):
                 return True
             is_unknown = True
         return is_unknown and self._presumed_trained
@@ -81,7 +89,9 @@ def _copy_own_values(layer: keras.layers.Layer, copied: keras.layers.Layer) -> N
 
 def is_trained(layer: keras.layers.Layer) -> bool:
     """Whether a layer holds weights that its initializers do not draw."""
-    return any(_was_redrawn(part, v) is False for part in sublayers(layer) for v in own_variables(part))
+    return any(
+        _was_redrawn(part, v) is False for part in sublayers(layer) for v in own_variables(part)
+    )
 
 
 def _was_redrawn(layer: keras.layers.Layer, variable: Any) -> bool | None:

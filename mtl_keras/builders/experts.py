@@ -62,7 +62,19 @@ def mmoe(
         Ma, Zhao, Yi, Chen, Hong, Chi, "Modeling Task Relationships in Multi-task Learning with Multi-gate
         Mixture-of-Experts", KDD 2018.
     """
-    return _gated(inputs, tasks, backbone, backbone_options, encoder, name, experts, units, activation, gate_bias, one=False)
+    return _gated(
+        inputs,
+        tasks,
+        backbone,
+        backbone_options,
+        encoder,
+        name,
+        experts,
+        units,
+        activation,
+        gate_bias,
+        one=False,
+    )
 
 
 def omoe(
@@ -93,7 +105,19 @@ def omoe(
         Ma et al., KDD 2018 (OMoE); Jacobs, Jordan, Nowlan, Hinton, "Adaptive Mixtures of Local Experts", Neural Computation
         1991.
     """
-    return _gated(inputs, tasks, backbone, backbone_options, encoder, name, experts, units, activation, gate_bias, one=True)
+    return _gated(
+        inputs,
+        tasks,
+        backbone,
+        backbone_options,
+        encoder,
+        name,
+        experts,
+        units,
+        activation,
+        gate_bias,
+        one=True,
+    )
 
 
 def dselect_k(
@@ -137,7 +161,9 @@ def dselect_k(
     made = Experts(experts, units, activation, name=f"{name}_experts")(features)
     mixed = {}
     for task in base.names:
-        gate = DSelectKGate(experts, k, per_example, gamma, entropy, name=f"{name}_{task}_gate")(features)
+        gate = DSelectKGate(experts, k, per_example, gamma, entropy, name=f"{name}_{task}_gate")(
+            features
+        )
         mixed[task] = Mixture(name=f"{name}_{task}_mixture")([made, gate])
     return _finish(base, mixed, encoder, name, [units], activation)
 
@@ -176,8 +202,18 @@ def cgc(
         Tang, Liu, Zhao, Gong, "Progressive Layered Extraction (PLE): A Novel Multi-Task Learning (MTL) Model for Personalized
         Recommendations", RecSys 2020.
     """
-    settings = {"experts": experts, "shared_experts": shared_experts, "units": units, "activation": activation}
-    settings |= {"gate_bias": gate_bias, "backbone_options": backbone_options, "encoder": encoder, "name": name}
+    settings = {
+        "experts": experts,
+        "shared_experts": shared_experts,
+        "units": units,
+        "activation": activation,
+    }
+    settings |= {
+        "gate_bias": gate_bias,
+        "backbone_options": backbone_options,
+        "encoder": encoder,
+        "name": name,
+    }
     return ple(inputs, tasks, backbone, levels=1, **settings)
 
 
@@ -223,7 +259,11 @@ def ple(
     Reference:
         Tang, Liu, Zhao, Gong, RecSys 2020.
     """
-    for what, value in (("levels", levels), ("experts", experts), ("shared_experts", shared_experts)):
+    for what, value in (
+        ("levels", levels),
+        ("experts", experts),
+        ("shared_experts", shared_experts),
+    ):
         if value < 1:
             raise ValueError(f"Builder '{name}' needs {what} >= 1, got {value}.")
     units = one_size("units", units, name, _DEEPER)
@@ -232,7 +272,10 @@ def ple(
     shared = features
     for level in range(1, levels + 1):
         part = f"{name}_level{level}"
-        own = {t: Experts(experts, units, activation, name=f"{part}_{t}_experts")(x) for t, x in streams.items()}
+        own = {
+            t: Experts(experts, units, activation, name=f"{part}_{t}_experts")(x)
+            for t, x in streams.items()
+        }
         common = Experts(shared_experts, units, activation, name=f"{part}_experts")(shared)
         mixed = {}
         for task, x in streams.items():
@@ -240,14 +283,28 @@ def ple(
             both = keras.layers.Concatenate(name=f"{part}_{task}_seen")([own[task], common])
             mixed[task] = Mixture(name=f"{part}_{task}_mixture")([both, gate])
         if level < levels:
-            gate = Gate(experts * len(base.tasks) + shared_experts, gate_bias, name=f"{part}_gate")(shared)
+            gate = Gate(experts * len(base.tasks) + shared_experts, gate_bias, name=f"{part}_gate")(
+                shared
+            )
             everything = keras.layers.Concatenate(name=f"{part}_seen")([*own.values(), common])
             shared = Mixture(name=f"{part}_mixture")([everything, gate])
         streams = mixed
     return _finish(base, streams, encoder, name, [units] * levels, activation)
 
 
-def _gated(inputs, tasks, backbone, backbone_options, encoder, name, experts, units, activation, gate_bias, one):
+def _gated(
+    inputs,
+    tasks,
+    backbone,
+    backbone_options,
+    encoder,
+    name,
+    experts,
+    units,
+    activation,
+    gate_bias,
+    one,
+):
     units = one_size("units", units, name, _DEEPER)
     base, features = _base(inputs, tasks, backbone, backbone_options, name)
     made = Experts(experts, units, activation, name=f"{name}_experts")(features)
@@ -293,7 +350,9 @@ def _finish(base, mixed, encoder, name, widths, activation):
     sees_input = base.stages[base.deepest] is base.inputs
     representation = () if sees_input else base.representation
     separate = True if not sees_input else _one_expert(base, widths, activation)
-    return finish(base, features, name=name, encoder=encoder, representation=representation, separate=separate)
+    return finish(
+        base, features, name=name, encoder=encoder, representation=representation, separate=separate
+    )
 
 
 def _one_expert(base, widths, activation):

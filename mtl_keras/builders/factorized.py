@@ -61,7 +61,12 @@ def tensor_factorized(
             f"Builder '{name}' makes the kernels of the backbone anew, as factors: give a backbone's name or function without "
             "weights."
         )
-    common = {"tasks": base.names, "factorization": factorization, "rank": rank, "task_rank": task_rank}
+    common = {
+        "tasks": base.names,
+        "factorization": factorization,
+        "rank": rank,
+        "task_rank": task_rank,
+    }
     made: dict[str, keras.layers.Layer] = {}
     convolutions = {keras.layers.Conv1D: FactorizedConv1D, keras.layers.Conv2D: FactorizedConv2D}
 
@@ -73,10 +78,19 @@ def tensor_factorized(
             )
         config = {"name": layer.name, "use_bias": getattr(layer, "use_bias", None), **common}
         if type(layer) is keras.layers.Dense:
-            made.setdefault(layer.name, FactorizedDense(layer.units, activation=layer.activation, **config))
+            made.setdefault(
+                layer.name, FactorizedDense(layer.units, activation=layer.activation, **config)
+            )
         elif type(layer) in convolutions and _plain(layer):
-            config |= {"kernel_size": layer.kernel_size, "strides": layer.strides, "padding": layer.padding}
-            made.setdefault(layer.name, convolutions[type(layer)](layer.filters, activation=layer.activation, **config))
+            config |= {
+                "kernel_size": layer.kernel_size,
+                "strides": layer.strides,
+                "padding": layer.padding,
+            }
+            made.setdefault(
+                layer.name,
+                convolutions[type(layer)](layer.filters, activation=layer.activation, **config),
+            )
         return made.get(layer.name)
 
     streams = lockstep(base.trunk, base.names, joint=joint)
@@ -91,4 +105,6 @@ def tensor_factorized(
 
 def _plain(layer: keras.layers.Layer) -> bool:
     """Whether a convolution is one without groups, holes, or a padding of its own kind."""
-    return layer.groups == 1 and set(layer.dilation_rate) == {1} and layer.padding in ("valid", "same")
+    return (
+        layer.groups == 1 and set(layer.dilation_rate) == {1} and layer.padding in ("valid", "same")
+    )

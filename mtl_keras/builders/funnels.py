@@ -62,7 +62,14 @@ def esmm(
             logit = ProbabilityProduct(name=f"{task.name}_product")([before, logit])
         before = logit
         outputs[task.name] = TaskOutput(task)(logit)
-    return finish(base, {}, outputs=outputs, name=name, encoder=encoder, representation=base.representation[-1:])
+    return finish(
+        base,
+        {},
+        outputs=outputs,
+        name=name,
+        encoder=encoder,
+        representation=base.representation[-1:],
+    )
 
 
 def aitm(
@@ -112,21 +119,34 @@ def aitm(
         before = z
         logits.append(layers.Dense(1, name=f"{task.name}_linear")(z))
     ordered = OrderCalibrator(calibration, name=f"{name}_calibrator")(logits)
-    outputs = {task.name: TaskOutput(task)(logit) for task, logit in zip(base.tasks, ordered, strict=True)}
-    return finish(base, {}, outputs=outputs, name=name, encoder=encoder, representation=base.representation[-1:])
+    outputs = {
+        task.name: TaskOutput(task)(logit) for task, logit in zip(base.tasks, ordered, strict=True)
+    }
+    return finish(
+        base,
+        {},
+        outputs=outputs,
+        name=name,
+        encoder=encoder,
+        representation=base.representation[-1:],
+    )
 
 
 def _funnel(inputs, tasks, backbone, options, name) -> Base:
     base = start(inputs, tasks, backbone, options)
     if len(base.tasks) < 2:
-        raise ValueError(f"Builder '{name}' takes two or more tasks in the funnel's order, got {len(base.tasks)}.")
+        raise ValueError(
+            f"Builder '{name}' takes two or more tasks in the funnel's order, got {len(base.tasks)}."
+        )
     for task in base.tasks:
         if not isinstance(task, Binary):
             raise ValueError(
                 f"Builder '{name}' takes Binary tasks (it happened, or not); task '{task.name}' is a {type(task).__name__}."
             )
         if task._head is not None:
-            raise ValueError(f"Builder '{name}' makes the heads itself; task '{task.name}' brings a head of its own.")
+            raise ValueError(
+                f"Builder '{name}' makes the heads itself; task '{task.name}' brings a head of its own."
+            )
     return base
 
 

@@ -56,7 +56,14 @@ def hard_sharing(
     """
     base = start(inputs, tasks, backbone, backbone_options)
     features = dict.fromkeys(base.names, base.stages)
-    return finish(base, features, name=name, encoder=encoder, representation=base.representation, separate=False)
+    return finish(
+        base,
+        features,
+        name=name,
+        encoder=encoder,
+        representation=base.representation,
+        separate=False,
+    )
 
 
 def layerwise(
@@ -94,5 +101,8 @@ def layerwise(
     base = start(inputs, tasks, backbone, backbone_options)
     stages, places = base.stages, check_leaves(base, leaves, "leaves")
     order = list(stages)
-    seen = {task: {s: stages[s] for s in order[: order.index(place) + 1]} for task, place in places.items()}
+    seen = {
+        task: {s: stages[s] for s in order[: order.index(place) + 1]}
+        for task, place in places.items()
+    }
     return finish(base, seen, name=name, encoder=encoder, representation=base.representation)

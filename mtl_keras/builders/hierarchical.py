@@ -79,11 +79,15 @@ def hierarchical(
         for task in here:
             parts.append(bring_to(outputs[task], x, f"{name}_{task}"))
             if len(parts[-1].shape) == 2 and len(x.shape) == 3:
-                parts[-1] = keras.layers.Reshape((1, x.shape[-1]), name=f"{name}_{task}_everywhere")(parts[-1])
+                parts[-1] = keras.layers.Reshape(
+                    (1, x.shape[-1]), name=f"{name}_{task}_everywhere"
+                )(parts[-1])
         return tensors if len(parts) == 1 else [keras.layers.Add(name=f"{name}_{stage}")(parts)]
 
     lockstep(base.trunk, ["trunk"], own=False, at_stage=at_stage)
-    return finish(base, {}, outputs=outputs, name=name, encoder=encoder, representation=_layers(seen))
+    return finish(
+        base, {}, outputs=outputs, name=name, encoder=encoder, representation=_layers(seen)
+    )
 
 
 def _layers(seen: Mapping[str, Any]) -> list[str]:

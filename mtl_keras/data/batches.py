@@ -22,7 +22,9 @@ def passes(one_pass: Callable, make: Callable, count: int, batch_size: int, endl
     """
     import tensorflow as tf
 
-    dataset = tf.data.Dataset.range(2**31 - 1 if endless else 1).flat_map(one_pass).batch(batch_size)
+    dataset = (
+        tf.data.Dataset.range(2**31 - 1 if endless else 1).flat_map(one_pass).batch(batch_size)
+    )
     dataset = dataset.map(make, num_parallel_calls=2, deterministic=True)
     # Keras asks how long a data set is, and `flat_map` hides it.
     length = tf.data.INFINITE_CARDINALITY if endless else -(-count // batch_size)
@@ -71,5 +73,9 @@ def from_arrays(
         return tf.data.Dataset.from_tensor_slices(order)
 
     return passes(
-        one_pass, lambda rows: tf.nest.map_structure(lambda t: tf.gather(t, rows), table), count, batch_size, shuffle
+        one_pass,
+        lambda rows: tf.nest.map_structure(lambda t: tf.gather(t, rows), table),
+        count,
+        batch_size,
+        shuffle,
     )

@@ -42,7 +42,9 @@ def register(cls: type) -> type:
         ... class Syllables: ...
     """
     if ENCODERS.setdefault(cls.__name__, cls) is not cls:
-        raise ValueError(f"An encoder of the name '{cls.__name__}' is registered already. Rename the class.")
+        raise ValueError(
+            f"An encoder of the name '{cls.__name__}' is registered already. Rename the class."
+        )
     return cls
 
 
@@ -59,10 +61,17 @@ class ImageEncoder:
 
     kind = "image"
 
-    def __init__(self, size: Sequence[int], channels: int = 3, scale: float = 1 / 255, name: str = "image"):
+    def __init__(
+        self, size: Sequence[int], channels: int = 3, scale: float = 1 / 255, name: str = "image"
+    ):
         if channels not in (1, 3):
             raise ValueError(f"ImageEncoder takes 1 or 3 channels, got {channels}.")
-        self.size, self.channels, self.scale, self.name = tuple(int(s) for s in size), channels, float(scale), name
+        self.size, self.channels, self.scale, self.name = (
+            tuple(int(s) for s in size),
+            channels,
+            float(scale),
+            name,
+        )
 
     def encode(self, images: Iterable[Any]) -> np.ndarray:
         """Images to `(rows, height, width, channels)`, float32.
@@ -83,11 +92,17 @@ class ImageEncoder:
         if isinstance(images, (str, bytes)):
             raise TypeError(f"`images` should be a list of pictures. Received: {images!r}.")
         images = list(images)
-        real = [image for image in images if isinstance(image, np.ndarray) and image.dtype.kind == "f" and image.size]
+        real = [
+            image
+            for image in images
+            if isinstance(image, np.ndarray) and image.dtype.kind == "f" and image.size
+        ]
         factor = 255.0 if all(image.max() <= 1 for image in real) else 1.0
         rows = np.empty((len(images), *self.size, self.channels), "float32")
         for i, image in enumerate(images):
-            picture = _from_array(image, factor) if isinstance(image, np.ndarray) else _from_file(image)
+            picture = (
+                _from_array(image, factor) if isinstance(image, np.ndarray) else _from_file(image)
+            )
             picture = picture.convert("L" if self.channels == 1 else "RGB")
             if picture.size != self.size[::-1]:
                 picture = picture.resize(self.size[::-1], Image.Resampling.BILINEAR)
@@ -95,7 +110,12 @@ class ImageEncoder:
         return rows
 
     def get_config(self) -> dict[str, Any]:
-        return {"size": list(self.size), "channels": self.channels, "scale": self.scale, "name": self.name}
+        return {
+            "size": list(self.size),
+            "channels": self.channels,
+            "scale": self.scale,
+            "name": self.name,
+        }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ImageEncoder:
@@ -227,13 +247,17 @@ def _texts(texts: Iterable[Any]) -> Iterable[str]:
         if isinstance(text, bytes):
             text = text.decode()
         if not isinstance(text, str):
-            raise TypeError(f"Texts should be str; number {i} is not. Received: {text!r}. Give '' where a text is missing.")
+            raise TypeError(
+                f"Texts should be str; number {i} is not. Received: {text!r}. Give '' where a text is missing."
+            )
         yield text
 
 
 def _check_rules(rules: str) -> str:
     if rules not in _RULES:
-        raise ValueError(f"`rules` should be one of {', '.join(map(repr, _RULES))}. Received: {rules!r}.")
+        raise ValueError(
+            f"`rules` should be one of {', '.join(map(repr, _RULES))}. Received: {rules!r}."
+        )
     return rules
 
 
@@ -258,7 +282,9 @@ class WordTokenizer:
 
     kind = "text"
 
-    def __init__(self, vocabulary: Sequence[str], length: int, name: str = "tokens", rules: str = "unicode"):
+    def __init__(
+        self, vocabulary: Sequence[str], length: int, name: str = "tokens", rules: str = "unicode"
+    ):
         self.vocabulary, self.length, self.name = list(vocabulary), int(length), name
         self.rules = _check_rules(rules)
         self._ids: dict[str, int] = {}
@@ -269,23 +295,38 @@ class WordTokenizer:
 
     @classmethod
     def fit(
-        cls, sentences: Iterable[str], size: int, length: int, name: str = "tokens", rules: str = "unicode"
+        cls,
+        sentences: Iterable[str],
+        size: int,
+        length: int,
+        name: str = "tokens",
+        rules: str = "unicode",
     ) -> WordTokenizer:
         """A tokenizer with the `size` - 2 most frequent words (ties in alphabetical order)."""
         count, rules = _check_size(size), _check_rules(rules)
         counts = Counter(word for sentence in _texts(sentences) for word in words(sentence, rules))
-        return cls(sorted(counts, key=lambda word: (-counts[word], word))[:count], length, name, rules)
+        return cls(
+            sorted(counts, key=lambda word: (-counts[word], word))[:count], length, name, rules
+        )
 
     def __len__(self) -> int:
         return len(self.vocabulary) + 2
 
     def encode(self, sentences: Iterable[str]) -> np.ndarray:
         """Sentences to `(rows, length)`, int32."""
-        rows = [[self._ids.get(word, 1) for word in words(s, self.rules)[: self.length]] for s in _texts(sentences)]
+        rows = [
+            [self._ids.get(word, 1) for word in words(s, self.rules)[: self.length]]
+            for s in _texts(sentences)
+        ]
         return _padded(rows, self.length)
 
     def get_config(self) -> dict[str, Any]:
-        return {"vocabulary": self.vocabulary, "length": self.length, "name": self.name, "rules": self.rules}
+        return {
+            "vocabulary": self.vocabulary,
+            "length": self.length,
+            "name": self.name,
+            "rules": self.rules,
+        }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> WordTokenizer:
@@ -310,13 +351,31 @@ class CharTokenizer:
 
     kind = "text"
 
-    def __init__(self, alphabet: str, length: int, lower: bool = True, name: str = "tokens", normalize: bool = True):
-        self.alphabet, self.length, self.lower, self.name = str(alphabet), int(length), bool(lower), name
+    def __init__(
+        self,
+        alphabet: str,
+        length: int,
+        lower: bool = True,
+        name: str = "tokens",
+        normalize: bool = True,
+    ):
+        self.alphabet, self.length, self.lower, self.name = (
+            str(alphabet),
+            int(length),
+            bool(lower),
+            name,
+        )
         self.normalize = bool(normalize)
         self._ids = {letter: i for i, letter in enumerate(self.alphabet, 2)}
         if len(self._ids) != len(self.alphabet):
-            raise ValueError(f"CharTokenizer: the alphabet holds a letter twice: {self.alphabet!r}.")
-        never = [letter for letter in self.alphabet if self.normalize and _normalized(letter, self.lower) != letter]
+            raise ValueError(
+                f"CharTokenizer: the alphabet holds a letter twice: {self.alphabet!r}."
+            )
+        never = [
+            letter
+            for letter in self.alphabet
+            if self.normalize and _normalized(letter, self.lower) != letter
+        ]
         if never:
             raise ValueError(
                 f"CharTokenizer: {''.join(never)!r} of the alphabet cannot occur in normalized texts. Write them as "
@@ -350,11 +409,19 @@ class CharTokenizer:
 
     def encode(self, texts: Iterable[str]) -> np.ndarray:
         """Texts to `(rows, length)`, int32."""
-        rows = [[self._ids.get(letter, 1) for letter in self._spelled(text)[: self.length]] for text in _texts(texts)]
+        rows = [
+            [self._ids.get(letter, 1) for letter in self._spelled(text)[: self.length]]
+            for text in _texts(texts)
+        ]
         return _padded(rows, self.length)
 
     def get_config(self) -> dict[str, Any]:
-        config = {"alphabet": self.alphabet, "length": self.length, "lower": self.lower, "name": self.name}
+        config = {
+            "alphabet": self.alphabet,
+            "length": self.length,
+            "lower": self.lower,
+            "name": self.name,
+        }
         return {**config, "normalize": self.normalize}
 
     @classmethod
@@ -404,7 +471,9 @@ class HashingTokenizer:
 
 
 def _padded(rows: Sequence[Sequence[int]], length: int) -> np.ndarray:
-    return np.array([[*row, *[0] * (length - len(row))] for row in rows], "int32").reshape(-1, length)
+    return np.array([[*row, *[0] * (length - len(row))] for row in rows], "int32").reshape(
+        -1, length
+    )
 
 
 @register
@@ -420,13 +489,20 @@ class TableEncoder:
 
     kind = "table"
 
-    def __init__(self, numeric: Mapping[str, Sequence[float]], categorical: Mapping[str, Sequence[str]]):
+    def __init__(
+        self, numeric: Mapping[str, Sequence[float]], categorical: Mapping[str, Sequence[str]]
+    ):
         self.numeric = {k: [float(v) for v in stats] for k, stats in numeric.items()}
         self.categorical = {k: [str(v) for v in values] for k, values in categorical.items()}
-        self._ids = {k: {_text(v): i for i, v in enumerate(values, 1)} for k, values in self.categorical.items()}
+        self._ids = {
+            k: {_text(v): i for i, v in enumerate(values, 1)}
+            for k, values in self.categorical.items()
+        }
 
     @classmethod
-    def fit(cls, table: Mapping[str, Any], numeric: Sequence[str], categorical: Sequence[str]) -> TableEncoder:
+    def fit(
+        cls, table: Mapping[str, Any], numeric: Sequence[str], categorical: Sequence[str]
+    ) -> TableEncoder:
         """Measure means, variances and known values on `table`, a dict of columns.
 
         Raises:
@@ -437,7 +513,9 @@ class TableEncoder:
             column = np.asarray(table[name], float)
             column = column[np.isfinite(column)]
             if not column.size:
-                raise ValueError(f"Column '{name}' holds no number: it has no mean. Leave it out, or name it as categorical.")
+                raise ValueError(
+                    f"Column '{name}' holds no number: it has no mean. Leave it out, or name it as categorical."
+                )
             stats[name] = [float(column.mean()), float(column.var()) or 1.0]
         values = {name: sorted({_text(v) for v in table[name]} - {""}) for name in categorical}
         return cls(stats, values)
@@ -471,7 +549,9 @@ class TableEncoder:
                 columns.append(np.where(np.isfinite(column), column, mean))
             found["numeric"] = np.stack(columns, -1).astype("float32")
         if self.categorical:
-            columns = [[self._ids[name].get(_text(v), 0) for v in table[name]] for name in self.categorical]
+            columns = [
+                [self._ids[name].get(_text(v), 0) for v in table[name]] for name in self.categorical
+            ]
             found["categorical"] = np.array(columns, "int32").T.copy()
         return found
 
@@ -503,7 +583,9 @@ def to_dict(encoder: Any) -> dict[str, Any]:
     """
     name = type(encoder).__name__
     if ENCODERS.get(name) is not type(encoder):
-        raise ValueError(f"Encoder '{name}' is not registered: put `@mtl.data.encoders.register` above its class.")
+        raise ValueError(
+            f"Encoder '{name}' is not registered: put `@mtl.data.encoders.register` above its class."
+        )
     return {"class": name, "config": encoder.get_config()}
 
 
@@ -542,4 +624,6 @@ def from_json(text: str) -> Any:
     """
     config = json.loads(text)
     kind = config.pop("kind")
-    return from_dict({"class": config.pop("class", _CLASS_OF_KIND.get(kind, kind)), "config": config})
+    return from_dict(
+        {"class": config.pop("class", _CLASS_OF_KIND.get(kind, kind)), "config": config}
+    )

@@ -44,7 +44,9 @@ def columns(table: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     from_date = ("day_of_year", "weekday", "hour_sin", "hour_cos")
     lacking = [name for name in RAW if name not in table]
     if lacking and any(name not in table for name in (*from_date, "month", "hour", "minute")):
-        raise ValueError(f"The table lacks the columns {', '.join(lacking)} of the scheduled departure.")
+        raise ValueError(
+            f"The table lacks the columns {', '.join(lacking)} of the scheduled departure."
+        )
     known = dict(table)
     if not lacking:
         # The month is a raw column and a category: "01" and 1.0 are the same one.
@@ -52,7 +54,9 @@ def columns(table: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     if "wind_dir" in table:
         wind = np.deg2rad(_numbers(table, "wind_dir"))
         known = {"wind_sin": np.sin(wind), "wind_cos": np.cos(wind), **known}
-    numeric = {name: _numbers(known, name) if name in known else np.full(rows, np.nan) for name in NUMERIC}
+    numeric = {
+        name: _numbers(known, name) if name in known else np.full(rows, np.nan) for name in NUMERIC
+    }
     return numeric | {name: known.get(name, [None] * rows) for name in CATEGORICAL}
 
 
@@ -60,25 +64,37 @@ def _clock(table: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     """What follows from the date and the time of the scheduled departure."""
     year, month, day, hour, minute = (_numbers(table, name) for name in RAW)
     try:
-        dates = np.array([f"{y:04.0f}-{m:02.0f}-{d:02.0f}" for y, m, d in zip(year, month, day, strict=True)], "datetime64[D]")
+        dates = np.array(
+            [f"{y:04.0f}-{m:02.0f}-{d:02.0f}" for y, m, d in zip(year, month, day, strict=True)],
+            "datetime64[D]",
+        )
     except ValueError as error:
         raise ValueError(f"year, month and day should be a date: {error}.") from None
     day_of_year = (dates - dates.astype("datetime64[Y]")).astype(int) + 1
     # Monday is 0, and 1 January 1970 was a Thursday.
     weekday = (dates.astype(int) + 3) % 7
     angle = (hour + minute / 60) * (2 * np.pi / 24)
-    return {"day_of_year": day_of_year, "weekday": weekday, "hour_sin": np.sin(angle), "hour_cos": np.cos(angle)}
+    return {
+        "day_of_year": day_of_year,
+        "weekday": weekday,
+        "hour_sin": np.sin(angle),
+        "hour_cos": np.cos(angle),
+    }
 
 
 def _numbers(table: Mapping[str, Sequence[Any]], name: str) -> np.ndarray:
     """A column as float64; empty cells are NaN."""
     try:
-        return np.array([np.nan if value in (None, "", "NA") else float(value) for value in table[name]])
+        return np.array(
+            [np.nan if value in (None, "", "NA") else float(value) for value in table[name]]
+        )
     except ValueError as error:
         raise ValueError(f"Column '{name}' should hold numbers: {error}.") from None
 
 
-def flights(folder: str | os.PathLike[str] | None = None, seed: int = 0) -> dict[str, tuple[dict, dict]]:
+def flights(
+    folder: str | os.PathLike[str] | None = None, seed: int = 0
+) -> dict[str, tuple[dict, dict]]:
     """The table in three parts, split by day, so that the weather of a test day was never seen.
 
     Args:
@@ -107,7 +123,9 @@ def flights(folder: str | os.PathLike[str] | None = None, seed: int = 0) -> dict
     planes = pd.read_csv(place / "planes.csv").rename(columns={"year": "plane_year"})
     table = table.merge(weather, on=["origin", "year", "month", "day", "hour"], how="left")
     table = table.merge(planes, on="tailnum", how="left")
-    table["departures"] = table.groupby(["origin", "month", "day", "hour"])["flight"].transform("count")
+    table["departures"] = table.groupby(["origin", "month", "day", "hour"])["flight"].transform(
+        "count"
+    )
     raw = {name: table[name].to_numpy() for name in table.columns}
     known = columns(raw)
 
@@ -127,5 +145,8 @@ def flights(folder: str | os.PathLike[str] | None = None, seed: int = 0) -> dict
     found = {}
     for part, chosen in parts.items():
         rows = np.isin(known["day_of_year"], chosen)
-        found[part] = ({k: v[rows] for k, v in encoded.items()}, {k: v[rows] for k, v in labels.items()})
+        found[part] = (
+            {k: v[rows] for k, v in encoded.items()},
+            {k: v[rows] for k, v in labels.items()},
+        )
     return found

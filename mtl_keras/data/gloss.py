@@ -25,7 +25,9 @@ SUPERSENSES = [
 ]  # fmt: skip
 
 
-def gloss(folder: str | os.PathLike[str] | None = None, seed: int = 0) -> dict[str, tuple[list[str], dict]]:
+def gloss(
+    folder: str | os.PathLike[str] | None = None, seed: int = 0
+) -> dict[str, tuple[list[str], dict]]:
     """Definitions (without example sentences, which contain the word itself), split by synset.
 
     Args:
@@ -52,7 +54,11 @@ def gloss(folder: str | os.PathLike[str] | None = None, seed: int = 0) -> dict[s
     labels = np.array(rows)
     order = np.random.RandomState(seed).permutation(len(definitions))
     test, validation = int(0.15 * len(order)), int(0.20 * len(order))
-    parts = {"test": order[:test], "validation": order[test:validation], "train": order[validation:]}
+    parts = {
+        "test": order[:test],
+        "validation": order[test:validation],
+        "train": order[validation:],
+    }
     return {
         name: (
             [definitions[i] for i in chosen],

@@ -47,16 +47,23 @@ def complete(data: Any, model: Any) -> Any:
         if not data:
             raise ValueError("No task has labels: give those of at least one task.")
         rows = len(np.asarray(next(iter(data.values()))))
-        return {**data, **{t.name: _missing(t, model, rows) for t in model.tasks if t.name not in data}}
+        return {
+            **data,
+            **{t.name: _missing(t, model, rows) for t in model.tasks if t.name not in data},
+        }
     if not hasattr(data, "element_spec"):
-        raise TypeError(f"Labels are completed in a dict of arrays or a tf.data.Dataset, got {type(data).__name__}.")
+        raise TypeError(
+            f"Labels are completed in a dict of arrays or a tf.data.Dataset, got {type(data).__name__}."
+        )
     import tensorflow as tf
 
     labels = _as_dict(_labels_of_spec(data.element_spec), model, "data set's")
     _check_names(labels, model, "labels", need_all=False)
     for name, spec in labels.items():
         if spec.shape.rank == 0:
-            raise ValueError(f"Labels of task '{name}' come row by row: batch the data set first, `dataset.batch(32)`.")
+            raise ValueError(
+                f"Labels of task '{name}' come row by row: batch the data set first, `dataset.batch(32)`."
+            )
     absent = [(t, _missing(t, model, 1)) for t in model.tasks if t.name not in labels]
 
     def fill(x, y, *weight):
@@ -111,7 +118,9 @@ def mix(
         raise ValueError(f"`ends` should be 'shortest' or 'longest'. Received: {ends!r}.")
     full = _aligned([complete(dataset, model) for dataset in datasets], model)
     # A data set that is never drawn from does not end the stream.
-    full, shares = zip(*((d, share) for d, share in zip(full, shares, strict=True) if share > 0), strict=True)
+    full, shares = zip(
+        *((d, share) for d, share in zip(full, shares, strict=True) if share > 0), strict=True
+    )
     lengths = [int(dataset.cardinality()) for dataset in full]
     if 0 in lengths:
         raise ValueError(f"Every data set should have batches. Received: lengths {lengths}.")
@@ -124,18 +133,29 @@ def mix(
                 f"Received: lengths {lengths}, where -2 is unknown."
             )
         return tf.data.Dataset.sample_from_datasets(
-            full, weights=shares, seed=seed, stop_on_empty_dataset=True, rerandomize_each_iteration=True
+            full,
+            weights=shares,
+            seed=seed,
+            stop_on_empty_dataset=True,
+            rerandomize_each_iteration=True,
         )
     if not finite or (ends == "longest" and endless in lengths):
-        full = [dataset if length == endless else dataset.repeat() for dataset, length in zip(full, lengths, strict=True)]
-        stream = tf.data.Dataset.sample_from_datasets(full, weights=shares, seed=seed, rerandomize_each_iteration=True)
+        full = [
+            dataset if length == endless else dataset.repeat()
+            for dataset, length in zip(full, lengths, strict=True)
+        ]
+        stream = tf.data.Dataset.sample_from_datasets(
+            full, weights=shares, seed=seed, rerandomize_each_iteration=True
+        )
         return stream.apply(tf.data.experimental.assert_cardinality(endless))
     # Batches an epoch in which the data set that decides is used up exactly.
     total = (min if ends == "shortest" else max)(length / share for length, share in finite)
     counts = [max(1, round(total * share)) for share in shares]
     if ends == "longest":
         full = [dataset.repeat() for dataset in full]
-    choices = tf.data.Dataset.from_tensor_slices(np.repeat(np.arange(len(counts)), counts).astype("int64"))
+    choices = tf.data.Dataset.from_tensor_slices(
+        np.repeat(np.arange(len(counts)), counts).astype("int64")
+    )
     choices = choices.shuffle(sum(counts), seed=seed, reshuffle_each_iteration=True)
     stream = tf.data.Dataset.choose_from_datasets(full, choices, stop_on_empty_dataset=True)
     return stream.apply(tf.data.experimental.assert_cardinality(sum(counts)))
@@ -146,7 +166,12 @@ def _shares(weights: Sequence[float] | None, count: int) -> list[float]:
     if not count:
         raise ValueError("`datasets` should hold at least one data set. Received: none.")
     shares = np.ones(count) if weights is None else np.asarray(weights, float)
-    if shares.shape != (count,) or not np.isfinite(shares).all() or (shares < 0).any() or not shares.sum():
+    if (
+        shares.shape != (count,)
+        or not np.isfinite(shares).all()
+        or (shares < 0).any()
+        or not shares.sum()
+    ):
         raise ValueError(
             f"`weights` should be {count} numbers >= 0, one for each data set, not all of them 0. Received: {weights!r}."
         )
@@ -157,7 +182,10 @@ def _aligned(datasets: Sequence[Any], model: Any) -> list[Any]:
     """Data sets of completed labels in one structure: label dtypes, ranks, and sample weights where any has them."""
     import tensorflow as tf
 
-    inputs = [tf.nest.map_structure(lambda spec: (spec.dtype, spec.shape.rank), d.element_spec[0]) for d in datasets]
+    inputs = [
+        tf.nest.map_structure(lambda spec: (spec.dtype, spec.shape.rank), d.element_spec[0])
+        for d in datasets
+    ]
     for i, others in enumerate(inputs):
         if others != inputs[0]:
             raise ValueError(
@@ -177,9 +205,14 @@ def _aligned(datasets: Sequence[Any], model: Any) -> list[Any]:
             return ones
         weight = tf.cast(weight, "float32")
         # One rank for all sources, as for labels.
-        return tf.reshape(weight, tf.concat([tf.shape(weight), [1] * (rank - len(weight.shape))], 0))
+        return tf.reshape(
+            weight, tf.concat([tf.shape(weight), [1] * (rank - len(weight.shape))], 0)
+        )
 
-    forms = {task.name: _label_form(task, [d.element_spec[1][task.name] for d in datasets]) for task in model.tasks}
+    forms = {
+        task.name: _label_form(task, [d.element_spec[1][task.name] for d in datasets])
+        for task in model.tasks
+    }
 
     def align(x, y, weight=None):
         y = {task.name: _label_cast(task, y[task.name], *forms[task.name]) for task in model.tasks}
@@ -189,7 +222,11 @@ def _aligned(datasets: Sequence[Any], model: Any) -> list[Any]:
         if not by_task:
             return x, y, weigh(weight, rows, ranks[""])
         given = weight if isinstance(weight, Mapping) else dict.fromkeys(y, weight)
-        return x, y, {n: weigh(given.get(n), rows, max(ranks.get(n, 1), ranks.get("", 1))) for n in y}
+        return (
+            x,
+            y,
+            {n: weigh(given.get(n), rows, max(ranks.get(n, 1), ranks.get("", 1))) for n in y},
+        )
 
     return [dataset.map(align) for dataset in datasets]
 
@@ -276,7 +313,9 @@ def _check_dataset(dataset, model, purpose):
 
 def _labels_of_spec(spec):
     if not isinstance(spec, tuple) or len(spec) < 2:
-        raise ValueError("The data set gives no labels: its elements must be (inputs, labels) or (inputs, labels, weights).")
+        raise ValueError(
+            "The data set gives no labels: its elements must be (inputs, labels) or (inputs, labels, weights)."
+        )
     return spec[1]
 
 
@@ -286,7 +325,9 @@ def _as_dict(y, model, purpose):
     if len(model.tasks) == 1 and not isinstance(y, (list, tuple)):
         return {model.tasks[0].name: y}
     names = ", ".join(f"'{t.name}': ..." for t in model.tasks)
-    raise ValueError(f"The {purpose} labels must be a dict by task name, {{{names}}}; got {type(y).__name__}.")
+    raise ValueError(
+        f"The {purpose} labels must be a dict by task name, {{{names}}}; got {type(y).__name__}."
+    )
 
 
 def _check_names(y, model, what, need_all):
@@ -312,5 +353,9 @@ def _check_weights(sample_weight, model, purpose):
         if weight is None:
             continue
         weight = np.asarray(weight)
-        if weight.dtype.kind not in "iufb" or not np.isfinite(weight.astype(float)).all() or (weight < 0).any():
+        if (
+            weight.dtype.kind not in "iufb"
+            or not np.isfinite(weight.astype(float)).all()
+            or (weight < 0).any()
+        ):
             raise ValueError(f"The {purpose} sample weights of {name} must be finite numbers >= 0.")

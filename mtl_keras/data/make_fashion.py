@@ -25,7 +25,9 @@ def read_idx(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     """Images (rows, 28, 28) and labels (rows,) of "train" or "t10k"."""
     images = gzip.decompress((folder / f"{part}-images-idx3-ubyte.gz").read_bytes())
     labels = gzip.decompress((folder / f"{part}-labels-idx1-ubyte.gz").read_bytes())
-    return np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28), np.frombuffer(labels, np.uint8, offset=8)
+    return np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28), np.frombuffer(
+        labels, np.uint8, offset=8
+    )
 
 
 def main() -> None:
@@ -42,7 +44,9 @@ def main() -> None:
         test_images=test_images[:TEST],
         test_labels=test_labels[:TEST],
     )
-    print(f"{options.out}: {options.out.stat().st_size / 1e6:.2f} MB, SHA-256 {sha256(options.out)}")
+    print(
+        f"{options.out}: {options.out.stat().st_size / 1e6:.2f} MB, SHA-256 {sha256(options.out)}"
+    )
 
 
 if __name__ == "__main__":

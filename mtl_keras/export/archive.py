@@ -55,7 +55,9 @@ def input_specs(model: keras.Model, batch: int | None) -> dict[str, keras.InputS
                 f"Input '{name}' has shape {(batch, *shape)}; a file for a device needs every size fixed. Build the model "
                 "with fixed input sizes."
             )
-        specs[name] = keras.InputSpec(shape=(batch, *shape), dtype=keras.backend.standardize_dtype(tensor.dtype), name=name)
+        specs[name] = keras.InputSpec(
+            shape=(batch, *shape), dtype=keras.backend.standardize_dtype(tensor.dtype), name=name
+        )
     return specs
 
 
@@ -96,12 +98,17 @@ class Endpoint:
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Keras's own answer to arrays by name."""
-        found = self.call(**{name: keras.ops.convert_to_tensor(inputs[name]) for name in self.specs})
+        found = self.call(
+            **{name: keras.ops.convert_to_tensor(inputs[name]) for name in self.specs}
+        )
         return {name: np.asarray(found[name]) for name in self.outputs}
 
 
 def endpoints(
-    model: keras.Model, signatures: str = "default", batch: int | None = None, decode: Sequence[str] = ()
+    model: keras.Model,
+    signatures: str = "default",
+    batch: int | None = None,
+    decode: Sequence[str] = (),
 ) -> list[Endpoint]:
     """The endpoints that `signatures` asks for; `serving_default`, all heads, comes first.
 
@@ -118,7 +125,9 @@ def endpoints(
         ValueError: unknown `signatures`, or "features" for a model whose builder names no shared representation.
     """
     if signatures not in SIGNATURES:
-        raise ValueError(f"`signatures` is one of {', '.join(map(repr, SIGNATURES))}, got {signatures!r}.")
+        raise ValueError(
+            f"`signatures` is one of {', '.join(map(repr, SIGNATURES))}, got {signatures!r}."
+        )
     specs, heads = input_specs(model, batch), list(model.output)
 
     def whole(keep: Sequence[str], **inputs):
@@ -127,18 +136,25 @@ def endpoints(
 
     def with_decoded(**inputs):
         found = whole(heads, **inputs)
-        return found | {f"{name}{decoded.SUFFIX}": decoded.decode(model, name, found[name]) for name in decode}
+        return found | {
+            f"{name}{decoded.SUFFIX}": decoded.decode(model, name, found[name]) for name in decode
+        }
 
     everything = (*heads, *(f"{name}{decoded.SUFFIX}" for name in decode))
     made = [Endpoint("serving_default", specs, everything, with_decoded)]
     if signatures in ("heads", "all"):
-        made += [Endpoint(f"predict_{name}", specs, (name,), functools.partial(whole, [name])) for name in heads]
+        made += [
+            Endpoint(f"predict_{name}", specs, (name,), functools.partial(whole, [name]))
+            for name in heads
+        ]
     if signatures in ("features", "all"):
         made += _from_features(model, batch, specs)
     return made
 
 
-def _from_features(model: keras.Model, batch: int | None, specs: Mapping[str, keras.InputSpec]) -> list[Endpoint]:
+def _from_features(
+    model: keras.Model, batch: int | None, specs: Mapping[str, keras.InputSpec]
+) -> list[Endpoint]:
     names = list(getattr(model, "representation", ()))
     if not names:
         raise ValueError(
@@ -164,7 +180,9 @@ def _from_features(model: keras.Model, batch: int | None, specs: Mapping[str, ke
         used = _ancestors([heads.output[name]])
         here = [n for n, t in zip(everything, heads.inputs, strict=True) if id(t) in used]
         call = _filled(functools.partial(head, name), everything)
-        made.append(Endpoint(f"{name}_from_features", {n: everything[n] for n in here}, (name,), call))
+        made.append(
+            Endpoint(f"{name}_from_features", {n: everything[n] for n in here}, (name,), call)
+        )
     return made
 
 
@@ -173,7 +191,11 @@ def _filled(head: Callable[..., Any], specs: Mapping[str, keras.InputSpec]) -> C
 
     def call(**inputs):
         rows = keras.ops.shape(next(iter(inputs.values())))[0]
-        rest = {n: keras.ops.zeros((rows, *s.shape[1:]), s.dtype) for n, s in specs.items() if n not in inputs}
+        rest = {
+            n: keras.ops.zeros((rows, *s.shape[1:]), s.dtype)
+            for n, s in specs.items()
+            if n not in inputs
+        }
         return head(**inputs, **rest)
 
     return call
@@ -188,8 +210,12 @@ def write_archive(
     made = endpoints(model, batch=batch) if made is None else list(made)
     functions = {}
     for endpoint in made:
-        signature = {name: tf.TensorSpec(s.shape, s.dtype, name=name) for name, s in endpoint.specs.items()}
-        functions[endpoint.name] = tf.function(endpoint.call, autograph=False).get_concrete_function(**signature)
+        signature = {
+            name: tf.TensorSpec(s.shape, s.dtype, name=name) for name, s in endpoint.specs.items()
+        }
+        functions[endpoint.name] = tf.function(
+            endpoint.call, autograph=False
+        ).get_concrete_function(**signature)
     # Not `keras.export.ExportArchive`: it stores every variable twice (as `variables` and as `_all_variables`).
     module = tf.Module()
     module.held = [variable.value for variable in model.variables]
@@ -237,7 +263,10 @@ def subset(model: keras.Model, tasks: Sequence[str] | None) -> keras.Model:
     model = functional(model)
     if is_quantization_aware(model):
         model = float_twin(model)
-    if any(keras.backend.standardize_dtype(tensor.dtype) in ("float16", "bfloat16") for tensor in model.inputs):
+    if any(
+        keras.backend.standardize_dtype(tensor.dtype) in ("float16", "bfloat16")
+        for tensor in model.inputs
+    ):
         # In half precision throughout: rows are taken in float32 too.
         model = as_float32(model)
     if tasks is None:
@@ -252,9 +281,17 @@ def subset(model: keras.Model, tasks: Sequence[str] | None) -> keras.Model:
     outputs = {name: tensor for name, tensor in model.output.items() if name in chosen}
     used = _ancestors(outputs.values())
     inputs = {tensor.name: tensor for tensor in model.inputs if id(tensor) in used}
-    kept = inputs if isinstance(model.input, Mapping) and len(inputs) > 1 else next(iter(inputs.values()))
-    facts: dict[str, Any] = {"encoder": model.encoder} if getattr(model, "encoder", None) is not None else {}
-    shared = [name for name in getattr(model, "representation", ()) if id(output_of(model, name)) in used]
+    kept = (
+        inputs
+        if isinstance(model.input, Mapping) and len(inputs) > 1
+        else next(iter(inputs.values()))
+    )
+    facts: dict[str, Any] = (
+        {"encoder": model.encoder} if getattr(model, "encoder", None) is not None else {}
+    )
+    shared = [
+        name for name in getattr(model, "representation", ()) if id(output_of(model, name)) in used
+    ]
     if shared:
         facts["representation"] = shared
     return type(model)(kept, outputs, name=model.name, **facts)
@@ -268,5 +305,7 @@ def _ancestors(tensors: Iterable[Any]) -> set[int]:
         if id(tensor) in seen:
             continue
         seen.add(id(tensor))
-        waiting += tensor._keras_history.operation._inbound_nodes[tensor._keras_history.node_index].input_tensors
+        waiting += tensor._keras_history.operation._inbound_nodes[
+            tensor._keras_history.node_index
+        ].input_tensors
     return seen

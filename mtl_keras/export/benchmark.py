@@ -35,7 +35,11 @@ class BenchmarkReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {"cpu": self.cpu, "rows": self.rows, "against": {str(k): v for k, v in self.against.items()}}
+        return {
+            "cpu": self.cpu,
+            "rows": self.rows,
+            "against": {str(k): v for k, v in self.against.items()},
+        }
 
     def show(self) -> None:
         """Print a table."""
@@ -46,7 +50,10 @@ class BenchmarkReport:
         for column in ("file", "kB", "threads", "median ms", "p95 ms", "peak MB", "partitions"):
             table.add_column(column, justify="left" if column == "file" else "right")
         for row in self.rows:
-            size, partitions = f"{row['bytes'] / 1000:.0f}", "" if row["partitions"] is None else str(row["partitions"])
+            size, partitions = (
+                f"{row['bytes'] / 1000:.0f}",
+                "" if row["partitions"] is None else str(row["partitions"]),
+            )
             times = (f"{row['median_ms']:.3f}", f"{row['p95_ms']:.3f}", f"{row['peak_mb']:.1f}")
             table.add_row(row["file"], size, str(row["threads"]), *times, partitions)
         console = Console()
@@ -71,8 +78,17 @@ class BenchmarkReport:
             rows = {row["file"]: row for row in self.rows if row["threads"] == count}
             at = [i + place * high for i in range(len(files))]
             times = [rows[file]["median_ms"] for file in files]
-            tails = [max(0.0, rows[file]["p95_ms"] - time) for file, time in zip(files, times, strict=True)]
-            axis.barh(at, times, high, xerr=[[0.0] * len(files), tails], label=f"{count} thread" + "s" * (count > 1))
+            tails = [
+                max(0.0, rows[file]["p95_ms"] - time)
+                for file, time in zip(files, times, strict=True)
+            ]
+            axis.barh(
+                at,
+                times,
+                high,
+                xerr=[[0.0] * len(files), tails],
+                label=f"{count} thread" + "s" * (count > 1),
+            )
         axis.set_yticks([i + high * (len(threads) - 1) / 2 for i in range(len(files))], files)
         axis.invert_yaxis()
         axis.set(xlabel="median ms a call (line: to p95)", title=f"on {self.cpu}")
@@ -130,7 +146,10 @@ def benchmark(
     against = {}
     for count in threads if others else ():
         alone, mine = [best[file, count] for file in others], best[files[0], count]
-        time, size = sum(found["median_ms"] for found in alone), sum(found["bytes"] for found in alone)
+        time, size = (
+            sum(found["median_ms"] for found in alone),
+            sum(found["bytes"] for found in alone),
+        )
         ratios = {"latency_ratio": mine["median_ms"] / time, "size_ratio": mine["bytes"] / size}
         against[count] = {"sum_ms": time, "sum_bytes": size, **ratios}
     return BenchmarkReport(measure.cpu_name(), rows, against)

@@ -53,7 +53,10 @@ class CompressionReport:
 
     def __str__(self) -> str:
         lines = [f"{self.method} ({self.engine}): {self.zeros:.1%} of the weights are zero"]
-        lines += [f"  {task} {metric}: {before:.4f} -> {after:.4f}" for task, (metric, before, after) in self.heads.items()]
+        lines += [
+            f"  {task} {metric}: {before:.4f} -> {after:.4f}"
+            for task, (metric, before, after) in self.heads.items()
+        ]
         return "\n".join(lines)
 
 
@@ -124,7 +127,9 @@ def compress(
     """
     stages = _stages(method)
     engine = _engine(engine, stages)
-    _check(model, train, val, epochs, learning_rate, sparsity, schedule, pattern, clusters, max_drop)
+    _check(
+        model, train, val, epochs, learning_rate, sparsity, schedule, pattern, clusters, max_drop
+    )
     held_out = None if val is None else gate.held_out(model, val)
     before = None if held_out is None else gate.scores(model, held_out)
     limits = gate.limits(model, max_drop)
@@ -173,7 +178,9 @@ def _stages(method: str) -> list[str]:
         if part not in STAGES:
             raise ValueError(unknown_name("method", part, list(STAGES)) + ' Join several by "+".')
     if not parts or len(set(parts)) < len(parts):
-        raise ValueError(f'A method is "prune", "cluster", "qat", or some of them joined by "+"; got {method!r}.')
+        raise ValueError(
+            f'A method is "prune", "cluster", "qat", or some of them joined by "+"; got {method!r}.'
+        )
     return [stage for stage in STAGES if stage in parts]
 
 
@@ -182,20 +189,32 @@ def _engine(engine: str | None, stages: Sequence[str]) -> str:
         raise ValueError(f"engine is 'keras', 'tfmot' or None, got {engine!r}.")
     alone = list(stages) == ["qat"]
     if engine == "keras" and not alone:
-        raise ValueError(f"Engine 'keras' does 'qat' alone; '{'+'.join(stages)}' needs engine='tfmot'.")
+        raise ValueError(
+            f"Engine 'keras' does 'qat' alone; '{'+'.join(stages)}' needs engine='tfmot'."
+        )
     engine = engine or ("keras" if alone else "tfmot")
     # Looked up, never imported: TFMOT turns this process to the older Keras.
-    lacking = [name for name in ("tensorflow_model_optimization", "tf_keras") if not importlib.util.find_spec(name)]
+    lacking = [
+        name
+        for name in ("tensorflow_model_optimization", "tf_keras")
+        if not importlib.util.find_spec(name)
+    ]
     if engine == "tfmot" and lacking:
-        raise ExportError(f"'{'+'.join(stages)}' needs {' and '.join(lacking)}: pip install 'mtl-keras[compression]'.")
+        raise ExportError(
+            f"'{'+'.join(stages)}' needs {' and '.join(lacking)}: pip install 'mtl-keras[compression]'."
+        )
     return engine
 
 
-def _check(model, train, val, epochs, learning_rate, sparsity, schedule, pattern, clusters, max_drop) -> None:
+def _check(
+    model, train, val, epochs, learning_rate, sparsity, schedule, pattern, clusters, max_drop
+) -> None:
     if not hasattr(model, "tasks"):
         raise ValueError("`compress` trains on the tasks' losses: it needs a MultiTaskModel.")
     if is_quantization_aware(model):
-        raise ValueError(f"Model '{model.name}' is quantization-aware: compress its `mtl.export.float_twin`.")
+        raise ValueError(
+            f"Model '{model.name}' is quantization-aware: compress its `mtl.export.float_twin`."
+        )
     _ = model.compiled_training
     if not isinstance(epochs, int) or epochs < 1:
         raise ValueError(f"epochs is a whole number, at least 1; got {epochs!r}.")
@@ -216,9 +235,13 @@ def _check(model, train, val, epochs, learning_rate, sparsity, schedule, pattern
             raise ValueError("`train` never ends: give a part of it, `train.take(steps)`.")
         labels.check_data(train, None, None, model, "training")
     elif isinstance(train, (tuple, list)) and len(train) in (2, 3):
-        labels.check_data(train[0], train[1], train[2] if len(train) > 2 else None, model, "training")
+        labels.check_data(
+            train[0], train[1], train[2] if len(train) > 2 else None, model, "training"
+        )
     else:
-        raise ValueError("`train` is (x, y) or (x, y, sample_weight), or a tf.data.Dataset of such batches.")
+        raise ValueError(
+            "`train` is (x, y) or (x, y, sample_weight), or a tf.data.Dataset of such batches."
+        )
 
 
 def _compile_as(small: Any, model: Any, learning_rate: float) -> None:
@@ -231,7 +254,13 @@ def _compile_as(small: Any, model: Any, learning_rate: float) -> None:
 
 
 def _fine_tune(
-    small: Any, train: Any, best: _Best | None, epochs: int, learning_rate: float, batch_size: int, verbose: int
+    small: Any,
+    train: Any,
+    best: _Best | None,
+    epochs: int,
+    learning_rate: float,
+    batch_size: int,
+    verbose: int,
 ) -> None:
     """Train a quantization-aware network, and keep the best epoch, if someone knows which."""
     if hasattr(train, "element_spec"):
@@ -241,10 +270,16 @@ def _fine_tune(
             steps = sum(1 for _ in train)
         first = [batch[0] for batch in train.take(_WARMING)]
     else:
-        data, options = tuple(train[:2]), {"batch_size": batch_size, "sample_weight": train[2] if len(train) > 2 else None}
+        data, options = (
+            tuple(train[:2]),
+            {"batch_size": batch_size, "sample_weight": train[2] if len(train) > 2 else None},
+        )
         x = archive.by_name(small, train[0])
         steps = -(-len(next(iter(x.values()))) // batch_size)
-        first = [{k: v[i * batch_size : (i + 1) * batch_size] for k, v in x.items()} for i in range(min(steps, _WARMING))]
+        first = [
+            {k: v[i * batch_size : (i + 1) * batch_size] for k, v in x.items()}
+            for i in range(min(steps, _WARMING))
+        ]
     for x in first:  # ranges are there before the first gradient
         small(archive.feed(small, archive.by_name(small, x)), training=True)
     callbacks: list[keras.callbacks.Callback] = [_Falling(learning_rate, epochs * steps)]
@@ -275,7 +310,12 @@ class _Falling(keras.callbacks.Callback):
 class _Best(keras.callbacks.Callback):
     """The weights of the epoch whose worst head is best, as a share of the float network's; of equals, the best together."""
 
-    def __init__(self, small: Any, before: Mapping[str, float], held_out: tuple[dict[str, np.ndarray], dict[str, np.ndarray]]):
+    def __init__(
+        self,
+        small: Any,
+        before: Mapping[str, float],
+        held_out: tuple[dict[str, np.ndarray], dict[str, np.ndarray]],
+    ):
         super().__init__()
         self.small, self.before, self.held_out = small, before, held_out
         self.lost, self.weights = (np.inf, np.inf), small.get_weights()
@@ -313,7 +353,9 @@ def _refuse(model: Any) -> None:
             reasons[layer.name] = f"computes in {layer.dtype_policy.name}"
     for node in nodes(model):
         if not isinstance(node.operation, keras.layers.Layer):
-            reasons[node.operation.name] = f"an operation without a layer ({type(node.operation).__name__})"
+            reasons[node.operation.name] = (
+                f"an operation without a layer ({type(node.operation).__name__})"
+            )
     if model.tie is not None:
         reasons["the model"] = "a penalty that ties layers"
     if reasons:
@@ -339,19 +381,25 @@ def _in_its_own_process(model: Any, train: Any, options: dict[str, Any]) -> Any:
         environment.pop("TF_USE_LEGACY_KERAS", None)
         command = [sys.executable, "-m", "mtl_keras.export.tfmot", name]
         shown = None if options["verbose"] else subprocess.PIPE
-        done = subprocess.run(command, stdout=shown, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+        done = subprocess.run(
+            command, stdout=shown, stderr=subprocess.PIPE, text=True, env=environment, check=False
+        )
         if (folder / "reasons.json").exists():
             raise ExportError(_cannot(json.loads((folder / "reasons.json").read_text())))
         if done.returncode or not (folder / "weights.npz").exists():
             last = "\n".join((done.stderr or "").strip().splitlines()[-15:])
-            raise ExportError(f"TensorFlow Model Optimization ended with status {done.returncode}:\n{last}")
+            raise ExportError(
+                f"TensorFlow Model Optimization ended with status {done.returncode}:\n{last}"
+            )
         with warnings.catch_warnings():
             # Of a model that was compiled and never trained: its optimizer has nothing to load.
             warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
             copy = keras.saving.load_model(folder / "model.keras")
         found: dict[str, list[np.ndarray]] = {}
         with np.load(folder / "weights.npz") as stored:
-            for key in sorted(stored.files, key=lambda k: (k.rsplit("/", 1)[0], int(k.rsplit("/", 1)[1]))):
+            for key in sorted(
+                stored.files, key=lambda k: (k.rsplit("/", 1)[0], int(k.rsplit("/", 1)[1]))
+            ):
                 found.setdefault(key.rsplit("/", 1)[0], []).append(stored[key])
     for layer, values in found.items():
         copy.get_layer(layer).set_weights(values)
@@ -368,7 +416,9 @@ def _save_data(model: Any, train: Any, folder: Path) -> None:
     y = train[1] if isinstance(train[1], Mapping) else {model.task_names[0]: train[1]}
     arrays |= {f"y/{name}": np.asarray(value) for name, value in y.items()}
     if len(train) > 2 and train[2] is not None:
-        weights = train[2] if isinstance(train[2], Mapping) else dict.fromkeys(model.task_names, train[2])
+        weights = (
+            train[2] if isinstance(train[2], Mapping) else dict.fromkeys(model.task_names, train[2])
+        )
         arrays |= {f"w/{name}": np.asarray(value) for name, value in weights.items()}
     (folder / "arrays").mkdir()
     names = {}
@@ -378,7 +428,13 @@ def _save_data(model: Any, train: Any, folder: Path) -> None:
     (folder / "arrays" / "names.json").write_text(json.dumps(names))
 
 
-def _judge(small: Any, before: Mapping[str, float], data: Any, limits: Mapping[str, float], report: CompressionReport) -> None:
+def _judge(
+    small: Any,
+    before: Mapping[str, float],
+    data: Any,
+    limits: Mapping[str, float],
+    report: CompressionReport,
+) -> None:
     found, too_much = gate.drops(small, before, gate.scores(small, data), limits)
     report.heads.update({name: told[:3] for name, told in found.items()})
     if too_much:

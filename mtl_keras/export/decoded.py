@@ -36,7 +36,9 @@ def check(model: keras.Model, names: Sequence[str]) -> list[str]:
         if tasks[name].kind in ("bounding_box", "keypoints"):
             _picture(model, name)
         if f"{name}{SUFFIX}" in model.output:
-            raise ValueError(f"A task named '{name}{SUFFIX}' would take the decoded output's name: rename it.")
+            raise ValueError(
+                f"A task named '{name}{SUFFIX}' would take the decoded output's name: rename it."
+            )
     return [name for name in tasks if name in names]
 
 
@@ -58,16 +60,25 @@ def agree(model: keras.Model, name: str, raw: np.ndarray, found: np.ndarray, exa
         differ = float(np.mean(expected != found))
     else:
         step = 1e-4 if exact else 0.02
-        differ = float(np.mean(np.abs(expected - found) > step * max(1.0, float(np.abs(expected).max()))))
+        differ = float(
+            np.mean(np.abs(expected - found) > step * max(1.0, float(np.abs(expected).max())))
+        )
     if differ > (0 if exact else 0.01):
-        raise ExportError(f"Output '{name}{SUFFIX}' is not what head '{name}' says, in {differ:.1%} of its values.", [name])
+        raise ExportError(
+            f"Output '{name}{SUFFIX}' is not what head '{name}' says, in {differ:.1%} of its values.",
+            [name],
+        )
 
 
 def _picture(model: keras.Model, name: str) -> tuple[int, int]:
     """Height and width of the one picture that comes in."""
-    sizes = [tuple(t.shape[1:3]) for t in model.inputs if len(t.shape) == 4 and None not in t.shape[1:3]]
+    sizes = [
+        tuple(t.shape[1:3]) for t in model.inputs if len(t.shape) == 4 and None not in t.shape[1:3]
+    ]
     if len(sizes) != 1:
-        raise ValueError(f"Task '{name}' is decoded to pixels of the picture, and the model takes {len(sizes)} of fixed size.")
+        raise ValueError(
+            f"Task '{name}' is decoded to pixels of the picture, and the model takes {len(sizes)} of fixed size."
+        )
     return sizes[0]
 
 
@@ -104,6 +115,8 @@ _KINDS: dict[str, Callable[[Mapping[str, Any], Any, tuple[int, int]], Any]] = {
     "regression": _number,
     "bounding_box": _pixels,
     "keypoints": _pixels,
-    "segmentation": lambda facts, x, size: _above(x[..., 0], 0.5) if facts["num_classes"] == 1 else _index(x),
+    "segmentation": lambda facts, x, size: (
+        _above(x[..., 0], 0.5) if facts["num_classes"] == 1 else _index(x)
+    ),
     "token_tagging": lambda facts, x, size: _index(x),
 }

@@ -47,7 +47,9 @@ def check_file(path: str | os.PathLike[str], *, text: bool = False) -> None:
     """
     path = Path(path)
     if path.is_dir():
-        raise ExportError(f"{path} is a folder, and is left as it is: choose another name for the file.")
+        raise ExportError(
+            f"{path} is a folder, and is left as it is: choose another name for the file."
+        )
     if text and path.is_file():
         with path.open("rb") as file:
             if MARK.encode() not in file.read(4096):
@@ -68,7 +70,9 @@ def check_folder(path: str | os.PathLike[str], foreign: Callable[[Path], Sequenc
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
-        raise ExportError(f"{path} is a file, and is left as it is: choose another name for the folder.")
+        raise ExportError(
+            f"{path} is a file, and is left as it is: choose another name for the folder."
+        )
     if not path.is_dir() or not any(path.iterdir()):
         return
     names = list(foreign(path))

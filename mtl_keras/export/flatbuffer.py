@@ -46,7 +46,10 @@ def kinds(model: Any) -> list[str]:
     from ai_edge_litert.tools import flatbuffer_utils
 
     names = builtin_names()
-    return [names[flatbuffer_utils.get_builtin_code_from_operator_code(code)] for code in model.operatorCodes]
+    return [
+        names[flatbuffer_utils.get_builtin_code_from_operator_code(code)]
+        for code in model.operatorCodes
+    ]
 
 
 def opcode(model: Any, kind: str, version: int = 1) -> int:
@@ -98,13 +101,17 @@ def name_and_order(content: bytes, signatures: Mapping[str, Sequence[str]]) -> b
     model = read(content)
     there = {text(signature.signatureKey): signature for signature in model.signatureDefs or ()}
     if set(there) != set(signatures):
-        raise ExportError(f"The converted file has the signatures {sorted(there)}; it should have {sorted(signatures)}.")
+        raise ExportError(
+            f"The converted file has the signatures {sorted(there)}; it should have {sorted(signatures)}."
+        )
     for key, outputs in signatures.items():
         signature = there[key]
         graph = model.subgraphs[signature.subgraphIndex]
         found = {text(entry.name): entry for entry in signature.outputs}
         if set(found) != set(outputs):
-            raise ExportError(f"The converted file has the heads {sorted(found)}; the model has {sorted(outputs)}.")
+            raise ExportError(
+                f"The converted file has the heads {sorted(found)}; the model has {sorted(outputs)}."
+            )
         named: set[int] = set()
         for entry in (*signature.outputs, *signature.inputs):
             # Two heads may be one tensor; it can bear one name only, and the signature still tells both.
@@ -163,7 +170,11 @@ def share_buffers(content: bytes) -> bytes:
     model = read(content)
     first: dict[bytes, int] = {}
     place, kept = {}, []
-    used = {0, *(t.buffer for graph in model.subgraphs for t in graph.tensors), *(e.buffer for e in model.metadata or ())}
+    used = {
+        0,
+        *(t.buffer for graph in model.subgraphs for t in graph.tensors),
+        *(e.buffer for e in model.metadata or ()),
+    }
     for index, buffer in enumerate(model.buffers):
         if index not in used:
             continue
@@ -195,7 +206,9 @@ def ops(content: bytes) -> dict[str, int]:
     names = kinds(model)
     custom = [text(code.customCode) for code in model.operatorCodes if code.customCode]
     if custom:
-        raise ExportError(f"The file needs operators that are not built in: {', '.join(sorted(custom))}.")
+        raise ExportError(
+            f"The file needs operators that are not built in: {', '.join(sorted(custom))}."
+        )
     counts = Counter(names[op.opcodeIndex] for graph in model.subgraphs for op in graph.operators)
     return dict(sorted(counts.items()))
 
@@ -203,7 +216,11 @@ def ops(content: bytes) -> dict[str, int]:
 def builtin_names() -> dict[int, str]:
     from ai_edge_litert import schema_py_generated as schema
 
-    return {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    return {
+        value: name
+        for name, value in vars(schema.BuiltinOperator).items()
+        if isinstance(value, int)
+    }
 
 
 def text(name: bytes | str) -> str:

@@ -53,28 +53,40 @@ def held_out(model: keras.Model, data: Any) -> tuple[dict[str, np.ndarray], dict
         if not batches:
             raise ValueError("`evaluate` is empty: at least one row is needed.")
         x = {name: np.concatenate([part[name] for part, _ in batches]) for name in batches[0][0]}
-        y = {name: np.concatenate([np.asarray(part[name]) for _, part in batches]) for name in batches[0][1]}
+        y = {
+            name: np.concatenate([np.asarray(part[name]) for _, part in batches])
+            for name in batches[0][1]
+        }
     elif isinstance(data, (tuple, list)) and len(data) >= 2:
         x, y = archive.by_name(model, data[0]), data[1]
         if not isinstance(y, Mapping) and len(model.tasks) == 1:
             y = {model.tasks[0].name: y}
     else:
-        raise ValueError("`evaluate` is held-out data with labels: (x, y), or a data set of (x, y) batches.")
+        raise ValueError(
+            "`evaluate` is held-out data with labels: (x, y), or a data set of (x, y) batches."
+        )
     for task in model.tasks:
         if task.name not in y:
-            raise ValueError(f"`evaluate` has no labels for task '{task.name}'; it has {sorted(y)}.")
+            raise ValueError(
+                f"`evaluate` has no labels for task '{task.name}'; it has {sorted(y)}."
+            )
         task.check_labels(np.asarray(y[task.name]))
     return x, {task.name: np.asarray(y[task.name]) for task in model.tasks}
 
 
-def scores(model: keras.Model, data: tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]) -> dict[str, float]:
+def scores(
+    model: keras.Model, data: tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]
+) -> dict[str, float]:
     """Every task's metrics in Keras on `held_out` data, by `<task>_<metric>`."""
     x, y = data
     return score(model.tasks, model.predict(archive.feed(model, x), verbose=0), y)
 
 
 def drops(
-    model: keras.Model, before: Mapping[str, float], after: Mapping[str, float], allowed: Mapping[str, float]
+    model: keras.Model,
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+    allowed: Mapping[str, float],
 ) -> tuple[dict[str, tuple[str, float, float, float]], list[tuple[str, str]]]:
     """What each task's first metric was and is.
 

@@ -76,7 +76,9 @@ def _operator_reasons(model: Any, graph: Any, op: Any, kind: str) -> Iterator[st
     if kind in ("SLICE", "STRIDED_SLICE") and _rank(inputs[0]) not in (3, 4):
         yield f"{kind} of a tensor of {_rank(inputs[0])} dimensions, where 3 or 4 are supported"
     options = op.builtinOptions
-    if kind == "STRIDED_SLICE" and (options.shrinkAxisMask or options.newAxisMask or options.ellipsisMask):
+    if kind == "STRIDED_SLICE" and (
+        options.shrinkAxisMask or options.newAxisMask or options.ellipsisMask
+    ):
         yield "STRIDED_SLICE that adds or drops a dimension"
     if kind == "GATHER" and _rank(inputs[1]) != 1:
         yield f"GATHER with indices of {_rank(inputs[1])} dimensions, where 1 is supported"
@@ -84,7 +86,9 @@ def _operator_reasons(model: Any, graph: Any, op: Any, kind: str) -> Iterator[st
         yield f"{kind} of a tensor of {_rank(inputs[0])} dimensions, where 3 or 4 are supported"
     if kind == "MUL" and len(inputs) == 2 and _grows_both_ways(inputs[0], inputs[1]):
         yield "MUL that stretches both of its tensors"
-    if kind in ("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD") and not _is_constant(model, inputs[1]):
+    if kind in ("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD") and not _is_constant(
+        model, inputs[1]
+    ):
         yield f"{kind} over dimensions that are computed"
 
 
@@ -100,7 +104,9 @@ def _grows_both_ways(first: Any, second: Any) -> bool:
     left, right = _sizes(first.shape), _sizes(second.shape)
     if len(left) != len(right):
         return False
-    return any(a < b for a, b in zip(left, right, strict=True)) and any(a > b for a, b in zip(left, right, strict=True))
+    return any(a < b for a, b in zip(left, right, strict=True)) and any(
+        a > b for a, b in zip(left, right, strict=True)
+    )
 
 
 def _is_constant(model: Any, tensor: Any) -> bool:

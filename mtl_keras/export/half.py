@@ -21,9 +21,21 @@ _ROUNDING = 2.0**-11
 #: Constants of fewer numbers save less than the operator costs that turns them back.
 _FEWEST = 64
 #: Operators with a bias, and which input it is.
-_BIAS = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "TRANSPOSE_CONV": 3, "CONV_3D": 2}
+_BIAS = {
+    "CONV_2D": 2,
+    "DEPTHWISE_CONV_2D": 2,
+    "FULLY_CONNECTED": 2,
+    "TRANSPOSE_CONV": 3,
+    "CONV_3D": 2,
+}
 #: Operators with kernels, and the axis of their channels: a small channel must survive beside large ones.
-_CHANNELS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0, "CONV_3D": 4}
+_CHANNELS = {
+    "CONV_2D": 0,
+    "DEPTHWISE_CONV_2D": 3,
+    "FULLY_CONNECTED": 0,
+    "TRANSPOSE_CONV": 0,
+    "CONV_3D": 4,
+}
 
 
 def float16_weights(content: bytes) -> tuple[bytes, list[str]]:
@@ -46,7 +58,11 @@ def float16_weights(content: bytes) -> tuple[bytes, list[str]]:
         outputs = {int(o) for o in graph.outputs}
         fresh: list[Any] = []
         for index, uses in users.items():
-            if index < 0 or index in outputs or any(_BIAS.get(kind) == position for _, kind, position in uses):
+            if (
+                index < 0
+                or index in outputs
+                or any(_BIAS.get(kind) == position for _, kind, position in uses)
+            ):
                 continue
             tensor = graph.tensors[index]
             data = model.buffers[tensor.buffer].data
@@ -75,4 +91,6 @@ def _fits(values: np.ndarray, axis: int | None) -> bool:
     rest = None if axis is None else tuple(i for i in range(values.ndim) if i != axis)
     with np.errstate(over="ignore"):
         error = np.abs(values.astype("float16").astype("float64") - values).max(axis=rest)
-    return bool(np.all(error <= 1.001 * _ROUNDING * np.abs(values.astype("float64")).max(axis=rest)))
+    return bool(
+        np.all(error <= 1.001 * _ROUNDING * np.abs(values.astype("float64")).max(axis=rest))
+    )

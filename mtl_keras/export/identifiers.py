@@ -40,7 +40,11 @@ willSet
 interpreter found raw bytes Data Interpreter Array run predict encode
 """
 #: By language: words of the language, names that its headers take, and those that our own calls use.
-_TAKEN = {"cpp": frozenset(_CPP.split()), "kotlin": frozenset(_KOTLIN.split()), "swift": frozenset(_SWIFT.split())}
+_TAKEN = {
+    "cpp": frozenset(_CPP.split()),
+    "kotlin": frozenset(_KOTLIN.split()),
+    "swift": frozenset(_SWIFT.split()),
+}
 #: Types and constants of any of the languages that a snippet uses: none may be the snippet's own class.
 _OWN_TYPES = """
 Any Array Bool Boolean Box Bundle Byte ByteArray ByteBuffer ByteOrder Data Dictionary Double Error Failure False Float

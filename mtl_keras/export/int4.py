@@ -31,9 +31,13 @@ def int4_weights(content: bytes, block: int | None = None) -> bytes:
     try:
         from ai_edge_quantizer import qtyping, quantizer
     except ImportError as error:
-        raise ImportError(f'int4 weights need ai-edge-quantizer: pip install "mtl-keras[int4]" ({error}).') from error
+        raise ImportError(
+            f'int4 weights need ai-edge-quantizer: pip install "mtl-keras[int4]" ({error}).'
+        ) from error
     engine = quantizer.Quantizer(bytearray(content))
-    engine.add_dynamic_config(regex=".*", operation_name=qtyping.TFLOperationName.ALL_SUPPORTED, num_bits=4)
+    engine.add_dynamic_config(
+        regex=".*", operation_name=qtyping.TFLOperationName.ALL_SUPPORTED, num_bits=4
+    )
     if block is not None:
         granularity = getattr(qtyping.QuantGranularity, f"BLOCKWISE_{block}")
         for name in _tensors_in_blocks(content, block):
@@ -48,7 +52,9 @@ def int4_weights(content: bytes, block: int | None = None) -> bytes:
         with contextlib.redirect_stdout(io.StringIO()):
             return bytes(engine.quantize().quantized_model)
     except Exception as error:
-        raise ExportError(f"ai-edge-quantizer can't store this network's weights in int4: {str(error)[:500]}") from error
+        raise ExportError(
+            f"ai-edge-quantizer can't store this network's weights in int4: {str(error)[:500]}"
+        ) from error
 
 
 def _tensors_in_blocks(content: bytes, block: int) -> list[str]:

@@ -27,10 +27,14 @@ def check_budget(budget: Any) -> dict[str, float]:
     if budget is None:
         return {}
     if not isinstance(budget, Mapping) or set(budget) - {"bytes", "ms"}:
-        raise ValueError(f'`budget` should be a dict of "bytes", "ms" or both. Received: {budget!r}.')
+        raise ValueError(
+            f'`budget` should be a dict of "bytes", "ms" or both. Received: {budget!r}.'
+        )
     for key, value in budget.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-            raise ValueError(f'`budget` should hold positive numbers. Received: "{key}": {value!r}.')
+            raise ValueError(
+                f'`budget` should hold positive numbers. Received: "{key}": {value!r}.'
+            )
     return {key: float(value) for key, value in budget.items()}
 
 

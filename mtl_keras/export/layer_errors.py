@@ -71,7 +71,10 @@ class LayerErrorReport:
 
         console = Console()
         heads = ", ".join(f"{name} {error:.1%}" for name, error in self.heads.items())
-        console.print(f"{self.quantization}: error of each head, as a part of its spread: {heads}", highlight=False)
+        console.print(
+            f"{self.quantization}: error of each head, as a part of its spread: {heads}",
+            highlight=False,
+        )
         rows = [[e.layer, e.operator, f"{e.error:.2%}", f"{e.added:+.2%}"] for e in self.layers]
         console.print(_table(["layer", "operator", "error", "added here"], rows))
         tried = [entry for entry in self.layers if entry.heads]
@@ -115,7 +118,9 @@ def layer_errors(
         'small_cnn_stage1_block1_conv'
     """
     if quantization in (None, "auto"):
-        raise ValueError(f"`quantization` should be one kind of quantized file. Received: quantization={quantization!r}.")
+        raise ValueError(
+            f"`quantization` should be one kind of quantized file. Received: quantization={quantization!r}."
+        )
     _check(quantization, "file.tflite", calibration)
     model = archive.as_float32(archive.subset(model, None))
     rows = sampling.take(model, samples if samples is not None else calibration, 64)
@@ -124,11 +129,15 @@ def layer_errors(
         reference = _run_all(_write(model, folder, None, None), rows)
         compared = _run_all(_write(model, folder, quantization, calibration), rows)
         layers = _compare(model, reference, compared)
-        report = LayerErrorReport(quantization, layers, _head_errors(reference.heads, compared.heads))
+        report = LayerErrorReport(
+            quantization, layers, _head_errors(reference.heads, compared.heads)
+        )
         if quantization == "int8":
             for entry in _candidates(report, try_float):
                 try:
-                    path = _write(model, folder, quantization, calibration, keep_float=[entry.layer])
+                    path = _write(
+                        model, folder, quantization, calibration, keep_float=[entry.layer]
+                    )
                 except ExportError:
                     # The converter merged the layer into its neighbors: it can't be kept in float alone.
                     continue
@@ -144,7 +153,9 @@ def _candidates(report: LayerErrorReport, count: int) -> list[LayerError]:
     return [*layers, *ends] if count else []
 
 
-def _write(model: keras.Model, folder: str, quantization: str | None, calibration: Any, **options: Any) -> Path:
+def _write(
+    model: keras.Model, folder: str, quantization: str | None, calibration: Any, **options: Any
+) -> Path:
     """Convert without the checks that refuse a bad file: a bad file is what is looked at here."""
     path = Path(folder) / f"{quantization or 'float32'}.tflite"
     endpoints = archive.endpoints(model, batch=1)
@@ -230,7 +241,11 @@ def _compare(model: keras.Model, reference: _Tensors, compared: _Tensors) -> lis
 
 def _layer_of(tensor: str, layers: list[str], root: str) -> str | None:
     """The layer that a tensor's name tells; of several that the converter merged, the last one with weights' names first."""
-    named = [layer for layer in layers if quantization._made_by(tensor.split(";")[-1], layer, layers, root)]
+    named = [
+        layer
+        for layer in layers
+        if quantization._made_by(tensor.split(";")[-1], layer, layers, root)
+    ]
     return named[0] if named else (tensor if tensor in layers else None)
 
 
@@ -253,7 +268,9 @@ def _relative_error(reference: np.ndarray, value: np.ndarray) -> float:
     return error / spread if spread else (0.0 if error == 0 else float("inf"))
 
 
-def _head_errors(reference: Mapping[str, np.ndarray], answers: Mapping[str, np.ndarray]) -> dict[str, float]:
+def _head_errors(
+    reference: Mapping[str, np.ndarray], answers: Mapping[str, np.ndarray]
+) -> dict[str, float]:
     return {
         name: _relative_error(np.asarray(value, "float64"), np.asarray(answers[name], "float64"))
         for name, value in reference.items()

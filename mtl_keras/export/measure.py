@@ -23,7 +23,9 @@ def cpu_name() -> str:
     """This machine's processor, for labels."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        return next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 
@@ -47,12 +49,17 @@ class Unsigned:
         for name, value in inputs.items():
             self._interpreter.set_tensor(self._inputs[name]["index"], value)
         self._interpreter.invoke()
-        return {name: self._interpreter.get_tensor(detail["index"]) for name, detail in self._outputs.items()}
+        return {
+            name: self._interpreter.get_tensor(detail["index"])
+            for name, detail in self._outputs.items()
+        }
 
 
 def _by_name(details: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Tensors by their names without what the converter puts around them: `serving_default_x:0` is `x`."""
-    names = [detail["name"].removeprefix("serving_default_").removesuffix(":0") for detail in details]
+    names = [
+        detail["name"].removeprefix("serving_default_").removesuffix(":0") for detail in details
+    ]
     if len(set(names)) < len(names):
         names = [f"{name}_{i}" for i, name in enumerate(names)]
     return dict(zip(names, details, strict=True))
@@ -77,7 +84,11 @@ def _loaded(path: str | os.PathLike[str], threads: int) -> tuple[Any, Any, dict[
     x = {}
     for name, detail in runner.get_input_details().items():
         shape, dtype = detail["shape"], np.dtype(detail["dtype"])
-        x[name] = rng.random(shape).astype(dtype) if dtype.kind == "f" else rng.integers(0, 2, shape).astype(dtype)
+        x[name] = (
+            rng.random(shape).astype(dtype)
+            if dtype.kind == "f"
+            else rng.integers(0, 2, shape).astype(dtype)
+        )
     return interpreter, runner, x
 
 
@@ -154,7 +165,9 @@ def _peak_memory() -> float:
         import resource
     except ImportError:
         return float("nan")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
 
 
 if __name__ == "__main__":

@@ -62,7 +62,9 @@ def describe(content: bytes, facts: Mapping[str, Any]) -> bytes:
     if files:
         with zipfile.ZipFile(whole, "a") as archive:
             for name, value in files.items():
-                archive.writestr(zipfile.ZipInfo(name), value)  # without the time: equal networks make equal files
+                archive.writestr(
+                    zipfile.ZipInfo(name), value
+                )  # without the time: equal networks make equal files
     return whole.getvalue()
 
 
@@ -105,7 +107,12 @@ def _standard(model: Any, facts: Mapping[str, Any], files: dict[str, str]) -> by
     tasks = {task["name"]: task for task in facts["tasks"]}
     inputs = [_input(names[i], graph.tensors[i], given, facts.get("encoder")) for i in graph.inputs]
     outputs = [_output(name, tasks, files) for name in heads]
-    main = _table("SubGraphMetadata", name="serving_default", input_tensor_metadata=inputs, output_tensor_metadata=outputs)
+    main = _table(
+        "SubGraphMetadata",
+        name="serving_default",
+        input_tensor_metadata=inputs,
+        output_tensor_metadata=outputs,
+    )
     whole = _table(
         "ModelMetadata",
         name=facts["model"],
@@ -118,52 +125,80 @@ def _standard(model: Any, facts: Mapping[str, Any], files: dict[str, str]) -> by
     return bytes(builder.Output())
 
 
-def _input(name: str, tensor: Any, given: Mapping[str, Any], encoder: Mapping[str, Any] | None) -> dict[int, Any]:
+def _input(
+    name: str, tensor: Any, given: Mapping[str, Any], encoder: Mapping[str, Any] | None
+) -> dict[int, Any]:
     entry = given.get(name, {})
     shape, span = list(tensor.shape), entry.get("range")
     fields: dict[str, Any] = {"name": name, "content": _content("FeatureProperties")}
     if span is not None:
-        fields["stats"] = _table("Stats", max=np.array(span[1:], "float32"), min=np.array(span[:1], "float32"))
+        fields["stats"] = _table(
+            "Stats", max=np.array(span[1:], "float32"), min=np.array(span[:1], "float32")
+        )
     if len(shape) == 4 and shape[-1] in (1, 3):
-        fields["content"] = _content("ImageProperties", color_space=_RGB if shape[-1] == 3 else _GRAYSCALE)
+        fields["content"] = _content(
+            "ImageProperties", color_space=_RGB if shape[-1] == 3 else _GRAYSCALE
+        )
         factor, offset = None, 0.0
         if entry.get("dtype") == "uint8":
             factor = 1.0
-        elif encoder is not None and encoder["config"].get("name") == name and encoder["config"].get("scale"):
+        elif (
+            encoder is not None
+            and encoder["config"].get("name") == name
+            and encoder["config"].get("scale")
+        ):
             factor = encoder["config"]["scale"]
         elif span is not None and span[1] > span[0]:
             factor, offset = (span[1] - span[0]) / 255, span[0]
         if factor is not None:
             # A byte becomes (byte - mean) / std.
-            values = {"mean": np.array([-offset / factor], "float32"), "std": np.array([1 / factor], "float32")}
-            fields["process_units"] = [_union("ProcessUnit", "options", "NormalizationOptions", **values)]
+            values = {
+                "mean": np.array([-offset / factor], "float32"),
+                "std": np.array([1 / factor], "float32"),
+            }
+            fields["process_units"] = [
+                _union("ProcessUnit", "options", "NormalizationOptions", **values)
+            ]
     return _table("TensorMetadata", **fields)
 
 
-def _output(name: str, tasks: Mapping[str, Mapping[str, Any]], files: dict[str, str]) -> dict[int, Any]:
+def _output(
+    name: str, tasks: Mapping[str, Mapping[str, Any]], files: dict[str, str]
+) -> dict[int, Any]:
     task = tasks.get(name)
     fields: dict[str, Any] = {"name": name, "content": _content("FeatureProperties")}
     if task is None:
         if name.endswith(SUFFIX) and name.removesuffix(SUFFIX) in tasks:
             fields["description"] = f"{name.removesuffix(SUFFIX)}, decoded"
         return _table("TensorMetadata", **fields)
-    told = [task["kind"], *(f"{key}: {task[key]}" for key in ("activation", "format", "unit") if task.get(key))]
+    told = [
+        task["kind"],
+        *(f"{key}: {task[key]}" for key in ("activation", "format", "unit") if task.get(key)),
+    ]
     fields["description"] = ", ".join(told)
     if task["kind"] == "bounding_box":
         places = np.arange(4, dtype="uint32")
-        fields["content"] = _content("BoundingBoxProperties", index=places, type=_BOUNDARIES)  # left, top, right, bottom
+        fields["content"] = _content(
+            "BoundingBoxProperties", index=places, type=_BOUNDARIES
+        )  # left, top, right, bottom
     number = task.get("num_labels" if task["kind"] == "multi_label" else "num_classes", 1)
     if task["kind"] in ("classification", "multi_label", "segmentation") and number > 1:
         file = f"{name}_labels.txt"
         labels = task.get("labels") or range(number)
         files[file] = "".join(f"{' '.join(str(label).splitlines())}\n" for label in labels)
-        told_file = _table("AssociatedFile", name=file, description="A label a line, in order.", type=_AXIS_LABELS)
+        told_file = _table(
+            "AssociatedFile", name=file, description="A label a line, in order.", type=_AXIS_LABELS
+        )
         fields["associated_files"] = [told_file]
     if task.get("activation") in ("sigmoid", "softmax"):
-        fields["stats"] = _table("Stats", max=np.array([1], "float32"), min=np.array([0], "float32"))
+        fields["stats"] = _table(
+            "Stats", max=np.array([1], "float32"), min=np.array([0], "float32")
+        )
     if task["kind"] in ("binary", "multi_label"):
         limit = {"global_score_threshold": float(task["threshold"])}
-        fields["process_units"] = [_union("ProcessUnit", "options", "ScoreThresholdingOptions", **limit)]
+        fields["process_units"] = [
+            _union("ProcessUnit", "options", "ScoreThresholdingOptions", **limit)
+        ]
     return _table("TensorMetadata", **fields)
 
 
@@ -183,7 +218,11 @@ def _table(kind: str, **fields: Any) -> dict[int, Any]:
 
 def _pack(builder: flatbuffers.Builder, table: Mapping[int, Any]) -> int:
     """Write a table, what it refers to first; returns where it stands."""
-    places = {field: _place(builder, value) for field, value in table.items() if not isinstance(value, (int, float))}
+    places = {
+        field: _place(builder, value)
+        for field, value in table.items()
+        if not isinstance(value, (int, float))
+    }
     builder.StartObject(max(table, default=-1) + 1)
     for field, value in table.items():
         if isinstance(value, float):
@@ -195,7 +234,10 @@ def _pack(builder: flatbuffers.Builder, table: Mapping[int, Any]) -> int:
     return builder.EndObject()
 
 
-def _place(builder: flatbuffers.Builder, value: str | np.ndarray | Mapping[int, Any] | Sequence[Mapping[int, Any]]) -> int:
+def _place(
+    builder: flatbuffers.Builder,
+    value: str | np.ndarray | Mapping[int, Any] | Sequence[Mapping[int, Any]],
+) -> int:
     if isinstance(value, str):
         return builder.CreateString(value)
     if isinstance(value, np.ndarray):

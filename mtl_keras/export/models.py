@@ -62,9 +62,16 @@ def _from_subclass(model: keras.Model) -> keras.Model:
     if not shapes:
         raise _never_called(model)
     shapes = shapes.get("input_shape", shapes)
-    called = [name for name in inspect.signature(model.call).parameters if name not in ("training", "mask")]
+    called = [
+        name
+        for name in inspect.signature(model.call).parameters
+        if name not in ("training", "mask")
+    ]
     if isinstance(shapes, Mapping):
-        inputs: Any = {name: keras.Input(shape[1:], name=name.removesuffix("_shape")) for name, shape in shapes.items()}
+        inputs: Any = {
+            name: keras.Input(shape[1:], name=name.removesuffix("_shape"))
+            for name, shape in shapes.items()
+        }
     elif shapes and isinstance(shapes[0], (tuple, list)):
         inputs = [keras.Input(shape[1:], name=f"{called[0]}_{i}") for i, shape in enumerate(shapes)]
     else:

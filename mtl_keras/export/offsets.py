@@ -68,13 +68,23 @@ def _is_drowned(values: np.ndarray) -> bool:
     return bool(moves.any()) and (whole > _WIDE * (high - low)[moves].min() or whole < _SMALLEST)
 
 
-def _take_out(model: Any, graph: Any, names: list[str], index: int, values: np.ndarray, floats: Collection[str]) -> set[str]:
+def _take_out(
+    model: Any,
+    graph: Any,
+    names: list[str],
+    index: int,
+    values: np.ndarray,
+    floats: Collection[str],
+) -> set[str]:
     """Split one head. Returns names of the tensors whose operators stay in float."""
     producers = {int(o): op for op in graph.operators for o in op.outputs}
     operators: set[str] = set()
     op = producers.get(index)
     # What the converter could not fold is there as operators of its own.
-    while op is not None and (step := _affine_step(model, graph, names[op.opcodeIndex], op)) is not None:
+    while (
+        op is not None
+        and (step := _affine_step(model, graph, names[op.opcodeIndex], op)) is not None
+    ):
         operators.add(flatbuffer.text(graph.tensors[index].name))
         index, constant, kind = step
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -84,7 +94,11 @@ def _take_out(model: Any, graph: Any, names: list[str], index: int, values: np.n
             return operators
         op = producers.get(index)
     kind = "" if op is None else names[op.opcodeIndex]
-    if kind not in _LINEAR or flatbuffer.text(graph.tensors[index].name) in floats or not _is_drowned(values):
+    if (
+        kind not in _LINEAR
+        or flatbuffer.text(graph.tensors[index].name) in floats
+        or not _is_drowned(values)
+    ):
         return operators
     return operators | _split_bias(model, graph, kind, op, index, values)
 
@@ -108,13 +122,19 @@ def _constant(model: Any, graph: Any, index: int) -> np.ndarray | None:
     data = model.buffers[tensor.buffer].data
     if tensor.type != _FLOAT32 or data is None or not len(data):
         return None
-    return np.frombuffer(bytes(bytearray(data)), "<f4").reshape(() if tensor.shape is None else tensor.shape)
+    return np.frombuffer(bytes(bytearray(data)), "<f4").reshape(
+        () if tensor.shape is None else tensor.shape
+    )
 
 
-def _split_bias(model: Any, graph: Any, kind: str, op: Any, index: int, values: np.ndarray) -> set[str]:
+def _split_bias(
+    model: Any, graph: Any, kind: str, op: Any, index: int, values: np.ndarray
+) -> set[str]:
     """Center a linear layer's results on zero, and put scale and offset behind it."""
     kernel_input, bias_input = _KERNEL_AND_BIAS.get(kind, (1, 2))
-    bias = _constant(model, graph, int(op.inputs[bias_input])) if len(op.inputs) > bias_input else None
+    bias = (
+        _constant(model, graph, int(op.inputs[bias_input])) if len(op.inputs) > bias_input else None
+    )
     kernel = _constant(model, graph, int(op.inputs[kernel_input]))
     low, high, moves = _channels(values)
     axis = _LINEAR[kind]
@@ -128,10 +148,14 @@ def _split_bias(model: Any, graph: Any, kind: str, op: Any, index: int, values: 
     factor = half if scaled else np.ones_like(half)
     # === The layer itself, centered ===
     inputs = [int(i) for i in op.inputs]
-    inputs[bias_input] = _add_constant(model, graph, graph.tensors[inputs[bias_input]], (bias - center) / factor)
+    inputs[bias_input] = _add_constant(
+        model, graph, graph.tensors[inputs[bias_input]], (bias - center) / factor
+    )
     if scaled:
         shape = [-1 if i == axis else 1 for i in range(kernel.ndim)]
-        inputs[kernel_input] = _add_constant(model, graph, graph.tensors[inputs[kernel_input]], kernel / factor.reshape(shape))
+        inputs[kernel_input] = _add_constant(
+            model, graph, graph.tensors[inputs[kernel_input]], kernel / factor.reshape(shape)
+        )
     op.inputs = inputs
     reach = float((half / factor).max())
     current = _add_tensor(graph, index, "_centered", (-reach, reach))
@@ -143,7 +167,9 @@ def _split_bias(model: Any, graph: Any, kind: str, op: Any, index: int, values: 
     for number, (step, constant) in enumerate(steps):
         is_last = number == len(steps) - 1
         result = index if is_last else _add_tensor(graph, index, "_scaled", None)
-        graph.operators.insert(position + number, _elementwise(model, graph, step, current, constant, result))
+        graph.operators.insert(
+            position + number, _elementwise(model, graph, step, current, constant, result)
+        )
         operators.add(flatbuffer.text(graph.tensors[result].name))
         current = result
     return operators
@@ -172,7 +198,9 @@ def _add_constant(model: Any, graph: Any, like: Any, values: np.ndarray) -> int:
     return len(graph.tensors) - 1
 
 
-def _elementwise(model: Any, graph: Any, kind: str, source: int, constant: np.ndarray, result: int) -> Any:
+def _elementwise(
+    model: Any, graph: Any, kind: str, source: int, constant: np.ndarray, result: int
+) -> Any:
     from ai_edge_litert import schema_py_generated as schema
 
     tensor = schema.TensorT()

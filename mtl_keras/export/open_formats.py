@@ -77,7 +77,9 @@ def onnx(
     with beside(path) as fresh:
         _export(model, fresh, "onnx", signature, **options)
         _order_onnx_outputs(fresh, list(model.output))
-        report = compare(model, inputs, _run_onnx(fresh, inputs, batch), FLOAT_TOLERANCE, "ONNX file")
+        report = compare(
+            model, inputs, _run_onnx(fresh, inputs, batch), FLOAT_TOLERANCE, "ONNX file"
+        )
         report.path, report.size = Path(path), fresh.stat().st_size
     return report
 
@@ -130,11 +132,15 @@ def openvino(
 
 def _check(form: str, path: str | os.PathLike[str], suffix: str) -> None:
     if Path(path).suffix != suffix:
-        raise ValueError(f"The file's name should end in {suffix}. Received: path={os.fspath(path)!r}.")
+        raise ValueError(
+            f"The file's name should end in {suffix}. Received: path={os.fspath(path)!r}."
+        )
     check_file(path)
     weights = Path(path).with_suffix(".bin")
     if form == "openvino" and weights.exists() and not Path(path).exists():
-        raise ExportError(f"{weights} is there already, of no earlier export: choose another name, or move it.")
+        raise ExportError(
+            f"{weights} is there already, of no earlier export: choose another name, or move it."
+        )
     for package in _PACKAGES[form]:
         try:
             importlib.import_module(package)
@@ -158,25 +164,41 @@ def _prepare(
     return model, inputs, archive.input_specs(model, batch)
 
 
-def _export(model: keras.Model, path: Path, form: str, signature: Mapping[str, Any], **options: Any) -> None:
+def _export(
+    model: keras.Model, path: Path, form: str, signature: Mapping[str, Any], **options: Any
+) -> None:
     wrapper = _Inference(model)
-    wrapper({name: np.zeros([size or 1 for size in s.shape], s.dtype) for name, s in signature.items()})
+    wrapper(
+        {name: np.zeros([size or 1 for size in s.shape], s.dtype) for name, s in signature.items()}
+    )
     try:
         with quiet(), warnings.catch_warnings():
             # NumPy warns of names that Keras's patch of tf2onnx looks for.
             warnings.simplefilter("ignore", FutureWarning)
-            wrapper.export(os.fspath(path), format=form, input_signature=[dict(signature)], verbose=False, **options)
+            wrapper.export(
+                os.fspath(path),
+                format=form,
+                input_signature=[dict(signature)],
+                verbose=False,
+                **options,
+            )
     except OSError:
         raise
     except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        raise ExportError(f"The model can't be converted to {form}: {' '.join(lines[:3])[:800]}") from error
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [
+            type(error).__name__
+        ]
+        raise ExportError(
+            f"The model can't be converted to {form}: {' '.join(lines[:3])[:800]}"
+        ) from error
 
 
 def _in_order(names: Sequence[str], wanted: Sequence[str], what: str) -> list[int]:
     """Positions of the tasks among a file's outputs."""
     if sorted(names) != sorted(wanted):
-        raise ExportError(f"The {what} has the heads {sorted(names)}; the model has {sorted(wanted)}.")
+        raise ExportError(
+            f"The {what} has the heads {sorted(names)}; the model has {sorted(wanted)}."
+        )
     return [list(names).index(name) for name in wanted]
 
 
@@ -199,23 +221,36 @@ def _order_openvino_outputs(path: Path, tasks: Sequence[str]) -> None:
     converted = path.with_name("converted.xml")
     model = ov.Core().read_model(os.fspath(converted))
     results = list(model.get_results())
-    names = [next((n for n in result.output(0).get_tensor().get_names() if n in tasks), "") for result in results]
+    names = [
+        next((n for n in result.output(0).get_tensor().get_names() if n in tasks), "")
+        for result in results
+    ]
     order = _in_order(names, tasks, "OpenVINO model")
     for name, result in zip(names, results, strict=True):
         result.output(0).get_tensor().set_names({name})
-    ordered = ov.Model([results[position] for position in order], list(model.get_parameters()), model.get_friendly_name())
+    ordered = ov.Model(
+        [results[position] for position in order],
+        list(model.get_parameters()),
+        model.get_friendly_name(),
+    )
     ov.serialize(ordered, os.fspath(path))
 
 
-def _run_onnx(path: Path, inputs: Mapping[str, np.ndarray], batch: int | None) -> dict[str, np.ndarray]:
+def _run_onnx(
+    path: Path, inputs: Mapping[str, np.ndarray], batch: int | None
+) -> dict[str, np.ndarray]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return _in_batches(lambda x: dict(zip(names, session.run(names, x), strict=True)), inputs, batch)
+    return _in_batches(
+        lambda x: dict(zip(names, session.run(names, x), strict=True)), inputs, batch
+    )
 
 
-def _run_openvino(path: Path, inputs: Mapping[str, np.ndarray], batch: int | None) -> dict[str, np.ndarray]:
+def _run_openvino(
+    path: Path, inputs: Mapping[str, np.ndarray], batch: int | None
+) -> dict[str, np.ndarray]:
     import openvino as ov
 
     # On processors with bfloat16 the CPU plugin would round; the file is what is judged, not the processor.
@@ -228,8 +263,13 @@ def _run_openvino(path: Path, inputs: Mapping[str, np.ndarray], batch: int | Non
     return _in_batches(run, inputs, batch)
 
 
-def _in_batches(run: Any, inputs: Mapping[str, np.ndarray], batch: int | None) -> dict[str, np.ndarray]:
+def _in_batches(
+    run: Any, inputs: Mapping[str, np.ndarray], batch: int | None
+) -> dict[str, np.ndarray]:
     rows = len(next(iter(inputs.values())))
     step = rows if batch is None else batch
-    parts = [run({name: value[i : i + step] for name, value in inputs.items()}) for i in range(0, rows, step)]
+    parts = [
+        run({name: value[i : i + step] for name, value in inputs.items()})
+        for i in range(0, rows, step)
+    ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

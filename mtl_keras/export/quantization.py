@@ -47,7 +47,11 @@ def quantize(
         ExportError: a head whose range the quantizer cuts off; layers that the quantizer fails on.
     """
     wanted = _calibrated_ranges(content)
-    floats = set(floats) | (_last_softmaxes(content) if io == "float32" else set()) | _tensors_of(content, _OLD_INT8)
+    floats = (
+        set(floats)
+        | (_last_softmaxes(content) if io == "float32" else set())
+        | _tensors_of(content, _OLD_INT8)
+    )
     if io == "float32" and outputs:
         content, operators = take_out_offsets(content, outputs, floats)
         floats |= operators
@@ -56,7 +60,9 @@ def quantize(
     done, content, floats = _quantized_with_mends(content, io, floats, layers)
     heads, tensors = _ruled(wanted, head_ranges(done)), _ruled_tensors(content, done)
     if heads or tensors:
-        done = _quantized_with_mends(same_scale.untie(content, heads, tensors), io, floats, layers)[0]
+        done = _quantized_with_mends(same_scale.untie(content, heads, tensors), io, floats, layers)[
+            0
+        ]
     cut = _ruled(wanted, head_ranges(done), wide=False)
     if cut:
         name = next(iter(cut))
@@ -92,7 +98,9 @@ def _tensors_of(content: bytes, operators: Collection[str]) -> set[str]:
     return computed
 
 
-def _quantized_with_mends(content: bytes, io: str, floats: set[str], layers: Collection[str]) -> tuple[bytes, bytes, set[str]]:
+def _quantized_with_mends(
+    content: bytes, io: str, floats: set[str], layers: Collection[str]
+) -> tuple[bytes, bytes, set[str]]:
     """The file in int8, the float file that it was made of, and what stays in float.
 
     The quantizer gives up where operators tie tensors together that can't have one scale. Each such operator then gets inputs
@@ -112,7 +120,9 @@ def _quantized_with_mends(content: bytes, io: str, floats: set[str], layers: Col
             return _quantized(apart, io, floats | more), apart, floats | more
         except Exception as error:
             reason = error
-    where = ", ".join(sorted({_layer_name(tensor, layers) for tensor in coupling or _all_operators(content)})[:5])
+    where = ", ".join(
+        sorted({_layer_name(tensor, layers) for tensor in coupling or _all_operators(content)})[:5]
+    )
     told = str(reason).strip() or "it gives no reason"
     raise ExportError(
         f"TensorFlow's quantizer has no int8 form of this network ({told}); the layers in question: {where}. Keep them in "
@@ -122,7 +132,12 @@ def _quantized_with_mends(content: bytes, io: str, floats: set[str], layers: Col
 
 def _all_operators(content: bytes) -> set[str]:
     model = flatbuffer.read(content)
-    return {flatbuffer.text(g.tensors[op.outputs[0]].name) for g in model.subgraphs for op in g.operators if len(op.outputs)}
+    return {
+        flatbuffer.text(g.tensors[op.outputs[0]].name)
+        for g in model.subgraphs
+        for op in g.operators
+        if len(op.outputs)
+    }
 
 
 def _layer_name(tensor: str, layers: Collection[str]) -> str:
@@ -141,7 +156,14 @@ def _quantized(content: bytes, io: str, floats: set[str]) -> bytes:
 
     dtype = getattr(tf, io)
     with quiet():
-        return bytes(mlir_quantize(content, input_data_type=dtype, output_data_type=dtype, denylisted_nodes=floats or None))
+        return bytes(
+            mlir_quantize(
+                content,
+                input_data_type=dtype,
+                output_data_type=dtype,
+                denylisted_nodes=floats or None,
+            )
+        )
 
 
 def _calibrated_ranges(content: bytes) -> dict[str, tuple[float, float]]:
@@ -180,13 +202,19 @@ def _limits(tensor: Any) -> tuple[float, float, float] | None:
     return (ends[0] - zero) * scale, (ends[1] - zero) * scale, scale
 
 
-def _ruled(wanted: Mapping[str, tuple[float, float]], given: Mapping[str, Sequence[float]], wide: bool = True) -> set[str]:
+def _ruled(
+    wanted: Mapping[str, tuple[float, float]],
+    given: Mapping[str, Sequence[float]],
+    wide: bool = True,
+) -> set[str]:
     """Heads whose range in the file falls short of their own, or (`wide`) is far beyond it."""
     found = set()
     for name, (low, high) in wanted.items():
         if name not in given or high <= low:
             continue
-        too_wide = not _is_fixed(given[name][2]) and given[name][1] - given[name][0] > WIDE * (high - low)
+        too_wide = not _is_fixed(given[name][2]) and given[name][1] - given[name][0] > WIDE * (
+            high - low
+        )
         if same_scale.cuts_off(given[name], (low, high)) or (wide and too_wide):
             found.add(name)
     return found
@@ -200,26 +228,44 @@ def _is_fixed(scale: float) -> bool:
 def _ruled_tensors(content: bytes, done: bytes) -> set[str]:
     """Inner tensors whose range in the file is not their own, because an operator links them to another."""
     model, quantized = flatbuffer.read(content), flatbuffer.read(done)
-    graphs = {flatbuffer.text(s.signatureKey): quantized.subgraphs[s.subgraphIndex] for s in quantized.signatureDefs or ()}
+    graphs = {
+        flatbuffer.text(s.signatureKey): quantized.subgraphs[s.subgraphIndex]
+        for s in quantized.signatureDefs or ()
+    }
     ruled = set()
     for signature in model.signatureDefs or ():
         graph = model.subgraphs[signature.subgraphIndex]
-        limits = {flatbuffer.text(t.name): _limits(t) for t in graphs[flatbuffer.text(signature.signatureKey)].tensors}
+        limits = {
+            flatbuffer.text(t.name): _limits(t)
+            for t in graphs[flatbuffer.text(signature.signatureKey)].tensors
+        }
         operators = operators_of(model, graph)
-        linked = {int(i) for kind, op in operators if kind in SAME_SCALE for i in (*op.inputs, *op.outputs)}
+        linked = {
+            int(i)
+            for kind, op in operators
+            if kind in SAME_SCALE
+            for i in (*op.inputs, *op.outputs)
+        }
         for index in {int(o) for _, op in operators for o in op.outputs} & linked:
             name = flatbuffer.text(graph.tensors[index].name)
             measured, stands = measured_range(graph.tensors[index]), limits.get(name)
             if measured is None or stands is None or _is_fixed(stands[2]):
                 continue
             low, high = measured
-            if high > low and (stands[1] - stands[0] > WIDE * (high - low) or same_scale.cuts_off(stands, measured)):
+            if high > low and (
+                stands[1] - stands[0] > WIDE * (high - low) or same_scale.cuts_off(stands, measured)
+            ):
                 ruled.add(name)
     return ruled
 
 
 def float_nodes(
-    content: bytes, names: Sequence[str], heads: Sequence[str], layers: Sequence[str], own: Collection[str], root: str
+    content: bytes,
+    names: Sequence[str],
+    heads: Sequence[str],
+    layers: Sequence[str],
+    own: Collection[str],
+    root: str,
 ) -> set[str]:
     """Tensors whose operators serve one of the named heads and no other, or belong to a named layer.
 
@@ -245,13 +291,19 @@ def float_nodes(
         for op in graph.operators:
             reached = set().union(*(below.get(int(o), set()) for o in op.outputs))
             tensor = flatbuffer.text(graph.tensors[op.outputs[0]].name)
-            if len(reached) == 1 and reached <= kept and not any(_made_by(tensor, layer, layers, root) for layer in shared):
+            if (
+                len(reached) == 1
+                and reached <= kept
+                and not any(_made_by(tensor, layer, layers, root) for layer in shared)
+            ):
                 found.add(tensor)
     for name in names:
         if name in heads:
             continue
         if name not in layers:
-            raise ValueError(unknown_name("task or layer in `keep_float`:", name, [*heads, *layers]))
+            raise ValueError(
+                unknown_name("task or layer in `keep_float`:", name, [*heads, *layers])
+            )
         made = _of_layer(model, name, layers, root)
         if not made:
             raise ExportError(
@@ -275,7 +327,11 @@ def _reach(graph: Any, outputs: Mapping[int, str]) -> dict[int, set[str]]:
 
 def _of_layer(model: Any, name: str, layers: Sequence[str], root: str) -> set[str]:
     """Output tensors of a layer's operators."""
-    tensors = (flatbuffer.text(g.tensors[op.outputs[0]].name) for g in model.subgraphs for op in g.operators)
+    tensors = (
+        flatbuffer.text(g.tensors[op.outputs[0]].name)
+        for g in model.subgraphs
+        for op in g.operators
+    )
     return {tensor for tensor in tensors if _made_by(tensor, name, layers, root)}
 
 
@@ -292,7 +348,9 @@ def _made_by(tensor: str, name: str, layers: Sequence[str], root: str) -> bool:
 
 
 def measure_ranges(
-    content: bytes, batches: Iterable[tuple[str, Mapping[str, np.ndarray]]], percentile: float | None = None
+    content: bytes,
+    batches: Iterable[tuple[str, Mapping[str, np.ndarray]]],
+    percentile: float | None = None,
 ) -> bytes:
     """Measure the ranges of all results anew, tensor by tensor.
 
@@ -330,12 +388,16 @@ def measure_ranges(
             ends[name, index] = min(low, float(values.min())), max(high, float(values.max()))
             if percentile is not None:
                 # Enough for the tails that a percentile can speak of, and no more than memory holds.
-                part = rng.choice(values, 4096, replace=False) if values.size > 4096 else values.copy()
+                part = (
+                    rng.choice(values, 4096, replace=False) if values.size > 4096 else values.copy()
+                )
                 seen.setdefault((name, index), []).append(part)
     for (name, index), (low, high) in ends.items():
         graph = model.subgraphs[subgraphs[name]]
         if percentile is not None and index not in {int(i) for i in graph.outputs}:
-            bounds = np.percentile(np.concatenate(seen[name, index]), [100 - percentile, percentile])
+            bounds = np.percentile(
+                np.concatenate(seen[name, index]), [100 - percentile, percentile]
+            )
             low, high = max(low, float(bounds[0])), min(high, float(bounds[1]))
         q = graph.tensors[index].quantization
         q.min, q.max = np.asarray([low], "float32"), np.asarray([high], "float32")
@@ -345,7 +407,11 @@ def measure_ranges(
 def _measured_tensors(graph: Any) -> list[int]:
     """Results with a measured range."""
     results = [int(o) for op in graph.operators for o in op.outputs]
-    return [i for i in results if measured_range(graph.tensors[i]) is not None and np.prod(graph.tensors[i].shape) > 0]
+    return [
+        i
+        for i in results
+        if measured_range(graph.tensors[i]) is not None and np.prod(graph.tensors[i].shape) > 0
+    ]
 
 
 def sparse_size(content: bytes) -> int:

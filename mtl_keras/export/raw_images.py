@@ -48,11 +48,19 @@ def with_raw_images(
         >>> mtl.export.tflite(raw, "model.tflite", "int8", calibration=pictures)
     """
     model = functional(model)
-    pictures = {t.name: t for t in model.inputs if len(t.shape) == 4 and t.shape[-1] in (1, 3) and None not in t.shape[1:]}
+    pictures = {
+        t.name: t
+        for t in model.inputs
+        if len(t.shape) == 4 and t.shape[-1] in (1, 3) and None not in t.shape[1:]
+    }
     if input is not None and input not in pictures:
         raise ValueError(unknown_name("picture input", input, list(pictures)))
     if input is None and len(pictures) != 1:
-        told = f"several pictures ({', '.join(pictures)}): name one, `input=`" if pictures else "no picture of fixed size"
+        told = (
+            f"several pictures ({', '.join(pictures)}): name one, `input=`"
+            if pictures
+            else "no picture of fixed size"
+        )
         raise ValueError(f"Model '{model.name}' has {told}.")
     tensor = pictures[input or next(iter(pictures))]
     if scale is None:
@@ -62,11 +70,21 @@ def with_raw_images(
     found: dict[int, Any] = {}
     for given in model.inputs:
         if given is tensor:
-            fresh[given.name] = keras.Input((*(size or (height, width)), channels), dtype="uint8", name=given.name)
-            found[id(given)] = RawImage((height, width), scale, offset, name=f"{given.name}_raw")(fresh[given.name])
+            fresh[given.name] = keras.Input(
+                (*(size or (height, width)), channels), dtype="uint8", name=given.name
+            )
+            found[id(given)] = RawImage((height, width), scale, offset, name=f"{given.name}_raw")(
+                fresh[given.name]
+            )
         else:
-            fresh[given.name] = found[id(given)] = keras.Input(given.shape[1:], dtype=given.dtype, name=given.name)
+            fresh[given.name] = found[id(given)] = keras.Input(
+                given.shape[1:], dtype=given.dtype, name=given.name
+            )
     replay(model, found, lambda node, args, kwargs: node.operation(*args, **kwargs))
     outputs = {name: found[id(output)] for name, output in model.output.items()}
-    facts = {"representation": model.representation} if getattr(model, "representation", None) else {}
-    return type(model)(tree.map_structure(lambda t: fresh[t.name], model.input), outputs, name=model.name, **facts)
+    facts = (
+        {"representation": model.representation} if getattr(model, "representation", None) else {}
+    )
+    return type(model)(
+        tree.map_structure(lambda t: fresh[t.name], model.input), outputs, name=model.name, **facts
+    )

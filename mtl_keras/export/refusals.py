@@ -18,8 +18,13 @@ _DOES = {
     "ResizeBicubic": 'use interpolation="bilinear" or "nearest"',
     "ScaleAndTranslate": "resize without antialias",
     **dict.fromkeys(("FFT", "FFT2D", "FFT3D", "IFFT", "IFFT2D", "Complex"), _FOURIER),
-    **dict.fromkeys(("MatrixDeterminant", "MatrixInverse", "Svd", "Qr", "SelfAdjointEigV2", "Cholesky"), _ALGEBRA),
-    **dict.fromkeys(("TensorListReserve", "TensorListStack", "TensorListFromTensor", "TensorListSetItem"), _LOOP),
+    **dict.fromkeys(
+        ("MatrixDeterminant", "MatrixInverse", "Svd", "Qr", "SelfAdjointEigV2", "Cholesky"),
+        _ALGEBRA,
+    ),
+    **dict.fromkeys(
+        ("TensorListReserve", "TensorListStack", "TensorListFromTensor", "TensorListSetItem"), _LOOP
+    ),
 }
 _OTHERWISE = "replace it by products, convolutions, pooling and elementwise functions, or move it out of the network"
 
@@ -41,12 +46,22 @@ def why(error: Exception, model: keras.Model) -> str:
     start = "The model can't be converted to TFLite with builtin operators: "
     if not found:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        telling = [line for line in lines if any(word in line.lower() for word in ("error:", "not supported", "custom op"))]
+        telling = [
+            line
+            for line in lines
+            if any(word in line.lower() for word in ("error:", "not supported", "custom op"))
+        ]
         return start + " ".join((telling or lines)[:3])[:800]
     told = []
     for name, operations in found.items():
-        who = "what no layer holds" if name is None else f"layer '{name}' ({type(known[name]).__name__})"
-        advice = "; ".join(dict.fromkeys(_DOES.get(operation, _OTHERWISE) for operation in operations))
+        who = (
+            "what no layer holds"
+            if name is None
+            else f"layer '{name}' ({type(known[name]).__name__})"
+        )
+        advice = "; ".join(
+            dict.fromkeys(_DOES.get(operation, _OTHERWISE) for operation in operations)
+        )
         told.append(f"{who} needs {', '.join(operations)}: {advice}")
     return start + ". ".join(told) + "."
 

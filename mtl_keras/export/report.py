@@ -15,7 +15,16 @@ import numpy as np
 from mtl_keras.export import archive
 from mtl_keras.export.files import ExportError
 
-__all__ = ["ExportReport", "HeadReport", "Rung", "beside_keras", "bounded_heads", "compare", "float_noise", "ruined_heads"]
+__all__ = [
+    "ExportReport",
+    "HeadReport",
+    "Rung",
+    "beside_keras",
+    "bounded_heads",
+    "compare",
+    "float_noise",
+    "ruined_heads",
+]
 
 
 @dataclass
@@ -112,14 +121,26 @@ class ExportReport:
         """Plain numbers and strings, for JSON."""
         heads = {}
         for h in self.heads:
-            numbers = {"largest_error": h.largest, "mean_error": h.mean, "spread": h.spread, "clipped": h.clipped}
+            numbers = {
+                "largest_error": h.largest,
+                "mean_error": h.mean,
+                "spread": h.spread,
+                "clipped": h.clipped,
+            }
             # JSON has no NaN.
-            heads[h.name] = {key: None if value != value else value for key, value in numbers.items()}
+            heads[h.name] = {
+                key: None if value != value else value for key, value in numbers.items()
+            }
             if h.fidelity is not None:
                 heads[h.name]["fidelity"] = h.fidelity
             if h.metric is not None:
                 heads[h.name] |= {"metric": h.metric, "before": h.before, "after": h.after}
-        sizes = {"bytes": self.size, "gzip_bytes": self.gzip_size, "sparse_bytes": self.sparse_size, "zeros": self.zeros}
+        sizes = {
+            "bytes": self.size,
+            "gzip_bytes": self.gzip_size,
+            "sparse_bytes": self.sparse_size,
+            "zeros": self.zeros,
+        }
         if self.single_size is not None:
             sizes["single_signature_bytes"] = self.single_size
         if self.gpu is not None:
@@ -150,10 +171,20 @@ class ExportReport:
         whole = any(head.scale is not None for head in self.heads)
         rows = []
         for head in self.heads:
-            row = [head.name, f"{head.largest:.2g}", f"{head.mean:.2g}", f"{head.spread:.3g}", f"{head.clipped:.1%}"]
+            row = [
+                head.name,
+                f"{head.largest:.2g}",
+                f"{head.mean:.2g}",
+                f"{head.spread:.3g}",
+                f"{head.clipped:.1%}",
+            ]
             row.append("" if head.fidelity is None else f"{head.fidelity:.4f}")
             if whole:
-                row += ["", ""] if head.scale is None else [f"{head.low:.3g} to {head.high:.3g}", f"{head.scale:.3g}"]
+                row += (
+                    ["", ""]
+                    if head.scale is None
+                    else [f"{head.low:.3g} to {head.high:.3g}", f"{head.scale:.3g}"]
+                )
             rows.append(row)
         columns = ["head", "max error", "mean error", "range", "clipped", "fidelity"]
         columns += ["in the file", "step"] if whole else []
@@ -166,16 +197,34 @@ class ExportReport:
                 told = "errors on new data are not known: there was one row, and ranges are measured on it"
             console.print(told, highlight=False)
         if self.in_float32:
-            console.print("too large or too small for float16, in float32: " + ", ".join(self.in_float32), highlight=False)
+            console.print(
+                "too large or too small for float16, in float32: " + ", ".join(self.in_float32),
+                highlight=False,
+            )
         judged = [head for head in self.heads if head.metric is not None]
         if judged:
-            rows = [[h.name, h.metric, f"{h.before:.4f}", f"{h.after:.4f}", f"{round(h.drop, 4) + 0.0:.4f}"] for h in judged]
+            rows = [
+                [
+                    h.name,
+                    h.metric,
+                    f"{h.before:.4f}",
+                    f"{h.after:.4f}",
+                    f"{round(h.drop, 4) + 0.0:.4f}",
+                ]
+                for h in judged
+            ]
             console.print(_table(["head", "metric", "Keras", "file", "drop"], rows))
         if self.ops:
-            console.print("operators: " + ", ".join(f"{name} {count}" for name, count in self.ops.items()), highlight=False)
+            console.print(
+                "operators: " + ", ".join(f"{name} {count}" for name, count in self.ops.items()),
+                highlight=False,
+            )
         if self.latency_ms is not None:
             parts = f"{self.partitions} delegate partition" + ("" if self.partitions == 1 else "s")
-            console.print(f"{parts}; {self.latency_ms:.2f} ms a call, one thread, on {self.cpu}", highlight=False)
+            console.print(
+                f"{parts}; {self.latency_ms:.2f} ms a call, one thread, on {self.cpu}",
+                highlight=False,
+            )
         if self.gpu is not None:
             verdict = "; ".join(self.gpu) or "nothing known keeps it from taking the whole file"
             console.print(f"GPU delegate: {verdict}", highlight=False)
@@ -190,7 +239,9 @@ def _rung_rows(rungs: Sequence[Rung]) -> tuple[list[str], list[list[str]]]:
     for rung in rungs:
         size = "" if rung.size is None else f"{rung.size / 1000:.0f} kB"
         latency = "" if rung.latency_ms is None else f"{rung.latency_ms:.2f}"
-        rows.append([rung.name, size, latency, "" if rung.partitions is None else str(rung.partitions)])
+        rows.append(
+            [rung.name, size, latency, "" if rung.partitions is None else str(rung.partitions)]
+        )
     return ["quantization", "size", "ms", "partitions"], rows
 
 
@@ -200,7 +251,11 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
 
     table = Table(box=SIMPLE_HEAD)
     for column in columns:
-        table.add_column(column, justify="left" if column in ("head", "metric", "quantization") else "right", overflow="fold")
+        table.add_column(
+            column,
+            justify="left" if column in ("head", "metric", "quantization") else "right",
+            overflow="fold",
+        )
     for row in rows:
         table.add_row(*row)
     return table
@@ -243,14 +298,24 @@ def compare(
 
     noise = functools.partial(float_noise, answer, model)
     heads = beside_keras(
-        expected, outputs, tolerance, what, noise=noise, bounded=bounded_heads(model), are_typical=are_typical
+        expected,
+        outputs,
+        tolerance,
+        what,
+        noise=noise,
+        bounded=bounded_heads(model),
+        are_typical=are_typical,
     )
     return ExportReport(what, heads, rows=len(next(iter(inputs.values()))))
 
 
 def bounded_heads(model: keras.Model) -> set[str]:
     """Heads that end in a sigmoid or softmax: their unit is 1, however far they move in a sample."""
-    names = {task.name for task in getattr(model, "tasks", ()) if task.facts().get("activation") in ("sigmoid", "softmax")}
+    names = {
+        task.name
+        for task in getattr(model, "tasks", ())
+        if task.facts().get("activation") in ("sigmoid", "softmax")
+    }
     for name, tensor in model.output.items():
         activation = getattr(tensor._keras_history.operation, "activation", None)
         if getattr(activation, "__name__", "") in ("sigmoid", "softmax"):
@@ -266,12 +331,24 @@ def float_noise(answer: Callable[[], Mapping[str, Any]], model: keras.Model) -> 
     for variable in model.variables:
         if "float" in variable.dtype:
             weights = keras.ops.convert_to_numpy(variable)
-            step = rng.choice(np.asarray([-1, 1], weights.dtype), weights.shape) * np.finfo("float32").eps
-            values.append((variable, keras.ops.convert_to_tensor((weights * (1 + step)).astype(weights.dtype))))
+            step = (
+                rng.choice(np.asarray([-1, 1], weights.dtype), weights.shape)
+                * np.finfo("float32").eps
+            )
+            values.append(
+                (
+                    variable,
+                    keras.ops.convert_to_tensor((weights * (1 + step)).astype(weights.dtype)),
+                )
+            )
     exact = {name: np.asarray(value) for name, value in answer().items()}
     with keras.StatelessScope(state_mapping=values):
         moved = {name: np.asarray(value) for name, value in answer().items()}
-    return {name: float(np.abs(moved[name] - exact[name]).max()) for name in exact if exact[name].dtype.kind == "f"}
+    return {
+        name: float(np.abs(moved[name] - exact[name]).max())
+        for name in exact
+        if exact[name].dtype.kind == "f"
+    }
 
 
 def beside_keras(
@@ -300,9 +377,13 @@ def beside_keras(
             raise ExportError(f"The {what} has no head '{name}'; it has {sorted(outputs)}.")
         found = np.asarray(outputs[name], "float32")
         if found.shape != reference.shape:
-            raise ExportError(f"Head '{name}' of the {what} has shape {found.shape}, in Keras {reference.shape}.")
+            raise ExportError(
+                f"Head '{name}' of the {what} has shape {found.shape}, in Keras {reference.shape}."
+            )
         if not np.isfinite(found).all():
-            raise ExportError(f"Head '{name}' of the {what} gives values that are not finite.", [name])
+            raise ExportError(
+                f"Head '{name}' of the {what} gives values that are not finite.", [name]
+            )
         spread = float(reference.max() - reference.min())
         error = np.abs(found - reference)
         _check_alive(name, found, reference, what)
@@ -326,7 +407,9 @@ def ruined_heads(heads: Sequence[HeadReport], bounded: Collection[str], rows: in
     """Heads that keep less than half of what moves in them, as far as these rows tell."""
     names = []
     for head in heads:
-        lost = head.fidelity is not None and head.fidelity < _LEAST_FIDELITY and rows >= _FEWEST_ROWS
+        lost = (
+            head.fidelity is not None and head.fidelity < _LEAST_FIDELITY and rows >= _FEWEST_ROWS
+        )
         if lost and (head.name not in bounded or head.mean > _NOTICEABLE):
             names.append(head.name)
     return names
@@ -336,8 +419,15 @@ def _check_alive(name: str, found: np.ndarray, reference: np.ndarray, what: str)
     moved = np.abs(reference - reference[:1]).max()
     # Rows that differ by less than a tenth of the outputs' size may well fall on one int8 step; what moves around a large
     # offset is held by the fidelity.
-    if len(reference) > 1 and moved > 0.1 * np.abs(reference).max() and np.abs(found - found[:1]).max() == 0:
-        raise ExportError(f"Head '{name}' of the {what} is dead: the same answer for every row, where Keras's differ.", [name])
+    if (
+        len(reference) > 1
+        and moved > 0.1 * np.abs(reference).max()
+        and np.abs(found - found[:1]).max() == 0
+    ):
+        raise ExportError(
+            f"Head '{name}' of the {what} is dead: the same answer for every row, where Keras's differ.",
+            [name],
+        )
 
 
 def _check_exact(
@@ -357,7 +447,10 @@ def _check_exact(
         allowed = max(allowed, tolerance * max(1.0, spread, size))
     if error <= allowed or (noise is not None and error <= allowed + 16 * noise().get(name, 0.0)):
         return
-    raise ExportError(f"Head '{name}' of the {what} differs from Keras by {error:.3g} (range {spread:.3g}).", [name])
+    raise ExportError(
+        f"Head '{name}' of the {what} differs from Keras by {error:.3g} (range {spread:.3g}).",
+        [name],
+    )
 
 
 def _fidelity(found: np.ndarray, reference: np.ndarray) -> float | None:

@@ -25,7 +25,11 @@ def unify(model: keras.Model, data: Any) -> Any:
     Raises:
         ValueError: a path to no such file, or nothing of these.
     """
-    if data is None or isinstance(data, (np.ndarray, Mapping, tuple)) or hasattr(data, "element_spec"):
+    if (
+        data is None
+        or isinstance(data, (np.ndarray, Mapping, tuple))
+        or hasattr(data, "element_spec")
+    ):
         return data
     if isinstance(data, (str, os.PathLike)):
         return load_arrays(data)
@@ -70,8 +74,16 @@ def load_arrays(path: str | os.PathLike[str]) -> Any:
 def _batches(model: keras.Model, data: Iterable[Any]) -> Iterator[Any]:
     """Batches of inputs, or tuples of inputs and labels: a PyTorch `DataLoader` gives lists of these."""
     for batch in data:
-        labelled = isinstance(batch, list) and len(batch) in (2, 3) and len(keras.tree.flatten(batch[0])) == len(model.inputs)
-        yield tuple(batch) if labelled and len(keras.tree.flatten(batch)) > len(model.inputs) else batch
+        labelled = (
+            isinstance(batch, list)
+            and len(batch) in (2, 3)
+            and len(keras.tree.flatten(batch[0])) == len(model.inputs)
+        )
+        yield (
+            tuple(batch)
+            if labelled and len(keras.tree.flatten(batch)) > len(model.inputs)
+            else batch
+        )
 
 
 def _is_list_of_batches(model: keras.Model, data: Sequence[Any]) -> bool:
@@ -80,7 +92,11 @@ def _is_list_of_batches(model: keras.Model, data: Sequence[Any]) -> bool:
         return False
     if all(isinstance(entry, (tuple, list, Mapping)) and _holds_arrays(entry) for entry in data):
         return True
-    if len(model.inputs) != 1 or len(data) == 1 or not all(hasattr(entry, "shape") for entry in data):
+    if (
+        len(model.inputs) != 1
+        or len(data) == 1
+        or not all(hasattr(entry, "shape") for entry in data)
+    ):
         return False
     return all(len(entry.shape) == len(model.inputs[0].shape) for entry in data)
 
@@ -93,4 +109,6 @@ def _is_list_of_rows(model: keras.Model, data: Sequence[Any]) -> bool:
 
 
 def _holds_arrays(entry: Any) -> bool:
-    return any(hasattr(part, "shape") or isinstance(part, Mapping) for part in keras.tree.flatten(entry))
+    return any(
+        hasattr(part, "shape") or isinstance(part, Mapping) for part in keras.tree.flatten(entry)
+    )

@@ -58,7 +58,9 @@ class TFLiteModel:
         except (ValueError, RuntimeError) as error:
             if isinstance(error, ExportError):
                 raise ExportError(f"{self.path}: {error}") from None
-            raise ExportError(f"{self.path} can't be loaded: {str(error).splitlines()[0][:200]}.") from None
+            raise ExportError(
+                f"{self.path} can't be loaded: {str(error).splitlines()[0][:200]}."
+            ) from None
         self.size = len(content)
 
     @property
@@ -93,7 +95,10 @@ class TFLiteModel:
     @property
     def inputs(self) -> dict[str, dict[str, Any]]:
         """By name: shape, dtype, scale and zero point (0 and 0 where there are none)."""
-        return {name: _details(detail) for name, detail in self._runner(None).get_input_details().items()}
+        return {
+            name: _details(detail)
+            for name, detail in self._runner(None).get_input_details().items()
+        }
 
     @property
     def outputs(self) -> dict[str, dict[str, Any]]:
@@ -105,7 +110,10 @@ class TFLiteModel:
         order = [task["name"] for task in self.tasks if task["name"] in found]
         # Decoded answers stand in the tasks' order too.
         place = {f"{name}{decoding.SUFFIX}": i for i, name in enumerate(order)}
-        rest = sorted((name for name in found if name not in order), key=lambda name: place.get(name, len(order)))
+        rest = sorted(
+            (name for name in found if name not in order),
+            key=lambda name: place.get(name, len(order)),
+        )
         return {name: _details(found[name]) for name in [*order, *rest]}
 
     def run(self, x: Mapping[str, Any], signature: str | None = None) -> dict[str, np.ndarray]:
@@ -132,23 +140,40 @@ class TFLiteModel:
             if name not in x:
                 raise ValueError(f"Input '{name}' is missing; the file takes {', '.join(takes)}.")
             value = np.asarray(x[name])
-            if tuple(value.shape[1:]) != tuple(detail["shape"][1:]) or value.dtype.kind not in "iufb":
+            if (
+                tuple(value.shape[1:]) != tuple(detail["shape"][1:])
+                or value.dtype.kind not in "iufb"
+            ):
                 expected = ("rows", *detail["shape"][1:].tolist())
-                raise ValueError(f"Input '{name}' has shape {value.shape} and dtype {value.dtype}; the file takes {expected}.")
+                raise ValueError(
+                    f"Input '{name}' has shape {value.shape} and dtype {value.dtype}; the file takes {expected}."
+                )
             ready[name] = _to_file(name, value, detail)
         sizes = {name: len(value) for name, value in ready.items()}
         if len(set(sizes.values())) != 1 or not next(iter(sizes.values())):
             raise ValueError(f"All inputs need the same number of rows, at least one; got {sizes}.")
-        rows, batch = next(iter(sizes.values())), max(int(next(iter(takes.values()))["shape"][0]), 1)
+        rows, batch = (
+            next(iter(sizes.values())),
+            max(int(next(iter(takes.values()))["shape"][0]), 1),
+        )
         with quiet():
-            found = [runner(**{n: padded(v[i : i + batch], batch) for n, v in ready.items()}) for i in range(0, rows, batch)]
-        whole = {name: np.concatenate([part[name] for part in found])[:rows] for name in self._outputs(signature)}
+            found = [
+                runner(**{n: padded(v[i : i + batch], batch) for n, v in ready.items()})
+                for i in range(0, rows, batch)
+            ]
+        whole = {
+            name: np.concatenate([part[name] for part in found])[:rows]
+            for name in self._outputs(signature)
+        }
         return {name: _from_file(value, gives[name]) for name, value in whole.items()}
 
     def predict(self, x: Mapping[str, Any], signature: str | None = None) -> dict[str, list[Any]]:
         """Decoded answers by task, one entry a row; raw rows for outputs that the file says nothing of."""
         by_name = {task["name"]: task for task in self.tasks}
-        return {name: decoding.decode(by_name.get(name, {}), value) for name, value in self.run(x, signature).items()}
+        return {
+            name: decoding.decode(by_name.get(name, {}), value)
+            for name, value in self.run(x, signature).items()
+        }
 
     def describe(self) -> dict[str, Any]:
         """Everything the file tells, as plain values: size, operators, inputs, outputs, tasks, and what made it."""
@@ -166,13 +191,22 @@ class TFLiteModel:
 def padded(value: np.ndarray, rows: int) -> np.ndarray:
     """Rows of zeros behind a batch that is too short."""
     lacking = rows - len(value)
-    return value if not lacking else np.concatenate([value, np.zeros((lacking, *value.shape[1:]), value.dtype)])
+    return (
+        value
+        if not lacking
+        else np.concatenate([value, np.zeros((lacking, *value.shape[1:]), value.dtype)])
+    )
 
 
 def _details(detail: Mapping[str, Any]) -> dict[str, Any]:
     scale, zero = detail["quantization"]
     shape = [int(s) for s in detail["shape"]]
-    return {"shape": shape, "dtype": np.dtype(detail["dtype"]).name, "scale": float(scale), "zero_point": int(zero)}
+    return {
+        "shape": shape,
+        "dtype": np.dtype(detail["dtype"]).name,
+        "scale": float(scale),
+        "zero_point": int(zero),
+    }
 
 
 def _to_file(name: str, value: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:

@@ -51,7 +51,9 @@ def heads_of(model: Any) -> list[tuple[Any, str, int]]:
     heads = []
     for signature in model.signatureDefs or ():
         graph = model.subgraphs[signature.subgraphIndex]
-        heads += [(graph, flatbuffer.text(entry.name), entry.tensorIndex) for entry in signature.outputs]
+        heads += [
+            (graph, flatbuffer.text(entry.name), entry.tensorIndex) for entry in signature.outputs
+        ]
     return heads
 
 
@@ -114,7 +116,11 @@ def separate(content: bytes) -> bytes:
             copies: dict[int, int] = {}
             for index in {int(i) for i in op.inputs}:
                 is_output = index in {int(o) for o in graph.outputs}
-                others = [other for _, other in operators if other is not op and index in {int(i) for i in other.inputs}]
+                others = [
+                    other
+                    for _, other in operators
+                    if other is not op and index in {int(i) for i in other.inputs}
+                ]
                 if index in producers and (others or is_output):
                     extra += _double(graph, producers, index, copies)
             op.inputs = [copies.get(int(i), int(i)) for i in op.inputs]
@@ -139,7 +145,9 @@ def needs_separation(content: bytes) -> bool:
                 users.setdefault(index, []).append(measured_range(graph.tensors[op.outputs[0]]))
         for index, ranges in users.items():
             own = measured_range(graph.tensors[index])
-            if len(ranges) > 1 and any(other is not None and cuts_off(other, own) for other in ranges):
+            if len(ranges) > 1 and any(
+                other is not None and cuts_off(other, own) for other in ranges
+            ):
                 return True
     return False
 
@@ -162,13 +170,22 @@ def _coupling(model: Any, graph: Any) -> list[tuple[list[int], Any]]:
     """Operators of one scale with several measured inputs."""
     operators = []
     for kind, op in operators_of(model, graph):
-        inputs = [int(i) for i in op.inputs if i >= 0 and measured_range(graph.tensors[int(i)]) is not None]
+        inputs = [
+            int(i)
+            for i in op.inputs
+            if i >= 0 and measured_range(graph.tensors[int(i)]) is not None
+        ]
         if kind in SAME_SCALE and len(set(inputs)) > 1:
             operators.append((inputs, op))
     return operators
 
 
-def _double(graph: Any, producers: Mapping[int, tuple[str, Any]], index: int, copies: MutableMapping[int, int]) -> list[Any]:
+def _double(
+    graph: Any,
+    producers: Mapping[int, tuple[str, Any]],
+    index: int,
+    copies: MutableMapping[int, int],
+) -> list[Any]:
     """Copies of the operators behind a tensor; `copies` learns which tensor stands for which."""
     if index in copies or index not in producers:
         copies.setdefault(index, index)
@@ -179,7 +196,11 @@ def _double(graph: Any, producers: Mapping[int, tuple[str, Any]], index: int, co
         for i in op.inputs:
             before += _double(graph, producers, int(i), copies) if i >= 0 else []
     double = copy.copy(op)
-    double.inputs = [copies.get(int(i), int(i)) for i in op.inputs] if kind in SAME_SCALE else [int(i) for i in op.inputs]
+    double.inputs = (
+        [copies.get(int(i), int(i)) for i in op.inputs]
+        if kind in SAME_SCALE
+        else [int(i) for i in op.inputs]
+    )
     double.outputs = []
     for o in op.outputs:
         tensor = copy.deepcopy(graph.tensors[int(o)])

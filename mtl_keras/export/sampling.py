@@ -43,7 +43,11 @@ class Rows:
 
 
 def calibration_and_comparison(
-    model: keras.Model, calibration: Any, samples: Any, held_out: Mapping[str, np.ndarray] | None, measures: bool
+    model: keras.Model,
+    calibration: Any,
+    samples: Any,
+    held_out: Mapping[str, np.ndarray] | None,
+    measures: bool,
 ) -> Rows:
     """Rows to measure ranges on, and others to compare on, both spread over the data.
 
@@ -94,7 +98,9 @@ def _warn_of_few(rows: int, are_new: bool) -> None:
         f"`calibration` some hundred typical rows (at least {FEW_ROWS})."
     )
     if not are_new:
-        message += " There is no other row to compare the file on: its errors on new data are not known."
+        message += (
+            " There is no other row to compare the file on: its errors on new data are not known."
+        )
     warn_caller(message)
 
 
@@ -121,7 +127,11 @@ def take(model: keras.Model, data: Any, count: int, seed: int = 0) -> dict[str, 
         inputs = {}
         for name, spec in archive.input_specs(model, count).items():
             integer = "int" in spec.dtype
-            inputs[name] = rng.integers(0, 2, spec.shape).astype(spec.dtype) if integer else rng.random(spec.shape, "float32")
+            inputs[name] = (
+                rng.integers(0, 2, spec.shape).astype(spec.dtype)
+                if integer
+                else rng.random(spec.shape, "float32")
+            )
         return inputs
     stream = unify(model, data)
     if hasattr(stream, "element_spec") or hasattr(stream, "__next__"):
@@ -181,13 +191,17 @@ def _check_lengths(rows: Mapping[str, np.ndarray]) -> None:
     lengths = {name: len(value) if value.ndim else 0 for name, value in rows.items()}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"'{name}' {length}" for name, length in lengths.items())
-        raise ValueError(f"The inputs of the sample data should have the same number of rows. Received: {told}.")
+        raise ValueError(
+            f"The inputs of the sample data should have the same number of rows. Received: {told}."
+        )
 
 
 def _check(model: keras.Model, name: str, spec: keras.InputSpec, value: np.ndarray) -> None:
     """Refuse values of one input that the network does not take, or was not made for."""
     what = f"Sample data for input '{name}'"
-    if value.ndim != len(spec.shape) or any(s not in (None, v) for s, v in zip(spec.shape, value.shape, strict=True)):
+    if value.ndim != len(spec.shape) or any(
+        s not in (None, v) for s, v in zip(spec.shape, value.shape, strict=True)
+    ):
         raise ValueError(f"{what} have shape {value.shape}; the model takes {tuple(spec.shape)}.")
     if value.dtype.kind not in "iufb":
         raise ValueError(f"{what} have dtype {value.dtype}; the model takes {spec.dtype}.")
@@ -202,7 +216,9 @@ def _check(model: keras.Model, name: str, spec: keras.InputSpec, value: np.ndarr
         first, last = (ends.min, ends.max) if size is None else (0, size - 1)
         if low < first or high > last:
             kind = f"{spec.dtype}" if size is None else f"a vocabulary of {size}"
-            raise ValueError(f"{what} go from {low:g} to {high:g}; the model takes {kind}: {first} to {last}.")
+            raise ValueError(
+                f"{what} go from {low:g} to {high:g}; the model takes {kind}: {first} to {last}."
+            )
     encoder = getattr(model, "encoder", None)
     if isinstance(encoder, ImageEncoder) and encoder.name == name and "float" in spec.dtype:
         most = 255 * encoder.scale
@@ -218,7 +234,8 @@ def _vocabulary(model: keras.Model, name: str) -> int | None:
     sizes = [
         node.operation.input_dim
         for node in nodes(model)
-        if isinstance(node.operation, keras.layers.Embedding) and any(t.name == name for t in node.input_tensors)
+        if isinstance(node.operation, keras.layers.Embedding)
+        and any(t.name == name for t in node.input_tensors)
     ]
     return min(sizes, default=None)
 
@@ -232,4 +249,6 @@ def check_spread(inputs: Mapping[str, np.ndarray]) -> None:
     real = {name: value for name, value in inputs.items() if value.dtype.kind == "f"}
     if real and all(value.min() == value.max() for value in real.values()):
         told = ", ".join(f"'{name}' is always {value.flat[0]:g}" for name, value in real.items())
-        raise ValueError(f"The calibration data never change: {told}. int8 measures ranges on them: give typical inputs.")
+        raise ValueError(
+            f"The calibration data never change: {told}. int8 measures ranges on them: give typical inputs."
+        )

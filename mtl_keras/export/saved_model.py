@@ -69,18 +69,27 @@ def saved_model(
     with beside(path) as fresh:
         _write(plain, fresh, made, path)
         run = _runner(fresh)
-        report = compare(plain, inputs, run("serving_default", inputs), FLOAT_TOLERANCE, "SavedModel")
+        report = compare(
+            plain, inputs, run("serving_default", inputs), FLOAT_TOLERANCE, "SavedModel"
+        )
         known = dict(inputs)
         for endpoint in made[1:]:
             expected = endpoint.run(known)
             found = run(endpoint.name, {name: known[name] for name in endpoint.specs})
-            beside_keras(expected, found, FLOAT_TOLERANCE, f"SavedModel, signature '{endpoint.name}'")
+            beside_keras(
+                expected, found, FLOAT_TOLERANCE, f"SavedModel, signature '{endpoint.name}'"
+            )
             known |= expected if endpoint.name == "features" else {}
-        report.path, report.size = Path(path), sum(f.stat().st_size for f in fresh.rglob("*") if f.is_file())
+        report.path, report.size = (
+            Path(path),
+            sum(f.stat().st_size for f in fresh.rglob("*") if f.is_file()),
+        )
     return report
 
 
-def _write(model: keras.Model, fresh: Path, made: Sequence[archive.Endpoint], path: str | os.PathLike[str]) -> None:
+def _write(
+    model: keras.Model, fresh: Path, made: Sequence[archive.Endpoint], path: str | os.PathLike[str]
+) -> None:
     """Write the SavedModel, with the file by which a later export knows it as ours.
 
     Raises:
@@ -97,7 +106,9 @@ def _write(model: keras.Model, fresh: Path, made: Sequence[archive.Endpoint], pa
         ) from error
     # `assets.extra` is where the format lets others put files of their own.
     (fresh / _EXTRA).mkdir()
-    (fresh / _EXTRA / _OURS).write_text(json.dumps({"mtl_keras": __version__, "model": model.name}) + "\n", "utf-8")
+    (fresh / _EXTRA / _OURS).write_text(
+        json.dumps({"mtl_keras": __version__, "model": model.name}) + "\n", "utf-8"
+    )
 
 
 def _foreign(folder: Path) -> list[str]:
@@ -117,7 +128,9 @@ def _runner(path: Path) -> Callable[[str, dict[str, Any]], dict[str, Any]]:
         loaded = tf.saved_model.load(str(path))
 
     def run(signature: str, inputs: dict[str, Any]) -> dict[str, Any]:
-        found = loaded.signatures[signature](**{name: tf.constant(value) for name, value in inputs.items()})
+        found = loaded.signatures[signature](
+            **{name: tf.constant(value) for name, value in inputs.items()}
+        )
         return {name: value.numpy() for name, value in found.items()}
 
     return run

@@ -55,7 +55,9 @@ _IN_BROWSERS = ("float32", "int32", "uint8")
 
 
 def snippets(
-    path: str | os.PathLike[str], languages: Sequence[str] = tuple(LANGUAGES), folder: str | os.PathLike[str] | None = None
+    path: str | os.PathLike[str],
+    languages: Sequence[str] = tuple(LANGUAGES),
+    folder: str | os.PathLike[str] | None = None,
 ) -> dict[str, Path]:
     """Write a ready call of a file for each language: its inputs and heads by name, shapes, scales, labels, and decoding.
 
@@ -99,7 +101,11 @@ def snippets(
     return targets
 
 
-def web_page(path: str | os.PathLike[str], page: str | os.PathLike[str] | None = None, runtime: str | None = None) -> Path:
+def web_page(
+    path: str | os.PathLike[str],
+    page: str | os.PathLike[str] | None = None,
+    runtime: str | None = None,
+) -> Path:
     """Write a web page that holds the file, runs it in the browser with LiteRT.js, and shows every head.
 
     Pictures are chosen and resized, other inputs typed in as numbers; masks are drawn, boxes and points shown on the picture.
@@ -124,10 +130,16 @@ def web_page(path: str | os.PathLike[str], page: str | os.PathLike[str] | None =
     facts = _facts(TFLiteModel(path))
     if facts["not_in_browsers"]:
         told = ", ".join(facts["not_in_browsers"])
-        raise ExportError(f"{path} takes or gives {told}, which LiteRT.js refuses: export it with io='float32'.")
+        raise ExportError(
+            f"{path} takes or gives {told}, which LiteRT.js refuses: export it with io='float32'."
+        )
     page = path.with_suffix(".html") if page is None else Path(page)
     check_file(page, text=True)
-    ranges = {entry["name"]: [float(v) for v in entry["range"]] for entry in facts["inputs"] if entry["range"]}
+    ranges = {
+        entry["name"]: [float(v) for v in entry["range"]]
+        for entry in facts["inputs"]
+        if entry["range"]
+    }
     values = {
         **facts,
         "javascript": re.sub(r"^export ", "", _rendered("js", facts), flags=re.M),
@@ -144,10 +156,15 @@ def web_page(path: str | os.PathLike[str], page: str | os.PathLike[str] | None =
 
 def _runtime(folder: str | None) -> dict[str, str]:
     """Where a page finds LiteRT.js, as JSON: its modules by the names that they import, and its programs."""
-    base, version = ("https://cdn.jsdelivr.net/npm", "@2.5.3") if folder is None else (folder.rstrip("/"), "")
+    base, version = (
+        ("https://cdn.jsdelivr.net/npm", "@2.5.3") if folder is None else (folder.rstrip("/"), "")
+    )
     where = {name: f"{base}/@litertjs/{name}{version}" for name in ("core", "wasm-utils")}
     modules = {f"@litertjs/{name}": f"{place}/dist/index.js" for name, place in where.items()}
-    return {"imports": json.dumps({"imports": modules}, indent=1), "programs": json.dumps(f"{where['core']}/wasm/")}
+    return {
+        "imports": json.dumps({"imports": modules}, indent=1),
+        "programs": json.dumps(f"{where['core']}/wasm/"),
+    }
 
 
 def _rendered(language: str, facts: dict[str, Any]) -> str:
@@ -155,9 +172,16 @@ def _rendered(language: str, facts: dict[str, Any]) -> str:
 
     loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
     environment = jinja2.Environment(
-        loader=loader, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
+        loader=loader,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"plain": plain, "literal": functools.partial(literal, language=language)}
+    environment.filters |= {
+        "plain": plain,
+        "literal": functools.partial(literal, language=language),
+    }
     text = environment.get_template(f"{language}.j2").render(**_spelled(facts, language))
     return re.sub(r"\n{3,}", "\n\n" if language != "python" else "\n\n\n", text)
 
@@ -170,34 +194,56 @@ def _spelled(facts: dict[str, Any], language: str) -> dict[str, Any]:
         sides[side] = [{**entry, key: words[entry["name"]]} for entry in facts[side]]
     text = facts["text"]
     if text:
-        text = {**text, "param": next(entry["param"] for entry in sides["inputs"] if entry["name"] == text["name"])}
+        text = {
+            **text,
+            "param": next(
+                entry["param"] for entry in sides["inputs"] if entry["name"] == text["name"]
+            ),
+        }
     return {**facts, **sides, "text": text}
 
 
 def _facts(model: TFLiteModel) -> dict[str, Any]:
     if not model.tasks:
-        raise ExportError(f"{model.path} says nothing of its tasks: snippets are written for files of `mtl.export.tflite`.")
+        raise ExportError(
+            f"{model.path} says nothing of its tasks: snippets are written for files of `mtl.export.tflite`."
+        )
     inputs, outputs = model.inputs, model.outputs
     for name, detail in inputs.items():
         if detail["shape"][:1] != [1]:
-            raise ExportError(f"Input '{name}' of {model.path} takes {detail['shape'][0]} rows: export with batch=1.")
+            raise ExportError(
+                f"Input '{name}' of {model.path} takes {detail['shape'][0]} rows: export with batch=1."
+            )
     ranges = {entry["name"]: entry.get("range") for entry in model.facts.get("inputs", ())}
     stem = re.sub(r"\W+", "_", model.path.stem)
     taken = [_tensor(name, detail) for name, detail in inputs.items()]
     for entry in taken:
-        entry["range"] = [f"{v:g}" for v in ranges[entry["name"]]] if ranges.get(entry["name"]) else None
+        entry["range"] = (
+            [f"{v:g}" for v in ranges[entry["name"]]] if ranges.get(entry["name"]) else None
+        )
     order = _order(model)
     for entry in taken:
         entry["index"] = order["inputs"].index(entry["name"])
     given = []
     for task in model.tasks:
-        entry = _tensor(task["name"], outputs[task["name"]]) | {"index": order["outputs"].index(task["name"])}
+        entry = _tensor(task["name"], outputs[task["name"]]) | {
+            "index": order["outputs"].index(task["name"])
+        }
         given.append(_decoded(entry, task))
-    tasks = {task["name"]: {**task, "labels": _labels(task), "shape": outputs[task["name"]]["shape"]} for task in model.tasks}
+    tasks = {
+        task["name"]: {**task, "labels": _labels(task), "shape": outputs[task["name"]]["shape"]}
+        for task in model.tasks
+    }
     kinds = {task["kind"] for task in model.tasks}
     dtypes = {detail["dtype"] for detail in (*inputs.values(), *outputs.values())}
-    scaled = lambda entry: {"scale": entry["scale"], "zero_point": entry["zero_point"]} if entry["scaled"] else {}  # noqa: E731
-    sizes = {i["name"]: {"shape": i["shape"], "size": i["size"], "dtype": i["dtype"], **scaled(i)} for i in taken}
+
+    def scaled(entry):
+        return {key: entry[key] for key in ("scale", "zero_point")} if entry["scaled"] else {}
+
+    sizes = {
+        i["name"]: {"shape": i["shape"], "size": i["size"], "dtype": i["dtype"], **scaled(i)}
+        for i in taken
+    }
     return {
         "title": f"{plain(model.path.name)}: {', '.join(tasks)}. {MARK} {model.facts.get('mtl_keras', '')}.",
         "name": class_name(stem),
@@ -215,16 +261,28 @@ def _facts(model: TFLiteModel) -> dict[str, Any]:
 def _text(model: TFLiteModel, stem: str, inputs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What templates say of the tokenizer (`text`), or why a snippet has none (`untold`)."""
     encoder = getattr(model, "encoder", None)
-    entry = next((entry for entry in inputs if entry["name"] == getattr(encoder, "name", None)), None)
+    entry = next(
+        (entry for entry in inputs if entry["name"] == getattr(encoder, "name", None)), None
+    )
     if entry is None or getattr(encoder, "kind", None) != "text":
         return {"text": None, "untold": None}
     try:
         rules = rules_of(encoder)
     except ExportError as error:
-        return {"text": None, "untold": f"Sentences become numbers in Python only: {' '.join(str(error).split())}"}
+        return {
+            "text": None,
+            "untold": f"Sentences become numbers in Python only: {' '.join(str(error).split())}",
+        }
     casts = {"IntArray": "", "LongArray": ".toLong()", "FloatArray": ".toFloat()"}
-    names = {"file": f"{stem}_text.txt", "unicode": f"{stem}_unicode.txt", "kotlin_cast": casts.get(entry["kotlin"], "")}
-    return {"text": {**entry, **names, "length": rules.length, "content": rules.write(__version__)}, "untold": None}
+    names = {
+        "file": f"{stem}_text.txt",
+        "unicode": f"{stem}_unicode.txt",
+        "kotlin_cast": casts.get(entry["kotlin"], ""),
+    }
+    return {
+        "text": {**entry, **names, "length": rules.length, "content": rules.write(__version__)},
+        "untold": None,
+    }
 
 
 def _json(value: Any, indent: int | None = None) -> str:
@@ -245,7 +303,9 @@ def _tensor(name: str, detail: dict[str, Any]) -> dict[str, Any]:
     """What templates say of an input or output; whole-integer tensors are real numbers to callers."""
     dtype, scale, zero = detail["dtype"], detail["scale"], detail["zero_point"]
     if dtype not in _TYPES:
-        raise ExportError(f"Tensor '{name}' is of {dtype}, for which there are no snippets; they know {', '.join(_TYPES)}.")
+        raise ExportError(
+            f"Tensor '{name}' is of {dtype}, for which there are no snippets; they know {', '.join(_TYPES)}."
+        )
     size, kotlin, swift, cpp, array, put, get = _TYPES[dtype]
     word = identifier(name)
     # A scale of 0 is none: bytes of a camera, words, counts. They go in as they are.
@@ -259,9 +319,15 @@ def _tensor(name: str, detail: dict[str, Any]) -> dict[str, Any]:
         "shape": detail["shape"], "size": math.prod(detail["shape"]), "dtype": dtype, "bytes": size, "scaled": scaled,
         "scale": scale, "zero_point": zero, "array": array, "cpp_file": cpp, "swift_file": swift, "kotlin": kotlin,
     }  # fmt: skip
-    number = {"uint8": f"b.{get}.toInt().and(255)", "int8": f"b.{get}.toInt()", "int16": f"b.{get}.toInt()"}.get(dtype)
+    number = {
+        "uint8": f"b.{get}.toInt().and(255)",
+        "int8": f"b.{get}.toInt()",
+        "int16": f"b.{get}.toInt()",
+    }.get(dtype)
     if not scaled:
-        as_is = {"float32": f"b.{get}", "bool": f"b.{get}.toFloat()"}.get(dtype, f"{number or f'b.{get}'}.toFloat()")
+        as_is = {"float32": f"b.{get}", "bool": f"b.{get}.toFloat()"}.get(
+            dtype, f"{number or f'b.{get}'}.toFloat()"
+        )
         swift_get = {"float32": "$0", "bool": "($0 ? 1 : 0)"}.get(dtype, "Float($0)")
         return entry | {
             "kotlin_put": f"x -> {put}", "kotlin_get": as_is,
@@ -293,12 +359,24 @@ def _decoded(entry: dict[str, Any], task: dict[str, Any]) -> dict[str, Any]:
         "most": task.get("max_objects"), "log": str(bool(task.get("log"))).lower(),
     }  # fmt: skip
 
-    def call(function: str, v: str, named: str, infinite: tuple[str, str], real: str, camel: bool, swift: bool = False) -> str:
+    def call(
+        function: str,
+        v: str,
+        named: str,
+        infinite: tuple[str, str],
+        real: str,
+        camel: bool,
+        swift: bool = False,
+    ) -> str:
         template = _DECODERS.get(task["kind"])
         if template is None:
             return v
         letters = {letter: letter if camel else f"_{letter.lower()}" for letter in "LBT"}
-        values = {**numbers, "labels": named, "low": infinite[0] if low is None else f"{low!r}{real}"}
+        values = {
+            **numbers,
+            "labels": named,
+            "low": infinite[0] if low is None else f"{low!r}{real}",
+        }
         values["high"] = infinite[1] if high is None else f"{high!r}{real}"
         for key in ("threshold", "overlap"):
             values[key] = f"{values[key]!r}{real}"
@@ -324,7 +402,14 @@ def _decoded(entry: dict[str, Any], task: dict[str, Any]) -> dict[str, Any]:
 def _labels(task: dict[str, Any]) -> list[Any]:
     if task["kind"] == "transcription":
         return list(task["alphabet"])
-    count = next((task[key] for key in ("num_classes", "num_labels", "num_points", "num_tags") if key in task), 0)
+    count = next(
+        (
+            task[key]
+            for key in ("num_classes", "num_labels", "num_points", "num_tags")
+            if key in task
+        ),
+        0,
+    )
     if task["kind"] == "segmentation" and not task.get("labels"):
         return []
     return list(task.get("labels") or range(int(count)))
@@ -343,12 +428,24 @@ def _python_decoders(kinds: set[str]) -> dict[str, Any]:
     needed = list(dict.fromkeys(used.values()))
     texts = [inspect.getsource(function) for function in needed]
     helpers = (decoding._names, decoding._overlap, decoding.is_bio, decoding.spans)
-    texts = [inspect.getsource(h) for h in helpers if any(re.search(rf"\b{h.__name__}\(", text) for text in texts)] + texts
+    texts = [
+        inspect.getsource(h)
+        for h in helpers
+        if any(re.search(rf"\b{h.__name__}\(", text) for text in texts)
+    ] + texts
     source = "\n\n".join(text.rstrip() + "\n" for text in texts)
     # Plain functions: annotations name types that only this library imports.
-    source = re.sub(r"^def (\w+)\((.*)\) -> [^\n]+:$", lambda m: f"def {m[1]}({_bare(m[2])}):", source, flags=re.M)
+    source = re.sub(
+        r"^def (\w+)\((.*)\) -> [^\n]+:$",
+        lambda m: f"def {m[1]}({_bare(m[2])}):",
+        source,
+        flags=re.M,
+    )
     source = re.sub(r"(\w+): list\[dict\[str, Any\]\] = \[\]", r"\1 = []", source)
-    return {"decoders_python": source, "functions_python": [(kind, f.__name__) for kind, f in used.items()]}
+    return {
+        "decoders_python": source,
+        "functions_python": [(kind, f.__name__) for kind, f in used.items()],
+    }
 
 
 def _bare(arguments: str) -> str:

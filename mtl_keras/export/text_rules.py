@@ -64,7 +64,9 @@ class TextRules:
         if self.kind == "char":
             numbers = [ids.get(c, 1) for c in text]
         elif self.kind == "hash":
-            numbers = [1 + zlib.crc32(word.encode()) % (self.size - 1) for word in self._words(text)]
+            numbers = [
+                1 + zlib.crc32(word.encode()) % (self.size - 1) for word in self._words(text)
+            ]
         else:
             numbers = [ids.get(word, 1) for word in self._words(text)]
         numbers = numbers[: self.length]
@@ -77,10 +79,16 @@ class TextRules:
         words: list[str] = []
         before = None
         for c in text:
-            now = next((kind for first, last, kind in self.classes if first <= ord(c) <= last), None)
+            now = next(
+                (kind for first, last, kind in self.classes if first <= ord(c) <= last), None
+            )
             if now == _SKIPPED:
                 continue
-            if now is not None and before is not None and (now == _MARK_CLASS or (now == before and now != _ALONE)):
+            if (
+                now is not None
+                and before is not None
+                and (now == _MARK_CLASS or (now == before and now != _ALONE))
+            ):
                 words[-1] += c
             elif now is not None and now != _MARK_CLASS:
                 words.append(c)
@@ -93,8 +101,15 @@ class TextRules:
         """The file: a head, then each table behind its number of lines. Characters are hexadecimal numbers."""
         fold = [" ".join(f"{ord(c):x}" for c in (key, *value)) for key, value in self.fold.items()]
         classes = [f"{first:x} {last:x} {kind}" for first, last, kind in self.classes]
-        entries = [f"{ord(c):x}" for c in self.vocabulary] if self.kind == "char" else list(self.vocabulary)
-        lines = [f"{MARK} {version}: text rules 1", f"{self.kind} {self.form} {self.length} {self.size}"]
+        entries = (
+            [f"{ord(c):x}" for c in self.vocabulary]
+            if self.kind == "char"
+            else list(self.vocabulary)
+        )
+        lines = [
+            f"{MARK} {version}: text rules 1",
+            f"{self.kind} {self.form} {self.length} {self.size}",
+        ]
         for table in (fold, classes, entries):
             lines += [str(len(table)), *table]
         return "\n".join(lines) + "\n"
@@ -116,10 +131,14 @@ def rules_of(encoder: Any) -> TextRules:
     vocabulary = list(config.get("alphabet", ()))
     if kind == "word":
         vocabulary = _spelled(config["vocabulary"], dict(chosen))
-    rules = TextRules(kind, form, int(config["length"]), int(config.get("size", 0)), fold, classes, vocabulary)
+    rules = TextRules(
+        kind, form, int(config["length"]), int(config.get("size", 0)), fold, classes, vocabulary
+    )
     for sample in (*_SAMPLES, " ".join(vocabulary[:200])):
         if rules.encode(sample) != encoder.encode([sample])[0].tolist():
-            raise ExportError(f"{type(encoder).__name__} reads {sample[:40]!r} in a way that its tables do not.")
+            raise ExportError(
+                f"{type(encoder).__name__} reads {sample[:40]!r} in a way that its tables do not."
+            )
     return rules
 
 
@@ -151,7 +170,9 @@ def _form(same: Any) -> str:
 
 
 @functools.cache
-def _word_tables(chosen: tuple[tuple[str, Any], ...]) -> tuple[str, dict[str, str], tuple[tuple[int, int, int], ...]]:
+def _word_tables(
+    chosen: tuple[tuple[str, Any], ...],
+) -> tuple[str, dict[str, str], tuple[tuple[int, int, int], ...]]:
     """Form, changes and classes of characters, of tokenizers with these settings."""
 
     def words(*sentences: str) -> set[str]:
@@ -163,7 +184,9 @@ def _word_tables(chosen: tuple[tuple[str, Any], ...]) -> tuple[str, dict[str, st
     alone, after = words(*characters), words(*(f"q{c}" for c in characters))
     changed = [c for c in characters if c not in alone and f"q{c}" not in after]
     # A code of letters around each: where it comes out whole, the character is passed over.
-    codes = {c: "q" + "".join(chr(98 + int(d)) for d in f"{i:07d}") + "q" for i, c in enumerate(changed)}
+    codes = {
+        c: "q" + "".join(chr(98 + int(d)) for d in f"{i:07d}") + "q" for i, c in enumerate(changed)
+    }
     across = words(*(f"{code}{c}z" for c, code in codes.items()))
     skipped = {c for c in changed if f"{codes[c]}z" in across}
     # Most of the rest parts words; hundreds at a time that give no word need no look at each.
@@ -174,9 +197,21 @@ def _word_tables(chosen: tuple[tuple[str, Any], ...]) -> tuple[str, dict[str, st
         if len(becomes := words(c)) == 1:
             word = becomes.pop()
             # "İ" may become a letter and something that parts words.
-            fold[c] = word if f"{word}q" in words(f"{c}q") or f"q{word}" not in words(f"q{c}") else f"{word} "
+            fold[c] = (
+                word
+                if f"{word}q" in words(f"{c}q") or f"q{word}" not in words(f"q{c}")
+                else f"{word} "
+            )
     kinds = _classes([c for c in characters if c not in fold], words, alone, after)
-    rules = TextRules("word", form, 100, 0, fold, _ranges(kinds | dict.fromkeys(skipped, _SKIPPED)), sorted(words(*_SAMPLES)))
+    rules = TextRules(
+        "word",
+        form,
+        100,
+        0,
+        fold,
+        _ranges(kinds | dict.fromkeys(skipped, _SKIPPED)),
+        sorted(words(*_SAMPLES)),
+    )
     reader = WordTokenizer(rules.vocabulary, rules.length, **dict(chosen))
     for sample in _SAMPLES:
         if rules.encode(sample) != reader.encode([sample])[0].tolist():
@@ -184,7 +219,9 @@ def _word_tables(chosen: tuple[tuple[str, Any], ...]) -> tuple[str, dict[str, st
     return form, fold, tuple(rules.classes)
 
 
-def _classes(characters: Sequence[str], words: Any, alone: set[str], after: set[str]) -> dict[str, int]:
+def _classes(
+    characters: Sequence[str], words: Any, alone: set[str], after: set[str]
+) -> dict[str, int]:
     """Classes of characters by what they join."""
     kinds: dict[str, int] = {}
     left = []
@@ -219,7 +256,9 @@ def _ranges(kinds: Mapping[str, int]) -> tuple[tuple[int, int, int], ...]:
 
 
 @functools.cache
-def _char_tables(chosen: tuple[tuple[str, Any], ...]) -> tuple[str, dict[str, str], tuple[tuple[int, int, int], ...]]:
+def _char_tables(
+    chosen: tuple[tuple[str, Any], ...],
+) -> tuple[str, dict[str, str], tuple[tuple[int, int, int], ...]]:
     """Form and changes of characters, of tokenizers with these settings; letters have no classes."""
     settings = dict(chosen)
 
@@ -257,7 +296,11 @@ def unicode_tables(version: str) -> str:
         if order := unicodedata.combining(c):
             orders.append(f"{ord(c):x} {order}")
         parts = unicodedata.decomposition(c).split()
-        if len(parts) == 2 and not parts[0].startswith("<") and unicodedata.normalize("NFC", c) == c:
+        if (
+            len(parts) == 2
+            and not parts[0].startswith("<")
+            and unicodedata.normalize("NFC", c) == c
+        ):
             pairs.append(" ".join(part.lower().lstrip("0") for part in parts) + f" {ord(c):x}")
     lines = [f"{MARK} {version}: Unicode {unicodedata.unidata_version}"]
     for table in (whole, orders, pairs):

@@ -18,7 +18,19 @@ import keras
 import numpy as np
 
 from mtl_keras.data import encoders
-from mtl_keras.export import archive, decoded, flatbuffer, gate, gpu, int4, ladder, measure, metadata, refusals, sampling
+from mtl_keras.export import (
+    archive,
+    decoded,
+    flatbuffer,
+    gate,
+    gpu,
+    int4,
+    ladder,
+    measure,
+    metadata,
+    refusals,
+    sampling,
+)
 from mtl_keras.export import quantization as quantizing
 from mtl_keras.export.compress import zeros
 from mtl_keras.export.files import ExportError, beside, check_file, check_folder
@@ -127,26 +139,59 @@ def tflite(
     Note:
         Warns (`UserWarning`) where ranges are measured on fewer than 32 rows.
     """
-    options = {"io": io, "keep_float": keep_float, "percentile": percentile, "signatures": signatures, "batch": batch}
+    options = {
+        "io": io,
+        "keep_float": keep_float,
+        "percentile": percentile,
+        "signatures": signatures,
+        "batch": batch,
+    }
     if quantization == "auto":
-        chosen = {"io": io != "float32", "keep_float": len(keep_float), "percentile": percentile, "on_drop": on_drop == "warn"}
-        _check_auto(calibration, evaluate, max_drop, [name for name, value in chosen.items() if value])
-        _check("int8", path, calibration, **options, max_drop=max_drop, evaluate=evaluate, on_drop=on_drop)
+        chosen = {
+            "io": io != "float32",
+            "keep_float": len(keep_float),
+            "percentile": percentile,
+            "on_drop": on_drop == "warn",
+        }
+        _check_auto(
+            calibration, evaluate, max_drop, [name for name, value in chosen.items() if value]
+        )
+        _check(
+            "int8",
+            path,
+            calibration,
+            **options,
+            max_drop=max_drop,
+            evaluate=evaluate,
+            on_drop=on_drop,
+        )
     else:
-        _check(quantization, path, calibration, **options, max_drop=max_drop, evaluate=evaluate, on_drop=on_drop)
+        _check(
+            quantization,
+            path,
+            calibration,
+            **options,
+            max_drop=max_drop,
+            evaluate=evaluate,
+            on_drop=on_drop,
+        )
         if budget is not None:
             raise ValueError(f"`budget` goes with quantization='auto'; got {quantization!r}.")
     limits_of_file = ladder.check_budget(budget)
     model = archive.subset(model, tasks)
     decode = decoded.check(model, decode)
     if decode and io != "float32":
-        raise ValueError(f"Decoded answers are real numbers or counts: `decode` goes with io='float32', got {io!r}.")
+        raise ValueError(
+            f"Decoded answers are real numbers or counts: `decode` goes with io='float32', got {io!r}."
+        )
     if quantization in CALIBRATED and (reason := refusals.recurrent(model)):
         raise ExportError(reason)
     data = None if evaluate is None else gate.held_out(model, evaluate)
     limits = gate.limits(model, max_drop)
     measures = quantization in (*CALIBRATED, "auto")
-    rows = sampling.calibration_and_comparison(model, calibration, samples, None if data is None else data[0], measures)
+    rows = sampling.calibration_and_comparison(
+        model, calibration, samples, None if data is None else data[0], measures
+    )
     plain = archive.as_float32(model)
     made = archive.endpoints(plain, signatures, batch, decode)
     holds = max_drop is None and on_drop == "raise" and rows.are_typical
@@ -166,8 +211,14 @@ def tflite(
         return unwritten.report
     if error is not None:
         warn_caller(str(error))
-    elif max_drop is None and on_drop == "warn" and (ruined := ruined_heads(report.heads, bounded_heads(plain), report.rows)):
-        warn_caller(f"The {report.format} keeps less than half of what moves in {', '.join(ruined)}.")
+    elif (
+        max_drop is None
+        and on_drop == "warn"
+        and (ruined := ruined_heads(report.heads, bounded_heads(plain), report.rows))
+    ):
+        warn_caller(
+            f"The {report.format} keeps less than half of what moves in {', '.join(ruined)}."
+        )
     return report
 
 
@@ -197,7 +248,9 @@ class _NotWritten(Exception):
         self.report = report
 
 
-def _build(job: _Job, quantization: str | None, keep_float: Sequence[str], fresh: Path) -> tuple[ExportReport, TFLiteModel]:
+def _build(
+    job: _Job, quantization: str | None, keep_float: Sequence[str], fresh: Path
+) -> tuple[ExportReport, TFLiteModel]:
     """Write one file, load it again, and compare it.
 
     Raises:
@@ -213,24 +266,44 @@ def _build(job: _Job, quantization: str | None, keep_float: Sequence[str], fresh
         lines = str(error).strip().splitlines() or ["it gives no reason"]
         layers = _layers_of(job.model, str(error))
         where = f", at layer {layers}" if layers else ""
-        raise ExportError(f"The {what} can't be made or run{where}: {type(error).__name__}, {lines[0][:300]}.") from error
+        raise ExportError(
+            f"The {what} can't be made or run{where}: {type(error).__name__}, {lines[0][:300]}."
+        ) from error
 
 
 def _layers_of(model: keras.Model, message: str) -> str:
     names = [layer.name for layer in model._flatten_layers(include_self=False)]
-    return ", ".join(f"'{name}'" for name in names if re.search(rf"\b{re.escape(name)}(_\d+)?\b", message))
+    return ", ".join(
+        f"'{name}'" for name in names if re.search(rf"\b{re.escape(name)}(_\d+)?\b", message)
+    )
 
 
 def _build_and_compare(
     job: _Job, quantization: str | None, keep_float: Sequence[str], fresh: Path, what: str
 ) -> tuple[ExportReport, TFLiteModel]:
-    plain, made, calibration, inputs = job.plain, job.made, job.rows.calibration, job.rows.comparison
-    content, in_float32 = _convert(
-        plain, made, quantization, calibration, job.io, list(keep_float), job.percentile, job.converted
+    plain, made, calibration, inputs = (
+        job.plain,
+        job.made,
+        job.rows.calibration,
+        job.rows.comparison,
     )
-    content = flatbuffer.name_and_order(content, {endpoint.name: endpoint.outputs for endpoint in made})
+    content, in_float32 = _convert(
+        plain,
+        made,
+        quantization,
+        calibration,
+        job.io,
+        list(keep_float),
+        job.percentile,
+        job.converted,
+    )
+    content = flatbuffer.name_and_order(
+        content, {endpoint.name: endpoint.outputs for endpoint in made}
+    )
     bare = content
-    content = metadata.describe(bare, _facts(job.model, made[0], quantization, job.io, calibration, keep_float))
+    content = metadata.describe(
+        bare, _facts(job.model, made[0], quantization, job.io, calibration, keep_float)
+    )
     operators = flatbuffer.ops(content)
     fresh.write_bytes(content)
     tolerance = FLOAT_TOLERANCE if quantization is None else None
@@ -238,7 +311,13 @@ def _build_and_compare(
     answers = file.run(inputs)
     report = compare(plain, inputs, answers, tolerance, what, job.holds_fidelity)
     for name in job.decode:
-        decoded.agree(plain, name, answers[name], answers[f"{name}{decoded.SUFFIX}"], exact=quantization is None)
+        decoded.agree(
+            plain,
+            name,
+            answers[name],
+            answers[f"{name}{decoded.SUFFIX}"],
+            exact=quantization is None,
+        )
     _compare_others(plain, file, made[1:], inputs, tolerance, what, job.holds_fidelity)
     report.size, report.ops, report.in_float32 = len(content), operators, in_float32
     report.gzip_size, report.zeros = len(gzip.compress(content)), zeros(plain)
@@ -258,7 +337,10 @@ def _build_and_compare(
 
 
 def _note_calibration(report: ExportReport, rows: sampling.Rows) -> None:
-    report.calibration_rows, report.new_rows = len(next(iter(rows.calibration.values()))), rows.are_new
+    report.calibration_rows, report.new_rows = (
+        len(next(iter(rows.calibration.values()))),
+        rows.are_new,
+    )
     if not rows.are_new:
         # The row that ranges were measured on says nothing of new data.
         for head in report.heads:
@@ -301,12 +383,18 @@ def split(
     model = archive.subset(model, tasks)
     if quantization in CALIBRATED and (reason := refusals.recurrent(model)):
         raise ExportError(reason)
-    rows = sampling.calibration_and_comparison(model, calibration, samples, None, quantization in CALIBRATED)
+    rows = sampling.calibration_and_comparison(
+        model, calibration, samples, None, quantization in CALIBRATED
+    )
     plain = archive.as_float32(model)
     _, backbone, *heads = archive.endpoints(plain, "features", batch=1)
     if "backbone" in model.output:
-        raise ValueError("A task named 'backbone' would take the backbone's file name: rename the task.")
-    typical = None if rows.calibration is None else {**rows.calibration, **backbone.run(rows.calibration)}
+        raise ValueError(
+            "A task named 'backbone' would take the backbone's file name: rename the task."
+        )
+    typical = (
+        None if rows.calibration is None else {**rows.calibration, **backbone.run(rows.calibration)}
+    )
     comparison = {**rows.comparison, **backbone.run(rows.comparison)}
     found = {}
     with beside(folder) as fresh:
@@ -318,14 +406,20 @@ def split(
             measured = None if typical is None else {key: typical[key] for key in alone.specs}
             content, in_float32 = _convert(plain, [alone], quantization, measured)
             content = flatbuffer.name_and_order(content, {alone.name: alone.outputs})
-            content = metadata.describe(content, _facts(model, alone, quantization, "float32", measured))
+            content = metadata.describe(
+                content, _facts(model, alone, quantization, "float32", measured)
+            )
             file = fresh / f"{name}.tflite"
             file.write_bytes(content)
             what = f"file {name}.tflite ({quantization or 'float32'})"
             tolerance = FLOAT_TOLERANCE if quantization is None else None
             answers = TFLiteModel(file).run(x)
-            compared = _compare_endpoint(plain, alone, x, alone.run(x), answers, tolerance, what, rows.are_typical)
-            found[name] = ExportReport(what, compared, Path(folder) / file.name, len(content), flatbuffer.ops(content))
+            compared = _compare_endpoint(
+                plain, alone, x, alone.run(x), answers, tolerance, what, rows.are_typical
+            )
+            found[name] = ExportReport(
+                what, compared, Path(folder) / file.name, len(content), flatbuffer.ops(content)
+            )
             found[name].rows, found[name].in_float32 = len(next(iter(x.values()))), in_float32
             if quantization in CALIBRATED:
                 _note_calibration(found[name], rows)
@@ -366,7 +460,9 @@ def _check(
         ValueError: says what would do.
     """
     if quantization not in QUANTIZATIONS:
-        raise ValueError(f"Unknown quantization {quantization!r}. Known: {', '.join(map(repr, QUANTIZATIONS))}, 'auto'.")
+        raise ValueError(
+            f"Unknown quantization {quantization!r}. Known: {', '.join(map(repr, QUANTIZATIONS))}, 'auto'."
+        )
     if Path(path).suffix != ".tflite":
         raise ValueError(f"The file's name must end in .tflite, got {os.fspath(path)!r}.")
     check_file(path)
@@ -375,20 +471,28 @@ def _check(
             f"{quantization} needs typical inputs to measure ranges on: give `calibration`, a data set or arrays."
         )
     if io not in ("float32", "int8", "uint8") or (io != "float32" and quantization != "int8"):
-        raise ValueError(f"io is 'float32', or 'int8' or 'uint8' with quantization='int8'; got {io!r} with {quantization!r}.")
+        raise ValueError(
+            f"io is 'float32', or 'int8' or 'uint8' with quantization='int8'; got {io!r} with {quantization!r}."
+        )
     if isinstance(keep_float, str):
         raise ValueError(f"`keep_float` is a list of names: keep_float=[{keep_float!r}].")
     for name, value in (("keep_float", len(keep_float)), ("percentile", percentile is not None)):
         if value and quantization != "int8":
             raise ValueError(f"`{name}` goes with quantization='int8'; got {quantization!r}.")
     if keep_float and io != "float32":
-        raise ValueError(f"Heads in float give real numbers: `keep_float` goes with io='float32', got {io!r}.")
+        raise ValueError(
+            f"Heads in float give real numbers: `keep_float` goes with io='float32', got {io!r}."
+        )
     if percentile is not None and not 50 < percentile < 100:
-        raise ValueError(f"percentile lies between 50 and 100 (99.9, say), got {percentile!r}; None takes all values.")
+        raise ValueError(
+            f"percentile lies between 50 and 100 (99.9, say), got {percentile!r}; None takes all values."
+        )
     if percentile is not None and signatures != "default":
         raise ValueError("`percentile` goes with signatures='default'.")
     if quantization == "int16x8" and signatures != "default":
-        raise ValueError("The converter's int16x8 measures no ranges beyond one signature: use signatures='default'.")
+        raise ValueError(
+            "The converter's int16x8 measures no ranges beyond one signature: use signatures='default'."
+        )
     if not isinstance(batch, int) or batch < 1:
         raise ValueError(f"batch is a whole number of rows, at least 1; got {batch!r}.")
     if max_drop is not None and evaluate is None:
@@ -401,9 +505,13 @@ def _check_auto(calibration: Any, evaluate: Any, max_drop: Any, chosen: Sequence
     needed = (("calibration", calibration), ("evaluate", evaluate), ("max_drop", max_drop))
     lacking = [name for name, value in needed if value is None]
     if lacking:
-        raise ValueError(f"quantization='auto' judges files by held-out data: give {', '.join(f'`{n}`' for n in lacking)}.")
+        raise ValueError(
+            f"quantization='auto' judges files by held-out data: give {', '.join(f'`{n}`' for n in lacking)}."
+        )
     if chosen:
-        raise ValueError(f"quantization='auto' chooses these itself: leave out {', '.join(f'`{name}`' for name in chosen)}.")
+        raise ValueError(
+            f"quantization='auto' chooses these itself: leave out {', '.join(f'`{name}`' for name in chosen)}."
+        )
 
 
 def _cheapest_that_passes(
@@ -434,14 +542,22 @@ def _cheapest_that_passes(
                 if kind in CALIBRATED and (reason := refusals.recurrent(job.model)):
                     raise ExportError(reason)
                 if kind == "int16x8" and len(job.made) > 1:
-                    raise ExportError("The converter's int16x8 measures no ranges beyond one signature.")
+                    raise ExportError(
+                        "The converter's int16x8 measures no ranges beyond one signature."
+                    )
                 quantization = None if kind == "float32" else kind
-                report, file = _build(job, quantization, floats, Path(folder) / f"{len(rungs)}.tflite")
+                report, file = _build(
+                    job, quantization, floats, Path(folder) / f"{len(rungs)}.tflite"
+                )
             except ExportError as error:
                 rung.reason = str(error)
                 refused.append((rung.name, rung.reason))
                 return error.tasks
-            rung.size, rung.latency_ms, rung.partitions = report.size, report.latency_ms, report.partitions
+            rung.size, rung.latency_ms, rung.partitions = (
+                report.size,
+                report.latency_ms,
+                report.partitions,
+            )
             rung.reason = ladder.beyond_budget(rung, budget)
             if rung.reason is None:
                 built[rung.name] = report, file
@@ -474,7 +590,11 @@ def _cheapest_that_passes(
     if on_drop != "report":
         told = f" and stays within {budget}" if budget else ""
         raise ExportError(f"No quantization loses at most {_in_words(limits)}{told}. {reasons}")
-    nearest = min(judged, key=lambda report: _excess(report, limits), default=ExportReport("TFLite file (none)", []))
+    nearest = min(
+        judged,
+        key=lambda report: _excess(report, limits),
+        default=ExportReport("TFLite file (none)", []),
+    )
     nearest.path, nearest.passed, nearest.refused, nearest.rungs = None, False, refused, rungs
     return nearest
 
@@ -487,7 +607,9 @@ def _in_words(limits: Mapping[str, float]) -> str:
 
 def _excess(report: ExportReport, limits: Mapping[str, float]) -> float:
     """By how much the worst head is beyond what it may lose."""
-    return max((head.drop - limits[head.name] for head in report.heads if head.name in limits), default=0.0)
+    return max(
+        (head.drop - limits[head.name] for head in report.heads if head.name in limits), default=0.0
+    )
 
 
 def _convert(
@@ -507,13 +629,20 @@ def _convert(
         converted[kind] = _run_converter(model, made, kind, calibration)
     content = converted[kind]
     if quantization == "int8":
-        batches = (batch if len(made) > 1 else (made[0].name, batch) for batch in _batches(made, calibration))
+        batches = (
+            batch if len(made) > 1 else (made[0].name, batch)
+            for batch in _batches(made, calibration)
+        )
         content = quantizing.measure_ranges(content, batches, percentile)
         floats = set()
         layers = [layer.name for layer in model._flatten_layers(include_self=False)]
         if keep_float:
-            own = own_layers(model, [name for name in keep_float if name in model.output], "keep_float")
-            floats = quantizing.float_nodes(content, keep_float, list(model.output), layers, own, model.name)
+            own = own_layers(
+                model, [name for name in keep_float if name in model.output], "keep_float"
+            )
+            floats = quantizing.float_nodes(
+                content, keep_float, list(model.output), layers, own, model.name
+            )
         content = quantizing.quantize(content, io, floats, _answers(made, calibration), layers)
     in_float32: list[str] = []
     if quantization in int4.BLOCKS:
@@ -525,12 +654,16 @@ def _convert(
     return flatbuffer.share_buffers(content), in_float32
 
 
-def _batches(made: Sequence[archive.Endpoint], calibration: Mapping[str, np.ndarray]) -> Iterator[Any]:
+def _batches(
+    made: Sequence[archive.Endpoint], calibration: Mapping[str, np.ndarray]
+) -> Iterator[Any]:
     """Calibration data for every signature, a batch at a time; heads from features see the features of these rows."""
     batch = next(iter(made[0].specs.values())).shape[0]
     features = next((e for e in made if e.name == "features"), None)
     for start in range(0, len(next(iter(calibration.values()))), batch):
-        rows = {name: padded(value[start : start + batch], batch) for name, value in calibration.items()}
+        rows = {
+            name: padded(value[start : start + batch], batch) for name, value in calibration.items()
+        }
         if features is not None:
             rows |= features.run(rows)
         for endpoint in made:
@@ -551,7 +684,9 @@ def _run_converter(
     with tempfile.TemporaryDirectory() as folder:
         archive.write_archive(model, Path(folder), made=made)
         with quiet():
-            converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[e.name for e in made])
+            converter = tf.lite.TFLiteConverter.from_saved_model(
+                folder, signature_keys=[e.name for e in made]
+            )
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
             if kind is not None:
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -570,13 +705,17 @@ def _run_converter(
                 raise ExportError(refusals.why(error, model)) from error
 
 
-def _answers(made: Sequence[archive.Endpoint], calibration: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _answers(
+    made: Sequence[archive.Endpoint], calibration: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
     """What the first endpoint answers to the calibration rows, by name."""
     batch = next(iter(made[0].specs.values())).shape[0]
     rows = len(next(iter(calibration.values())))
     size = batch * max(1, 32 // batch)
     parts = [
-        made[0].run({name: padded(value[start : start + size], size) for name, value in calibration.items()})
+        made[0].run(
+            {name: padded(value[start : start + size], size) for name, value in calibration.items()}
+        )
         for start in range(0, rows, size)
     ]
     return {name: np.concatenate([part[name] for part in parts])[:rows] for name in made[0].outputs}
@@ -599,7 +738,9 @@ def _compare_others(
         if endpoint.name == "features":
             known |= expected
         named = f"{what}, signature '{endpoint.name}'"
-        _compare_endpoint(plain, endpoint, x, expected, file.run(x, endpoint.name), tolerance, named, are_typical)
+        _compare_endpoint(
+            plain, endpoint, x, expected, file.run(x, endpoint.name), tolerance, named, are_typical
+        )
 
 
 def _compare_endpoint(
@@ -614,14 +755,26 @@ def _compare_endpoint(
 ) -> list[HeadReport]:
     # Features are no head: how much of them matters, the heads say.
     are_heads = set(endpoint.outputs) <= set(plain.output)
-    noise = functools.partial(float_noise, functools.partial(endpoint.run, x), plain) if are_heads else None
+    noise = (
+        functools.partial(float_noise, functools.partial(endpoint.run, x), plain)
+        if are_heads
+        else None
+    )
     bounded = bounded_heads(plain)
     return beside_keras(
-        expected, outputs, tolerance, what, noise=noise, bounded=bounded, are_typical=are_typical and are_heads
+        expected,
+        outputs,
+        tolerance,
+        what,
+        noise=noise,
+        bounded=bounded,
+        are_typical=are_typical and are_heads,
     )
 
 
-def run_tflite(path: str | os.PathLike[str], inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def run_tflite(
+    path: str | os.PathLike[str], inputs: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
     """Run a `.tflite` file row by row on inputs by name; raw outputs by name, as `TFLiteModel.run`.
 
     Inputs that the file does not take are passed over.
@@ -655,6 +808,8 @@ def _facts(
         "io": io,
         "in_float": list(keep_float),
         "inputs": inputs,
-        "tasks": [task.facts() for task in getattr(model, "tasks", ()) if task.name in endpoint.outputs],
+        "tasks": [
+            task.facts() for task in getattr(model, "tasks", ()) if task.name in endpoint.outputs
+        ],
         "encoder": encoders.to_dict(encoder) if is_registered and takes_model_inputs else None,
     }

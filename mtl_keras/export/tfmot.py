@@ -41,7 +41,10 @@ def main(folder: str) -> None:
         (place / "reasons.json").write_text(json.dumps(error.reasons))
         return
     # Written beside, then renamed: a file that is there is whole.
-    np.savez(place / "unfinished.npz", **{f"{name}/{i}": v for name, values in weights.items() for i, v in enumerate(values)})
+    np.savez(
+        place / "unfinished.npz",
+        **{f"{name}/{i}": v for name, values in weights.items() for i, v in enumerate(values)},
+    )
     (place / "unfinished.npz").rename(place / "weights.npz")
 
 
@@ -53,7 +56,9 @@ def compressed(model: Any, place: Path, options: dict[str, Any]) -> dict[str, li
     chosen = {layer.name for layer in network.layers} - set(options["keep"])
     done: list[str] = []
     for stage in options["stages"]:
-        steps = options["epochs"] * sum(1 for _ in _batches(model, place, options, np.random.default_rng(0)))
+        steps = options["epochs"] * sum(
+            1 for _ in _batches(model, place, options, np.random.default_rng(0))
+        )
         wrapped, strip, callback = _STAGES[stage](network, chosen, options, done, steps)
         _train(model, wrapped, place, options, callback, stage)
         network = strip(wrapped)
@@ -108,12 +113,16 @@ def rebuilt(model: Any) -> tuple[Any, dict[str, list[str]]]:
             fresh = id(layer) not in copies
             if fresh:
                 copies[id(layer)] = _old_layer(layer, tf_keras)
-            outputs = copies[id(layer)](*args, **{k: v for k, v in kwargs.items() if v is not None and k != "training"})
+            outputs = copies[id(layer)](
+                *args, **{k: v for k, v in kwargs.items() if v is not None and k != "training"}
+            )
             if fresh and layer.weights:
                 copies[id(layer)].set_weights(layer.get_weights())
                 names[layer.name] = [weight.name for weight in copies[id(layer)].weights]
         except Exception as error:
-            raise CannotCarry({layer.name: f"{type(layer).__name__}: {' '.join(str(error).split())[:160]}"}) from error
+            raise CannotCarry(
+                {layer.name: f"{type(layer).__name__}: {' '.join(str(error).split())[:160]}"}
+            ) from error
         return outputs
 
     replay(model, found, call)
@@ -128,29 +137,48 @@ def _old_layer(layer: Any, tf_keras: Any) -> Any:
     return kind.from_config(_old_config(layer.get_config(), type(layer), kind, tf_keras))
 
 
-def _old_config(config: dict[str, Any], new_kind: type, kind: type, tf_keras: Any) -> dict[str, Any]:
+def _old_config(
+    config: dict[str, Any], new_kind: type, kind: type, tf_keras: Any
+) -> dict[str, Any]:
     import keras
 
     taken = {name for base in kind.__mro__ for name in inspect.signature(base.__init__).parameters}
-    defaults = {name: p.default for base in new_kind.__mro__[::-1] for name, p in inspect.signature(base).parameters.items()}
+    defaults = {
+        name: p.default
+        for base in new_kind.__mro__[::-1]
+        for name, p in inspect.signature(base).parameters.items()
+    }
     old: dict[str, Any] = {}
     for key, value in config.items():
         if key.endswith("_initializer"):
             continue
         if key not in taken | {"name", "trainable", "dtype"}:
             # What only Keras 3 knows may fall away where it says nothing.
-            if value and value != defaults.get(key) and (key, value) != ("data_format", "channels_last"):
+            if (
+                value
+                and value != defaults.get(key)
+                and (key, value) != ("data_format", "channels_last")
+            ):
                 raise ValueError(f"tf_keras knows no {key}={value!r}")
             continue
         if key == "dtype":
             value = "float32"
         elif isinstance(value, dict) and "class_name" in value and key.endswith("_regularizer"):
-            value = tf_keras.regularizers.get({"class_name": value["class_name"], "config": value["config"]})
+            value = tf_keras.regularizers.get(
+                {"class_name": value["class_name"], "config": value["config"]}
+            )
         elif isinstance(value, dict) and "class_name" in value and key.endswith("_constraint"):
-            value = tf_keras.constraints.get({"class_name": value["class_name"], "config": value["config"]})
-        elif isinstance(value, dict) and "class_name" in value and key in ("layer", "backward_layer"):
+            value = tf_keras.constraints.get(
+                {"class_name": value["class_name"], "config": value["config"]}
+            )
+        elif (
+            isinstance(value, dict) and "class_name" in value and key in ("layer", "backward_layer")
+        ):
             new, inner = (getattr(where.layers, value["class_name"]) for where in (keras, tf_keras))
-            value = {"class_name": inner.__name__, "config": _old_config(value["config"], new, inner, tf_keras)}
+            value = {
+                "class_name": inner.__name__,
+                "config": _old_config(value["config"], new, inner, tf_keras),
+            }
         elif isinstance(value, dict) and "class_name" in value:
             raise ValueError(f"its {key} is {value['class_name']}")
         old[key] = value
@@ -163,17 +191,34 @@ def _same_answers(model: Any, network: Any, place: Path, options: dict[str, Any]
     x, _, _ = next(_batches(model, place, options, np.random.default_rng(0)))
     raw = network(_listed(model, x), training=False)
     expected = model(feed(model, x), training=False)
-    for name, value in zip(model.task_names, raw if isinstance(raw, (list, tuple)) else [raw], strict=True):
+    for name, value in zip(
+        model.task_names, raw if isinstance(raw, (list, tuple)) else [raw], strict=True
+    ):
         found, wanted = np.asarray(model.task(name).activate(value)), np.asarray(expected[name])
-        if not np.allclose(found, wanted, rtol=1e-3, atol=1e-4 * max(1.0, float(np.abs(wanted).max())), equal_nan=True):
-            raise RuntimeError(f"Head '{name}' answers otherwise in tf_keras: by {np.abs(found - wanted).max():.3g}.")
+        if not np.allclose(
+            found,
+            wanted,
+            rtol=1e-3,
+            atol=1e-4 * max(1.0, float(np.abs(wanted).max())),
+            equal_nan=True,
+        ):
+            raise RuntimeError(
+                f"Head '{name}' answers otherwise in tf_keras: by {np.abs(found - wanted).max():.3g}."
+            )
 
 
 # ------------------------------------------------------------------ stages
 def _kernel_layers(network: Any, chosen: set[str]) -> list[str]:
     from tf_keras import layers
 
-    kinds = (layers.Dense, layers.Conv1D, layers.Conv2D, layers.Conv2DTranspose, layers.SeparableConv2D, layers.Embedding)
+    kinds = (
+        layers.Dense,
+        layers.Conv1D,
+        layers.Conv2D,
+        layers.Conv2DTranspose,
+        layers.SeparableConv2D,
+        layers.Embedding,
+    )
     return [layer.name for layer in network.layers if layer.name in chosen and isinstance(layer, kinds)
             and not isinstance(layer, layers.DepthwiseConv2D)]  # fmt: skip
 
@@ -181,10 +226,14 @@ def _kernel_layers(network: Any, chosen: set[str]) -> list[str]:
 def _with(network: Any, names: Sequence[str], wrap: Callable[[Any], Any]) -> Any:
     import tf_keras
 
-    return tf_keras.models.clone_model(network, clone_function=lambda layer: wrap(layer) if layer.name in names else layer)
+    return tf_keras.models.clone_model(
+        network, clone_function=lambda layer: wrap(layer) if layer.name in names else layer
+    )
 
 
-def _prune(network: Any, chosen: set[str], options: dict[str, Any], done: Sequence[str], steps: int) -> tuple:
+def _prune(
+    network: Any, chosen: set[str], options: dict[str, Any], done: Sequence[str], steps: int
+) -> tuple:
     from tensorflow_model_optimization.sparsity import keras as sparsity
 
     frequency = max(1, steps // 40)
@@ -199,7 +248,9 @@ def _prune(network: Any, chosen: set[str], options: dict[str, Any], done: Sequen
     else:
         # The last mask is drawn where the schedule ends: on a step at which masks are drawn.
         end = max(frequency, steps // 2 // frequency * frequency)
-        schedule = sparsity.PolynomialDecay(0.0, share, begin_step=0, end_step=end, frequency=frequency)
+        schedule = sparsity.PolynomialDecay(
+            0.0, share, begin_step=0, end_step=end, frequency=frequency
+        )
     wrapped = _with(
         network,
         _kernel_layers(network, chosen),
@@ -208,7 +259,9 @@ def _prune(network: Any, chosen: set[str], options: dict[str, Any], done: Sequen
     return wrapped, sparsity.strip_pruning, sparsity.UpdatePruningStep()
 
 
-def _cluster(network: Any, chosen: set[str], options: dict[str, Any], done: Sequence[str], steps: int) -> tuple:
+def _cluster(
+    network: Any, chosen: set[str], options: dict[str, Any], done: Sequence[str], steps: int
+) -> tuple:
     from tensorflow_model_optimization.clustering import keras as clustering
     from tensorflow_model_optimization.python.core.clustering.keras.experimental import cluster
 
@@ -231,9 +284,13 @@ def _cluster(network: Any, chosen: set[str], options: dict[str, Any], done: Sequ
     return wrapped, clustering.strip_clustering, None
 
 
-def _qat(network: Any, chosen: set[str], options: dict[str, Any], done: Sequence[str], steps: int) -> tuple:
+def _qat(
+    network: Any, chosen: set[str], options: dict[str, Any], done: Sequence[str], steps: int
+) -> tuple:
     from tensorflow_model_optimization.experimental import combine
-    from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import default_8bit_quantize_registry
+    from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
+        default_8bit_quantize_registry,
+    )
     from tensorflow_model_optimization.quantization import keras as quantization
     from tf_keras import layers
 
@@ -252,21 +309,31 @@ def _qat(network: Any, chosen: set[str], options: dict[str, Any], done: Sequence
         scheme = combine.Default8BitPrunePreserveQuantizeScheme()
     else:
         scheme = quantization.default_8bit.Default8BitQuantizeScheme()
-    names = [layer.name for layer in network.layers if layer.name in chosen and not isinstance(layer, layers.InputLayer)]
+    names = [
+        layer.name
+        for layer in network.layers
+        if layer.name in chosen and not isinstance(layer, layers.InputLayer)
+    ]
     try:
         annotated = _with(network, names, quantization.quantize_annotate_layer)
         with quantization.quantize_scope():
             wrapped = quantization.quantize_apply(annotated, scheme)
     except (RuntimeError, ValueError) as error:
         raise CannotCarry({"the network": " ".join(str(error).split())[:300]}) from error
-    return wrapped, combine.strip_clustering_cqat if "cluster" in done else lambda found: found, None
+    return (
+        wrapped,
+        combine.strip_clustering_cqat if "cluster" in done else lambda found: found,
+        None,
+    )
 
 
 _STAGES = {"prune": _prune, "cluster": _cluster, "qat": _qat}
 
 
 # ------------------------------------------------------------------ training
-def _train(model: Any, network: Any, place: Path, options: dict[str, Any], callback: Any, stage: str) -> None:
+def _train(
+    model: Any, network: Any, place: Path, options: dict[str, Any], callback: Any, stage: str
+) -> None:
     import tensorflow as tf
     import tf_keras
 
@@ -286,7 +353,11 @@ def _train(model: Any, network: Any, place: Path, options: dict[str, Any], callb
             outputs = {name: model.task(name).activate(value) for name, value in heads}
             total = tf.add_n([*batch_losses(training, y, outputs, weight).each, *network.losses])
         found = tape.gradient(total, trained)
-        pairs = [(gradient, variable) for gradient, variable in zip(found, trained, strict=True) if gradient is not None]
+        pairs = [
+            (gradient, variable)
+            for gradient, variable in zip(found, trained, strict=True)
+            if gradient is not None
+        ]
         optimizer.apply_gradients(pairs)
         return total
 
@@ -301,14 +372,21 @@ def _train(model: Any, network: Any, place: Path, options: dict[str, Any], callb
                 callback.on_train_batch_begin(batch=None)
             losses.append(float(step(_listed(model, x), y, weight)))
             if not np.isfinite(losses[-1]):
-                raise RuntimeError(f"The loss of step {len(losses)} of epoch {epoch + 1} of '{stage}' is not finite.")
+                raise RuntimeError(
+                    f"The loss of step {len(losses)} of epoch {epoch + 1} of '{stage}' is not finite."
+                )
         if callback is not None:
             callback.on_epoch_end(batch=None)
         if options["verbose"]:
-            print(f"{stage}: epoch {epoch + 1}/{options['epochs']}, loss {np.mean(losses):.4f}", flush=True)
+            print(
+                f"{stage}: epoch {epoch + 1}/{options['epochs']}, loss {np.mean(losses):.4f}",
+                flush=True,
+            )
 
 
-def _batches(model: Any, place: Path, options: dict[str, Any], rng: np.random.Generator) -> Iterator[tuple[Any, Any, Any]]:
+def _batches(
+    model: Any, place: Path, options: dict[str, Any], rng: np.random.Generator
+) -> Iterator[tuple[Any, Any, Any]]:
     """`(inputs by name, labels by task, sample weights by task or None)`, shuffled where they are arrays."""
     from mtl_keras.export.archive import by_name
 
@@ -339,7 +417,11 @@ def _listed(model: Any, x: dict[str, np.ndarray]) -> Any:
 # ------------------------------------------------------------------ and back
 def _inside(layer: Any) -> Any:
     """The layer in one of TFMOT's wrappers, or the layer."""
-    return getattr(layer, "layer", layer) if type(layer).__module__.startswith("tensorflow_model_optimization") else layer
+    return (
+        getattr(layer, "layer", layer)
+        if type(layer).__module__.startswith("tensorflow_model_optimization")
+        else layer
+    )
 
 
 def _weights(layer: Any, names: Sequence[str]) -> list[np.ndarray]:
@@ -353,7 +435,9 @@ def _weights(layer: Any, names: Sequence[str]) -> list[np.ndarray]:
         names = short
     lacking = [name for name in names if name not in known]
     if lacking:
-        raise RuntimeError(f"Layer '{layer.name}' came back without {', '.join(lacking)}; it has {sorted(known)}.")
+        raise RuntimeError(
+            f"Layer '{layer.name}' came back without {', '.join(lacking)}; it has {sorted(known)}."
+        )
     return [np.asarray(known[name]) for name in names]
 
 

@@ -31,7 +31,9 @@ _FIXED = {"sigmoid": (0.0, 255 / 256), "softmax": (0.0, 255 / 256), "tanh": (-1.
 _SUMS = (layers.Add, layers.Subtract, layers.Multiply)
 
 
-def quantization_aware(model: keras.Model, keep_float: Sequence[str] = (), momentum: float = 0.99) -> keras.Model:
+def quantization_aware(
+    model: keras.Model, keep_float: Sequence[str] = (), momentum: float = 0.99
+) -> keras.Model:
     """A copy of a model that rounds weights and activations as an int8 file does, to be trained on for a few epochs.
 
     It is a model like the given one: the same tasks, names and outputs; compile it with any balancer, train it with missing
@@ -65,10 +67,14 @@ def quantization_aware(model: keras.Model, keep_float: Sequence[str] = (), momen
     floats = own_layers(model, keep_float, "keep_float")
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            raise ExportError(f"Layer '{layer.name}' is a model of its own; give a flat functional model.")
+            raise ExportError(
+                f"Layer '{layer.name}' is a model of its own; give a flat functional model."
+            )
         policy = getattr(layer.dtype_policy, "name", "float32")
         if policy.startswith("mixed_") or policy in ("float16", "bfloat16"):
-            raise ExportError(f"Layer '{layer.name}' computes in {layer.dtype_policy.name}: int8 is trained in float32.")
+            raise ExportError(
+                f"Layer '{layer.name}' computes in {layer.dtype_policy.name}: int8 is trained in float32."
+            )
     consumers: dict[int, list[Any]] = {}
     for node in nodes(model):
         for tensor in node.input_tensors:
@@ -77,18 +83,24 @@ def quantization_aware(model: keras.Model, keep_float: Sequence[str] = (), momen
     def made(layer: Any) -> Any:
         copy = _clone(layer)
         norm = isinstance(layer, layers.BatchNormalization)
-        if (layer.name in floats and not norm) or not (norm or any(len(v.shape) >= 2 for v in layer.weights)):
+        if (layer.name in floats and not norm) or not (
+            norm or any(len(v.shape) >= 2 for v in layer.weights)
+        ):
             return copy
         return QuantizedWeights(copy, layer.get_build_config(), inference=norm)
 
     def after(operation: Any, tensor: Any, output: Any, place: int) -> Any:
-        if operation.name in floats or not _rounds(operation, tensor, consumers.get(id(tensor), [])):
+        if operation.name in floats or not _rounds(
+            operation, tensor, consumers.get(id(tensor), [])
+        ):
             return output
         name = f"{operation.name}_range" + (f"_{place}" if place else "")
         return FakeQuantize(momentum, _fixed(operation), name=name)(output)
 
     def start(tensor: Any, fresh: Any) -> Any:
-        if "float" not in tensor.dtype or all(op.name in floats for op in consumers.get(id(tensor), [])):
+        if "float" not in tensor.dtype or all(
+            op.name in floats for op in consumers.get(id(tensor), [])
+        ):
             return fresh
         return FakeQuantize(momentum, name=f"{tensor.name}_range")(fresh)
 
@@ -105,12 +117,16 @@ def float_twin(model: keras.Model) -> keras.Model:
         >>> plain = mtl.export.float_twin(aware)
     """
     if not is_quantization_aware(model):
-        raise ValueError(f"Model '{model.name}' is not quantization-aware: it is its own float network.")
+        raise ValueError(
+            f"Model '{model.name}' is not quantization-aware: it is its own float network."
+        )
 
     def made(layer: Any) -> Any:
         return _clone(layer.layer if isinstance(layer, QuantizedWeights) else layer)
 
-    return _replayed(model, made, lambda operation, tensor, output, place: output, lambda tensor, fresh: fresh)
+    return _replayed(
+        model, made, lambda operation, tensor, output, place: output, lambda tensor, fresh: fresh
+    )
 
 
 def is_quantization_aware(model: keras.Model) -> bool:
@@ -129,7 +145,10 @@ def _replayed(
     start: Callable[[Any, Any], Any],
 ) -> keras.Model:
     """A model of the same structure with other layers: `made` of each, `after` what follows its result; ranges fall away."""
-    inputs = {id(t): keras.Input(t.shape[1:], batch_size=t.shape[0], dtype=t.dtype, name=t.name) for t in model.inputs}
+    inputs = {
+        id(t): keras.Input(t.shape[1:], batch_size=t.shape[0], dtype=t.dtype, name=t.name)
+        for t in model.inputs
+    }
     found = {id(tensor): start(tensor, inputs[id(tensor)]) for tensor in model.inputs}
     copies: dict[int, tuple[Any, Any]] = {}
     calls: dict[int, int] = {}
@@ -145,7 +164,9 @@ def _replayed(
         first = calls.get(id(operation), 0)
         calls[id(operation)] = first + len(outputs)
         pairs = zip(node.outputs, outputs, strict=True)
-        return [after(operation, tensor, output, first + i) for i, (tensor, output) in enumerate(pairs)]
+        return [
+            after(operation, tensor, output, first + i) for i, (tensor, output) in enumerate(pairs)
+        ]
 
     replay(model, found, call)
     for old, new in copies.values():
@@ -157,14 +178,19 @@ def _replayed(
         facts["encoder"] = model.encoder
     if getattr(model, "representation", None):
         facts["representation"] = model.representation
-    return type(model)(tree.map_structure(lambda t: inputs[id(t)], model.input), outputs, name=model.name, **facts)
+    return type(model)(
+        tree.map_structure(lambda t: inputs[id(t)], model.input), outputs, name=model.name, **facts
+    )
 
 
 def _rounds(operation: Any, tensor: Any, users: Sequence[Any]) -> bool:
     """Whether a tensor of its own stands in the int8 file where this one stands in the network."""
     if "float" not in tensor.dtype or isinstance(operation, (TaskOutput, *_SAME)):
         return False
-    linear = isinstance(operation, _KERNELS) and getattr(operation, "activation", None) in (None, keras.activations.linear)
+    linear = isinstance(operation, _KERNELS) and getattr(operation, "activation", None) in (
+        None,
+        keras.activations.linear,
+    )
     if users and linear and all(isinstance(user, layers.BatchNormalization) for user in users):
         return False
     clipped = linear or isinstance(operation, (layers.BatchNormalization, *_SUMS))
@@ -179,8 +205,13 @@ def _fixed(operation: Any) -> tuple[float, float] | None:
 
 def _is_relu(layer: Any) -> bool:
     if isinstance(layer, layers.ReLU):
-        return layer.max_value in (None, 6, 6.0) and not layer.negative_slope and not layer.threshold
-    return isinstance(layer, layers.Activation) and layer.activation in (keras.activations.relu, keras.activations.relu6)
+        return (
+            layer.max_value in (None, 6, 6.0) and not layer.negative_slope and not layer.threshold
+        )
+    return isinstance(layer, layers.Activation) and layer.activation in (
+        keras.activations.relu,
+        keras.activations.relu6,
+    )
 
 
 def own_layers(model: keras.Model, names: Sequence[str], argument: str) -> set[str]:
@@ -195,7 +226,9 @@ def own_layers(model: keras.Model, names: Sequence[str], argument: str) -> set[s
     known = {layer.name for layer in model.layers}
     for name in names:
         if name not in heads and name not in known:
-            raise ValueError(unknown_name(f"task or layer in `{argument}`:", name, [*model.output, *known]))
+            raise ValueError(
+                unknown_name(f"task or layer in `{argument}`:", name, [*model.output, *known])
+            )
     below: dict[int, set[str]] = {id(tensor): {name} for name, tensor in model.output.items()}
     found = set(names) - heads
     reached: dict[str, set[str]] = {}

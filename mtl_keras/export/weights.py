@@ -15,7 +15,12 @@ from mtl_keras.export import flatbuffer
 __all__ = ["int8_weights"]
 
 #: Operators with weights: which input they are, their axis of output channels, and the version that takes them in int8.
-_LAYERS = {"CONV_2D": (1, 0, 5), "DEPTHWISE_CONV_2D": (1, 3, 6), "FULLY_CONNECTED": (1, 0, 9), "TRANSPOSE_CONV": (1, 0, 2)}
+_LAYERS = {
+    "CONV_2D": (1, 0, 5),
+    "DEPTHWISE_CONV_2D": (1, 3, 6),
+    "FULLY_CONNECTED": (1, 0, 9),
+    "TRANSPOSE_CONV": (1, 0, 2),
+}
 #: Computed in int8 with one scale a tensor: with a scale a channel, older runtimes (2.14, say) refuse the file.
 _ONE_SCALE = ("FULLY_CONNECTED",)
 _FLOAT32, _INT8 = 0, 9
@@ -57,7 +62,9 @@ def int8_weights(content: bytes, compute: bool) -> bytes:
             if index not in done:
                 if not alone or not _round(model, graph.tensors[index], axis, schema):
                     continue
-                done[index] = index if compute else flatbuffer.dequantized(model, graph, index, 5, fresh)
+                done[index] = (
+                    index if compute else flatbuffer.dequantized(model, graph, index, 5, fresh)
+                )
             if compute:
                 code = model.operatorCodes[op.opcodeIndex]
                 code.version = max(code.version, version)

@@ -3,7 +3,14 @@
 from mtl_keras.layers.categorical_embedding import CategoricalEmbedding
 from mtl_keras.layers.experts import DSelectKGate, Experts, Gate, Mixture
 from mtl_keras.layers.factorized import FactorizedConv1D, FactorizedConv2D, FactorizedDense
-from mtl_keras.layers.features import Cross, FiLM, InformationTransfer, OrderCalibrator, ProbabilityProduct, StageMixture
+from mtl_keras.layers.features import (
+    Cross,
+    FiLM,
+    InformationTransfer,
+    OrderCalibrator,
+    ProbabilityProduct,
+    StageMixture,
+)
 from mtl_keras.layers.log_mel import LogMel
 from mtl_keras.layers.modality import ModalityAttention, ModalityDefault
 from mtl_keras.layers.ordinal import OrdinalThresholds
@@ -21,7 +28,14 @@ from mtl_keras.layers.sequences import (
     UnfoldFrames,
 )
 from mtl_keras.layers.soft_argmax import SoftArgmax
-from mtl_keras.layers.streams import BlockIdentity, BranchChoice, BranchPath, CrossStitch, MutualInformation, SubspaceStitch
+from mtl_keras.layers.streams import (
+    BlockIdentity,
+    BranchChoice,
+    BranchPath,
+    CrossStitch,
+    MutualInformation,
+    SubspaceStitch,
+)
 from mtl_keras.layers.task_output import TaskOutput
 from mtl_keras.layers.ties import WeightTie
 

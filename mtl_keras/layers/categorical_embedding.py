@@ -49,7 +49,9 @@ class CategoricalEmbedding(keras.layers.Layer):
     def call(self, inputs):
         ids = ops.cast(inputs, "int32") + self._offsets
         vectors = ops.take(self.table, ids, axis=0)
-        return ops.reshape(ops.cast(vectors, self.compute_dtype), (-1, len(self.cardinalities) * self.dim))
+        return ops.reshape(
+            ops.cast(vectors, self.compute_dtype), (-1, len(self.cardinalities) * self.dim)
+        )
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], len(self.cardinalities) * self.dim)

@@ -33,21 +33,36 @@ class Experts(layers.Layer):
         super().__init__(**kwargs)
         for argument, value in (("experts", experts), ("units", units)):
             if isinstance(value, bool) or not isinstance(value, Integral):
-                raise ValueError(f"Layer '{self.name}': `{argument}` should be a whole number >= 1. Received: {value!r}.")
+                raise ValueError(
+                    f"Layer '{self.name}': `{argument}` should be a whole number >= 1. Received: {value!r}."
+                )
         if experts < 1 or units < 1:
-            raise ValueError(f"Experts: experts and units must be at least 1, got {experts} and {units}.")
-        self.experts, self.units, self.activation = int(experts), int(units), keras.activations.get(activation)
+            raise ValueError(
+                f"Experts: experts and units must be at least 1, got {experts} and {units}."
+            )
+        self.experts, self.units, self.activation = (
+            int(experts),
+            int(units),
+            keras.activations.get(activation),
+        )
 
     def build(self, input_shape):
         size = input_shape[-1]
 
         def side_by_side(shape, dtype=None):
             # Each starts as a dense layer of its own would; an initializer gives the same values every time it is asked.
-            made = [keras.initializers.GlorotUniform()((size, self.units), dtype=dtype) for _ in range(self.experts)]
+            made = [
+                keras.initializers.GlorotUniform()((size, self.units), dtype=dtype)
+                for _ in range(self.experts)
+            ]
             return ops.concatenate(made, axis=1)
 
-        self.kernel = self.add_weight(shape=(size, self.experts * self.units), initializer=side_by_side, name="kernel")
-        self.bias = self.add_weight(shape=(self.experts * self.units,), initializer="zeros", name="bias")
+        self.kernel = self.add_weight(
+            shape=(size, self.experts * self.units), initializer=side_by_side, name="kernel"
+        )
+        self.bias = self.add_weight(
+            shape=(self.experts * self.units,), initializer="zeros", name="bias"
+        )
 
     def call(self, inputs):
         return self.activation(ops.matmul(inputs, self.kernel) + self.bias)
@@ -83,8 +98,14 @@ class Gate(layers.Layer):
         self.experts, self.use_bias = int(experts), bool(use_bias)
 
     def build(self, input_shape):
-        self.kernel = self.add_weight(shape=(input_shape[-1], self.experts), initializer="glorot_uniform", name="kernel")
-        self.bias = self.add_weight(shape=(self.experts,), initializer="zeros", name="bias") if self.use_bias else None
+        self.kernel = self.add_weight(
+            shape=(input_shape[-1], self.experts), initializer="glorot_uniform", name="kernel"
+        )
+        self.bias = (
+            self.add_weight(shape=(self.experts,), initializer="zeros", name="bias")
+            if self.use_bias
+            else None
+        )
 
     def call(self, inputs):
         places = tuple(range(1, len(inputs.shape) - 1))
@@ -128,7 +149,13 @@ class DSelectKGate(layers.Layer):
     """
 
     def __init__(
-        self, experts: int, k: int = 2, per_example: bool = False, gamma: float = 1.0, entropy: float = 1e-6, **kwargs: Any
+        self,
+        experts: int,
+        k: int = 2,
+        per_example: bool = False,
+        gamma: float = 1.0,
+        entropy: float = 1e-6,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if experts < 1 or not 1 <= k <= experts or not gamma > 0 or not entropy >= 0:
@@ -149,8 +176,12 @@ class DSelectKGate(layers.Layer):
         small = keras.initializers.RandomUniform(-0.05, 0.05)
         if self.per_example:
             size = input_shape[-1]
-            self.z_kernel = self.add_weight(shape=(size, self.k * self.bits), initializer=near_half, name="z_kernel")
-            self.w_kernel = self.add_weight(shape=(size, self.k), initializer=small, name="w_kernel")
+            self.z_kernel = self.add_weight(
+                shape=(size, self.k * self.bits), initializer=near_half, name="z_kernel"
+            )
+            self.w_kernel = self.add_weight(
+                shape=(size, self.k), initializer=small, name="w_kernel"
+            )
         self.z = self.add_weight(shape=(self.k * self.bits,), initializer=near_half, name="z")
         self.w = self.add_weight(shape=(self.k,), initializer=small, name="w")
 
@@ -227,7 +258,9 @@ class Mixture(layers.Layer):
         mixed = ops.sum(split * weights, axis=-2)
         if len(places) < 2:
             return mixed
-        return ops.reshape(mixed, (*ops.shape(outputs)[:-1], units) if None in places else (-1, *places, units))
+        return ops.reshape(
+            mixed, (*ops.shape(outputs)[:-1], units) if None in places else (-1, *places, units)
+        )
 
     def compute_output_shape(self, input_shape):
         outputs, gate = input_shape

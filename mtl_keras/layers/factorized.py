@@ -40,7 +40,9 @@ class _Factorized(layers.Layer):
     ):
         super().__init__(**kwargs)
         if factorization not in FACTORIZATIONS:
-            raise ValueError(f"Unknown factorization {factorization!r}. Known: {', '.join(FACTORIZATIONS)}.")
+            raise ValueError(
+                f"Unknown factorization {factorization!r}. Known: {', '.join(FACTORIZATIONS)}."
+            )
         task_rank = min(2, len(tasks)) if task_rank is None else int(task_rank)
         if rank < 1 or not 1 <= task_rank <= len(tasks):
             raise ValueError(
@@ -73,7 +75,8 @@ class _Factorized(layers.Layer):
         self.biases = None
         if self.use_bias:
             self.biases = [
-                self.add_weight(shape=(self.units,), initializer="zeros", name=f"bias_{task}") for task in self.tasks
+                self.add_weight(shape=(self.units,), initializer="zeros", name=f"bias_{task}")
+                for task in self.tasks
             ]
 
     def kernels(self) -> list[Any]:
@@ -94,7 +97,9 @@ class _Factorized(layers.Layer):
         return [self.activation(y) for y in outputs]
 
     def _check_streams(self, shapes: Any) -> tuple[int | None, ...]:
-        if len(shapes) != len(self.tasks) or any(tuple(s[1:]) != tuple(shapes[0][1:]) for s in shapes):
+        if len(shapes) != len(self.tasks) or any(
+            tuple(s[1:]) != tuple(shapes[0][1:]) for s in shapes
+        ):
             raise ValueError(
                 f"Layer '{self.name}' takes {len(self.tasks)} tensors of one shape, one a task; got "
                 f"{[tuple(s) for s in shapes]}."
@@ -136,7 +141,9 @@ class FactorizedDense(_Factorized):
         self._build_kernel(self._check_streams(input_shape)[-1])
 
     def call(self, inputs):
-        return self._finish([ops.matmul(x, kernel) for x, kernel in zip(inputs, self.kernels(), strict=True)])
+        return self._finish(
+            [ops.matmul(x, kernel) for x, kernel in zip(inputs, self.kernels(), strict=True)]
+        )
 
     def compute_mask(self, inputs, mask=None):
         return mask
@@ -151,7 +158,13 @@ class _FactorizedConv(_Factorized):
     places = 2
 
     def __init__(
-        self, filters: int, kernel_size: Any, tasks: Sequence[str], strides: Any = 1, padding: str = "valid", **kwargs: Any
+        self,
+        filters: int,
+        kernel_size: Any,
+        tasks: Sequence[str],
+        strides: Any = 1,
+        padding: str = "valid",
+        **kwargs: Any,
     ):
         super().__init__(units=filters, tasks=tasks, **kwargs)
         self.kernel_size, self.strides = self._each(kernel_size), self._each(strides)
@@ -176,9 +189,15 @@ class _FactorizedConv(_Factorized):
         found = []
         for shape in input_shape:
             sizes = []
-            for size, window, stride in zip(shape[1:-1], self.kernel_size, self.strides, strict=True):
+            for size, window, stride in zip(
+                shape[1:-1], self.kernel_size, self.strides, strict=True
+            ):
                 if size is not None:
-                    size = -(-size // stride) if self.padding == "same" else (size - window) // stride + 1
+                    size = (
+                        -(-size // stride)
+                        if self.padding == "same"
+                        else (size - window) // stride + 1
+                    )
                 sizes.append(size)
             found.append((shape[0], *sizes, self.units))
         return found
@@ -186,7 +205,12 @@ class _FactorizedConv(_Factorized):
     def get_config(self):
         config = super().get_config()
         config["filters"] = config.pop("units")
-        return {**config, "kernel_size": self.kernel_size, "strides": self.strides, "padding": self.padding}
+        return {
+            **config,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "padding": self.padding,
+        }
 
 
 @keras.saving.register_keras_serializable("mtl_keras")

@@ -8,7 +8,14 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-__all__ = ["Cross", "FiLM", "InformationTransfer", "OrderCalibrator", "ProbabilityProduct", "StageMixture"]
+__all__ = [
+    "Cross",
+    "FiLM",
+    "InformationTransfer",
+    "OrderCalibrator",
+    "ProbabilityProduct",
+    "StageMixture",
+]
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
@@ -54,16 +61,24 @@ class Cross(layers.Layer):
         if rank is not None and rank < 1:
             raise ValueError(f"Layer '{self.name}' needs a rank >= 1, or None, got {rank}.")
         self.rank = rank
-        self.down_initializer, self.kernel_initializer = (keras.initializers.GlorotUniform() for _ in range(2))
+        self.down_initializer, self.kernel_initializer = (
+            keras.initializers.GlorotUniform() for _ in range(2)
+        )
 
     def build(self, input_shape):
         size = input_shape[0][-1]
         self.bias = self.add_weight(shape=(size,), initializer="zeros", name="bias")
         if self.rank is None:
-            self.kernel = self.add_weight(shape=(size, size), initializer=self.kernel_initializer, name="kernel")
+            self.kernel = self.add_weight(
+                shape=(size, size), initializer=self.kernel_initializer, name="kernel"
+            )
         else:
-            self.down = self.add_weight(shape=(size, self.rank), initializer=self.down_initializer, name="down")
-            self.kernel = self.add_weight(shape=(self.rank, size), initializer=self.kernel_initializer, name="kernel")
+            self.down = self.add_weight(
+                shape=(size, self.rank), initializer=self.down_initializer, name="down"
+            )
+            self.kernel = self.add_weight(
+                shape=(self.rank, size), initializer=self.kernel_initializer, name="kernel"
+            )
 
     def call(self, inputs):
         first, x = inputs
@@ -95,7 +110,9 @@ class StageMixture(layers.Layer):
                 )
 
         def start(shape, dtype=None):
-            return ops.convert_to_tensor([1.0] if count == 1 else [0.1 / (count - 1)] * (count - 1) + [0.9], dtype=dtype)
+            return ops.convert_to_tensor(
+                [1.0] if count == 1 else [0.1 / (count - 1)] * (count - 1) + [0.9], dtype=dtype
+            )
 
         self.beta = self.add_weight(shape=(count,), initializer=start, name="beta")
 
@@ -154,14 +171,22 @@ class InformationTransfer(layers.Layer):
     def build(self, input_shape):
         size = input_shape[0][-1]
         if any(shape[-1] != size for shape in input_shape):
-            raise ValueError(f"Layer '{self.name}' takes vectors of one length, got {[tuple(s) for s in input_shape]}.")
+            raise ValueError(
+                f"Layer '{self.name}' takes vectors of one length, got {[tuple(s) for s in input_shape]}."
+            )
         for part in ("key", "query", "value"):
-            setattr(self, part, self.add_weight(shape=(size, self.units), initializer="glorot_uniform", name=part))
+            setattr(
+                self,
+                part,
+                self.add_weight(shape=(size, self.units), initializer="glorot_uniform", name=part),
+            )
 
     def call(self, inputs):
         both = ops.stack(list(inputs), axis=1)
         key, query, value = (ops.matmul(both, w) for w in (self.key, self.query, self.value))
-        weights = ops.softmax(ops.sum(key * query, axis=-1, keepdims=True) / self.units**0.5, axis=1)
+        weights = ops.softmax(
+            ops.sum(key * query, axis=-1, keepdims=True) / self.units**0.5, axis=1
+        )
         return ops.sum(weights * value, axis=1)
 
     def compute_output_shape(self, input_shape):

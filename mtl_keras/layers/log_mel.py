@@ -45,13 +45,20 @@ class LogMel(layers.Layer):
         super().__init__(**kwargs)
         high = sample_rate / 2 if high is None else float(high)
         if hop < 1 or window < hop or window % hop:
-            raise ValueError(f"Layer '{self.name}': the window is a multiple of the hop, got {window} and {hop}.")
+            raise ValueError(
+                f"Layer '{self.name}': the window is a multiple of the hop, got {window} and {hop}."
+            )
         if not 0 <= low < high <= sample_rate / 2 or mels < 1 or not floor > 0:
             raise ValueError(
                 f"Layer '{self.name}' needs 0 <= low < high <= {sample_rate / 2:g} Hz, mels >= 1 and floor > 0; got {low}, "
                 f"{high}, {mels}, {floor}."
             )
-        self.sample_rate, self.hop, self.window, self.mels = int(sample_rate), int(hop), int(window), int(mels)
+        self.sample_rate, self.hop, self.window, self.mels = (
+            int(sample_rate),
+            int(hop),
+            int(window),
+            int(mels),
+        )
         self.low, self.high, self.floor = float(low), high, float(floor)
         time = np.arange(self.window)
         hann = 0.5 - 0.5 * np.cos(2 * np.pi * time / self.window)
@@ -64,7 +71,9 @@ class LogMel(layers.Layer):
         def to_mel(f):
             return 2595 * np.log10(1 + f / 700)
 
-        edges = 700 * (10 ** (np.linspace(to_mel(self.low), to_mel(self.high), self.mels + 2) / 2595) - 1)
+        edges = 700 * (
+            10 ** (np.linspace(to_mel(self.low), to_mel(self.high), self.mels + 2) / 2595) - 1
+        )
         bins = np.arange(self.window // 2 + 1) * self.sample_rate / self.window
         left, centre, right = edges[:-2], edges[1:-1], edges[2:]
         up = (bins[:, None] - left) / (centre - left)
@@ -84,7 +93,9 @@ class LogMel(layers.Layer):
         cut = ops.reshape(inputs[:, : pieces * self.hop], (-1, pieces, self.hop))
         # Each window is several hops, side by side.
         windows = ops.concatenate([cut[:, i : i + frames] for i in range(parts)], axis=-1)
-        power = ops.square(ops.matmul(windows, self._cos)) + ops.square(ops.matmul(windows, self._sin))
+        power = ops.square(ops.matmul(windows, self._cos)) + ops.square(
+            ops.matmul(windows, self._sin)
+        )
         return ops.log(ops.maximum(ops.matmul(power, self._bands), self.floor))
 
     def compute_output_shape(self, input_shape):

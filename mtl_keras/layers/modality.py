@@ -34,7 +34,9 @@ class ModalityDefault(layers.Layer):
 
     def build(self, input_shape):
         start = keras.initializers.RandomNormal(stddev=0.05)
-        self.default = self.add_weight(shape=(input_shape[0][-1],), initializer=start, name="default")
+        self.default = self.add_weight(
+            shape=(input_shape[0][-1],), initializer=start, name="default"
+        )
 
     def call(self, inputs, training=False):
         features, present = inputs
@@ -71,7 +73,8 @@ class ModalityAttention(layers.Layer):
         self.marks = self.add_weight(shape=(count, size), initializer=small, name="marks")
         self.pooling = self.add_weight(shape=(size, 1), initializer=small, name="pooling")
         self.kernels = [
-            self.add_weight(shape=(size, size), initializer="glorot_uniform", name=part) for part in ("query", "key", "value")
+            self.add_weight(shape=(size, size), initializer="glorot_uniform", name=part)
+            for part in ("query", "key", "value")
         ]
 
     def call(self, inputs):

@@ -32,7 +32,9 @@ class FakeQuantize(keras.layers.Layer):
     def __init__(self, momentum: float = 0.99, fixed: Sequence[float] | None = None, **kwargs: Any):
         super().__init__(**{"dtype": "float32", **kwargs})
         if not 0 <= momentum < 1:
-            raise ValueError(f"FakeQuantize '{self.name}': momentum lies in [0, 1), got {momentum!r}.")
+            raise ValueError(
+                f"FakeQuantize '{self.name}': momentum lies in [0, 1), got {momentum!r}."
+            )
         if fixed is not None and not fixed[0] <= 0 < fixed[1]:
             raise ValueError(f"FakeQuantize '{self.name}': a range holds zero, got {fixed!r}.")
         self.momentum = float(momentum)
@@ -41,7 +43,13 @@ class FakeQuantize(keras.layers.Layer):
 
     def build(self, input_shape):
         if self.fixed is None:
-            given = {"shape": (), "initializer": "zeros", "trainable": False, "aggregation": "mean", "autocast": False}
+            given = {
+                "shape": (),
+                "initializer": "zeros",
+                "trainable": False,
+                "aggregation": "mean",
+                "autocast": False,
+            }
             self.low = self.add_weight(name="low", **given)
             self.high = self.add_weight(name="high", **given)
 
@@ -52,7 +60,9 @@ class FakeQuantize(keras.layers.Layer):
             low = ops.stop_gradient(ops.minimum(ops.min(inputs), 0.0))
             high = ops.stop_gradient(ops.maximum(ops.max(inputs), 0.0))
             self.low.assign(ops.minimum(low, self.momentum * self.low + (1 - self.momentum) * low))
-            self.high.assign(ops.maximum(high, self.momentum * self.high + (1 - self.momentum) * high))
+            self.high.assign(
+                ops.maximum(high, self.momentum * self.high + (1 - self.momentum) * high)
+            )
         low, high = ops.convert_to_tensor(self.low), ops.convert_to_tensor(self.high)
         rounded = fake_quant_with_min_max_vars(inputs, low, ops.maximum(high, low + 1e-6))
         # Before the first step there is no range to round to.
@@ -82,7 +92,13 @@ class QuantizedWeights(keras.layers.Layer):
         >>> rounded = mtl.layers.QuantizedWeights(dense)
     """
 
-    def __init__(self, layer: Any, shapes: dict[str, Any] | None = None, inference: bool = False, **kwargs: Any):
+    def __init__(
+        self,
+        layer: Any,
+        shapes: dict[str, Any] | None = None,
+        inference: bool = False,
+        **kwargs: Any,
+    ):
         if isinstance(layer, dict):
             layer = keras.saving.deserialize_keras_object(layer)
         super().__init__(**{"name": layer.name, "dtype": "float32", **kwargs})
@@ -101,7 +117,9 @@ class QuantizedWeights(keras.layers.Layer):
         if self.layer._call_has_training_arg:
             kwargs["training"] = training and not self.inference
         trainable, other = self.layer.trainable_variables, self.layer.non_trainable_variables
-        outputs, updated = self.layer.stateless_call(self._values(trainable), self._values(other), *args, **kwargs)
+        outputs, updated = self.layer.stateless_call(
+            self._values(trainable), self._values(other), *args, **kwargs
+        )
         for variable, value in zip(other, updated, strict=True):
             # Batch statistics and seeds move on; frozen kernels stay what they are.
             if not _is_kernel(variable):
@@ -116,13 +134,17 @@ class QuantizedWeights(keras.layers.Layer):
         if isinstance(self.layer, keras.layers.Embedding):
             largest = ops.stop_gradient(ops.maximum(ops.max(ops.abs(kernel)), 1e-6))
             return fake_quant_with_min_max_vars(kernel, -largest, largest, narrow_range=True)
-        depthwise = isinstance(self.layer, (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D))
+        depthwise = isinstance(
+            self.layer, (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+        )
         shape = kernel.shape
         if depthwise:
             kernel = ops.reshape(kernel, (*shape[:-2], shape[-2] * shape[-1]))
         largest = ops.max(ops.abs(kernel), axis=tuple(range(len(kernel.shape) - 1)))
         largest = ops.stop_gradient(ops.maximum(largest, 1e-6))
-        rounded = fake_quant_with_min_max_vars(kernel, -largest, largest, narrow_range=True, axis=-1)
+        rounded = fake_quant_with_min_max_vars(
+            kernel, -largest, largest, narrow_range=True, axis=-1
+        )
         return ops.reshape(rounded, shape) if depthwise else rounded
 
     def compute_mask(self, *args, **kwargs):

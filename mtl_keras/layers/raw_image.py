@@ -29,22 +29,35 @@ class RawImage(layers.Layer):
         >>> x = mtl.layers.RawImage((96, 96))(keras.Input((480, 640, 3), dtype="uint8"))
     """
 
-    def __init__(self, size: Sequence[int], scale: float = 1 / 255, offset: float = 0.0, **kwargs: Any):
+    def __init__(
+        self, size: Sequence[int], scale: float = 1 / 255, offset: float = 0.0, **kwargs: Any
+    ):
         super().__init__(**{"dtype": "float32", **kwargs})
         # Bytes come as they are, whatever the layer computes in.
         self.autocast = False
-        self.size, self.scale, self.offset = tuple(int(s) for s in size), float(scale), float(offset)
+        self.size, self.scale, self.offset = (
+            tuple(int(s) for s in size),
+            float(scale),
+            float(offset),
+        )
         if len(self.size) != 2 or min(self.size) < 1:
             raise ValueError(f"RawImage '{self.name}': size is (height, width), got {size!r}.")
 
     def call(self, inputs):
         x = ops.cast(inputs, "float32")
         if tuple(x.shape[1:3]) != self.size:
-            x = ops.image.resize(x, self.size, interpolation="bilinear", data_format="channels_last")
+            x = ops.image.resize(
+                x, self.size, interpolation="bilinear", data_format="channels_last"
+            )
         return x * self.scale + self.offset
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *self.size, input_shape[-1])
 
     def get_config(self):
-        return {**super().get_config(), "size": self.size, "scale": self.scale, "offset": self.offset}
+        return {
+            **super().get_config(),
+            "size": self.size,
+            "scale": self.scale,
+            "offset": self.offset,
+        }

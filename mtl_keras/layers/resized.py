@@ -48,7 +48,9 @@ def resized(x: Any, height: int, width: int, name: str) -> Any:
     With `training=False`, which changes nothing here: `Resizing` alone notes `training=True` in the graph (Keras 3.15), and a
     model that is called without saying then trains all layers behind it, batch normalization among them.
     """
-    return keras.layers.Resizing(height, width, interpolation="bilinear", name=name)(x, training=False)
+    return keras.layers.Resizing(height, width, interpolation="bilinear", name=name)(
+        x, training=False
+    )
 
 
 def resize_like(x: Any, target: Any, name: str) -> Any:

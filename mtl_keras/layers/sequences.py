@@ -86,9 +86,13 @@ class PositionEmbedding(layers.Layer):
 
     def build(self, input_shape):
         if input_shape[1] is None:
-            raise ValueError(f"Layer '{self.name}' needs sequences of fixed length, got {tuple(input_shape)}.")
+            raise ValueError(
+                f"Layer '{self.name}' needs sequences of fixed length, got {tuple(input_shape)}."
+            )
         start = keras.initializers.RandomNormal(stddev=0.02)
-        self.positions = self.add_weight(shape=tuple(input_shape[1:]), initializer=start, name="positions")
+        self.positions = self.add_weight(
+            shape=tuple(input_shape[1:]), initializer=start, name="positions"
+        )
 
     def call(self, inputs):
         return inputs + self.positions
@@ -171,9 +175,13 @@ class MaskedSelfAttention(layers.Layer):
     def build(self, input_shape):
         dim = input_shape[0][-1]
         if dim % self.heads:
-            raise ValueError(f"Layer '{self.name}': {self.heads} heads do not divide {dim} features.")
+            raise ValueError(
+                f"Layer '{self.name}': {self.heads} heads do not divide {dim} features."
+            )
         for part in ("query", "key", "value", "out"):
-            kernel = self.add_weight(shape=(dim, dim), initializer="glorot_uniform", name=f"{part}_kernel")
+            kernel = self.add_weight(
+                shape=(dim, dim), initializer="glorot_uniform", name=f"{part}_kernel"
+            )
             bias = self.add_weight(shape=(dim,), initializer="zeros", name=f"{part}_bias")
             setattr(self, part, (kernel, bias))
 
@@ -193,7 +201,9 @@ class MaskedSelfAttention(layers.Layer):
         weights = weights / ops.maximum(ops.sum(weights, axis=-1, keepdims=True), 1e-6)
         if training and self.dropout:
             weights = keras.random.dropout(weights, self.dropout, seed=self.generator)
-        joined = ops.reshape(ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3)), (-1, length, dim))
+        joined = ops.reshape(
+            ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3)), (-1, length, dim)
+        )
         return ops.matmul(joined, self.out[0]) + self.out[1]
 
     def compute_mask(self, inputs, mask=None):
@@ -203,7 +213,12 @@ class MaskedSelfAttention(layers.Layer):
         return tuple(input_shape[0])
 
     def get_config(self):
-        return {**super().get_config(), "heads": self.heads, "dropout": self.dropout, "seed": self.seed}
+        return {
+            **super().get_config(),
+            "heads": self.heads,
+            "dropout": self.dropout,
+            "seed": self.seed,
+        }
 
 
 @keras.saving.register_keras_serializable("mtl_keras")

@@ -23,8 +23,12 @@ class SoftArgmax(layers.Layer):
     def build(self, input_shape):
         height, width = input_shape[1:3]
         if height is None or width is None:
-            raise ValueError(f"Layer '{self.name}' needs maps of fixed size, got {tuple(input_shape)}.")
-        y, x = np.meshgrid((np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij")
+            raise ValueError(
+                f"Layer '{self.name}' needs maps of fixed size, got {tuple(input_shape)}."
+            )
+        y, x = np.meshgrid(
+            (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij"
+        )
         self._places = np.stack([x.ravel(), y.ravel()], -1).astype("float32")
 
     def call(self, inputs):

@@ -7,7 +7,14 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-__all__ = ["BlockIdentity", "BranchChoice", "BranchPath", "CrossStitch", "MutualInformation", "SubspaceStitch"]
+__all__ = [
+    "BlockIdentity",
+    "BranchChoice",
+    "BranchPath",
+    "CrossStitch",
+    "MutualInformation",
+    "SubspaceStitch",
+]
 
 
 class _Streams(layers.Layer):
@@ -19,7 +26,9 @@ class _Streams(layers.Layer):
 
     def _check_streams(self, shapes: Any, count: int | None = None) -> tuple[int | None, ...]:
         if not shapes or not isinstance(shapes[0], (tuple, list)):
-            raise ValueError(f"Layer '{self.name}' takes a list of tensors, one a stream; got one of shape {shapes}.")
+            raise ValueError(
+                f"Layer '{self.name}' takes a list of tensors, one a stream; got one of shape {shapes}."
+            )
         first = tuple(shapes[0])
         if count is not None and len(shapes) != count:
             raise ValueError(f"Layer '{self.name}' joins {count} streams, got {len(shapes)}.")
@@ -63,8 +72,13 @@ class CrossStitch(_Streams):
         size = first[-1] if self.per_channel else 1
         self.alpha = []
         for i in range(count):
-            start = [[self.own if i == j else (1 - self.own) / max(count - 1, 1)] * size for j in range(count)]
-            self.alpha.append(self.add_weight(shape=(count, size), initializer=_Given(start), name=f"alpha_{i}"))
+            start = [
+                [self.own if i == j else (1 - self.own) / max(count - 1, 1)] * size
+                for j in range(count)
+            ]
+            self.alpha.append(
+                self.add_weight(shape=(count, size), initializer=_Given(start), name=f"alpha_{i}")
+            )
 
     def call(self, inputs):
         return [sum(x * row[j] for j, x in enumerate(inputs)) for row in self.alpha]
@@ -92,13 +106,19 @@ class SubspaceStitch(_Streams):
         penalty is on the layers' weights; on features it is defined for every kind of layer.
     """
 
-    def __init__(self, subspaces: int = 2, own: float = 0.9, orthogonality: float = 0.0, **kwargs: Any):
+    def __init__(
+        self, subspaces: int = 2, own: float = 0.9, orthogonality: float = 0.0, **kwargs: Any
+    ):
         super().__init__(**kwargs)
         if subspaces < 1 or orthogonality < 0:
             raise ValueError(
                 f"Layer '{self.name}' needs subspaces >= 1 and orthogonality >= 0, got {subspaces} and {orthogonality}."
             )
-        self.subspaces, self.own, self.orthogonality = int(subspaces), float(own), float(orthogonality)
+        self.subspaces, self.own, self.orthogonality = (
+            int(subspaces),
+            float(own),
+            float(orthogonality),
+        )
 
     def build(self, input_shape):
         first = self._check_streams(input_shape)
@@ -111,19 +131,31 @@ class SubspaceStitch(_Streams):
         self.alpha = []
         for i in range(len(input_shape)):
             start = [
-                [self.own if g == i * self.subspaces + p else (1 - self.own) / max(total - 1, 1) for g in range(total)]
+                [
+                    self.own if g == i * self.subspaces + p else (1 - self.own) / max(total - 1, 1)
+                    for g in range(total)
+                ]
                 for p in range(self.subspaces)
             ]
-            self.alpha.append(self.add_weight(shape=(self.subspaces, total), initializer=_Given(start), name=f"alpha_{i}"))
+            self.alpha.append(
+                self.add_weight(
+                    shape=(self.subspaces, total), initializer=_Given(start), name=f"alpha_{i}"
+                )
+            )
 
     def call(self, inputs, training=False):
         parts = [part for x in inputs for part in ops.split(x, self.subspaces, axis=-1)]
         if training and self.orthogonality and self.subspaces > 1:
             for i in range(len(inputs)):
-                self.add_loss(self.orthogonality * _overlap(parts[i * self.subspaces : (i + 1) * self.subspaces]))
+                self.add_loss(
+                    self.orthogonality
+                    * _overlap(parts[i * self.subspaces : (i + 1) * self.subspaces])
+                )
         mixed = []
         for row in self.alpha:
-            mine = [sum(part * row[p, g] for g, part in enumerate(parts)) for p in range(self.subspaces)]
+            mine = [
+                sum(part * row[p, g] for g, part in enumerate(parts)) for p in range(self.subspaces)
+            ]
             mixed.append(mine[0] if len(mine) == 1 else ops.concatenate(mine, axis=-1))
         return mixed
 
@@ -145,7 +177,9 @@ def _overlap(parts):
         for j in range(i):
             product = ops.square(ops.matmul(ops.transpose(columns[i]), columns[j]))
             size = ops.matmul(ops.transpose(lengths[i]), lengths[j])
-            total = total + ops.mean(ops.where(size > 0, product / ops.where(size > 0, size, 1.0), 0.0))
+            total = total + ops.mean(
+                ops.where(size > 0, product / ops.where(size > 0, size, 1.0), 0.0)
+            )
             pairs += 1
     return total / pairs
 
@@ -180,9 +214,13 @@ class MutualInformation(_Streams):
             for i in range(len(rows)):
                 for j in range(i):
                     shared = ops.square(ops.sum(rows[i] * rows[j], axis=0))
-                    size = ops.sum(ops.square(rows[i]), axis=0) * ops.sum(ops.square(rows[j]), axis=0)
+                    size = ops.sum(ops.square(rows[i]), axis=0) * ops.sum(
+                        ops.square(rows[j]), axis=0
+                    )
                     known = size > 0
-                    total = total + ops.mean(1.0 - ops.where(known, shared / ops.where(known, size, 1.0), 0.0))
+                    total = total + ops.mean(
+                        1.0 - ops.where(known, shared / ops.where(known, size, 1.0), 0.0)
+                    )
                     pairs += 1
             self.add_loss(self.weight * total / pairs)
         return [x * 1.0 for x in inputs]
@@ -232,15 +270,30 @@ class BranchChoice(layers.Layer):
                 f"Layer '{self.name}' needs children >= 1, 0 < lowest <= temperature, 0 < decay <= 1 and warm_up >= 0; got "
                 f"{children}, {lowest}, {temperature}, {decay}, {warm_up}."
             )
-        self.children, self.temperature, self.decay = int(children), float(temperature), float(decay)
-        self.lowest, self.warm_up, self.stage, self.seed = float(lowest), int(warm_up), str(stage), seed
+        self.children, self.temperature, self.decay = (
+            int(children),
+            float(temperature),
+            float(decay),
+        )
+        self.lowest, self.warm_up, self.stage, self.seed = (
+            float(lowest),
+            int(warm_up),
+            str(stage),
+            seed,
+        )
         self.generator = keras.random.SeedGenerator(seed)
 
     def build(self, input_shape):
         self.parents = len(input_shape)
         self.logits = [
             # In float32 under mixed precision too: half floats would round what training adds, and stop counting at 2048.
-            self.add_weight(shape=(self.parents,), initializer="zeros", name=f"logits_{i}", dtype="float32", autocast=False)
+            self.add_weight(
+                shape=(self.parents,),
+                initializer="zeros",
+                name=f"logits_{i}",
+                dtype="float32",
+                autocast=False,
+            )
             for i in range(self.children)
         ]
         self.steps = self.add_weight(
@@ -259,10 +312,14 @@ class BranchChoice(layers.Layer):
         if not training:
             _, first = ops.top_k(logits, k=1)
             return ops.one_hot(ops.squeeze(first, axis=-1), self.parents, dtype="float32")
-        noise = keras.random.uniform((self.children, self.parents), 1e-6, 1 - 1e-6, dtype="float32", seed=self.generator)
+        noise = keras.random.uniform(
+            (self.children, self.parents), 1e-6, 1 - 1e-6, dtype="float32", seed=self.generator
+        )
         heat = ops.maximum(self.temperature * ops.power(self.decay, self.steps), self.lowest)
         sampled = ops.softmax((ops.log_softmax(logits) - ops.log(-ops.log(noise))) / heat)
-        return ops.where(self.steps < self.warm_up, ops.full_like(sampled, 1 / self.parents), sampled)
+        return ops.where(
+            self.steps < self.warm_up, ops.full_like(sampled, 1 / self.parents), sampled
+        )
 
     def call(self, inputs, training=False):
         shares = ops.cast(self.shares(training), self.compute_dtype)
@@ -335,7 +392,10 @@ class BlockIdentity(keras.initializers.Initializer):
     def __call__(self, shape, dtype=None):
         width = shape[-1]
         rest = (1 - self.own) / max(self.streams - 1, 1)
-        blocks = [ops.eye(width, dtype=dtype) * (self.own if j == self.index else rest) for j in range(self.streams)]
+        blocks = [
+            ops.eye(width, dtype=dtype) * (self.own if j == self.index else rest)
+            for j in range(self.streams)
+        ]
         return ops.reshape(ops.concatenate(blocks, axis=0), shape)
 
     def get_config(self):

@@ -11,7 +11,12 @@ from mtl_keras.tasks.task import Task
 __all__ = ["TaskOutput", "probabilities_from"]
 
 #: Operations and activations whose results are probabilities.
-_PROBABILITIES = {"softmax": "softmax", "sigmoid": "sigmoid", "hard_sigmoid": "sigmoid", "hardsigmoid": "sigmoid"}
+_PROBABILITIES = {
+    "softmax": "softmax",
+    "sigmoid": "sigmoid",
+    "hard_sigmoid": "sigmoid",
+    "hardsigmoid": "sigmoid",
+}
 #: Operations that leave probabilities what they are, or average them: of members of an ensemble, or of views of one input.
 _KEEP_PROBABILITIES = frozenset(
     """
@@ -42,7 +47,11 @@ def probabilities_from(tensor: Any) -> tuple[str, str] | None:
         activation = operation.task.activation
         return None if activation is None else (activation, operation.name)
     kind = _PROBABILITIES.get(type(operation).__name__.lower())
-    layer = getattr(operation, "layer", None) if isinstance(operation, keras.layers.Wrapper) else operation
+    layer = (
+        getattr(operation, "layer", None)
+        if isinstance(operation, keras.layers.Wrapper)
+        else operation
+    )
     activation = getattr(layer, "activation", None)
     if kind is None and activation is not None and not isinstance(layer, keras.layers.RNN):
         kind = _PROBABILITIES.get(getattr(activation, "__name__", ""))
@@ -100,7 +109,9 @@ class TaskOutput(keras.layers.Layer):
         if isinstance(task, dict):
             task = keras.saving.deserialize_keras_object(task)
         if not isinstance(task, Task):
-            raise TypeError(f"TaskOutput needs a task (mtl_keras.tasks), got {type(task).__name__}.")
+            raise TypeError(
+                f"TaskOutput needs a task (mtl_keras.tasks), got {type(task).__name__}."
+            )
         kwargs["name"] = task.name
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
@@ -115,7 +126,9 @@ class TaskOutput(keras.layers.Layer):
         if getattr(self.task, "counts_classes", False):
             # 0 until `fit` has counted: see `mtl_keras.trainer.class_counts`.
             shape = self.task.class_weights_shape
-            self.class_weights = self.add_weight(shape=shape, initializer="zeros", trainable=False, name="class_weights")
+            self.class_weights = self.add_weight(
+                shape=shape, initializer="zeros", trainable=False, name="class_weights"
+            )
 
     def __call__(self, inputs, *args, **kwargs):
         if self.activated is None:
@@ -156,7 +169,9 @@ class TaskOutput(keras.layers.Layer):
         if self.tie is not None:
             config["tie"] = keras.saving.serialize_keras_object(self.tie)
         if self.separate is not None:
-            config["separate"] = self.separate if isinstance(self.separate, str) else self.separate.to_json()
+            config["separate"] = (
+                self.separate if isinstance(self.separate, str) else self.separate.to_json()
+            )
         return config
 
     @classmethod

@@ -51,7 +51,9 @@ class WeightTie:
         """The penalty of a model's weights now, a scalar."""
         total = 0.0
         for group in self.groups:
-            for variables in zip(*(model.get_layer(name).trainable_variables for name in group), strict=True):
+            for variables in zip(
+                *(model.get_layer(name).trainable_variables for name in group), strict=True
+            ):
                 values = [ops.cast(v.value, "float32") for v in variables]
                 if self.kind == "pairwise_trace":
                     total = total + sum(_nuclear_of(a - b) for a, b in combinations(values, 2))

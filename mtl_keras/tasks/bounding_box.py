@@ -99,7 +99,9 @@ class BoundingBox(Task):
                     f"Task '{self.name}' needs an image of fixed size; the features have shape {tuple(x.shape)}. Give "
                     "height and width in `inputs`."
                 )
-            x = keras.layers.Conv2D(self.channels, 1, activation="relu", name=f"{self.name}_reduce")(x)
+            x = keras.layers.Conv2D(
+                self.channels, 1, activation="relu", name=f"{self.name}_reduce"
+            )(x)
             x = keras.layers.Flatten(name=f"{self.name}_flatten")(x)
         return dense_head(x, self.name, 4, self.hidden)
 
@@ -123,7 +125,11 @@ class BoundingBox(Task):
 
     def _check_values(self, y):
         values = y.astype(float)
-        self._refuse(values, ~np.isnan(values) & ((values < 0) | (values > 1)), "parts of the image's size, 0 to 1")
+        self._refuse(
+            values,
+            ~np.isnan(values) & ((values < 0) | (values > 1)),
+            "parts of the image's size, 0 to 1",
+        )
         turned = (values[:, 0] > values[:, 2]) | (values[:, 1] > values[:, 3])
         if turned.any():
             raise ValueError(
@@ -135,7 +141,11 @@ class BoundingBox(Task):
         return np.nanmedian(np.asarray(y, float).reshape(-1, 4), axis=0).astype("float32")
 
     def facts(self):
-        return {**super().facts(), "format": "left, top, right, bottom", "unit": "parts of the image's size"}
+        return {
+            **super().facts(),
+            "format": "left, top, right, bottom",
+            "unit": "parts of the image's size",
+        }
 
     def get_config(self):
         return {**super().get_config(), "hidden": self.hidden, "channels": self.channels}

@@ -39,7 +39,9 @@ def class_weights_from_counts(counts: Any, kind: str, beta: float = 0.999) -> np
     occurs = counts > 0
     classes = occurs.sum(-1, keepdims=True)
     if kind == "balanced":
-        weights = counts.sum(-1, keepdims=True) / (np.maximum(classes, 1) * np.where(occurs, counts, 1.0))
+        weights = counts.sum(-1, keepdims=True) / (
+            np.maximum(classes, 1) * np.where(occurs, counts, 1.0)
+        )
     else:
         # `1 - beta^n` without the loss of digits that a power near 1 has.
         log_beta = math.log(beta) if beta > 0 else -np.inf
@@ -68,7 +70,11 @@ class ClassCrossentropy(keras.losses.Loss):
     likelihood = "categorical"
 
     def __init__(
-        self, label_smoothing: float = 0.0, focal_gamma: float = 0.0, name: str = "class_crossentropy", **kwargs: Any
+        self,
+        label_smoothing: float = 0.0,
+        focal_gamma: float = 0.0,
+        name: str = "class_crossentropy",
+        **kwargs: Any,
     ):
         super().__init__(name=name, **kwargs)
         self.label_smoothing, self.focal_gamma = float(label_smoothing), float(focal_gamma)
@@ -78,18 +84,30 @@ class ClassCrossentropy(keras.losses.Loss):
         if not (is_soft or self.label_smoothing or self.focal_gamma):
             return ops.sparse_categorical_crossentropy(y_true, y_pred)
         classes = y_pred.shape[-1]
-        shares = ops.cast(y_true, "float32") if is_soft else ops.one_hot(ops.cast(y_true, "int32"), classes, dtype="float32")
+        shares = (
+            ops.cast(y_true, "float32")
+            if is_soft
+            else ops.one_hot(ops.cast(y_true, "int32"), classes, dtype="float32")
+        )
         shares = shares * (1 - self.label_smoothing) + self.label_smoothing / classes
         if not self.focal_gamma:
             return ops.categorical_crossentropy(shares, y_pred)
         logits = getattr(y_pred, "_keras_logits", None)
-        log_p = ops.log(ops.clip(y_pred, _EPSILON, 1.0)) if logits is None else ops.log_softmax(ops.cast(logits, "float32"))
+        log_p = (
+            ops.log(ops.clip(y_pred, _EPSILON, 1.0))
+            if logits is None
+            else ops.log_softmax(ops.cast(logits, "float32"))
+        )
         # The power of 0 has no gradient for exponents below 1.
         open_part = ops.power(ops.maximum(-ops.expm1(log_p), _EPSILON), self.focal_gamma)
         return -ops.sum(shares * open_part * log_p, axis=-1)
 
     def get_config(self):
-        return {**super().get_config(), "label_smoothing": self.label_smoothing, "focal_gamma": self.focal_gamma}
+        return {
+            **super().get_config(),
+            "label_smoothing": self.label_smoothing,
+            "focal_gamma": self.focal_gamma,
+        }
 
 
 def check_probabilities(task: Task, values: np.ndarray) -> None:
@@ -140,13 +158,19 @@ class ClassTask(Task):
                 f"Task '{name}': `label_smoothing` should be in [0, 1). Received: label_smoothing={label_smoothing}"
             )
         if not (focal_gamma >= 0 and math.isfinite(focal_gamma)):
-            raise ValueError(f"Task '{name}': `focal_gamma` should be >= 0. Received: focal_gamma={focal_gamma}")
+            raise ValueError(
+                f"Task '{name}': `focal_gamma` should be >= 0. Received: focal_gamma={focal_gamma}"
+            )
         if self._loss is not None and (label_smoothing or focal_gamma):
             raise ValueError(
                 f"Task '{name}': `label_smoothing` and `focal_gamma` are options of the task's own loss; `loss` replaces it. "
                 "Give one or the other."
             )
-        self.beta, self.label_smoothing, self.focal_gamma = float(beta), float(label_smoothing), float(focal_gamma)
+        self.beta, self.label_smoothing, self.focal_gamma = (
+            float(beta),
+            float(label_smoothing),
+            float(focal_gamma),
+        )
         self._given_class_weights = class_weights
 
     # ------------------------------------------------------------------ weights of classes
@@ -198,7 +222,11 @@ class ClassTask(Task):
             table = np.asarray(weights, "float64")
         except (TypeError, ValueError):
             table = np.asarray(np.nan)
-        if table.shape != self.class_weights_shape or not np.isfinite(table).all() or (table < 0).any():
+        if (
+            table.shape != self.class_weights_shape
+            or not np.isfinite(table).all()
+            or (table < 0).any()
+        ):
             raise ValueError(
                 f"Task '{self.name}': `class_weights` should be finite numbers >= 0 of shape {self.class_weights_shape}. "
                 f"Received: {given!r}"
@@ -217,7 +245,9 @@ class ClassTask(Task):
         if isinstance(key, (int, np.integer)) and 0 <= int(key) < self.class_weights_shape[0]:
             return int(key)
         known = [*map(str, range(self.class_weights_shape[0])), *(self.labels or ())]
-        raise ValueError(unknown_name(f"class in `class_weights` of task '{self.name}':", str(key), known))
+        raise ValueError(
+            unknown_name(f"class in `class_weights` of task '{self.name}':", str(key), known)
+        )
 
     def fit_to(self, labels: Any, sample_weight: Any = None) -> ClassTask:
         """The same task with the weights that `class_weights` means on these labels.
@@ -230,7 +260,9 @@ class ClassTask(Task):
             ValueError: `class_weights` is neither "balanced" nor "effective", or no label is there.
         """
         if not self.counts_classes:
-            raise ValueError(f"Task '{self.name}' has no class weights to count: use class_weights='balanced' or 'effective'.")
+            raise ValueError(
+                f"Task '{self.name}' has no class weights to count: use class_weights='balanced' or 'effective'."
+            )
         counts = self.count_classes(labels, sample_weight)
         return self.copy(class_weights=self.weights_from(counts).tolist())
 
@@ -242,7 +274,9 @@ class ClassTask(Task):
         """
         if not counts.sum() > 0:
             kind = self._given_class_weights
-            raise ValueError(f"Task '{self.name}': no label is there to count for class_weights={kind!r}.")
+            raise ValueError(
+                f"Task '{self.name}': no label is there to count for class_weights={kind!r}."
+            )
         return class_weights_from_counts(counts, self._given_class_weights, self.beta)
 
     def count_classes(self, labels: Any, sample_weight: Any = None) -> np.ndarray:
@@ -251,7 +285,9 @@ class ClassTask(Task):
         if sample_weight is not None:
             weight = np.asarray(sample_weight)
             labels = labels[weight.reshape(len(weight), -1).max(axis=1) > 0]
-        target, present = (ops.convert_to_numpy(x) for x in self.target(ops.convert_to_tensor(labels)))
+        target, present = (
+            ops.convert_to_numpy(x) for x in self.target(ops.convert_to_tensor(labels))
+        )
         return self._count(target, present)
 
     def _count(self, target: np.ndarray, present: np.ndarray) -> np.ndarray:
@@ -260,7 +296,9 @@ class ClassTask(Task):
             return np.array([(1 - yes).sum(), yes.sum()])
         if target.ndim > present.ndim:
             return target[present].astype("float64").sum(0)
-        return np.bincount(target[present].astype("int64"), minlength=self._classes).astype("float64")
+        return np.bincount(target[present].astype("int64"), minlength=self._classes).astype(
+            "float64"
+        )
 
     def element_weights(self, target: Any, table: Any) -> Any:
         """The weight of each label, from the table of the classes' weights."""
@@ -272,7 +310,11 @@ class ClassTask(Task):
 
     # ------------------------------------------------------------------ loss
     def default_loss(self):
-        return self._yes_or_no_loss() if self._is_yes_or_no else ClassCrossentropy(self.label_smoothing, self.focal_gamma)
+        return (
+            self._yes_or_no_loss()
+            if self._is_yes_or_no
+            else ClassCrossentropy(self.label_smoothing, self.focal_gamma)
+        )
 
     def _yes_or_no_loss(self):
         from mtl_keras.tasks.multi_label import EachCrossentropy
@@ -294,7 +336,9 @@ class ClassTask(Task):
     def is_soft(self, shape: Any) -> bool:
         """Whether labels of this shape are a probability per class."""
         expected = self.soft_label_shape
-        return expected is not None and len(shape) == 1 + len(expected) and shape[-1] == expected[-1]
+        return (
+            expected is not None and len(shape) == 1 + len(expected) and shape[-1] == expected[-1]
+        )
 
     def _soft_target(self, y: Any) -> tuple[Any, Any]:
         y = ops.cast(y, "float32")
@@ -305,20 +349,30 @@ class ClassTask(Task):
     def metric_target(self, target, output):
         if self._is_yes_or_no:
             return ops.cast(target > 0.5, "float32")
-        return ops.cast(ops.argmax(target, axis=-1), "int32") if len(target.shape) == len(output.shape) else target
+        return (
+            ops.cast(ops.argmax(target, axis=-1), "int32")
+            if len(target.shape) == len(output.shape)
+            else target
+        )
 
     def _check_classes(self, values: np.ndarray) -> None:
         """Refuse what is no class number, or, for yes or no, no probability."""
         there = np.isfinite(values) & (values != -1)
         if self._is_yes_or_no:
-            self._refuse(values, there & ((values < 0) | (values > 1)), "0, 1, or a probability from 0 to 1")
+            self._refuse(
+                values, there & ((values < 0) | (values > 1)), "0, 1, or a probability from 0 to 1"
+            )
             return
         bad = there & ((values < 0) | (values >= self._classes) | (values != np.floor(values)))
-        self._refuse(values, bad, f"whole numbers from 0 to {self._classes - 1}, or a probability per class")
+        self._refuse(
+            values, bad, f"whole numbers from 0 to {self._classes - 1}, or a probability per class"
+        )
 
     def _check_values(self, y):
         values = y.astype(float)
-        check_probabilities(self, values) if self.is_soft(values.shape) else self._check_classes(values)
+        check_probabilities(self, values) if self.is_soft(values.shape) else self._check_classes(
+            values
+        )
 
     # ------------------------------------------------------------------ config
     def get_config(self):
@@ -329,5 +383,13 @@ class ClassTask(Task):
             "label_smoothing": self.label_smoothing,
             "focal_gamma": self.focal_gamma,
         }
-        defaults = {"class_weights": None, "beta": 0.999, "label_smoothing": 0.0, "focal_gamma": 0.0}
-        return {**config, **{key: value for key, value in options.items() if value != defaults[key]}}
+        defaults = {
+            "class_weights": None,
+            "beta": 0.999,
+            "label_smoothing": 0.0,
+            "focal_gamma": 0.0,
+        }
+        return {
+            **config,
+            **{key: value for key, value in options.items() if value != defaults[key]},
+        }

@@ -83,9 +83,13 @@ class Classification(_OneAnswer):
     ):
         super().__init__(name, **kwargs)
         if int(num_classes) < 2:
-            raise ValueError(f"Task '{name}' needs at least 2 classes, got {num_classes}. Use Binary for yes or no.")
+            raise ValueError(
+                f"Task '{name}' needs at least 2 classes, got {num_classes}. Use Binary for yes or no."
+            )
         if labels is not None and len(labels) != num_classes:
-            raise ValueError(f"Task '{name}' has {num_classes} classes but {len(labels)} labels were given.")
+            raise ValueError(
+                f"Task '{name}' has {num_classes} classes but {len(labels)} labels were given."
+            )
         self.num_classes = int(num_classes)
         self.labels = None if labels is None else [str(label) for label in labels]
         self.hidden = int(hidden)
@@ -119,7 +123,12 @@ class Classification(_OneAnswer):
         return (counts / max(counts.sum(), 1)).astype("float32")
 
     def facts(self):
-        return {**super().facts(), "num_classes": self.num_classes, "labels": self.labels, "activation": "softmax"}
+        return {
+            **super().facts(),
+            "num_classes": self.num_classes,
+            "labels": self.labels,
+            "activation": "softmax",
+        }
 
     def get_config(self):
         return {
@@ -171,7 +180,10 @@ class Binary(_OneAnswer):
         return keras.metrics.BinaryAccuracy(name=name, threshold=self.threshold)
 
     def default_metrics(self):
-        return [TaskMetric(keras.metrics.AUC(name="auc"), True), TaskMetric(self.accuracy("accuracy"), True)]
+        return [
+            TaskMetric(keras.metrics.AUC(name="auc"), True),
+            TaskMetric(self.accuracy("accuracy"), True),
+        ]
 
     def _shape_target(self, y):
         return ops.expand_dims(ops.cast(y, "float32"), -1)

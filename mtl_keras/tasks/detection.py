@@ -36,9 +36,14 @@ def centre_targets(boxes, height: int, width: int, num_classes: int):
     fall_x = ops.exp(-0.5 * ops.square((columns - column[..., None]) / spread_x[..., None]))
     fall_y = ops.exp(-0.5 * ops.square((rows - row[..., None]) / spread_y[..., None]))
     bump = fall_y[..., :, None] * fall_x[..., None, :] * there[..., None, None]
-    kind = ops.one_hot(ops.cast(ops.maximum(boxes[..., 4], 0), "int32"), num_classes, dtype="float32")
+    kind = ops.one_hot(
+        ops.cast(ops.maximum(boxes[..., 4], 0), "int32"), num_classes, dtype="float32"
+    )
     heat = ops.max(bump[..., None] * kind[:, :, None, None, :], axis=1)
-    cell = ops.one_hot(ops.cast(row * width + column, "int32"), height * width, dtype="float32") * there[..., None]
+    cell = (
+        ops.one_hot(ops.cast(row * width + column, "int32"), height * width, dtype="float32")
+        * there[..., None]
+    )
     return heat, cell, there
 
 
@@ -55,7 +60,13 @@ class CentreLoss(keras.losses.Loss):
         are parts of the image, weighed 5.
     """
 
-    def __init__(self, size_weight: float = 5.0, offset_weight: float = 1.0, name: str = "centre_loss", **kwargs: Any):
+    def __init__(
+        self,
+        size_weight: float = 5.0,
+        offset_weight: float = 1.0,
+        name: str = "centre_loss",
+        **kwargs: Any,
+    ):
         super().__init__(name=name, **kwargs)
         self.size_weight, self.offset_weight = float(size_weight), float(offset_weight)
 
@@ -70,14 +81,23 @@ class CentreLoss(keras.losses.Loss):
         loss = ops.sum(hit + miss, axis=(1, 2, 3)) / count
         found = ops.matmul(cell, ops.reshape(y_pred[..., -4:], (-1, height * width, 4)))
         wide, high = y_true[..., 2] - y_true[..., 0], y_true[..., 3] - y_true[..., 1]
-        x, y = (y_true[..., 0] + y_true[..., 2]) / 2 * width, (y_true[..., 1] + y_true[..., 3]) / 2 * height
+        x, y = (
+            (y_true[..., 0] + y_true[..., 2]) / 2 * width,
+            (y_true[..., 1] + y_true[..., 3]) / 2 * height,
+        )
         off_size = ops.abs(found[..., 0] - wide) + ops.abs(found[..., 1] - high)
-        off_place = ops.abs(found[..., 2] - (x - ops.floor(x))) + ops.abs(found[..., 3] - (y - ops.floor(y)))
+        off_place = ops.abs(found[..., 2] - (x - ops.floor(x))) + ops.abs(
+            found[..., 3] - (y - ops.floor(y))
+        )
         at_centres = self.size_weight * off_size + self.offset_weight * off_place
         return loss + ops.sum(at_centres * there, axis=1) / count
 
     def get_config(self):
-        return {**super().get_config(), "size_weight": self.size_weight, "offset_weight": self.offset_weight}
+        return {
+            **super().get_config(),
+            "size_weight": self.size_weight,
+            "offset_weight": self.offset_weight,
+        }
 
 
 def peaks(output, count: int):
@@ -89,7 +109,10 @@ def peaks(output, count: int):
     heat = output[..., :-4]
     top = ops.max_pool(heat, 3, 1, "same")
     heat = ops.where(heat >= top, heat, 0.0)
-    scores, index = ops.top_k(ops.reshape(heat, (-1, height * width * (size - 4))), min(count, height * width * (size - 4)))
+    scores, index = ops.top_k(
+        ops.reshape(heat, (-1, height * width * (size - 4))),
+        min(count, height * width * (size - 4)),
+    )
     classes, cells = index % (size - 4), index // (size - 4)
     flat = ops.reshape(output[..., -4:], (-1, height * width, 4))
     found = ops.take_along_axis(flat, ops.expand_dims(cells, -1), axis=1)
@@ -144,12 +167,19 @@ class MeanAveragePrecision(keras.metrics.Metric):
         **kwargs: Any,
     ):
         super().__init__(name=name, **kwargs)
-        self.num_classes, self.overlap, self.max_objects, self.bins = int(num_classes), float(overlap), int(max_objects), bins
+        self.num_classes, self.overlap, self.max_objects, self.bins = (
+            int(num_classes),
+            float(overlap),
+            int(max_objects),
+            bins,
+        )
         self.suppression = None if suppression is None else float(suppression)
         shape = (self.num_classes, self.bins)
         self.right = self.add_weight(shape=shape, initializer="zeros", name="right")
         self.wrong = self.add_weight(shape=shape, initializer="zeros", name="wrong")
-        self.objects = self.add_weight(shape=(self.num_classes,), initializer="zeros", name="objects")
+        self.objects = self.add_weight(
+            shape=(self.num_classes,), initializer="zeros", name="objects"
+        )
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         boxes, scores, classes = peaks(ops.cast(y_pred, "float32"), self.max_objects)
@@ -165,20 +195,36 @@ class MeanAveragePrecision(keras.metrics.Metric):
         free, hits = ops.cast(there, "float32"), []
         for i in range(boxes.shape[1]):
             fits = box_iou(boxes[:, i : i + 1], y_true[..., :4]) * free
-            fits = fits * ops.cast(y_true[..., 4] == ops.cast(classes[:, i : i + 1], "float32"), "float32")
+            fits = fits * ops.cast(
+                y_true[..., 4] == ops.cast(classes[:, i : i + 1], "float32"), "float32"
+            )
             hit = ops.cast(ops.max(fits, axis=1) >= self.overlap, "float32")
-            best = ops.one_hot(ops.argmax(fits, axis=1), fits.shape[1], dtype="float32") if fits.shape[1] else fits
+            best = (
+                ops.one_hot(ops.argmax(fits, axis=1), fits.shape[1], dtype="float32")
+                if fits.shape[1]
+                else fits
+            )
             free = free * (1 - best * hit[:, None])
             hits.append(hit)
         hit = ops.stack(hits, axis=1)
         counted = weight[:, None] * ops.cast(scores > 0, "float32")
-        column = ops.one_hot(ops.cast(ops.clip(scores * self.bins, 0, self.bins - 1), "int32"), self.bins, dtype="float32")
+        column = ops.one_hot(
+            ops.cast(ops.clip(scores * self.bins, 0, self.bins - 1), "int32"),
+            self.bins,
+            dtype="float32",
+        )
         kind = ops.one_hot(ops.cast(classes, "int32"), self.num_classes, dtype="float32")
         place = kind[..., :, None] * column[..., None, :]
         self.right.assign_add(ops.sum(place * (hit * counted)[..., None, None], axis=(0, 1)))
         self.wrong.assign_add(ops.sum(place * ((1 - hit) * counted)[..., None, None], axis=(0, 1)))
-        true_kind = ops.one_hot(ops.cast(ops.maximum(y_true[..., 4], 0), "int32"), self.num_classes, dtype="float32")
-        self.objects.assign_add(ops.sum(true_kind * (ops.cast(there, "float32") * weight[:, None])[..., None], axis=(0, 1)))
+        true_kind = ops.one_hot(
+            ops.cast(ops.maximum(y_true[..., 4], 0), "int32"), self.num_classes, dtype="float32"
+        )
+        self.objects.assign_add(
+            ops.sum(
+                true_kind * (ops.cast(there, "float32") * weight[:, None])[..., None], axis=(0, 1)
+            )
+        )
 
     def result(self):
         right = ops.cumsum(ops.flip(self.right.value, axis=1), axis=1)
@@ -256,11 +302,19 @@ class Detection(Task):
         if int(num_classes) < 1:
             raise ValueError(f"Task '{name}' needs at least 1 class, got {num_classes}.")
         if labels is not None and len(labels) != num_classes:
-            raise ValueError(f"Task '{name}' has {num_classes} classes but {len(labels)} labels were given.")
+            raise ValueError(
+                f"Task '{name}' has {num_classes} classes but {len(labels)} labels were given."
+            )
         if stride < 1 or max_objects < 1:
-            raise ValueError(f"Task '{name}' needs stride and max_objects >= 1, got {stride} and {max_objects}.")
+            raise ValueError(
+                f"Task '{name}' needs stride and max_objects >= 1, got {stride} and {max_objects}."
+            )
         self.num_classes, self.stride, self.channels = int(num_classes), int(stride), int(channels)
-        self.threshold, self.overlap, self.max_objects = float(threshold), float(overlap), int(max_objects)
+        self.threshold, self.overlap, self.max_objects = (
+            float(threshold),
+            float(overlap),
+            int(max_objects),
+        )
         self.labels = None if labels is None else [str(label) for label in labels]
 
     @property
@@ -276,12 +330,16 @@ class Detection(Task):
 
     def default_head(self, features, input_shape):
         if input_shape is None or len(input_shape) != 3 or None in input_shape[:2]:
-            raise ValueError(f"Task '{self.name}' needs images of fixed size, got inputs of shape {input_shape}.")
+            raise ValueError(
+                f"Task '{self.name}' needs images of fixed size, got inputs of shape {input_shape}."
+            )
         size = (-(-input_shape[0] // self.stride), -(-input_shape[1] // self.stride))
         x = map_decoder(self.name, features, input_shape, self.channels, size)
         # Few cells hold an object: all start improbable, so that the first steps are not spent on saying so.
         rare = _Biases([-2.19] * self.num_classes + [0.0] * 4)
-        return keras.layers.Conv2D(self.num_classes + 4, 1, bias_initializer=rare, name=f"{self.name}_linear")(x)
+        return keras.layers.Conv2D(
+            self.num_classes + 4, 1, bias_initializer=rare, name=f"{self.name}_linear"
+        )(x)
 
     def activate(self, x):
         return keras.activations.sigmoid(x)
@@ -290,7 +348,9 @@ class Detection(Task):
         return CentreLoss()
 
     def default_metrics(self):
-        metric = MeanAveragePrecision(self.num_classes, max_objects=self.max_objects, suppression=self.overlap)
+        metric = MeanAveragePrecision(
+            self.num_classes, max_objects=self.max_objects, suppression=self.overlap
+        )
         return [TaskMetric(metric, True)]
 
     def target(self, y):
@@ -305,9 +365,17 @@ class Detection(Task):
         values = y.astype(float)
         boxes, kinds = values[..., :4], values[..., 4]
         there = np.isfinite(kinds) & (kinds != -1)
-        self._refuse(boxes, there[..., None] & ~((boxes >= 0) & (boxes <= 1)), "parts of the image's size, 0 to 1")
+        self._refuse(
+            boxes,
+            there[..., None] & ~((boxes >= 0) & (boxes <= 1)),
+            "parts of the image's size, 0 to 1",
+        )
         bad = there & ((kinds < 0) | (kinds >= self.num_classes) | (kinds != np.floor(kinds)))
-        self._refuse(kinds, bad, f"classes from 0 to {self.num_classes - 1}, or -1 where there is no further object")
+        self._refuse(
+            kinds,
+            bad,
+            f"classes from 0 to {self.num_classes - 1}, or -1 where there is no further object",
+        )
         turned = there & ((boxes[..., 0] > boxes[..., 2]) | (boxes[..., 1] > boxes[..., 3]))
         if turned.any():
             raise ValueError(
@@ -320,9 +388,18 @@ class Detection(Task):
         return np.zeros((1, 1, self.num_classes + 4), "float32")
 
     def facts(self):
-        facts = {"num_classes": self.num_classes, "labels": self.labels, "threshold": self.threshold}
+        facts = {
+            "num_classes": self.num_classes,
+            "labels": self.labels,
+            "threshold": self.threshold,
+        }
         facts |= {"overlap": self.overlap, "max_objects": self.max_objects}
-        return {**super().facts(), **facts, "format": "heat map, width, height, offsets", "activation": "sigmoid"}
+        return {
+            **super().facts(),
+            **facts,
+            "format": "heat map, width, height, offsets",
+            "activation": "sigmoid",
+        }
 
     def get_config(self):
         return {

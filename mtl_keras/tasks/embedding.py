@@ -67,7 +67,9 @@ class RecallAtOne(keras.metrics.Mean):
     def update_state(self, y_true, y_pred, sample_weight=None):
         same, other = _pairs(y_true)
         near = ops.where(other > 0, ops.matmul(y_pred, ops.transpose(y_pred)), -1e9)
-        nearest = ops.one_hot(ops.argmax(near, axis=1), near.shape[0] or ops.shape(near)[0], dtype="float32")
+        nearest = ops.one_hot(
+            ops.argmax(near, axis=1), near.shape[0] or ops.shape(near)[0], dtype="float32"
+        )
         weight = ops.cast(ops.sum(same, axis=1) > 0, "float32")
         if sample_weight is not None:
             weight = weight * ops.cast(sample_weight, "float32")
@@ -96,10 +98,20 @@ class Embedding(Task):
     missing_value = -1
     label_dtype = "int32"
 
-    def __init__(self, name: str, size: int = 64, *, hidden: int = 64, temperature: float = 0.1, **kwargs: Any):
+    def __init__(
+        self,
+        name: str,
+        size: int = 64,
+        *,
+        hidden: int = 64,
+        temperature: float = 0.1,
+        **kwargs: Any,
+    ):
         super().__init__(name, **kwargs)
         if int(size) < 2 or not temperature > 0:
-            raise ValueError(f"Task '{name}' needs size >= 2 and temperature > 0, got {size} and {temperature}.")
+            raise ValueError(
+                f"Task '{name}' needs size >= 2 and temperature > 0, got {size} and {temperature}."
+            )
         self.size, self.hidden, self.temperature = int(size), int(hidden), float(temperature)
 
     @property
@@ -133,13 +145,24 @@ class Embedding(Task):
     def _check_values(self, y):
         values = y.astype(float)
         there = np.isfinite(values) & (values != -1)
-        self._refuse(values, there & ((values < 0) | (values != np.floor(values))), "whole numbers >= 0")
+        self._refuse(
+            values, there & ((values < 0) | (values != np.floor(values))), "whole numbers >= 0"
+        )
 
     def baseline(self, y):
         return np.eye(1, self.size, dtype="float32")[0]
 
     def facts(self):
-        return {**super().facts(), "size": self.size, "unit": "vector of length 1; compare by inner product"}
+        return {
+            **super().facts(),
+            "size": self.size,
+            "unit": "vector of length 1; compare by inner product",
+        }
 
     def get_config(self):
-        return {**super().get_config(), "size": self.size, "hidden": self.hidden, "temperature": self.temperature}
+        return {
+            **super().get_config(),
+            "size": self.size,
+            "hidden": self.hidden,
+            "temperature": self.temperature,
+        }

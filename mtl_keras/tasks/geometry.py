@@ -51,7 +51,12 @@ class _Map(Task):
         return (None, None, self.size)
 
     def default_head(self, features, input_shape):
-        return full_size(self.name, map_decoder(self.name, features, input_shape, self.channels), input_shape, self.size)
+        return full_size(
+            self.name,
+            map_decoder(self.name, features, input_shape, self.channels),
+            input_shape,
+            self.size,
+        )
 
     def missing(self, rows, output_shape=None):
         if output_shape is None or None in tuple(output_shape[1:3]):
@@ -84,7 +89,9 @@ class Depth(_Map):
 
     kind = "depth"
 
-    def __init__(self, name: str, *, scale: float = 1.0, unit: str = "", channels: int = 24, **kwargs: Any):
+    def __init__(
+        self, name: str, *, scale: float = 1.0, unit: str = "", channels: int = 24, **kwargs: Any
+    ):
         super().__init__(name, channels=channels, **kwargs)
         if not scale > 0:
             raise ValueError(f"Task '{name}': scale must be > 0, got {scale}.")
@@ -99,7 +106,10 @@ class Depth(_Map):
         return ScaledError("mae", self.scale)
 
     def default_metrics(self):
-        return [TaskMetric(DepthError(), False), TaskMetric(DepthError(relative=True, name="rel_error"), False)]
+        return [
+            TaskMetric(DepthError(), False),
+            TaskMetric(DepthError(relative=True, name="rel_error"), False),
+        ]
 
     def target(self, y):
         y = ops.cast(y, "float32")
@@ -179,7 +189,10 @@ class Normals(_Map):
         return AngleLoss()
 
     def default_metrics(self):
-        shares = [TaskMetric(Angle(w, name=f"within_{str(w).replace('.', '_')}"), True) for w in (11.25, 22.5, 30)]
+        shares = [
+            TaskMetric(Angle(w, name=f"within_{str(w).replace('.', '_')}"), True)
+            for w in (11.25, 22.5, 30)
+        ]
         return [TaskMetric(Angle(), False), *shares]
 
     def target(self, y):
@@ -196,4 +209,6 @@ class Normals(_Map):
         y = np.asarray(y, float)
         total = np.nansum(y, axis=0)
         length = np.linalg.norm(total, axis=-1, keepdims=True)
-        return np.where(length > 0, total / np.where(length > 0, length, 1), [0.0, 0.0, 1.0]).astype("float32")
+        return np.where(
+            length > 0, total / np.where(length > 0, length, 1), [0.0, 0.0, 1.0]
+        ).astype("float32")

@@ -79,7 +79,9 @@ class Keypoints(Task):
         if int(num_points) < 1:
             raise ValueError(f"Task '{name}' needs at least 1 point, got {num_points}.")
         if labels is not None and len(labels) != num_points:
-            raise ValueError(f"Task '{name}' has {num_points} points but {len(labels)} names were given.")
+            raise ValueError(
+                f"Task '{name}' has {num_points} points but {len(labels)} names were given."
+            )
         self.num_points, self.channels, self.within = int(num_points), int(channels), float(within)
         self.labels = None if labels is None else [str(label) for label in labels]
 
@@ -100,7 +102,10 @@ class Keypoints(Task):
         return PointLoss()
 
     def default_metrics(self):
-        return [TaskMetric(PointError(self.within, name="pck"), True), TaskMetric(PointError(), False)]
+        return [
+            TaskMetric(PointError(self.within, name="pck"), True),
+            TaskMetric(PointError(), False),
+        ]
 
     def target(self, y):
         y = ops.cast(y, "float32")
@@ -109,12 +114,19 @@ class Keypoints(Task):
 
     def _check_values(self, y):
         values = y.astype(float)
-        self._refuse(values, ~np.isnan(values) & ((values < 0) | (values > 1)), "parts of the image's size, 0 to 1")
+        self._refuse(
+            values,
+            ~np.isnan(values) & ((values < 0) | (values > 1)),
+            "parts of the image's size, 0 to 1",
+        )
 
     def baseline(self, y):
         y = np.asarray(y, float).reshape(-1, self.num_points, 2)
         known = np.isfinite(y).all(-1)
-        places = [np.median(y[known[:, i], i], axis=0) if known[:, i].any() else [0.5, 0.5] for i in range(self.num_points)]
+        places = [
+            np.median(y[known[:, i], i], axis=0) if known[:, i].any() else [0.5, 0.5]
+            for i in range(self.num_points)
+        ]
         return np.asarray(places, "float32")
 
     def facts(self):

@@ -12,7 +12,9 @@ from mtl_keras.layers.resized import resize_like, resized
 __all__ = ["full_size", "map_decoder"]
 
 
-def map_decoder(name: str, features: dict[str, Any], input_shape: Any, channels: int, size: Any = None) -> Any:
+def map_decoder(
+    name: str, features: dict[str, Any], input_shape: Any, channels: int, size: Any = None
+) -> Any:
     """A light top-down decoder: from the deepest stage up, each stage's map is brought to `channels` channels and added to
     the resized deeper one (Lin et al., "Feature Pyramid Networks", CVPR 2017).
 
@@ -35,7 +37,11 @@ def map_decoder(name: str, features: dict[str, Any], input_shape: Any, channels:
             f"backbone gives {shapes}."
         )
     if size is not None:
-        kept = [x for x in maps if None not in x.shape[1:3] and x.shape[1] <= size[0] and x.shape[2] <= size[1]]
+        kept = [
+            x
+            for x in maps
+            if None not in x.shape[1:3] and x.shape[1] <= size[0] and x.shape[2] <= size[1]
+        ]
         maps = kept or maps[-1:]
     layers = keras.layers
     x = None

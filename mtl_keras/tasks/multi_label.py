@@ -31,7 +31,13 @@ class EachCrossentropy(keras.losses.Loss):
     #: What `uncertainty` reads the loss as.
     likelihood = "categorical"
 
-    def __init__(self, label_smoothing: float = 0.0, focal_gamma: float = 0.0, name: str = "each_crossentropy", **kwargs: Any):
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        focal_gamma: float = 0.0,
+        name: str = "each_crossentropy",
+        **kwargs: Any,
+    ):
         super().__init__(name=name, **kwargs)
         self.label_smoothing, self.focal_gamma = float(label_smoothing), float(focal_gamma)
 
@@ -47,11 +53,18 @@ class EachCrossentropy(keras.losses.Loss):
             logits = ops.cast(logits, "float32")
             log_yes, log_no = ops.log_sigmoid(logits), ops.log_sigmoid(-logits)
         # The power of 0 has no gradient for exponents below 1.
-        no, yes = (ops.power(ops.maximum(ops.exp(x), _EPSILON), self.focal_gamma) for x in (log_no, log_yes))
+        no, yes = (
+            ops.power(ops.maximum(ops.exp(x), _EPSILON), self.focal_gamma)
+            for x in (log_no, log_yes)
+        )
         return -(y_true * no * log_yes + (1 - y_true) * yes * log_no)
 
     def get_config(self):
-        return {**super().get_config(), "label_smoothing": self.label_smoothing, "focal_gamma": self.focal_gamma}
+        return {
+            **super().get_config(),
+            "label_smoothing": self.label_smoothing,
+            "focal_gamma": self.focal_gamma,
+        }
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
@@ -81,7 +94,8 @@ class LabelF1(keras.metrics.Metric):
         super().__init__(name=name, **kwargs)
         self.num_labels, self.threshold = int(num_labels), float(threshold)
         made = {
-            part: self.add_weight(shape=(self.num_labels,), initializer="zeros", name=part) for part in ("hit", "said", "is")
+            part: self.add_weight(shape=(self.num_labels,), initializer="zeros", name=part)
+            for part in ("hit", "said", "is")
         }
         self.hit, self.said, self.true = made["hit"], made["said"], made["is"]
 
@@ -91,7 +105,11 @@ class LabelF1(keras.metrics.Metric):
         weight = ops.ones_like(true)
         if sample_weight is not None:
             sample_weight = ops.cast(sample_weight, "float32")
-            weight = weight * (sample_weight if len(sample_weight.shape) == 2 else ops.expand_dims(sample_weight, -1))
+            weight = weight * (
+                sample_weight
+                if len(sample_weight.shape) == 2
+                else ops.expand_dims(sample_weight, -1)
+            )
         self.hit.assign_add(ops.sum(true * said * weight, axis=0))
         self.said.assign_add(ops.sum(said * weight, axis=0))
         self.true.assign_add(ops.sum(true * weight, axis=0))
@@ -145,8 +163,14 @@ class MultiLabel(ClassTask):
         if int(num_labels) < 1:
             raise ValueError(f"Task '{name}' needs at least 1 label, got {num_labels}.")
         if labels is not None and len(labels) != num_labels:
-            raise ValueError(f"Task '{name}' has {num_labels} labels but {len(labels)} names were given.")
-        self.num_labels, self.hidden, self.threshold = int(num_labels), int(hidden), float(threshold)
+            raise ValueError(
+                f"Task '{name}' has {num_labels} labels but {len(labels)} names were given."
+            )
+        self.num_labels, self.hidden, self.threshold = (
+            int(num_labels),
+            int(hidden),
+            float(threshold),
+        )
         self.labels = None if labels is None else [str(label) for label in labels]
         self._check_class_weights()
 

@@ -59,12 +59,22 @@ class Ordinal(Task):
     missing_value = -1
     label_dtype = "int32"
 
-    def __init__(self, name: str, num_classes: int, *, labels: Sequence[str] | None = None, hidden: int = 64, **kwargs: Any):
+    def __init__(
+        self,
+        name: str,
+        num_classes: int,
+        *,
+        labels: Sequence[str] | None = None,
+        hidden: int = 64,
+        **kwargs: Any,
+    ):
         super().__init__(name, **kwargs)
         if int(num_classes) < 2:
             raise ValueError(f"Task '{name}' needs at least 2 levels, got {num_classes}.")
         if labels is not None and len(labels) != num_classes:
-            raise ValueError(f"Task '{name}' has {num_classes} levels but {len(labels)} names were given.")
+            raise ValueError(
+                f"Task '{name}' has {num_classes} levels but {len(labels)} names were given."
+            )
         self.num_classes, self.hidden = int(num_classes), int(hidden)
         self.labels = None if labels is None else [str(label) for label in labels]
 
@@ -133,14 +143,27 @@ class Ordinal(Task):
         y = np.asarray(y, float)
         if self._is_soft(y.shape):
             target, present = (ops.convert_to_numpy(x) for x in self.target(y))
-            return target[present].mean(0) if present.any() else np.full(self.num_classes - 1, 0.5, "float32")
+            return (
+                target[present].mean(0)
+                if present.any()
+                else np.full(self.num_classes - 1, 0.5, "float32")
+            )
         y = y.ravel()
         y = y[np.isfinite(y) & (y >= 0)]
         levels = np.arange(self.num_classes - 1)
-        return (y[:, None] > levels).mean(0).astype("float32") if len(y) else np.full(len(levels), 0.5, "float32")
+        return (
+            (y[:, None] > levels).mean(0).astype("float32")
+            if len(y)
+            else np.full(len(levels), 0.5, "float32")
+        )
 
     def facts(self):
-        return {**super().facts(), "num_classes": self.num_classes, "labels": self.labels, "activation": "sigmoid"}
+        return {
+            **super().facts(),
+            "num_classes": self.num_classes,
+            "labels": self.labels,
+            "activation": "sigmoid",
+        }
 
     def get_config(self):
         return {

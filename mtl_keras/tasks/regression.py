@@ -57,7 +57,9 @@ class Regression(Task):
     ):
         super().__init__(name, **kwargs)
         if error not in _LIKELIHOODS:
-            raise ValueError(f"Task '{name}': error must be one of {sorted(_LIKELIHOODS)}, got {error!r}.")
+            raise ValueError(
+                f"Task '{name}': error must be one of {sorted(_LIKELIHOODS)}, got {error!r}."
+            )
         if not scale > 0:
             raise ValueError(f"Task '{name}': scale must be > 0, got {scale}.")
         if low is not None and high is not None and not low < high:
@@ -102,7 +104,10 @@ class Regression(Task):
 
     def default_metrics(self):
         return [
-            TaskMetric(keras.metrics.R2Score(name="r2", class_aggregation="variance_weighted_average"), True),
+            TaskMetric(
+                keras.metrics.R2Score(name="r2", class_aggregation="variance_weighted_average"),
+                True,
+            ),
             TaskMetric(keras.metrics.MeanAbsoluteError(name="mae"), False),
         ]
 
@@ -132,7 +137,13 @@ class Regression(Task):
 
     def facts(self):
         unit = f"log(1 + {self.unit or 'count'})" if self.log else self.unit
-        return {**super().facts(), "unit": unit, "size": self.size, "range": [self.low, self.high], "log": self.log}
+        return {
+            **super().facts(),
+            "unit": unit,
+            "size": self.size,
+            "range": [self.low, self.high],
+            "log": self.log,
+        }
 
     def get_config(self):
         return {
@@ -158,12 +169,16 @@ class ScaledError(keras.losses.Loss):
         scale: float > 0, in the labels' unit.
     """
 
-    def __init__(self, error: str = "mse", scale: float = 1.0, name: str = "scaled_error", **kwargs: Any):
+    def __init__(
+        self, error: str = "mse", scale: float = 1.0, name: str = "scaled_error", **kwargs: Any
+    ):
         super().__init__(name=name, **kwargs)
         self.error, self.scale = error, float(scale)
         #: How the loss is read as a likelihood; weighting by uncertainty asks.
         self.likelihood = _LIKELIHOODS.get(error)
-        self._function = keras.losses.get({"mse": "mean_squared_error", "mae": "mean_absolute_error"}.get(error, error))
+        self._function = keras.losses.get(
+            {"mse": "mean_squared_error", "mae": "mean_absolute_error"}.get(error, error)
+        )
 
     def call(self, y_true, y_pred):
         return self._function(y_true / self.scale, y_pred / self.scale)

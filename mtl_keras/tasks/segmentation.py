@@ -39,13 +39,21 @@ class Segmentation(ClassTask):
     kind = "segmentation"
 
     def __init__(
-        self, name: str, num_classes: int = 1, *, labels: Sequence[str] | None = None, channels: int = 24, **kwargs: Any
+        self,
+        name: str,
+        num_classes: int = 1,
+        *,
+        labels: Sequence[str] | None = None,
+        channels: int = 24,
+        **kwargs: Any,
     ):
         super().__init__(name, **kwargs)
         if int(num_classes) < 1:
             raise ValueError(f"Task '{name}' needs at least 1 class, got {num_classes}.")
         if labels is not None and len(labels) != num_classes:
-            raise ValueError(f"Task '{name}' has {num_classes} classes but {len(labels)} labels were given.")
+            raise ValueError(
+                f"Task '{name}' has {num_classes} classes but {len(labels)} labels were given."
+            )
         self.num_classes, self.channels = int(num_classes), int(channels)
         self.labels = None if labels is None else [str(label) for label in labels]
         self._check_class_weights()
@@ -84,7 +92,9 @@ class Segmentation(ClassTask):
         return full_size(self.name, x, input_shape, self.num_classes)
 
     def activate(self, x):
-        return keras.activations.sigmoid(x) if self.num_classes == 1 else keras.activations.softmax(x)
+        return (
+            keras.activations.sigmoid(x) if self.num_classes == 1 else keras.activations.softmax(x)
+        )
 
     def accuracy(self, name):
         if self.num_classes == 1:
@@ -93,16 +103,24 @@ class Segmentation(ClassTask):
 
     def default_metrics(self):
         if self.num_classes == 1:
-            iou = keras.metrics.BinaryIoU(target_class_ids=[1], threshold=0.5, name="iou", dtype="float32")
+            iou = keras.metrics.BinaryIoU(
+                target_class_ids=[1], threshold=0.5, name="iou", dtype="float32"
+            )
         else:
-            iou = keras.metrics.MeanIoU(self.num_classes, sparse_y_pred=False, name="iou", dtype="float32")
+            iou = keras.metrics.MeanIoU(
+                self.num_classes, sparse_y_pred=False, name="iou", dtype="float32"
+            )
         return [TaskMetric(iou, True), TaskMetric(self.accuracy("pixel_accuracy"), True)]
 
     def target(self, y):
         if self.is_soft(y.shape):
             return self._soft_target(y)
         known = finite(y)
-        y = ops.where(known, y, ops.cast(-1, y.dtype)) if "uint" not in keras.backend.standardize_dtype(y.dtype) else y
+        y = (
+            ops.where(known, y, ops.cast(-1, y.dtype))
+            if "uint" not in keras.backend.standardize_dtype(y.dtype)
+            else y
+        )
         if len(y.shape) == 4:
             y, known = ops.squeeze(y, axis=-1), ops.squeeze(known, axis=-1)
         present = ops.logical_and(known, y >= 0)
@@ -128,7 +146,12 @@ class Segmentation(ClassTask):
 
     def facts(self):
         activation = "sigmoid" if self.num_classes == 1 else "softmax"
-        return {**super().facts(), "num_classes": self.num_classes, "labels": self.labels, "activation": activation}
+        return {
+            **super().facts(),
+            "num_classes": self.num_classes,
+            "labels": self.labels,
+            "activation": activation,
+        }
 
     def get_config(self):
         return {

@@ -50,7 +50,9 @@ class SpanF1(keras.metrics.Metric):
         """Type of each token (0 outside), and whether it continues the one before."""
         kind = ops.where(known, ops.take(self._kinds, tags), 0)
         before = ops.concatenate([ops.zeros_like(kind[:, :1]), kind[:, :-1]], axis=1)
-        goes_on = ops.logical_and(ops.take(self._inside, tags) > 0, ops.logical_and(kind > 0, kind == before))
+        goes_on = ops.logical_and(
+            ops.take(self._inside, tags) > 0, ops.logical_and(kind > 0, kind == before)
+        )
         return kind, goes_on
 
     def update_state(self, y_true, y_pred, sample_weight=None):
@@ -70,7 +72,9 @@ class SpanF1(keras.metrics.Metric):
         unlike = ops.cast(ops.logical_xor(true_on, said_on), "int32")
         within = ops.logical_and(behind[None], place[None, None, :] <= end[..., None])
         apart = ops.sum(ops.where(within, unlike[:, None, :], 0), axis=-1)
-        right = ops.logical_and(ops.logical_and(starts, said_starts), ops.logical_and(true == said, apart == 0))
+        right = ops.logical_and(
+            ops.logical_and(starts, said_starts), ops.logical_and(true == said, apart == 0)
+        )
         sums = [ops.sum(ops.cast(x, "float32")) for x in (right, said_starts, starts)]
         self.counts.assign_add(ops.stack(sums))
 
@@ -107,14 +111,23 @@ class TokenTagging(ClassTask):
 
     kind = "token_tagging"
 
-    def __init__(self, name: str, num_tags: int | None = None, *, labels: Sequence[str] | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        name: str,
+        num_tags: int | None = None,
+        *,
+        labels: Sequence[str] | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(name, **kwargs)
         if num_tags is None:
             num_tags = 0 if labels is None else len(labels)
         if int(num_tags) < 2:
             raise ValueError(f"Task '{name}' needs at least 2 tags: give `num_tags` or `labels`.")
         if labels is not None and len(labels) != num_tags:
-            raise ValueError(f"Task '{name}' has {num_tags} tags but {len(labels)} labels were given.")
+            raise ValueError(
+                f"Task '{name}' has {num_tags} tags but {len(labels)} labels were given."
+            )
         self.num_tags = int(num_tags)
         self.labels = None if labels is None else [str(label) for label in labels]
         self._check_class_weights()
@@ -137,14 +150,18 @@ class TokenTagging(ClassTask):
 
     def missing(self, rows, output_shape=None):
         if output_shape is None or output_shape[1] is None:
-            raise ValueError(f"The length of a missing label of task '{self.name}' is not known. Fill absent labels with -1.")
+            raise ValueError(
+                f"The length of a missing label of task '{self.name}' is not known. Fill absent labels with -1."
+            )
         return np.full((rows, output_shape[1]), -1, "int32")
 
     def default_head(self, features, input_shape):
         x = next((x for x in reversed(features.values()) if len(x.shape) == 3), None)
         if x is None:
             shapes = {k: tuple(v.shape) for k, v in features.items()}
-            raise ValueError(f"Task '{self.name}' tags every token and needs a stage that is a sequence; got {shapes}.")
+            raise ValueError(
+                f"Task '{self.name}' tags every token and needs a stage that is a sequence; got {shapes}."
+            )
         return keras.layers.Dense(self.num_tags, name=f"{self.name}_linear")(x)
 
     def activate(self, x):
@@ -155,7 +172,9 @@ class TokenTagging(ClassTask):
 
     def default_metrics(self):
         accuracy = TaskMetric(self.accuracy("accuracy"), True)
-        return [TaskMetric(SpanF1(self.labels), True), accuracy] if is_bio(self.labels) else [accuracy]
+        return (
+            [TaskMetric(SpanF1(self.labels), True), accuracy] if is_bio(self.labels) else [accuracy]
+        )
 
     def target(self, y):
         if self.is_soft(y.shape):
@@ -170,7 +189,12 @@ class TokenTagging(ClassTask):
         return np.tile(counts / max(counts.sum(), 1), (y.shape[1], 1)).astype("float32")
 
     def facts(self):
-        return {**super().facts(), "num_tags": self.num_tags, "labels": self.labels, "activation": "softmax"}
+        return {
+            **super().facts(),
+            "num_tags": self.num_tags,
+            "labels": self.labels,
+            "activation": "softmax",
+        }
 
     def get_config(self):
         return {**super().get_config(), "num_tags": self.num_tags, "labels": self.labels}
@@ -179,7 +203,9 @@ class TokenTagging(ClassTask):
 def needed_times(letters):
     """How many times texts `(rows, longest)`, filled up with 0, need: one per letter, and a blank between equal ones."""
     repeats = ops.logical_and(letters[:, 1:] == letters[:, :-1], letters[:, 1:] > 0)
-    return ops.sum(ops.cast(letters > 0, "int32"), axis=1) + ops.sum(ops.cast(repeats, "int32"), axis=1)
+    return ops.sum(ops.cast(letters > 0, "int32"), axis=1) + ops.sum(
+        ops.cast(repeats, "int32"), axis=1
+    )
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
@@ -203,7 +229,11 @@ class CTCLoss(keras.losses.Loss):
         y_true = ops.cast(y_true, "int32")
         letters = ops.sum(ops.cast(y_true > 0, "int32"), axis=1)
         mask = mask_of(y_pred)
-        steps = ops.ones_like(y_pred[..., 0], dtype="int32") if mask is None else ops.cast(mask, "int32")
+        steps = (
+            ops.ones_like(y_pred[..., 0], dtype="int32")
+            if mask is None
+            else ops.cast(mask, "int32")
+        )
         times = ops.sum(steps, axis=1)
         loss = ops.ctc_loss(y_true, ops.cast(logits, "float32"), letters, times, mask_index=0)
         # No path writes a text that is too long. TensorFlow's loss is then a large number, which would be learned from.
@@ -267,7 +297,8 @@ class SequenceTranscription(Task):
 
     kind = "transcription"
     bad_loss_hint = (
-        "A text may be longer than the output can write: it needs one time per letter and one more between equal letters."
+        "A text may be longer than the output can write: "
+        "it needs one time per letter and one more between equal letters."
     )
     likelihood = "categorical"
     missing_value = -1
@@ -276,7 +307,9 @@ class SequenceTranscription(Task):
     def __init__(self, name: str, alphabet: str, *, time_axis: str = "width", **kwargs: Any):
         super().__init__(name, **kwargs)
         if not alphabet or len(set(alphabet)) != len(alphabet):
-            raise ValueError(f"Task '{name}' needs an alphabet of different letters, got {alphabet!r}.")
+            raise ValueError(
+                f"Task '{name}' needs an alphabet of different letters, got {alphabet!r}."
+            )
         if time_axis not in ("width", "height"):
             raise ValueError(f"Task '{name}': time_axis is 'width' or 'height', got {time_axis!r}.")
         self.alphabet, self.time_axis = str(alphabet), time_axis
@@ -302,7 +335,11 @@ class SequenceTranscription(Task):
         for row, text in zip(rows, texts, strict=True):
             strange = set(text) - set(self.alphabet)
             if strange or len(text) > length:
-                what = f"letters {sorted(strange)} that the alphabet lacks" if strange else f"more than {length} letters"
+                what = (
+                    f"letters {sorted(strange)} that the alphabet lacks"
+                    if strange
+                    else f"more than {length} letters"
+                )
                 raise ValueError(f"Task '{self.name}': the text {text!r} has {what}.")
             row[: len(text)] = [self.alphabet.index(letter) for letter in text]
         return rows
@@ -311,13 +348,17 @@ class SequenceTranscription(Task):
         x = next((x for x in reversed(features.values()) if len(x.shape) in (3, 4)), None)
         if x is None:
             shapes = {k: tuple(v.shape) for k, v in features.items()}
-            raise ValueError(f"Task '{self.name}' reads along a sequence or a map and needs such a stage; got {shapes}.")
+            raise ValueError(
+                f"Task '{self.name}' reads along a sequence or a map and needs such a stage; got {shapes}."
+            )
         if len(x.shape) == 4:
             height, width, channels = x.shape[1:]
             along = self.time_axis == "width"
             window = (height, 1) if along else (1, width)
             x = keras.layers.AveragePooling2D(window, name=f"{self.name}_across")(x)
-            x = keras.layers.Reshape((width if along else height, channels), name=f"{self.name}_along")(x)
+            x = keras.layers.Reshape(
+                (width if along else height, channels), name=f"{self.name}_along"
+            )(x)
         return keras.layers.Dense(len(self.alphabet) + 1, name=f"{self.name}_linear")(x)
 
     def activate(self, x):
@@ -340,7 +381,9 @@ class SequenceTranscription(Task):
     def target(self, y):
         known = ops.logical_and(finite(y), y >= 0)
         # Letters from 1: the loss calls blank 0.
-        return ops.cast(ops.where(known, y + 1, ops.zeros_like(y)), "int32"), ops.any(known, axis=-1)
+        return ops.cast(ops.where(known, y + 1, ops.zeros_like(y)), "int32"), ops.any(
+            known, axis=-1
+        )
 
     def _check_values(self, y):
         values = y.astype(float)

@@ -229,7 +229,9 @@ class Task:
         expected = self.label_shape
         kind = np.dtype(dtype).kind
         if kind not in "iufb":
-            raise ValueError(f"Labels of task '{self.name}' have dtype {np.dtype(dtype)}; numbers were expected.")
+            raise ValueError(
+                f"Labels of task '{self.name}' have dtype {np.dtype(dtype)}; numbers were expected."
+            )
         row, soft = shape[1:], self.soft_label_shape
         if soft is not None and _matches(row, soft):
             return
@@ -240,8 +242,13 @@ class Task:
             wide = wide[:-1]
         if not shape or not _matches(row, wide):
             forms = [expected] if soft is None else [expected, soft]
-            text = " or ".join(f"({', '.join('any' if s is None else str(s) for s in ('rows', *form))})" for form in forms)
-            raise ValueError(f"Labels of task '{self.name}' have shape {shape}; {text} was expected.")
+            text = " or ".join(
+                f"({', '.join('any' if s is None else str(s) for s in ('rows', *form))})"
+                for form in forms
+            )
+            raise ValueError(
+                f"Labels of task '{self.name}' have shape {shape}; {text} was expected."
+            )
 
     def _check_values(self, y: np.ndarray) -> None:
         pass
@@ -272,7 +279,12 @@ class Task:
 
     def card(self) -> dict[str, Any]:
         """Facts about this head for cards: those of `facts`, and the metrics' names."""
-        return {"name": self.name, "kind": self.kind, "metrics": [m.name for m in self.new_metrics()], **self.facts()}
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "metrics": [m.name for m in self.new_metrics()],
+            **self.facts(),
+        }
 
     # ------------------------------------------------------------------ config
     def get_config(self) -> dict[str, Any]:
@@ -297,13 +309,17 @@ class Task:
         return type(self).from_config({**self.get_config(), **changes})
 
     def __repr__(self) -> str:
-        settings = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items() if not isinstance(v, (dict, list)))
+        settings = ", ".join(
+            f"{k}={v!r}" for k, v in self.get_config().items() if not isinstance(v, (dict, list))
+        )
         return f"{type(self).__name__}({settings})"
 
 
 def _check_head(name: str, head: Any) -> Any:
     """Refuse what can't be called on features, and a layer's class in place of a layer."""
-    if head is None or (callable(head) and not (isinstance(head, type) and issubclass(head, keras.layers.Layer))):
+    if head is None or (
+        callable(head) and not (isinstance(head, type) and issubclass(head, keras.layers.Layer))
+    ):
         return head
     raise TypeError(
         f"`head` of task '{name}' should be a Keras layer or model (an object, not its class) or a function of features. "
@@ -320,7 +336,11 @@ def _head_argument(head: Any, features: dict[str, Any]) -> Any:
             return last
         for stage in inputs:
             if stage not in features:
-                raise ValueError(unknown_name(f"stage among the inputs of head '{head.name}':", stage, list(features)))
+                raise ValueError(
+                    unknown_name(
+                        f"stage among the inputs of head '{head.name}':", stage, list(features)
+                    )
+                )
         return {stage: features[stage] for stage in inputs}
     try:
         parameters = list(inspect.signature(head).parameters)
@@ -335,14 +355,18 @@ def check_loss_weight(name: str, weight: Any) -> float:
     try:
         value = float(weight)
     except (TypeError, ValueError):
-        raise ValueError(f"The loss weight of task '{name}' must be a number >= 0, got {weight!r}.") from None
+        raise ValueError(
+            f"The loss weight of task '{name}' must be a number >= 0, got {weight!r}."
+        ) from None
     if not math.isfinite(value) or value < 0:
         raise ValueError(f"The loss weight of task '{name}' must be finite and >= 0, got {value}.")
     return value
 
 
 def _matches(row, expected) -> bool:
-    return len(row) == len(expected) and all(None in pair or pair[0] == pair[1] for pair in zip(row, expected, strict=True))
+    return len(row) == len(expected) and all(
+        None in pair or pair[0] == pair[1] for pair in zip(row, expected, strict=True)
+    )
 
 
 def vector(features: dict[str, Any], name: str):
@@ -374,16 +398,27 @@ def dense_head(x, name: str, units: int, hidden: int):
 
 def finite(y):
     """True where a float label is a number; integers always are."""
-    return ops.isfinite(y) if "float" in keras.backend.standardize_dtype(y.dtype) else ops.ones_like(y, dtype="bool")
+    return (
+        ops.isfinite(y)
+        if "float" in keras.backend.standardize_dtype(y.dtype)
+        else ops.ones_like(y, dtype="bool")
+    )
 
 
 def _copy_metric(metric):
-    return type(metric).from_config(metric.get_config()) if isinstance(metric, keras.metrics.Metric) else metric
+    return (
+        type(metric).from_config(metric.get_config())
+        if isinstance(metric, keras.metrics.Metric)
+        else metric
+    )
 
 
 def _metric_config(metric):
     if isinstance(metric, TaskMetric):
-        return {"metric": _metric_config(metric.metric), "higher_is_better": metric.higher_is_better}
+        return {
+            "metric": _metric_config(metric.metric),
+            "higher_is_better": metric.higher_is_better,
+        }
     return metric if isinstance(metric, str) else keras.saving.serialize_keras_object(metric)
 
 

@@ -29,7 +29,9 @@ def check_balancer(model: Any, training: Any, loading: bool = False) -> None:
     if balancer.positive:
         for task in training.tasks:
             loss = training.losses[task.name]
-            name = getattr(loss, "__name__", "") or getattr(getattr(loss, "fn", None), "__name__", "")
+            name = getattr(loss, "__name__", "") or getattr(
+                getattr(loss, "fn", None), "__name__", ""
+            )
             if isinstance(loss, _SIGNED) or name in _SIGNED_FUNCTIONS:
                 raise ValueError(
                     f"Balancer '{balancer.name}' needs positive losses, and the loss of task '{task.name}' "
@@ -69,14 +71,20 @@ def _check_representation(model: Any, training: Any) -> None:
             "share, and this model names none. Use gradients='parameters', a builder that names one, or "
             "`MultiTaskModel(..., representation=[layer names])`."
         )
-    known = {layer.name for layer in model.layers} | {op.name for op in getattr(model, "operations", ())}
+    known = {layer.name for layer in model.layers} | {
+        op.name for op in getattr(model, "operations", ())
+    }
     for name in model.representation:
         if name not in known:
-            raise ValueError(f"The representation names layer '{name}', which the model does not have.")
+            raise ValueError(
+                f"The representation names layer '{name}', which the model does not have."
+            )
     past = Reach(model, [task.name for task in training.tasks], stop=model.representation)
     trunk = {id(v) for v in training.trunk.trainable_variables}
     for task in training.tasks:
-        round_about = [v.path for v in past.variables if id(v) in trunk and task.name in past.tasks_of(v)]
+        round_about = [
+            v.path for v in past.variables if id(v) in trunk and task.name in past.tasks_of(v)
+        ]
         if round_about and balancer.needs == "gradients":
             raise ValueError(
                 f"Balancer '{balancer.name}' changes gradients at the representation, but task '{task.name}' also reaches "

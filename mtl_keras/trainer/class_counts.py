@@ -24,7 +24,9 @@ def table_of(model: Any, task: Any) -> Any:
 def uncounted(model: Any) -> list[Any]:
     """Tasks whose classes have to be counted and are not."""
     tasks = [task for task in model.tasks if getattr(task, "counts_classes", False)]
-    return [task for task in tasks if not np.any(model.get_layer(task.name).class_weights.numpy() > 0)]
+    return [
+        task for task in tasks if not np.any(model.get_layer(task.name).class_weights.numpy() > 0)
+    ]
 
 
 def check_counted(model: Any) -> None:
@@ -64,7 +66,12 @@ def count_for_fit(model: Any, x: Any, y: Any, kwargs: Mapping[str, Any]) -> None
 
 
 def count_classes(
-    model: Any, tasks: list[Any], data: Any, y: Any = None, weight: Any = None, steps: int | None = None
+    model: Any,
+    tasks: list[Any],
+    data: Any,
+    y: Any = None,
+    weight: Any = None,
+    steps: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Count classes, and set the tasks' weights.
 

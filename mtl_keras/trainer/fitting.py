@@ -68,7 +68,13 @@ def prepare(model: Any, x: Any, y: Any, kwargs: dict[str, Any]) -> tuple[Any, An
         callbacks.callbacks.insert(0, _Epochs())
         callbacks.callbacks[0].set_model(model)
     else:
-        given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks is not None else []
+        given = (
+            callbacks
+            if isinstance(callbacks, (list, tuple))
+            else [callbacks]
+            if callbacks is not None
+            else []
+        )
         kwargs["callbacks"] = [_Epochs(), *given]
     balancer = training.balancer
     if balancer.held_out and balancer.data is None:
@@ -83,7 +89,9 @@ def prepare(model: Any, x: Any, y: Any, kwargs: dict[str, Any]) -> tuple[Any, An
 def _zipped(model: Any, balancer: Any, x: Any, y: Any, kwargs: dict[str, Any]) -> tf.data.Dataset:
     """A data set whose elements are a training batch and as many batches of the balancer's as it needs."""
     if kwargs.get("validation_split"):
-        raise ValueError(f"Balancer '{balancer.name}' has data of its own: split off validation data before, not by `fit`.")
+        raise ValueError(
+            f"Balancer '{balancer.name}' has data of its own: split off validation data before, not by `fit`."
+        )
     if hasattr(x, "element_spec"):
         base = x
     elif y is not None:
@@ -95,19 +103,25 @@ def _zipped(model: Any, balancer: Any, x: Any, y: Any, kwargs: dict[str, Any]) -
             base = base.shuffle(rows, seed=int(keras.random.randint((), 0, 2**31 - 1)))
         base = base.batch(kwargs.pop("batch_size", None) or 32)
     else:
-        raise ValueError(f"Balancer '{balancer.name}' has data of its own: train on arrays or a tf.data.Dataset.")
+        raise ValueError(
+            f"Balancer '{balancer.name}' has data of its own: train on arrays or a tf.data.Dataset."
+        )
     kwargs["shuffle"] = False
     number = 1 if balancer.held_out else balancer.batches - 1
     size = int(balancer.data.cardinality())
     if 0 <= size < number:
-        raise ValueError(f"Balancer '{balancer.name}' needs {number} batches of its data a step, and there are {size}.")
+        raise ValueError(
+            f"Balancer '{balancer.name}' needs {number} batches of its data a step, and there are {size}."
+        )
     # After loading, go on where the saved model stood.
     start = int(keras.ops.convert_to_numpy(model.optimizer.iterations)) * number
     own = balancer.data.repeat().skip(start % size if size > 0 else start)
     extra = [own.skip(i).shard(number, 0) if number > 1 else own for i in range(number)]
     zipped = tf.data.Dataset.zip((base, *extra))
     known = base.cardinality()
-    return zipped.apply(tf.data.experimental.assert_cardinality(known)) if int(known) >= 0 else zipped
+    return (
+        zipped.apply(tf.data.experimental.assert_cardinality(known)) if int(known) >= 0 else zipped
+    )
 
 
 @contextlib.contextmanager
@@ -133,8 +147,17 @@ def _explain(text: str, training: Any) -> str | None:
         if is_bad:
             told.append(f"of task '{task.name}' is {'negative' if below else 'not finite'}")
     advice = "Look for labels or inputs that are not finite in this batch, lower the learning rate, or clip gradients."
-    hints = [task.bad_loss_hint for task, is_bad in zip(training.tasks, bad, strict=True) if is_bad and task.bad_loss_hint]
+    hints = [
+        task.bad_loss_hint
+        for task, is_bad in zip(training.tasks, bad, strict=True)
+        if is_bad and task.bad_loss_hint
+    ]
     advice = " ".join([*dict.fromkeys(hints), advice])
-    if any(below and is_bad for below, is_bad in zip(negative, bad, strict=True)) and training.balancer.positive:
+    if (
+        any(below and is_bad for below, is_bad in zip(negative, bad, strict=True))
+        and training.balancer.positive
+    ):
         advice = f"Balancer '{training.balancer.name}' needs positive losses: use another loss, or another balancer."
-    return f"In training step {step} the loss {', and '.join(told)}. The step was not taken. {advice}"
+    return (
+        f"In training step {step} the loss {', and '.join(told)}. The step was not taken. {advice}"
+    )

@@ -40,7 +40,9 @@ def _decide(balancer, forward, gram):
     # Gradients that are not finite make a step that a loss scale skips; solvers must not meet them.
     finite = ops.all(ops.isfinite(gram))
     present = ops.logical_and(forward.present, finite)
-    weights, heads = balancer.weigh_all(forward.seen, present, ops.where(finite, gram, ops.zeros_like(gram)))
+    weights, heads = balancer.weigh_all(
+        forward.seen, present, ops.where(finite, gram, ops.zeros_like(gram))
+    )
     ones = ops.ones(gram.shape[:1], "float32")
     weights, heads = (ops.where(finite, ops.cast(w, "float32"), ones) for w in (weights, heads))
     if balancer.every > 1:
@@ -53,7 +55,9 @@ def _decide_if(due, balancer, forward, gram):
     """`_decide` where due, else what was kept. Without a condition: replicas can't write their state inside one."""
     seeds = [v for name, v in balancer._state.items() if name.endswith("seed")]
     before = [v.value * 1 for v in seeds]
-    weights, heads = _decide(balancer, forward.with_present(tf.logical_and(forward.present, due)), gram)
+    weights, heads = _decide(
+        balancer, forward.with_present(tf.logical_and(forward.present, due)), gram
+    )
     for variable, old in zip(seeds, before, strict=True):
         variable.assign(tf.where(due, variable.value, old))
     kept, kept_heads = (tf.convert_to_tensor(v.value) for v in (balancer.kept, balancer.kept_heads))
@@ -87,19 +91,31 @@ def _rows(tape, forward, sources, seed=None) -> list[list[Any]]:
     return [[None if g is None else tf.convert_to_tensor(g) for g in row] for row in rows]
 
 
-def _weighted(tape, forward, variables, weights, heads, is_head: Callable[[Any], bool]) -> list[Any]:
+def _weighted(
+    tape, forward, variables, weights, heads, is_head: Callable[[Any], bool]
+) -> list[Any]:
     """One backward pass of the weighted losses; heads have weights of their own, and take a pass through them alone."""
     if heads is weights:
         return tape.gradient(forward.each, variables, output_gradients=tf.unstack(weights))
     own = [v for v in variables if is_head(v)]
     rest = [v for v in variables if not is_head(v)]
     found = dict(
-        zip(map(id, rest), tape.gradient(forward.each, rest, output_gradients=tf.unstack(weights)), strict=True)
+        zip(
+            map(id, rest),
+            tape.gradient(forward.each, rest, output_gradients=tf.unstack(weights)),
+            strict=True,
+        )
         if rest
         else ()
     )
     if own:
-        found.update(zip(map(id, own), tape.gradient(forward.each, own, output_gradients=tf.unstack(heads)), strict=True))
+        found.update(
+            zip(
+                map(id, own),
+                tape.gradient(forward.each, own, output_gradients=tf.unstack(heads)),
+                strict=True,
+            )
+        )
     return [found[id(v)] for v in variables]
 
 
@@ -122,7 +138,9 @@ def _gram(columns, scale, others=None) -> Any:
     tasks = len(columns[0])
     total = tf.zeros((tasks, tasks), tf.float64)
     for i, column in enumerate(columns):
-        if all(g is None for g in column) or (others is not None and all(g is None for g in others[i])):
+        if all(g is None for g in column) or (
+            others is not None and all(g is None for g in others[i])
+        ):
             continue
         total = total + _products(column, column if others is None else others[i])
     return total / tf.cast(scale, tf.float64) ** 2
@@ -136,7 +154,10 @@ def _products(left, right):
     like = next(g for g in left if g is not None)
 
     def piece(column, begin, length):
-        parts = [tf.zeros((length,), like.dtype) if g is None else g[begin : begin + length] for g in column]
+        parts = [
+            tf.zeros((length,), like.dtype) if g is None else g[begin : begin + length]
+            for g in column
+        ]
         return tf.cast(tf.stack(parts), tf.float64)
 
     def product(begin, length):
@@ -183,7 +204,9 @@ def _with_added(tape, forward, variables, gradients):
     """Regularization and `add_loss` take no part in balancing."""
     if forward.added is None:
         return gradients
-    return [_plus(a, b) for a, b in zip(gradients, tape.gradient(forward.added, variables), strict=True)]
+    return [
+        _plus(a, b) for a, b in zip(gradients, tape.gradient(forward.added, variables), strict=True)
+    ]
 
 
 # ------------------------------------------------------------------ the ways
@@ -192,7 +215,9 @@ def from_losses(balancer, tape, forward, variables) -> Found:
     # A loss scale skips a step whose losses are not finite; no state may take them in.
     finite = tf.reduce_all(tf.math.is_finite(forward.seen))
     seen = tf.where(finite, forward.seen, tf.ones_like(forward.seen))
-    weights = tf.cast(balancer.weigh_all(seen, tf.logical_and(forward.present, finite))[0], tf.float32)
+    weights = tf.cast(
+        balancer.weigh_all(seen, tf.logical_and(forward.present, finite))[0], tf.float32
+    )
     weights = tf.where(forward.present, tf.where(finite, weights, tf.ones_like(weights)), 0.0)
     targets, factors = list(forward.each), tf.unstack(tf.stop_gradient(weights))
     if forward.added is not None:
@@ -218,12 +243,15 @@ def from_rows(balancer, tape, forward, variables, is_head) -> Found:
         gram = _gram([c for c, both in zip(columns, shared, strict=True) if both], forward.scale)
         weights, heads = _decide(balancer, forward, gram)
         gradients = [
-            _mix(column, weights / replicas() if both else heads) for column, both in zip(columns, shared, strict=True)
+            _mix(column, weights / replicas() if both else heads)
+            for column, both in zip(columns, shared, strict=True)
         ]
         return gradients, weights, gram
 
     def reuse():
-        weights, heads = (tf.convert_to_tensor(v.value) for v in (balancer.kept, balancer.kept_heads))
+        weights, heads = (
+            tf.convert_to_tensor(v.value) for v in (balancer.kept, balancer.kept_heads)
+        )
         heads = weights if balancer.scales_heads else heads
         gradients = _weighted(tape, forward, variables, weights, heads, is_head)
         dense = [None if g is None else tf.convert_to_tensor(g) for g in gradients]
@@ -239,7 +267,9 @@ def from_rows(balancer, tape, forward, variables, is_head) -> Found:
     return Found(_with_added(tape, forward, variables, gradients), weights, gram, fresh)
 
 
-def from_products(balancer, tape, forward, variables, sources, is_head, local: bool = False) -> Found:
+def from_products(
+    balancer, tape, forward, variables, sources, is_head, local: bool = False
+) -> Found:
     """Products of the gradients at some sources, then one weighted backward pass.
 
     For one layer, for some of the shared variables, for less memory, and (`local`: each replica has rows of its own) for
@@ -284,14 +314,25 @@ def _weights_of(balancer, tape, forward, sources, products, local, always=False)
             return [g for row in _rows(tape, forward, sources) for g in row if g is not None]
 
         def none():
-            return [tf.zeros_like(tf.convert_to_tensor(s)) for row in reached for s, r in zip(sources, row, strict=True) if r]
+            return [
+                tf.zeros_like(tf.convert_to_tensor(s))
+                for row in reached
+                for s, r in zip(sources, row, strict=True)
+                if r
+            ]
 
         flat = iter(tf.cond(due, rows, none))
         columns = _columns([[next(flat) if r else None for r in row] for row in reached])
-        gram = all_sum(_gram(columns, forward.scale)) if local else _gram(_summed(columns), forward.scale)
+        gram = (
+            all_sum(_gram(columns, forward.scale))
+            if local
+            else _gram(_summed(columns), forward.scale)
+        )
 
     def kept():
-        return tf.convert_to_tensor(balancer.kept.value), tf.convert_to_tensor(balancer.kept_heads.value)
+        return tf.convert_to_tensor(balancer.kept.value), tf.convert_to_tensor(
+            balancer.kept_heads.value
+        )
 
     if replicas() > 1:
         weights, heads = _decide_if(due, balancer, forward, gram)
@@ -319,12 +360,16 @@ def from_representation(balancer, tape, forward, variables, trunk, head_variable
         combined = [_mix(column, weights) for column in at]
     used = [i for i, g in enumerate(combined) if g is not None]
     through = tape.gradient(
-        [tensors[i] for i in used], trunk, output_gradients=[tf.cast(combined[i], tensors[i].dtype) for i in used]
+        [tensors[i] for i in used],
+        trunk,
+        output_gradients=[tf.cast(combined[i], tensors[i].dtype) for i in used],
     )
     found: dict[int, Any] = dict(zip(map(id, trunk), through, strict=True))
     for variable, column in zip(head_variables, below, strict=True):
         both = sum(g is not None for g in column) > 1
-        found[id(variable)] = _plus(found.get(id(variable)), _mix(column, weights if both else heads))
+        found[id(variable)] = _plus(
+            found.get(id(variable)), _mix(column, weights if both else heads)
+        )
     gradients = [found.get(id(v)) for v in variables]
     return Found(_with_added(tape, forward, variables, gradients), weights, gram)
 
@@ -351,18 +396,25 @@ def from_samples(balancer, tapes, forwards, variables, sources, is_head) -> Foun
     third = third.with_present(present)
 
     def products():
-        one, two = (_summed(_columns(_rows(t, f, sources))) for t, f in zip(tapes[:2], (first, second), strict=True))
+        one, two = (
+            _summed(_columns(_rows(t, f, sources)))
+            for t, f in zip(tapes[:2], (first, second), strict=True)
+        )
         return _gram(one, third.scale, two)
 
     # Replicas can't meet inside a condition, so that there the products are computed in every step.
-    weights, heads, gram, fresh = _weights_of(balancer, tapes[2], third, sources, products, False, always=replicas() > 1)
+    weights, heads, gram, fresh = _weights_of(
+        balancer, tapes[2], third, sources, products, False, always=replicas() > 1
+    )
     weights = tf.where(present, weights, 0.0)
     heads = tf.where(third.here, heads, 0.0)
     gradients = _weighted(tapes[2], third, variables, weights, heads, is_head)
     return Found(_with_added(tapes[2], third, variables, gradients), weights, gram, fresh)
 
 
-def elementwise(balancer, tape, forward, variables, allowed: set[int], watch: bool = False) -> Found:
+def elementwise(
+    balancer, tape, forward, variables, allowed: set[int], watch: bool = False
+) -> Found:
     """Methods that work on the gradients themselves, one variable at a time."""
     columns = _columns(_rows(tape, forward, variables))
     shared = [
@@ -383,7 +435,9 @@ def elementwise(balancer, tape, forward, variables, allowed: set[int], watch: bo
     measured = None
     for i in rows:
         key = variables[i].path
-        rows[i] = balancer.transform(tf.where(finite, rows[i], tf.zeros_like(rows[i])) * scaled, key, present)
+        rows[i] = balancer.transform(
+            tf.where(finite, rows[i], tf.zeros_like(rows[i])) * scaled, key, present
+        )
         part = balancer.measure(rows[i], key, present)
         measured = part if measured is None else measured + part
     weights, heads = balancer.weigh_all(forward.seen, present, measured)
@@ -395,10 +449,14 @@ def elementwise(balancer, tape, forward, variables, allowed: set[int], watch: bo
             continue
         made = balancer.combine(rows[i], tf.where(present, weights, 0.0), variable.path, present)
         # What was not finite goes on so, for the loss scale to see.
-        made = tf.where(finite, made * forward.scale / replicas(), tf.fill(tf.shape(made), float("nan")))
+        made = tf.where(
+            finite, made * forward.scale / replicas(), tf.fill(tf.shape(made), float("nan"))
+        )
         like = next(g for g in column if g is not None)
         gradients.append(tf.cast(tf.reshape(made, tf.shape(like)), like.dtype))
-    return Found(_with_added(tape, forward, variables, gradients), tf.cast(weights, tf.float32), gram)
+    return Found(
+        _with_added(tape, forward, variables, gradients), tf.cast(weights, tf.float32), gram
+    )
 
 
 def _either(due, first: Callable, second: Callable):
@@ -417,6 +475,8 @@ def _either(due, first: Callable, second: Callable):
         return first() if bool(due) else second()
     gradients, weights, gram = tf.cond(due, branch(first, "first"), branch(second, "second"))
     if mask["first"] != mask["second"]:
-        raise RuntimeError("The two kinds of steps of an amortized balancer reach different variables.")
+        raise RuntimeError(
+            "The two kinds of steps of an amortized balancer reach different variables."
+        )
     rest = iter(gradients)
     return [next(rest) if there else None for there in mask["first"]], weights, gram

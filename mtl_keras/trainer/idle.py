@@ -14,7 +14,11 @@ __all__ = ["apply_gradients"]
 
 
 def apply_gradients(
-    model: Any, gradients: Sequence[Any], variables: Sequence[Any], tasks_of: Sequence[Sequence[int]], present: Any
+    model: Any,
+    gradients: Sequence[Any],
+    variables: Sequence[Any],
+    tasks_of: Sequence[Sequence[int]],
+    present: Any,
 ) -> None:
     """One step of the optimizer, in which variables that only absent tasks reach do not take part.
 
@@ -60,7 +64,9 @@ class _IdleState:
         present: bool `(tasks,)`.
     """
 
-    def __init__(self, optimizer: Any, groups: Mapping[tuple[int, ...], Sequence[Any]], present: Any):
+    def __init__(
+        self, optimizer: Any, groups: Mapping[tuple[int, ...], Sequence[Any]], present: Any
+    ):
         self.variables: list[Any] = []
         #: For each variable, the position of its group.
         self.group_of: list[int] = []
@@ -69,7 +75,10 @@ class _IdleState:
             signs = [tf.reduce_any(tf.gather(present, list(tasks)))]
             for variable in members:
                 # Where gradients are gathered over several batches, a head also moves for those of earlier ones.
-                signs += [tf.reduce_any(tf.not_equal(a.value, 0)) for a in _accumulators(optimizer, variable)]
+                signs += [
+                    tf.reduce_any(tf.not_equal(a.value, 0))
+                    for a in _accumulators(optimizer, variable)
+                ]
                 states = [variable, *_slots(optimizer, variable)]
                 self.variables += states
                 self.group_of += [len(moves)] * len(states)
@@ -93,7 +102,9 @@ class _IdleState:
 
     def keep_eagerly(self, step: Callable[[], None]) -> None:
         moves = self.moves.numpy()
-        idle = [v for v, group in zip(self.variables, self.group_of, strict=True) if not moves[group]]
+        idle = [
+            v for v, group in zip(self.variables, self.group_of, strict=True) if not moves[group]
+        ]
         before = [tf.identity(v.value) for v in idle]
         step()
         for variable, value in zip(idle, before, strict=True):
@@ -111,7 +122,9 @@ class _IdleState:
         step()
 
         def put_back() -> None:
-            for variable, place, group in zip(self.variables, self.places, self.group_of, strict=True):
+            for variable, place, group in zip(
+                self.variables, self.places, self.group_of, strict=True
+            ):
                 _put_back(variable.value, copies, self.moves, place, group)
 
         _run_if(self.is_any_idle, put_back)
@@ -123,7 +136,9 @@ class _IdleState:
         # Replicas can't write their variables inside a condition; outside of them all are written in one.
         def put_back_everywhere(strategy: Any, copies: Any, moves: Any, is_any_idle: Any) -> None:
             def put_back() -> None:
-                for variable, place, group in zip(self.variables, self.places, self.group_of, strict=True):
+                for variable, place, group in zip(
+                    self.variables, self.places, self.group_of, strict=True
+                ):
                     options = {"args": (copies, moves, place, group), "group": False}
                     strategy.extended.update(variable.value, _put_back, **options)
 
@@ -137,7 +152,8 @@ class _IdleState:
             flat = [tf.reshape(v.value, [-1]) for v in self.variables]
             rows = [row for row, _, _ in self.places]
             return [
-                tf.concat([x for x, at in zip(flat, rows, strict=True) if at == row], 0) for row in range(len(self.dtypes))
+                tf.concat([x for x, at in zip(flat, rows, strict=True) if at == row], 0)
+                for row in range(len(self.dtypes))
             ]
 
         def nothing() -> list[Any]:
@@ -149,7 +165,9 @@ class _IdleState:
         return list(copies) if isinstance(copies, (list, tuple)) else [copies]
 
 
-def _put_back(variable: Any, copies: Sequence[Any], moves: Any, place: tuple[int, int, int], group: int) -> None:
+def _put_back(
+    variable: Any, copies: Sequence[Any], moves: Any, place: tuple[int, int, int], group: int
+) -> None:
     row, begin, end = place
     before = tf.reshape(copies[row][begin:end], variable.shape)
     variable.assign(tf.where(moves[group], variable, before))
@@ -190,15 +208,25 @@ def _by_variable(optimizer: Any, variable: Any) -> Iterator[tuple[str, Any]]:
         if position is None:
             continue
         for name, states in vars(inner).items():
-            if name in ("_variables", "_trainable_variables") or not isinstance(states, (list, tuple)):
+            if name in ("_variables", "_trainable_variables") or not isinstance(
+                states, (list, tuple)
+            ):
                 continue
             if len(states) == len(known) and isinstance(states[position], keras.Variable):
                 yield name, states[position]
 
 
 def _slots(optimizer: Any, variable: Any) -> list[Any]:
-    return [state for name, state in _by_variable(optimizer, variable) if name != "_accumulated_gradients"]
+    return [
+        state
+        for name, state in _by_variable(optimizer, variable)
+        if name != "_accumulated_gradients"
+    ]
 
 
 def _accumulators(optimizer: Any, variable: Any) -> list[Any]:
-    return [state for name, state in _by_variable(optimizer, variable) if name == "_accumulated_gradients"]
+    return [
+        state
+        for name, state in _by_variable(optimizer, variable)
+        if name == "_accumulated_gradients"
+    ]

@@ -37,7 +37,11 @@ def warn_of_label_scale(model: Any, x: Any, y: Any, stacklevel: int = 3) -> None
     training = model.compiled_training
     suspects = {}
     for task in training.tasks:
-        if not hasattr(task, "scale") or task.name not in y or not _is_error(training.losses[task.name]):
+        if (
+            not hasattr(task, "scale")
+            or task.name not in y
+            or not _is_error(training.losses[task.name])
+        ):
             continue
         labels = _in_head_units(task, y[task.name], task.scale)
         known = labels[np.isfinite(labels)]

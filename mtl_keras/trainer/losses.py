@@ -58,8 +58,13 @@ def batch_losses(training: Any, y: Any, y_pred: Mapping[str, Any], sample_weight
         divisors.append(divisor)
         counts.append(count)
         targets[name] = (task.metric_target(target, y_pred[name]), y_pred[name], mask, weight)
-    by_weight = [getattr(training.losses[t.name], "reduction", None) == "mean_with_sample_weight" for t in training.tasks]
-    tallies = ops.stack([d if summed else c for d, c, summed in zip(divisors, counts, by_weight, strict=True)])
+    by_weight = [
+        getattr(training.losses[t.name], "reduction", None) == "mean_with_sample_weight"
+        for t in training.tasks
+    ]
+    tallies = ops.stack(
+        [d if summed else c for d, c, summed in zip(divisors, counts, by_weight, strict=True)]
+    )
     divisors, counts = ops.stack(divisors), ops.stack(counts)
     total_counts, total_divisors = all_sum(counts), all_sum(divisors)
     total_divisors = ops.where(total_divisors > 0, total_divisors, ops.ones_like(total_divisors))
@@ -68,7 +73,10 @@ def batch_losses(training: Any, y: Any, y_pred: Mapping[str, Any], sample_weight
     present = ops.logical_and(total_counts > 0, factors > 0)
     factors = ops.where(present, factors, ops.zeros_like(factors))
     # Sums are not taken from a stack: a gradient through a stack would reach every task's variables, with zeros.
-    each = [value * factor for value, factor in zip(sums, tf.unstack(factors / total_divisors), strict=True)]
+    each = [
+        value * factor
+        for value, factor in zip(sums, tf.unstack(factors / total_divisors), strict=True)
+    ]
     raw = all_sum(ops.stop_gradient(ops.stack(sums)) / total_divisors)
     return Batch(each, raw * factors, raw, present, targets, tallies)
 
@@ -80,7 +88,9 @@ def _reduce(task, loss, target, present, output, sample_weight, class_table):
     loss with reduction "sum" stays a sum, and "mean_with_sample_weight" divides by the sum of weights, as in Keras. Weights of
     classes are factors of the values.
     """
-    values = loss.call(target, output) if isinstance(loss, keras.losses.Loss) else loss(target, output)
+    values = (
+        loss.call(target, output) if isinstance(loss, keras.losses.Loss) else loss(target, output)
+    )
     # A loss may leave out elements of its own, as `SparseCategoricalCrossentropy(ignore_class=)` does.
     present = _masked(present, values)
     values = ops.cast(values, "float32")
@@ -96,7 +106,11 @@ def _reduce(task, loss, target, present, output, sample_weight, class_table):
         mask = ops.max(mask, axis=-1)
     weight = mask
     reduction = getattr(loss, "reduction", "sum_over_batch_size")
-    if sample_weight is None and len(mask.shape) == len(values.shape) and mask.shape == values.shape:
+    if (
+        sample_weight is None
+        and len(mask.shape) == len(values.shape)
+        and mask.shape == values.shape
+    ):
         # The common case in few operators: a mask has no weights to tell from it.
         count = ops.sum(mask)
         total = ops.sum(ops.where(mask > 0, values, ops.zeros_like(values)))
@@ -112,7 +126,11 @@ def _reduce(task, loss, target, present, output, sample_weight, class_table):
     there = spread > 0
     count = ops.sum(ops.cast(there, "float32"))
     # `where` twice: a loss that is not finite where no label is must reach neither the value nor the gradient.
-    total = ops.sum(ops.where(there, ops.where(there, values, ops.zeros_like(values)) * spread, ops.zeros_like(values)))
+    total = ops.sum(
+        ops.where(
+            there, ops.where(there, values, ops.zeros_like(values)) * spread, ops.zeros_like(values)
+        )
+    )
     divisor = count
     if reduction == "sum":
         divisor = ops.cast(count > 0, "float32") / replicas()
@@ -143,7 +161,10 @@ def _masked(present, tensor):
     mask = getattr(tensor, "_keras_mask", None)
     if mask is None or len(mask.shape) > len(tensor.shape):
         return present
-    if any(None not in pair and pair[0] != pair[1] for pair in zip(mask.shape, tensor.shape, strict=False)):
+    if any(
+        None not in pair and pair[0] != pair[1]
+        for pair in zip(mask.shape, tensor.shape, strict=False)
+    ):
         return present
     mask = ops.cast(mask, "bool")
     return ops.logical_and(_expand(present, mask), _expand(mask, present))

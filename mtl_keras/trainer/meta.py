@@ -26,31 +26,44 @@ def learn_weights(model: Any, training: Any, train: Any, held_out: Any, before: 
 
     def losses(at, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        return batch_losses(training, y, model.stateless_call(at, before, x, training=True)[0], sample_weight)
+        return batch_losses(
+            training, y, model.stateless_call(at, before, x, training=True)[0], sample_weight
+        )
 
     def gradient(at, data, factors):
         with tf.GradientTape() as tape:
             tape.watch(at)
             batch = losses(at, data)
             weights = tf.unstack(tf.where(batch.present, factors, 0.0))
-            total = tf.add_n([w * loss for w, loss in zip(weights, batch.each, strict=True)]) * scale
+            total = (
+                tf.add_n([w * loss for w, loss in zip(weights, batch.each, strict=True)]) * scale
+            )
         found = tape.gradient(total, at)
-        return [None if g is None else all_sum(tf.convert_to_tensor(g)) / tf.cast(scale, g.dtype) for g in found], batch
+        return [
+            None if g is None else all_sum(tf.convert_to_tensor(g)) / tf.cast(scale, g.dtype)
+            for g in found
+        ], batch
 
     ascent, batch = gradient(values, train, balancer.weigh(None, None))
     rate = ops.cast(model.optimizer.learning_rate, "float32")
     ahead = [
-        v if g is None else v - tf.cast(rate, v.dtype) * (g + _drag(model.optimizer, variable, value=v))
+        v
+        if g is None
+        else v - tf.cast(rate, v.dtype) * (g + _drag(model.optimizer, variable, value=v))
         for v, g, variable in zip(values, ascent, variables, strict=True)
     ]
     direction, _ = gradient(ahead, held_out, balancer.primaries())
-    square = tf.add_n([tf.reduce_sum(tf.square(tf.cast(g, tf.float32))) for g in direction if g is not None])
+    square = tf.add_n(
+        [tf.reduce_sum(tf.square(tf.cast(g, tf.float32))) for g in direction if g is not None]
+    )
     moving = tf.logical_and(square > 0, tf.math.is_finite(square))
     epsilon = 0.01 / tf.sqrt(tf.where(moving, square, 1.0))
 
     def shifted(sign):
         return [
-            v if g is None else v + tf.cast(sign * epsilon, v.dtype) * tf.where(moving, g, tf.zeros_like(g))
+            v
+            if g is None
+            else v + tf.cast(sign * epsilon, v.dtype) * tf.where(moving, g, tf.zeros_like(g))
             for v, g in zip(values, direction, strict=True)
         ]
 

@@ -29,7 +29,9 @@ class Reach:
         self.tasks = list(tasks)
         variables = model.trainable_variables
         found = _trace_and_walk(model, self.tasks, stop)
-        self._tasks_of = {id(v): [name for name in self.tasks if id(v) in found[name]] for v in variables}
+        self._tasks_of = {
+            id(v): [name for name in self.tasks if id(v) in found[name]] for v in variables
+        }
         self.variables = variables
 
     @classmethod
@@ -43,7 +45,9 @@ class Reach:
         reach = object.__new__(cls)
         reach.tasks, reach.variables = list(outputs), list(variables)
         found = _walk(tf.compat.v1.get_default_graph(), outputs, variables)
-        reach._tasks_of = {id(v): [name for name in reach.tasks if id(v) in found[name]] for v in variables}
+        reach._tasks_of = {
+            id(v): [name for name in reach.tasks if id(v) in found[name]] for v in variables
+        }
         return reach
 
     def tasks_of(self, variable: Any) -> list[str]:
@@ -70,19 +74,27 @@ def _trace_and_walk(model: Any, tasks: Sequence[str], stop: Sequence[str]) -> di
         for name in ends:
             ends_here |= {t.ref() for t in tf.nest.flatten(graph.structured_outputs[name])}
             # An output is an identity of the tensor that the heads take.
-            ends_here |= {t.op.inputs[0].ref() for t in tf.nest.flatten(graph.structured_outputs[name]) if t.op.inputs}
+            ends_here |= {
+                t.op.inputs[0].ref()
+                for t in tf.nest.flatten(graph.structured_outputs[name])
+                if t.op.inputs
+            }
     outputs = {task: graph.structured_outputs[task] for task in tasks}
     return _walk(graph, outputs, model.trainable_variables, ends_here)
 
 
-def _walk(graph: Any, outputs: Mapping[str, Any], variables: Sequence[Any], ends: Collection[Any] = ()) -> dict[str, set[int]]:
+def _walk(
+    graph: Any, outputs: Mapping[str, Any], variables: Sequence[Any], ends: Collection[Any] = ()
+) -> dict[str, set[int]]:
     """By task, ids of the Keras variables behind its output; references in `ends` are not followed."""
     # Variables come into the graph as captured handles.
     handles: dict[int, int] = {}
     for variable in variables:
         for local in tf.distribute.get_strategy().experimental_local_results(variable.value):
             handles[id(local.handle)] = id(variable)
-    inside = {inner.ref(): handles[id(outer)] for outer, inner in graph.captures if id(outer) in handles}
+    inside = {
+        inner.ref(): handles[id(outer)] for outer, inner in graph.captures if id(outer) in handles
+    }
     result = {}
     for task, output in outputs.items():
         seen, reached = set(), set()
@@ -99,7 +111,11 @@ def _walk(graph: Any, outputs: Mapping[str, Any], variables: Sequence[Any], ends
                 continue
             # Gradients flow through real numbers only; resources are the variables themselves, and loops keep the numbers of
             # all turns in lists, which are variants.
-            waiting += [t for t in tensor.op.inputs if t.dtype.is_floating or t.dtype in (tf.resource, tf.variant)]
+            waiting += [
+                t
+                for t in tensor.op.inputs
+                if t.dtype.is_floating or t.dtype in (tf.resource, tf.variant)
+            ]
         result[task] = reached
     return result
 
@@ -144,9 +160,18 @@ class BalancingReport:
         return [row[0] for row in self.rows if row[3] == "shared"]
 
     def __str__(self) -> str:
-        rows = [(path, "x".join(map(str, s)) or "scalar", ", ".join(tasks), role) for path, s, tasks, role in self.rows]
-        text = print_table(f"balancer '{self.balancer}' ({self.gradients})", ("variable", "shape", "tasks", "role"), rows)
-        return text + (f"representation: {', '.join(self.representation)}\n" if self.representation else "")
+        rows = [
+            (path, "x".join(map(str, s)) or "scalar", ", ".join(tasks), role)
+            for path, s, tasks, role in self.rows
+        ]
+        text = print_table(
+            f"balancer '{self.balancer}' ({self.gradients})",
+            ("variable", "shape", "tasks", "role"),
+            rows,
+        )
+        return text + (
+            f"representation: {', '.join(self.representation)}\n" if self.representation else ""
+        )
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -36,7 +36,9 @@ class Forward:
         self.representation: dict[str, Any] = {}
         if representation:
             self.representation = training.trunk(self.x, training=True)
-            self.y_pred = training.heads(training.heads_input(self.representation, self.x), training=True)
+            self.y_pred = training.heads(
+                training.heads_input(self.representation, self.x), training=True
+            )
         else:
             self.y_pred = model(self.x, training=True)
         self.batch = batch = batch_losses(training, y, self.y_pred, sample_weight)
@@ -89,16 +91,24 @@ def train_step(model: Any, data: Any) -> dict[str, Any]:
     balancer = training.balancer
     variables = model.trainable_variables
     if not variables:
-        raise ValueError("The model has no trainable variables: every layer is frozen. Set `trainable = True` on some.")
+        raise ValueError(
+            "The model has no trainable variables: every layer is frozen. Set `trainable = True` on some."
+        )
     parts = _parts(training, data)
     # Held-out data are weighed as validation data are: not by class.
     weighed = parts[:1] if balancer.held_out else parts
     parts = [*(with_class_weights(training, part) for part in weighed), *parts[len(weighed) :]]
-    before = [tf.convert_to_tensor(v.value) for v in model.non_trainable_variables] if training.looks_again else []
+    before = (
+        [tf.convert_to_tensor(v.value) for v in model.non_trainable_variables]
+        if training.looks_again
+        else []
+    )
     if balancer.held_out:
         learn_weights(model, training, parts[0], parts[1], before)
         parts = parts[:1]
-    watched = training.monitor is not None and training.monitor.gradients and balancer.needs == "losses"
+    watched = (
+        training.monitor is not None and training.monitor.gradients and balancer.needs == "losses"
+    )
     at_representation = balancer.gradients == "representation" and balancer.every == 1
     tapes, forwards = [], []
     for part in parts:
@@ -112,17 +122,32 @@ def train_step(model: Any, data: Any) -> dict[str, Any]:
         if watched:
             found = ways.watched(balancer, found, tape, forward, training.sources)
     elif at_representation:
-        found = ways.from_representation(balancer, tape, forward, variables, *training.sides(variables))
+        found = ways.from_representation(
+            balancer, tape, forward, variables, *training.sides(variables)
+        )
     elif balancer.needs == "gradients":
         allowed = {id(v) for v in training.sources}
-        found = ways.elementwise(balancer, tape, forward, variables, allowed, training.monitor is not None)
+        found = ways.elementwise(
+            balancer, tape, forward, variables, allowed, training.monitor is not None
+        )
     elif balancer.batches > 1:
-        found = ways.from_samples(balancer, tapes, forwards, variables, training.sources, training.is_head)
+        found = ways.from_samples(
+            balancer, tapes, forwards, variables, training.sources, training.is_head
+        )
     elif balancer.gradients == "representation":
         tensors = list(forward.representation.values())
-        found = ways.from_products(balancer, tape, forward, variables, tensors, training.is_head, local=True)
-    elif balancer.gradients == "layer" or balancer.two_pass or training.narrowed or (balancer.every > 1 and replicas() > 1):
-        found = ways.from_products(balancer, tape, forward, variables, training.sources, training.is_head)
+        found = ways.from_products(
+            balancer, tape, forward, variables, tensors, training.is_head, local=True
+        )
+    elif (
+        balancer.gradients == "layer"
+        or balancer.two_pass
+        or training.narrowed
+        or (balancer.every > 1 and replicas() > 1)
+    ):
+        found = ways.from_products(
+            balancer, tape, forward, variables, training.sources, training.is_head
+        )
     else:
         found = ways.from_rows(balancer, tape, forward, variables, training.is_head)
     tasks_of = _guarded(training, tape, forward, variables)
@@ -162,10 +187,16 @@ def _learning_rate(optimizer):
 def _guarded(training, tape, forward, variables):
     """For each variable, the positions of the tasks without which it stands still; none for one that always moves."""
     training.know_reach(forward.y_pred)
-    added = [None] * len(variables) if forward.added is None else tape.gradient(forward.added, variables)
+    added = (
+        [None] * len(variables)
+        if forward.added is None
+        else tape.gradient(forward.added, variables)
+    )
     position = {task.name: i for i, task in enumerate(training.tasks)}
     return [
-        () if gradient is not None or len(names) == len(position) else tuple(position[name] for name in names)
+        ()
+        if gradient is not None or len(names) == len(position)
+        else tuple(position[name] for name in names)
         for names, gradient in zip(map(training.reach.tasks_of, variables), added, strict=True)
     ]
 
@@ -175,7 +206,9 @@ def _parts(training: Training, data: Any) -> list[Any]:
     balancer = training.balancer
     if balancer.data is not None:
         if not training.zipped:
-            raise ValueError(f"Balancer '{balancer.name}' draws batches of its own data: train with `fit`.")
+            raise ValueError(
+                f"Balancer '{balancer.name}' draws batches of its own data: train with `fit`."
+            )
         return list(data) if balancer.held_out else [*data[1:], data[0]]
     if balancer.held_out:
         raise ValueError(no_data(balancer))
@@ -263,4 +296,6 @@ def _logged(model, training, batch, extra, y_pred):
         return model.get_metrics_result()
     # Outside the replicas, states are read summed over all of them: a mean of the replicas' means is another number, and
     # NaN where one of them saw no label.
-    return tf.distribute.get_replica_context().merge_call(lambda strategy: model.get_metrics_result())
+    return tf.distribute.get_replica_context().merge_call(
+        lambda strategy: model.get_metrics_result()
+    )

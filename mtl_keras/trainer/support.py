@@ -36,7 +36,10 @@ def check_strategy(strategy: Any) -> None:
         NotImplementedError: several workers, or parameter servers.
     """
     # Keras asks the same question in the same way.
-    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and strategy.extended._in_multi_worker_mode()
+    several = (
+        isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        and strategy.extended._in_multi_worker_mode()
+    )
     if several or isinstance(strategy, tf.distribute.ParameterServerStrategy):
         raise NotImplementedError(
             f"Training on several machines ({type(strategy).__name__}) does not work with a MultiTaskModel yet: use "

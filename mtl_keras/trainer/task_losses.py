@@ -36,7 +36,9 @@ class TaskLosses(keras.metrics.Metric):
         self._has_added = False
         self._task_names = list(task_names)
 
-    def update_state(self, losses: Any, weighted_losses: Any, counts: Any, added: Any = None, rows: Any = 0) -> None:
+    def update_state(
+        self, losses: Any, weighted_losses: Any, counts: Any, added: Any = None, rows: Any = 0
+    ) -> None:
         """Take in a batch.
 
         Args:
@@ -74,7 +76,8 @@ class TaskLosses(keras.metrics.Metric):
     def by_task(self) -> list[keras.metrics.Metric]:
         """Metrics `<task>_loss`, each of which reads one task's mean."""
         return [
-            _TaskLoss(f"{task}_loss", lambda index=index: self.means()[index]) for index, task in enumerate(self._task_names)
+            _TaskLoss(f"{task}_loss", lambda index=index: self.means()[index])
+            for index, task in enumerate(self._task_names)
         ]
 
 

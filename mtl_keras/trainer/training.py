@@ -55,7 +55,9 @@ class Training:
         self._model = weakref.ref(model)
         self._reach: Reach | None = None
         self._parts: tuple[Any, Any, bool] | None = None
-        self.total_tracker = keras.metrics.Mean(name="balanced_loss") if balancer.reports_total else None
+        self.total_tracker = (
+            keras.metrics.Mean(name="balanced_loss") if balancer.reports_total else None
+        )
 
     def build_metrics(self, output_shapes: Mapping[str, Sequence[int | None]]) -> None:
         """Make the variables of metrics that otherwise make them in the first step, where replicas can't."""
@@ -64,7 +66,11 @@ class Training:
             target, present = task.target(ops.convert_to_tensor(task.missing(2, (2, *shape))))
             for m in self.task_metrics[task.name] + self.weighted_metrics[task.name]:
                 output = ops.zeros((2, *shape))
-                m.metric.update_state(task.metric_target(target, output), output, sample_weight=ops.cast(present, "float32"))
+                m.metric.update_state(
+                    task.metric_target(target, output),
+                    output,
+                    sample_weight=ops.cast(present, "float32"),
+                )
                 m.metric.reset_state()
 
     def metric_objects(self) -> list[keras.metrics.Metric]:
@@ -72,7 +78,9 @@ class Training:
         if self.total_tracker is not None:
             found.append(self.total_tracker)
         for task in self.tasks:
-            found += [m.metric for m in self.task_metrics[task.name] + self.weighted_metrics[task.name]]
+            found += [
+                m.metric for m in self.task_metrics[task.name] + self.weighted_metrics[task.name]
+            ]
         if self.monitor is not None:
             found += self.monitor.metric_objects()
         return found
@@ -100,20 +108,30 @@ class Training:
         logs.update({f"{t.name}_loss": mean for t, mean in zip(self.tasks, means, strict=True)})
         for task, is_seen in zip(self.tasks, seen, strict=True):
             name = task.name
-            for prefix, metrics in (("", self.task_metrics[name]), ("weighted_", self.weighted_metrics[name])):
+            for prefix, metrics in (
+                ("", self.task_metrics[name]),
+                ("weighted_", self.weighted_metrics[name]),
+            ):
                 for m in metrics:
                     # A plain metric of the same name keeps it; the weighted one is told apart.
                     key = f"{name}_{m.name}"
                     key = f"{name}_{prefix}{m.name}" if key in logs else key
                     logs[key] = _seen(is_seen, m.metric.result())
         if self.monitor is not None and not self.evaluating:
-            logs.update({name: _seen(mean.count > 0, mean.result()) for name, mean in self.monitor.means.items()})
+            logs.update(
+                {
+                    name: _seen(mean.count > 0, mean.result())
+                    for name, mean in self.monitor.means.items()
+                }
+            )
         return logs
 
     def directions(self) -> dict[str, str]:
         found = {"loss": "min", **{f"{t.name}_loss": "min" for t in self.tasks}}
         for name, metrics in self.task_metrics.items():
-            found.update({f"{name}_{m.name}": "max" if m.higher_is_better else "min" for m in metrics})
+            found.update(
+                {f"{name}_{m.name}": "max" if m.higher_is_better else "min" for m in metrics}
+            )
         for name, metrics in self.weighted_metrics.items():
             for m in metrics:
                 found.setdefault(f"{name}_{m.name}", "max" if m.higher_is_better else "min")
@@ -138,7 +156,9 @@ class Training:
 
     def _is_reach_known(self) -> bool:
         known = self._reach
-        return known is not None and {id(v) for v in known.variables} == {id(v) for v in self.model.trainable_variables}
+        return known is not None and {id(v) for v in known.variables} == {
+            id(v) for v in self.model.trainable_variables
+        }
 
     def know_reach(self, outputs: Mapping[str, Any]) -> None:
         """Read the reach from a forward pass that is being traced, which saves tracing the model once more."""
@@ -168,21 +188,29 @@ class Training:
         layers = [
             layer
             for layer in self.model._flatten_layers(include_self=False)
-            if any(id(v) in shared for v in layer.trainable_variables) and not hasattr(layer, "layers")
+            if any(id(v) in shared for v in layer.trainable_variables)
+            and not hasattr(layer, "layers")
         ]
         wanted = self.balancer.layer
         if wanted is None:
             everyone = [
                 layer
                 for layer in layers
-                if any(len(self.reach.tasks_of(v)) == len(self.tasks) for v in layer.trainable_variables)
+                if any(
+                    len(self.reach.tasks_of(v)) == len(self.tasks)
+                    for v in layer.trainable_variables
+                )
             ]
             layer = (everyone or layers or [None])[-1]
         else:
             layer = next((layer for layer in layers if layer.name == wanted), None)
             if layer is None:
                 names = [layer.name for layer in layers]
-                raise ValueError(unknown_name(f"shared layer for balancer '{self.balancer.name}':", wanted, names))
+                raise ValueError(
+                    unknown_name(
+                        f"shared layer for balancer '{self.balancer.name}':", wanted, names
+                    )
+                )
         return [] if layer is None else [v for v in layer.trainable_variables if id(v) in shared]
 
     # ------------------------------------------------------------------ the representation
@@ -216,16 +244,32 @@ class Training:
 
     # ------------------------------------------------------------------ checks and report
     def report(self) -> BalancingReport:
-        kept = {id(v) for v in self.sources} if self.balancer.needs != "losses" else {id(v) for v in self.reach.shared}
+        kept = (
+            {id(v) for v in self.sources}
+            if self.balancer.needs != "losses"
+            else {id(v) for v in self.reach.shared}
+        )
         rows = []
         for variable in self.reach.variables:
             tasks = self.reach.tasks_of(variable)
-            role = "head" if self.is_head(variable) else "shared" if id(variable) in kept else "not looked at"
+            role = (
+                "head"
+                if self.is_head(variable)
+                else "shared"
+                if id(variable) in kept
+                else "not looked at"
+            )
             if not tasks:
                 role = "not reached"
             rows.append((variable.path, tuple(variable.shape), tuple(tasks), role))
-        looks = "losses only" if self.balancer.needs == "losses" else f"gradients of the {self.balancer.gradients}"
-        return BalancingReport(self.balancer.name, looks, tuple(rows), tuple(self.model.representation))
+        looks = (
+            "losses only"
+            if self.balancer.needs == "losses"
+            else f"gradients of the {self.balancer.gradients}"
+        )
+        return BalancingReport(
+            self.balancer.name, looks, tuple(rows), tuple(self.model.representation)
+        )
 
 
 def _seen(is_seen, value):

@@ -29,7 +29,11 @@ def complete_sample_weight(sample_weight: Any, y: Any, model: Any, purpose: str)
     if y is None or sample_weight is None:
         return sample_weight
     by_task = isinstance(sample_weight, Mapping)
-    weights = {name: np.asarray(w) for name, w in sample_weight.items() if w is not None} if by_task else {}
+    weights = (
+        {name: np.asarray(w) for name, w in sample_weight.items() if w is not None}
+        if by_task
+        else {}
+    )
     if not by_task:
         weights = {"all tasks": np.asarray(sample_weight)}
     labels = y if isinstance(y, Mapping) else {model.task_names[0]: y}
@@ -45,7 +49,8 @@ def complete_sample_weight(sample_weight: Any, y: Any, model: Any, purpose: str)
     if not by_task:
         return np.asarray(sample_weight, "float32")
     completed = {
-        name: np.asarray(weights[name], "float32") if name in weights else np.ones(rows, "float32") for name in labels
+        name: np.asarray(weights[name], "float32") if name in weights else np.ones(rows, "float32")
+        for name in labels
     }
     return completed if isinstance(y, Mapping) else next(iter(completed.values()))
 
@@ -65,7 +70,9 @@ def class_weights_by_task(class_weight: Any, model: Any) -> dict[str, np.ndarray
         return {}
     example = f"class_weight={{'{model.task_names[0]}': {{0: 1.0, 1: 5.0}}}}"
     if not isinstance(class_weight, Mapping):
-        raise ValueError(f"`class_weight` should be a dict by task name, {example}. Received: {class_weight!r}.")
+        raise ValueError(
+            f"`class_weight` should be a dict by task name, {example}. Received: {class_weight!r}."
+        )
     if class_weight and not any(isinstance(key, str) for key in class_weight):
         if len(model.tasks) > 1:
             raise ValueError(
@@ -89,7 +96,9 @@ def _class_vector(task: Any, weights: Any) -> np.ndarray:
             f"`sample_weight={{'{task.name}': ...}}` with a weight for each row."
         )
     if not isinstance(weights, Mapping):
-        raise ValueError(f"`class_weight` of task '{task.name}' should be a dict of class to weight. Received: {weights!r}.")
+        raise ValueError(
+            f"`class_weight` of task '{task.name}' should be a dict of class to weight. Received: {weights!r}."
+        )
     vector = np.ones(count, "float32")
     for label, weight in weights.items():
         if isinstance(label, str) or int(label) != label or not 0 <= int(label) < count:
@@ -98,7 +107,9 @@ def _class_vector(task: Any, weights: Any) -> np.ndarray:
             )
         value = float(weight)
         if not np.isfinite(value) or value < 0:
-            raise ValueError(f"`class_weight` of task '{task.name}' should be finite and >= 0. Received: {weight!r}.")
+            raise ValueError(
+                f"`class_weight` of task '{task.name}' should be finite and >= 0. Received: {weight!r}."
+            )
         vector[int(label)] = value
     return vector
 
@@ -126,9 +137,14 @@ def with_class_weights(training: Any, data: Any) -> Any:
         vector = training.class_weights.get(task.name)
         if vector is None or labels.get(task.name) is None:
             continue
-        of_label = tf.gather(tf.constant(vector), _class_of(task, tf.convert_to_tensor(labels[task.name]), len(vector)))
+        of_label = tf.gather(
+            tf.constant(vector),
+            _class_of(task, tf.convert_to_tensor(labels[task.name]), len(vector)),
+        )
         given = weights.get(task.name)
-        weights[task.name] = of_label if given is None else _times(of_label, tf.cast(given, "float32"))
+        weights[task.name] = (
+            of_label if given is None else _times(of_label, tf.cast(given, "float32"))
+        )
     return x, y, weights
 
 
@@ -139,7 +155,11 @@ def _class_of(task: Any, y: Any, count: int) -> Any:
     if y.dtype.is_floating:
         y = tf.round(tf.where(tf.math.is_finite(y), y, tf.zeros_like(y)))
     y = tf.clip_by_value(tf.cast(y, tf.int32), 0, count - 1)
-    trailing = len(task.label_shape) and task.label_shape[-1] == 1 and y.shape.rank == len(task.label_shape) + 1
+    trailing = (
+        len(task.label_shape)
+        and task.label_shape[-1] == 1
+        and y.shape.rank == len(task.label_shape) + 1
+    )
     return tf.squeeze(y, -1) if trailing else y
 
 

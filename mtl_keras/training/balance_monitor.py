@@ -44,7 +44,9 @@ class BalanceMonitor(keras.callbacks.Callback):
         super().set_model(model)
         training = getattr(model, "compiled_training", None)
         if training is None:
-            raise ValueError("BalanceMonitor watches a mtl_keras.MultiTaskModel; this model has no tasks.")
+            raise ValueError(
+                "BalanceMonitor watches a mtl_keras.MultiTaskModel; this model has no tasks."
+            )
         self.tasks = [task.name for task in training.tasks]
         with model.distribute_strategy.scope():
             self.means = {name: keras.metrics.Mean(name=name) for name in self._names()}
@@ -90,7 +92,9 @@ class BalanceMonitor(keras.callbacks.Callback):
             length = norms[i] * norms[j]
             cosine = ops.where(length > 0, gram[i, j] / ops.where(length > 0, length, 1.0), 0.0)
             both = counted[i] * counted[j] * ops.cast(length > 0, "float32")
-            self.means[f"cosine_{a}_{b}"].update_state(ops.clip(cosine, -1.0, 1.0), sample_weight=both)
+            self.means[f"cosine_{a}_{b}"].update_state(
+                ops.clip(cosine, -1.0, 1.0), sample_weight=both
+            )
 
     # ------------------------------------------------------------------ called by Keras
     def on_train_begin(self, logs=None):
@@ -122,7 +126,14 @@ class BalanceMonitor(keras.callbacks.Callback):
         for i in range(size):
             for j in range(size):
                 text = "-" if np.isnan(cosines[i, j]) else f"{cosines[i, j]:.2f}"
-                right.text(j, i, text, ha="center", va="center", color="white" if abs(cosines[i, j]) > 0.6 else "black")
+                right.text(
+                    j,
+                    i,
+                    text,
+                    ha="center",
+                    va="center",
+                    color="white" if abs(cosines[i, j]) > 0.6 else "black",
+                )
         right.set(title="cosines of the tasks' gradients, last epoch")
         right.set_xticks(range(size), self.tasks, rotation=45, ha="right")
         right.set_yticks(range(size), self.tasks)

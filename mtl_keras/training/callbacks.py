@@ -55,12 +55,17 @@ class Progress(keras.callbacks.Callback):
         logs = logs or {}
         shown = []
         for task in getattr(self.model, "tasks", ()):
-            names = [name for name in logs if name.startswith(f"{task.name}_") and name != f"{task.name}_loss"]
+            names = [
+                name
+                for name in logs
+                if name.startswith(f"{task.name}_") and name != f"{task.name}_loss"
+            ]
             first = f"{task.name}_{task.new_metrics()[0].name}"
             name = first if first in logs else next(iter(names), f"{task.name}_loss")
             if name in logs:
                 shown.append(
-                    f"{name} {logs[name]:.3f}" + (f" (val {logs['val_' + name]:.3f})" if "val_" + name in logs else "")
+                    f"{name} {logs[name]:.3f}"
+                    + (f" (val {logs['val_' + name]:.3f})" if "val_" + name in logs else "")
                 )
         seconds = time.perf_counter() - self._started
         self.console.print(

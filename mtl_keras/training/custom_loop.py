@@ -27,11 +27,15 @@ class _Source:
 class _Losses:
     """The losses of one batch, in the form in which the trainer's strategies take them."""
 
-    def __init__(self, balancer: Balancer, losses: Mapping[str, Any], scale: Any, regularization: Any):
+    def __init__(
+        self, balancer: Balancer, losses: Mapping[str, Any], scale: Any, regularization: Any
+    ):
         self.scale = ops.cast(scale, "float32")
         listed = [losses.get(name) for name in balancer.task_names]
         self.is_recorded = [loss is not None for loss in listed]
-        self.each = [tf.zeros(()) if loss is None else tf.convert_to_tensor(loss) for loss in listed]
+        self.each = [
+            tf.zeros(()) if loss is None else tf.convert_to_tensor(loss) for loss in listed
+        ]
         self.raw = self.seen = _values(self.each, self.scale)
         if balancer.positive:
             message = f"Balancer '{balancer.name}' needs positive losses ({', '.join(balancer.task_names)})."
@@ -61,21 +65,32 @@ class _TaskTape:
         reached: by task's number, the ids of the variables that its loss reaches.
     """
 
-    def __init__(self, tape: tf.GradientTape, batch: _Losses, reached: dict[int, set[int]] | None = None):
+    def __init__(
+        self, tape: tf.GradientTape, batch: _Losses, reached: dict[int, set[int]] | None = None
+    ):
         self._tape, self._numbers = tape, {id(loss): i for i, loss in enumerate(batch.each)}
         self._is_recorded = batch.is_recorded
         self._lead = None if batch.lead is None else tf.unstack(batch.lead)
         self.reached = reached or {}
 
-    def gradient(self, target: Any, sources: Sequence[Any], output_gradients: Any = None) -> list[Any]:
+    def gradient(
+        self, target: Any, sources: Sequence[Any], output_gradients: Any = None
+    ) -> list[Any]:
         variables = [s.variable if isinstance(s, _Source) else s for s in sources]
         if not isinstance(target, (list, tuple)):
             number = self._numbers.get(id(target))
             if number is not None and not self._is_recorded[number]:
                 reached = self.reached.get(number, ())
-                return [tf.zeros_like(tf.convert_to_tensor(v)) if id(v) in reached else None for v in variables]
+                return [
+                    tf.zeros_like(tf.convert_to_tensor(v)) if id(v) in reached else None
+                    for v in variables
+                ]
         targets = list(target) if isinstance(target, (list, tuple)) else [target]
-        seeds = output_gradients if isinstance(output_gradients, (list, tuple)) else [output_gradients] * len(targets)
+        seeds = (
+            output_gradients
+            if isinstance(output_gradients, (list, tuple))
+            else [output_gradients] * len(targets)
+        )
         seeds = [self._seed(loss, seed) for loss, seed in zip(targets, seeds, strict=True)]
         return self._tape.gradient(targets, variables, output_gradients=seeds)
 
@@ -153,7 +168,9 @@ def balanced_gradients(
     return update.gradients
 
 
-def observe_updated_losses(balancer: Balancer, losses: Mapping[str, Any], optimizer: Any = None) -> None:
+def observe_updated_losses(
+    balancer: Balancer, losses: Mapping[str, Any], optimizer: Any = None
+) -> None:
     """Tell a balancer what the losses of the same batch are after the optimizer's step. `famo` learns from them.
 
     Args:
@@ -165,11 +182,15 @@ def observe_updated_losses(balancer: Balancer, losses: Mapping[str, Any], optimi
         ValueError: unknown task names, or a balancer that has not weighed anything yet.
     """
     if not balancer.built:
-        raise ValueError(f"Balancer '{balancer.name}' has no state yet: call `balanced_gradients` first.")
+        raise ValueError(
+            f"Balancer '{balancer.name}' has no state yet: call `balanced_gradients` first."
+        )
     _check_names(balancer, losses)
     scale = 1.0 if optimizer is None else optimizer.scale_loss(tf.ones(()))
     listed = [losses.get(name) for name in balancer.task_names]
-    values = _values([tf.zeros(()) if loss is None else tf.convert_to_tensor(loss) for loss in listed], scale)
+    values = _values(
+        [tf.zeros(()) if loss is None else tf.convert_to_tensor(loss) for loss in listed], scale
+    )
     present = tf.constant([loss is not None for loss in listed])
     balancer._awaits_losses = False
     balancer.look(values, ops.logical_and(present, ops.isfinite(values)))
@@ -188,15 +209,21 @@ def _check_balancer(balancer: Any, tape: Any, shared: Any) -> None:
             f"Received: {balancer!r}."
         )
     if balancer.held_out or balancer.batches > 1:
-        what = "data that are held out" if balancer.held_out else f"{balancer.batches} batches a step"
-        raise ValueError(f"Balancer '{balancer.name}' needs {what}: train with `model.compile(balancer=...)` and `fit`.")
+        what = (
+            "data that are held out" if balancer.held_out else f"{balancer.batches} batches a step"
+        )
+        raise ValueError(
+            f"Balancer '{balancer.name}' needs {what}: train with `model.compile(balancer=...)` and `fit`."
+        )
     if balancer.gradients == "representation":
         raise ValueError(
             f"Balancer '{balancer.name}' looks at a shared representation, which only a model names. Use "
             f"`{type(balancer).__name__}(gradients='parameters')` in a loop of your own."
         )
     if balancer.gradients == "layer" and shared is None:
-        raise ValueError(f"Balancer '{balancer.name}' looks at one layer: give its variables as `shared=[layer.kernel]`.")
+        raise ValueError(
+            f"Balancer '{balancer.name}' looks at one layer: give its variables as `shared=[layer.kernel]`."
+        )
     if getattr(balancer, "_awaits_losses", False):
         raise ValueError(
             f"Balancer '{balancer.name}' learns from the losses after the step: call `mtl.training.observe_updated_losses` "
@@ -222,7 +249,9 @@ def _check_names(balancer: Balancer, losses: Mapping[str, Any]) -> None:
 
 def _build(balancer: Balancer, losses: Mapping[str, Any], tasks: Any) -> None:
     if not isinstance(losses, Mapping) or not any(loss is not None for loss in losses.values()):
-        raise ValueError(f"`losses` should be a dict of task name to a scalar tensor, at least one. Received: {losses!r}.")
+        raise ValueError(
+            f"`losses` should be a dict of task name to a scalar tensor, at least one. Received: {losses!r}."
+        )
     if not balancer.built:
         # Outside of the graph: a `tf.function` that makes variables is traced twice.
         with tf.init_scope():
@@ -245,7 +274,11 @@ def _combine(balancer, tape, batch, variables, shared) -> Any:
     if not balanced:
         raise ValueError(
             f"Balancer '{balancer.name}' weighs gradients of shared variables, and "
-            + ("no two of the losses reach the same one." if shared is None else "none of `shared` is among `variables`.")
+            + (
+                "no two of the losses reach the same one."
+                if shared is None
+                else "none of `shared` is among `variables`."
+            )
         )
     if balancer.needs == "gradients":
         _build_rows(balancer, balanced)
@@ -259,7 +292,9 @@ def _combine(balancer, tape, batch, variables, shared) -> Any:
     return strategies.from_rows(balancer, tape, batch, sources, is_head)
 
 
-def _reached(balancer: Balancer, tape: Any, batch: _Losses, variables: Sequence[Any]) -> dict[int, set[int]]:
+def _reached(
+    balancer: Balancer, tape: Any, batch: _Losses, variables: Sequence[Any]
+) -> dict[int, set[int]]:
     """By task's number, ids of the variables that its loss reaches; looked up on the tape when a task is first seen."""
     key = tuple(map(id, variables))
     if getattr(balancer, "_reached_from", None) != key:
@@ -267,7 +302,9 @@ def _reached(balancer: Balancer, tape: Any, batch: _Losses, variables: Sequence[
     for number, (loss, is_recorded) in enumerate(zip(batch.each, batch.is_recorded, strict=True)):
         if is_recorded and number not in balancer._reached:
             gradients = tape.gradient(loss, variables)
-            balancer._reached[number] = {id(v) for v, g in zip(variables, gradients, strict=True) if g is not None}
+            balancer._reached[number] = {
+                id(v) for v, g in zip(variables, gradients, strict=True) if g is not None
+            }
     return balancer._reached
 
 

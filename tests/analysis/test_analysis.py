@@ -20,8 +20,16 @@ def test_scores_are_those_of_evaluate():
 
 def test_trivial_answers_score_what_they_must():
     rng = np.random.default_rng(0)
-    tasks = [mtl.tasks.Classification("kind", num_classes=3), mtl.tasks.Regression("cost"), mtl.tasks.Binary("sold")]
-    y = {"kind": np.array([0, 0, 0, 1]), "cost": rng.standard_normal(4), "sold": np.array([1, 0, 1, 0])}
+    tasks = [
+        mtl.tasks.Classification("kind", num_classes=3),
+        mtl.tasks.Regression("cost"),
+        mtl.tasks.Binary("sold"),
+    ]
+    y = {
+        "kind": np.array([0, 0, 0, 1]),
+        "cost": rng.standard_normal(4),
+        "sold": np.array([1, 0, 1, 0]),
+    }
     found = mtl.analysis.trivial(tasks, y, y)
     assert found["kind_accuracy"] == 0.75
     np.testing.assert_allclose(found["cost_r2"], 0, atol=1e-6)
@@ -34,7 +42,9 @@ def test_delta_m_of_both_conventions():
     directions = {"a_acc": "max", "b_err": "min", "b_iou": "max"}
     # Changes: +10 %, +50 % (halved, lower is better), -20 %.
     assert mtl.analysis.delta_m(scores, baseline, directions) == pytest.approx((10 + 50 - 20) / 3)
-    assert mtl.analysis.delta_m(scores, baseline, directions, tasks=["a", "b"]) == pytest.approx((10 + 15) / 2)
+    assert mtl.analysis.delta_m(scores, baseline, directions, tasks=["a", "b"]) == pytest.approx(
+        (10 + 15) / 2
+    )
 
 
 def test_delta_m_of_a_published_row():
@@ -44,12 +54,15 @@ def test_delta_m_of_a_published_row():
     nash = [0.4013, 0.6593, 0.5261, 0.2171, 25.26, 20.08, 0.2840, 0.5547, 0.6815]
     higher = [True, True, False, False, False, False, True, True, True]
     directions = {n: "max" if h else "min" for n, h in zip(names, higher, strict=True)}
-    found = mtl.analysis.delta_m(dict(zip(names, nash, strict=True)), dict(zip(names, single, strict=True)), directions)
+    found = mtl.analysis.delta_m(
+        dict(zip(names, nash, strict=True)), dict(zip(names, single, strict=True)), directions
+    )
     assert -found == pytest.approx(-4.04, abs=0.02)
 
 
 @pytest.mark.parametrize(
-    ("baseline", "words"), [({"a_acc": 0.0}, "baseline of metric 'a_acc' is 0"), ({"b": 1.0}, "Unknown metric 'a_acc'")]
+    ("baseline", "words"),
+    [({"a_acc": 0.0}, "baseline of metric 'a_acc' is 0"), ({"b": 1.0}, "Unknown metric 'a_acc'")],
 )
 def test_delta_m_refuses_what_has_no_relative_change(baseline, words):
     with pytest.raises(ValueError, match=words):

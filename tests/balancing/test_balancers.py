@@ -99,7 +99,9 @@ def test_uncertainty_total_may_be_negative_and_s_stays_within_its_limit():
     assert float(balancer.total(losses, balancer.weigh(losses, present), present)) < 0
 
 
-@pytest.mark.parametrize("options", [{"limit": 0}, {"initial": 11}, {"learning_rate": 0}, {"limit": float("nan")}])
+@pytest.mark.parametrize(
+    "options", [{"limit": 0}, {"initial": 11}, {"learning_rate": 0}, {"limit": float("nan")}]
+)
 def test_uncertainty_refuses_impossible_settings(options):
     with pytest.raises(ValueError, match="Uncertainty"):
         balancing.Uncertainty(**options)
@@ -118,7 +120,10 @@ def test_the_vector_adam_is_adam():
     np.testing.assert_allclose(state.numpy(), theirs.numpy(), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("given", "words"), [("unsertainty", "Did you mean 'uncertainty'"), ("zzz", "Known: aligned_mtl")])
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [("unsertainty", "Did you mean 'uncertainty'"), ("zzz", "Known: aligned_mtl")],
+)
 def test_unknown_balancers_list_the_close_ones(given, words):
     with pytest.raises(ValueError, match=words):
         balancing.get(given)
@@ -156,7 +161,9 @@ def test_uncertainty_in_training_equals_a_hand_written_loop():
         with tf.GradientTape() as tape:
             out = twin(x, training=True)
             mse = tf.reduce_mean((out["cost"][:, 0] - y["cost"]) ** 2)
-            bce = tf.reduce_mean(keras.losses.binary_crossentropy(y["sold"][:, None].astype("float32"), out["sold"]))
+            bce = tf.reduce_mean(
+                keras.losses.binary_crossentropy(y["sold"][:, None].astype("float32"), out["sold"])
+            )
             total = 0.5 * tf.exp(-s[0]) * mse + 0.5 * s[0] + tf.exp(-s[1]) * bce + 0.5 * s[1]
         variables = [*twin.trainable_variables, s]
         optimizer.apply(tape.gradient(total, variables), variables)

@@ -46,7 +46,10 @@ VECTORS = {
     "db_mtl": ((0.1 * (6 - 4 * np.sqrt(38 / 18)), *[0.1 * (1 + np.sqrt(38 / 18))] * 2), None),
     "excess_mtl": ((2, 2, 2), (-0.7, 1.5, 2, 1.3)),
     # g_1 + g_2 (0.7 sqrt(18 / 38) + 0.3).
-    "metabalance": ((-4 + 6 * (0.7 * np.sqrt(18 / 38) + 0.3), *[1.3 + 0.7 * np.sqrt(18 / 38)] * 2), None),
+    "metabalance": (
+        (-4 + 6 * (0.7 * np.sqrt(18 / 38) + 0.3), *[1.3 + 0.7 * np.sqrt(18 / 38)] * 2),
+        None,
+    ),
 }
 # Weights for losses (0.5, 2, 8) at the start.
 LOSSES = np.array([0.5, 2.0, 8.0])
@@ -133,7 +136,9 @@ def _built(name):
 @pytest.mark.parametrize("name", [n for n in WEIGHTS if WEIGHTS[n] is not None and n != "gradnorm"])
 def test_weights_of_known_losses(name):
     losses, there = tf.constant(LOSSES, tf.float32), tf.constant([True] * 3)
-    np.testing.assert_allclose(_built(name).weigh(losses, there), WEIGHTS[name], rtol=1e-5, atol=1e-12)
+    np.testing.assert_allclose(
+        _built(name).weigh(losses, there), WEIGHTS[name], rtol=1e-5, atol=1e-12
+    )
 
 
 def test_random_weights_are_a_softmax_of_their_draws():
@@ -145,7 +150,9 @@ def test_random_weights_are_a_softmax_of_their_draws():
         seed = keras.random.SeedGenerator(0)
         for _ in range(3):
             raw = np.asarray(draw((3,), seed=seed), "float64")
-            np.testing.assert_allclose(balancer.weigh(losses, there), np.exp(raw) / np.exp(raw).sum(), rtol=1e-5)
+            np.testing.assert_allclose(
+                balancer.weigh(losses, there), np.exp(raw) / np.exp(raw).sum(), rtol=1e-5
+            )
 
 
 def test_gradnorm_first_steps_follow_the_closed_form():
@@ -153,7 +160,9 @@ def test_gradnorm_first_steps_follow_the_closed_form():
     balancer = _built(balancing.GradNorm(alpha=0.5))
     gram = np.diag([4.0, 1.0, 9.0]).astype("float32")
     there = tf.constant([True] * 3)
-    np.testing.assert_allclose(balancer.weigh(tf.constant(LOSSES, tf.float32), there, tf.constant(gram)), [1, 1, 1])
+    np.testing.assert_allclose(
+        balancer.weigh(tf.constant(LOSSES, tf.float32), there, tf.constant(gram)), [1, 1, 1]
+    )
     norms, w = np.array([2.0, 1.0, 3.0]), np.ones(3)
     twin, optimizer = keras.Variable(w), keras.optimizers.Adam(0.025)
     second = np.array([0.5, 1.0, 2.0])
@@ -197,7 +206,9 @@ def test_dwa_weighs_by_the_ratio_of_the_last_two_means():
             balancer.update(tf.constant(means) * factor, there, 0.1)
         balancer.epoch_end()
     ratio = np.array([0.5, 1.0, 0.9]) / 2
-    np.testing.assert_allclose(balancer.weigh(None, there), 3 * np.exp(ratio) / np.exp(ratio).sum(), rtol=1e-5)
+    np.testing.assert_allclose(
+        balancer.weigh(None, there), 3 * np.exp(ratio) / np.exp(ratio).sum(), rtol=1e-5
+    )
     windowed = _built(balancing.DWA(window=2))
     for means in ([4.0, 2.0, 1.0], [2.0, 2.0, 0.9]):
         for factor in (0.5, 1.5):
@@ -215,8 +226,12 @@ def test_stch_multi_task_form_goes_from_log_losses_to_noted_ones():
         assert epoch < 2
     relative = LOSSES / np.array([1.0, 2.0, 4.0])
     # mu = 1: T log sum(L / noted).
-    np.testing.assert_allclose(balancer.total(losses, None, there), 3 * np.log(relative.sum()), rtol=1e-5)
-    np.testing.assert_allclose(balancer.weigh(losses, there), 3 * relative / relative.sum() / LOSSES, rtol=1e-5)
+    np.testing.assert_allclose(
+        balancer.total(losses, None, there), 3 * np.log(relative.sum()), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        balancer.weigh(losses, there), 3 * relative / relative.sum() / LOSSES, rtol=1e-5
+    )
 
 
 def test_moco_and_excess_mtl_second_steps_by_hand():
@@ -284,7 +299,12 @@ def test_settings_out_of_range_are_refused_in_the_constructor(name, options, wor
 
 
 @pytest.mark.parametrize(
-    "balancer", [balancing.MetaBalance("z"), balancing.AutoLambda(primary=["z"]), balancing.GradDrop(leak={"z": 1.0})]
+    "balancer",
+    [
+        balancing.MetaBalance("z"),
+        balancing.AutoLambda(primary=["z"]),
+        balancing.GradDrop(leak={"z": 1.0}),
+    ],
 )
 def test_settings_of_tasks_that_are_not_there_are_refused(balancer):
     with pytest.raises(ValueError, match="'z'. Known: a, b, c"):

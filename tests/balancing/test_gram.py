@@ -13,7 +13,9 @@ J2 = np.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
 
 
 def _weights(name, gram, **options):
-    return np.asarray(balancing.get(name).weights(gram) if not options else options["balancer"].weights(gram))
+    return np.asarray(
+        balancing.get(name).weights(gram) if not options else options["balancer"].weights(gram)
+    )
 
 
 def _matrices(seed=0):
@@ -37,7 +39,9 @@ def _matrices(seed=0):
 def test_gradients_that_agree_are_combined_as_they_are(name):
     """Orthogonal, equally long gradients: nobody conflicts, nothing to align."""
     weights = _weights(name, 4.0 * np.eye(3))
-    np.testing.assert_allclose(weights, np.full(3, 1 / 3 if name in ("upgrad", "dualproj") else 1.0), rtol=1e-9)
+    np.testing.assert_allclose(
+        weights, np.full(3, 1 / 3 if name in ("upgrad", "dualproj") else 1.0), rtol=1e-9
+    )
 
 
 def test_mgda_is_the_point_of_least_norm():
@@ -60,14 +64,20 @@ def test_upgrad_and_dualproj_are_projections():
         lifted = np.asarray(dual_cone(cosines, start, live))
         alive = np.asarray(live)
         slope, moved = (lifted @ np.asarray(cosines))[:, alive], (lifted - start)[:, alive]
-        assert moved[alive].min() >= -1e-9 and slope[alive].min() >= -1e-9 and np.abs(moved * slope)[alive].max() < 1e-9
+        assert (
+            moved[alive].min() >= -1e-9
+            and slope[alive].min() >= -1e-9
+            and np.abs(moved * slope)[alive].max() < 1e-9
+        )
 
 
 def test_pcgrad_of_two_tasks_is_upgrad_with_preferences_of_one():
     rng = np.random.default_rng(4)
     for _ in range(10):
         gram = (lambda j: j @ j.T)(rng.standard_normal((2, 4)))
-        np.testing.assert_allclose(_weights("pcgrad", gram), 2 * _weights("upgrad", gram), rtol=1e-6)
+        np.testing.assert_allclose(
+            _weights("pcgrad", gram), 2 * _weights("upgrad", gram), rtol=1e-6
+        )
 
 
 def test_pcgrad_follows_the_paper_for_any_order():
@@ -175,7 +185,9 @@ def test_graphs_and_xla_give_the_same_weights(name):
         balancer.build([type("T", (), {"name": f"t{i}"})() for i in range(2)])
         if jit and name in ("imtl_g", "imtl", "config", "aligned_mtl"):
             continue  # XLA's own eigh is checked through training below
-        function = tf.function(lambda g, b=balancer: b.weigh(tf.ones(2), tf.constant([True, True]), g), jit_compile=jit)
+        function = tf.function(
+            lambda g, b=balancer: b.weigh(tf.ones(2), tf.constant([True, True]), g), jit_compile=jit
+        )
         np.testing.assert_allclose(function(gram), eager, rtol=1e-6)
 
 
@@ -205,18 +217,29 @@ def test_the_trainers_step_is_the_methods_definition(name):
         out = model(x, training=True)
         losses = [
             tf.reduce_mean((out["cost"][:, 0] - y["cost"]) ** 2),
-            tf.reduce_mean(keras.losses.binary_crossentropy(y["sold"][:, None].astype("float32"), out["sold"])),
+            tf.reduce_mean(
+                keras.losses.binary_crossentropy(y["sold"][:, None].astype("float32"), out["sold"])
+            ),
         ]
     rows = [tape.gradient(loss, variables) for loss in losses]
-    shared = [i for i, pair in enumerate(zip(*rows, strict=True)) if all(g is not None for g in pair)]
-    assert [variables[i].path for i in shared] == ["mlp_stage1_dense/kernel", "mlp_stage1_dense/bias"]
-    flat = np.stack([np.concatenate([row[i].numpy().ravel() for i in shared]) for row in rows]).astype("float64")
+    shared = [
+        i for i, pair in enumerate(zip(*rows, strict=True)) if all(g is not None for g in pair)
+    ]
+    assert [variables[i].path for i in shared] == [
+        "mlp_stage1_dense/kernel",
+        "mlp_stage1_dense/bias",
+    ]
+    flat = np.stack(
+        [np.concatenate([row[i].numpy().ravel() for i in shared]) for row in rows]
+    ).astype("float64")
     weights = _weights(name, flat @ flat.T)
     heads = weights if balancing.get(name).scales_heads else np.ones(2)
     expected = []
     for i, variable in enumerate(variables):
         factors = weights if i in shared else heads
-        step = sum(f * row[i].numpy() for f, row in zip(factors, rows, strict=True) if row[i] is not None)
+        step = sum(
+            f * row[i].numpy() for f, row in zip(factors, rows, strict=True) if row[i] is not None
+        )
         expected.append(variable.numpy() - 0.1 * step)
     model.compile(keras.optimizers.SGD(0.1), balancer=name)
     model.fit(x, y, batch_size=32, epochs=1, verbose=0)
@@ -228,7 +251,9 @@ def test_a_model_whose_tasks_share_nothing_is_refused():
 
     x = keras.Input((2,))
     tasks = [mtl.tasks.Regression(name) for name in "ab"]
-    model = mtl.MultiTaskModel(x, {t.name: mtl.layers.TaskOutput(t)(keras.layers.Dense(1)(x)) for t in tasks})
+    model = mtl.MultiTaskModel(
+        x, {t.name: mtl.layers.TaskOutput(t)(keras.layers.Dense(1)(x)) for t in tasks}
+    )
     with pytest.raises(ValueError, match="no two tasks of this model share any"):
         model.compile("sgd", balancer="mgda")
 
@@ -246,7 +271,11 @@ def test_embeddings_and_regularization_work(name):
     model.compile("adam", balancer=name)
     before = model.get_layer("embedding").get_weights()[0]
     rng = np.random.default_rng(0)
-    model.fit(rng.integers(0, 5, (16, 3)), {"a": rng.standard_normal(16), "b": rng.integers(0, 2, 16)}, verbose=0)
+    model.fit(
+        rng.integers(0, 5, (16, 3)),
+        {"a": rng.standard_normal(16), "b": rng.integers(0, 2, 16)},
+        verbose=0,
+    )
     moved = np.abs(model.get_layer("embedding").get_weights()[0] - before).max(1)
     assert (moved > 0).all()  # ids 5 to 9 by the regularizer alone
 

@@ -9,12 +9,21 @@ from helpers import same, table_data, table_model
 import mtl_keras as mtl
 from mtl_keras import balancing
 
-GRAM = [n for n in balancing.names() if isinstance(balancing.get(n), balancing.GramBalancer) and n not in ("ema", "moco")]
+GRAM = [
+    n
+    for n in balancing.names()
+    if isinstance(balancing.get(n), balancing.GramBalancer) and n not in ("ema", "moco")
+]
 GRAM = [n for n in GRAM if balancing.get(n).needs == "gram"]
 
 
 def _options(way):
-    return {"plain": {}, "every": {"every": 2}, "two_pass": {"two_pass": True}, "upper": {"gradients": "representation"}}[way]
+    return {
+        "plain": {},
+        "every": {"every": 2},
+        "two_pass": {"two_pass": True},
+        "upper": {"gradients": "representation"},
+    }[way]
 
 
 def _head_factors(model, x, y):
@@ -23,9 +32,14 @@ def _head_factors(model, x, y):
         out = model(x, training=True)
         losses = {
             "cost": tf.reduce_mean((out["cost"][:, 0] - y["cost"]) ** 2),
-            "sold": tf.reduce_mean(keras.losses.binary_crossentropy(y["sold"][:, None].astype("float32"), out["sold"])),
+            "sold": tf.reduce_mean(
+                keras.losses.binary_crossentropy(y["sold"][:, None].astype("float32"), out["sold"])
+            ),
         }
-    biases = {name: next(v for v in model.trainable_variables if v.path == f"{name}_linear/bias") for name in losses}
+    biases = {
+        name: next(v for v in model.trainable_variables if v.path == f"{name}_linear/bias")
+        for name in losses
+    }
     gradients = {name: tape.gradient(losses[name], bias).numpy() for name, bias in biases.items()}
     before = {name: bias.numpy() for name, bias in biases.items()}
     model.fit(x, y, batch_size=len(x), verbose=0)
@@ -69,7 +83,10 @@ def test_defaults_are_those_of_the_authors_code():
     """Where the authors' code has heads at all; krum, upgrad and dualproj as TorchJD's multi-task backward pass."""
     scaled = {n for n in GRAM if balancing.get(n).scales_heads}
     assert scaled == {"mgda", "nash_mtl"}
-    assert balancing.EMA("krum").scales_heads is False and balancing.EMA("nash_mtl").scales_heads is True
+    assert (
+        balancing.EMA("krum").scales_heads is False
+        and balancing.EMA("nash_mtl").scales_heads is True
+    )
 
 
 def test_krum_trains_the_heads_that_it_did_not_select():
@@ -80,7 +97,9 @@ def test_krum_trains_the_heads_that_it_did_not_select():
     y = {name: np.tanh(x @ mixing[:, i]).astype("float32") for i, name in enumerate("abc")}
     keras.utils.set_random_seed(0)
     tasks = [mtl.tasks.Regression(name, hidden=0) for name in "abc"]
-    model = mtl.builders.hard_sharing((6,), tasks, backbone="mlp", backbone_options={"widths": (24,), "normalize": False})
+    model = mtl.builders.hard_sharing(
+        (6,), tasks, backbone="mlp", backbone_options={"widths": (24,), "normalize": False}
+    )
     no_metrics = {name: [] for name in "abc"}
     model.compile(keras.optimizers.SGD(0.1), balancer="krum", metrics=no_metrics)
     model.fit(x, y, epochs=12, batch_size=32, verbose=0)

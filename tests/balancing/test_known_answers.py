@@ -38,7 +38,15 @@ def test_the_toys_losses_are_the_published_ones(toy):
 
 
 @pytest.mark.parametrize(
-    ("name", "tolerance"), [("mgda", 0.3), ("famo", 0.4), ("nash_mtl", 0.6), ("imtl_g", 0.6), ("cagrad", 0.1), ("equal", 0.1)]
+    ("name", "tolerance"),
+    [
+        ("mgda", 0.3),
+        ("famo", 0.4),
+        ("nash_mtl", 0.6),
+        ("imtl_g", 0.6),
+        ("cagrad", 0.1),
+        ("equal", 0.1),
+    ],
 )
 def test_methods_end_on_the_front_where_the_papers_do(toy, name, tolerance):
     """Three of the five starts, 50,000 steps. The upper valley is chaotic: clusters are compared, not digits.
@@ -59,7 +67,9 @@ def test_nash_and_imtl_do_not_see_how_a_loss_is_scaled_and_the_sum_does(toy):
     """The sharpest property: the same path at scale 1 and 0.1."""
     for name, same in (("nash_mtl", True), ("imtl_g", True), ("equal", False)):
         ends = [
-            toy.run(lambda name=name: balancing.get(name), [(9.0, -1.0)], 20_000, scale=scale, clip=None)[0][-1]
+            toy.run(
+                lambda name=name: balancing.get(name), [(9.0, -1.0)], 20_000, scale=scale, clip=None
+            )[0][-1]
             for scale in (1.0, 0.1)
         ]
         assert (np.abs(ends[0] - ends[1]).max() < 0.3) == same, (name, ends)
@@ -105,7 +115,11 @@ def test_the_uncertainty_demo_learns_the_spread_of_its_residuals():
     model = mtl.builders.hard_sharing(
         (1,), tasks, backbone=lambda i: keras.layers.Dense(64, activation="relu", name="hidden")(i)
     )
-    model.compile(keras.optimizers.Adam(0.01), balancer=balancing.Uncertainty(learning_rate=0.03), steps_per_execution=50)
+    model.compile(
+        keras.optimizers.Adam(0.01),
+        balancer=balancing.Uncertainty(learning_rate=0.03),
+        steps_per_execution=50,
+    )
     data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(100, seed=0).repeat(240).batch(20)
     model.fit(data, verbose=0)
     sigma = np.exp(model.balancer.log_variance.numpy() / 2)

@@ -59,10 +59,17 @@ def test_the_form_is_that_of_the_compiled_loss(loss, likelihood):
 
 
 def test_a_loss_given_to_the_task_counts_as_one_given_to_compile():
-    tasks = [mtl.tasks.Regression("cost", loss="mae"), mtl.tasks.BoundingBox("box", loss=keras.losses.MeanSquaredError())]
-    model = mtl.builders.hard_sharing((8, 8, 1), tasks, backbone_options={"widths": (4,), "depth": 1})
+    tasks = [
+        mtl.tasks.Regression("cost", loss="mae"),
+        mtl.tasks.BoundingBox("box", loss=keras.losses.MeanSquaredError()),
+    ]
+    model = mtl.builders.hard_sharing(
+        (8, 8, 1), tasks, backbone_options={"widths": (4,), "depth": 1}
+    )
     model.compile("sgd", balancer="uncertainty")
-    assert _form(model, "cost") == pytest.approx(FORMS["laplace"]) and _form(model, "box") == pytest.approx(FORMS["gaussian"])
+    assert _form(model, "cost") == pytest.approx(FORMS["laplace"]) and _form(
+        model, "box"
+    ) == pytest.approx(FORMS["gaussian"])
 
 
 def test_chains_and_saved_models_read_it_too(tmp_path):
@@ -71,7 +78,9 @@ def test_chains_and_saved_models_read_it_too(tmp_path):
     assert model.balancer.parts[0]._scale[0] == FORMS["laplace"][0]
     model.compile("sgd", loss={"cost": "mae"}, balancer="uncertainty")
     model.save(tmp_path / "m.keras")
-    assert _form(keras.saving.load_model(tmp_path / "m.keras"), "cost") == pytest.approx(FORMS["laplace"])
+    assert _form(keras.saving.load_model(tmp_path / "m.keras"), "cost") == pytest.approx(
+        FORMS["laplace"]
+    )
 
 
 def test_an_unknown_loss_is_named_and_can_be_declared():
@@ -96,7 +105,10 @@ def test_an_unknown_loss_is_named_and_can_be_declared():
 
 @pytest.mark.parametrize(
     ("likelihoods", "words"),
-    [({"cost": "normal"}, "must be one of gaussian, laplace, categorical"), ({"costs": "laplace"}, "'cost'")],
+    [
+        ({"cost": "normal"}, "must be one of gaussian, laplace, categorical"),
+        ({"costs": "laplace"}, "'cost'"),
+    ],
 )
 def test_impossible_likelihoods_are_refused(likelihoods, words):
     with pytest.raises(ValueError, match=words):

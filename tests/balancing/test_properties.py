@@ -30,7 +30,12 @@ def _matrices(seed=0, sizes=(2, 3, 8)):
             yield jacobian
             yield jacobian * 10.0 ** rng.uniform(-3, 3, (tasks, 1))
             if tasks > 2 and rank > 1:
-                for change in (lambda j: j[0], lambda j: -j[0], lambda j: 0 * j[0], lambda j: 3 * j[0]):
+                for change in (
+                    lambda j: j[0],
+                    lambda j: -j[0],
+                    lambda j: 0 * j[0],
+                    lambda j: 3 * j[0],
+                ):
                     changed = jacobian.copy()
                     changed[1] = change(jacobian)
                     yield changed
@@ -40,7 +45,9 @@ def _independent(seed=0, sizes=(2, 3, 5, 8)):
     rng = np.random.default_rng(seed)
     for tasks in sizes:
         for spread in (0, 1):
-            yield rng.standard_normal((tasks, 24)) * 10.0 ** rng.uniform(-spread, spread, (tasks, 1))
+            yield rng.standard_normal((tasks, 24)) * 10.0 ** rng.uniform(
+                -spread, spread, (tasks, 1)
+            )
 
 
 def _stationary(seed=0):
@@ -66,7 +73,9 @@ def _fast(name):
             made[shape] = balancer, start, tf.function(balancer.aggregate)
         balancer, start, function = made[shape]
         for variable, value in zip(balancer.variables, start, strict=True):
-            variable.assign(value if name in ("pcgrad", "gradvac", "graddrop") else np.zeros_like(value))
+            variable.assign(
+                value if name in ("pcgrad", "gradvac", "graddrop") else np.zeros_like(value)
+            )
         if hasattr(balancer, "simplex"):
             balancer.simplex.assign(np.full(shape[0], 1 / shape[0]))
         for state in ("task_weights", "kept"):
@@ -94,10 +103,14 @@ def test_finite(name):
 def test_permutations_of_tasks_permute_nothing(name):
     rng, run = np.random.default_rng(1), _fast(name)
     for jacobian in _independent(1):
-        np.testing.assert_allclose(run(jacobian[rng.permutation(len(jacobian))]), run(jacobian), rtol=2e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            run(jacobian[rng.permutation(len(jacobian))]), run(jacobian), rtol=2e-4, atol=1e-5
+        )
 
 
-@pytest.mark.parametrize("name", _having("peaceful", VECTORS) + _having("peaceful_if_solvable", VECTORS))
+@pytest.mark.parametrize(
+    "name", _having("peaceful", VECTORS) + _having("peaceful_if_solvable", VECTORS)
+)
 def test_no_task_objects_to_the_update(name):
     run = _fast(name)
     matrices = _matrices(2) if name in _having("peaceful") else _independent(2)
@@ -119,7 +132,9 @@ def test_scales_of_all_gradients(name, scale):
     for jacobian in _independent(3):
         one = run(jacobian)
         factor = 1.0 if "const" in PROPERTIES[name] else scale
-        np.testing.assert_allclose(run(jacobian * scale) / factor, one, rtol=1e-4, atol=1e-5 * np.abs(one).max())
+        np.testing.assert_allclose(
+            run(jacobian * scale) / factor, one, rtol=1e-4, atol=1e-5 * np.abs(one).max()
+        )
 
 
 @pytest.mark.parametrize("name", _having("rows", VECTORS))
@@ -127,7 +142,9 @@ def test_the_direction_does_not_depend_on_the_length_of_a_gradient(name):
     run, rng = _fast(name), np.random.default_rng(4)
     for jacobian in _independent(4):
         one, other = run(jacobian), run(jacobian * 10.0 ** rng.uniform(-2, 2, (len(jacobian), 1)))
-        np.testing.assert_allclose(other / np.linalg.norm(other), one / np.linalg.norm(one), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            other / np.linalg.norm(other), one / np.linalg.norm(one), rtol=1e-4, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("name", _having("stationary", VECTORS))
@@ -150,7 +167,9 @@ def test_weights_from_losses_are_finite_and_follow_the_tasks(name):
         def weights(index, losses=losses, gram=gram, there=there):
             balancer = balancing.get(name)
             balancer.build(tasks)
-            found = balancer.weigh(tf.constant(losses[index]), there, tf.constant(gram[index][:, index]))
+            found = balancer.weigh(
+                tf.constant(losses[index]), there, tf.constant(gram[index][:, index])
+            )
             balancer.update(tf.constant(losses[index]), there, 0.01)
             assert all(np.isfinite(v.numpy()).all() for v in balancer.variables)
             return np.asarray(found)
@@ -197,10 +216,15 @@ def test_min_norm_weights_are_optimal_in_exact_arithmetic_also_with_scales_sprea
     rng = np.random.default_rng(6)
     for spread in (0, 3, 6):
         for _ in range(6):
-            jacobian = np.round(rng.standard_normal((4, 6)), 3) * 10.0 ** np.round(rng.uniform(-spread, spread, (4, 1)))
+            jacobian = np.round(rng.standard_normal((4, 6)), 3) * 10.0 ** np.round(
+                rng.uniform(-spread, spread, (4, 1))
+            )
             weights = np.asarray(balancing.get("mgda").weights(jacobian @ jacobian.T))
             combined = [
-                sum(Fraction(float(w)) * Fraction(float(v)) for w, v in zip(weights, c, strict=True)) for c in jacobian.T
+                sum(
+                    Fraction(float(w)) * Fraction(float(v)) for w, v in zip(weights, c, strict=True)
+                )
+                for c in jacobian.T
             ]
             found = float(sum(v * v for v in combined) / _exact_min_norm(jacobian))
             assert abs(weights.sum() - 1) < 1e-12 and 1 - 1e-9 < found < 1 + 1e-9
@@ -209,7 +233,9 @@ def test_min_norm_weights_are_optimal_in_exact_arithmetic_also_with_scales_sprea
 @pytest.mark.parametrize("c", [0.1, 0.4, 0.9, 1.0, 1.5, 10.0])
 def test_cagrad_meets_its_dual(c):
     """The least slope of the update equals the dual's value at the weights that made it: a gap of 0."""
-    function = tf.function(lambda j: balancing.CAGrad(c, rescale=0).aggregate(j), reduce_retracing=False)
+    function = tf.function(
+        lambda j: balancing.CAGrad(c, rescale=0).aggregate(j), reduce_retracing=False
+    )
     for jacobian in [*_independent(7), *_independent(8, (16,))]:
         d = np.asarray(function(tf.constant(jacobian)))
         mean = jacobian.mean(0)
@@ -225,8 +251,13 @@ def test_cagrad_meets_its_dual(c):
 def test_cagrad_at_its_ends():
     rng = np.random.default_rng(9)
     jacobian = rng.standard_normal((4, 9))
-    np.testing.assert_allclose(balancing.CAGrad(0.0).aggregate(jacobian), jacobian.mean(0), rtol=1e-9)
-    far, mgda = (np.asarray(b.aggregate(jacobian)) for b in (balancing.CAGrad(1e7, rescale=2), balancing.get("mgda")))
+    np.testing.assert_allclose(
+        balancing.CAGrad(0.0).aggregate(jacobian), jacobian.mean(0), rtol=1e-9
+    )
+    far, mgda = (
+        np.asarray(b.aggregate(jacobian))
+        for b in (balancing.CAGrad(1e7, rescale=2), balancing.get("mgda"))
+    )
     np.testing.assert_allclose(far / np.linalg.norm(far), mgda / np.linalg.norm(mgda), atol=1e-6)
 
 
@@ -235,7 +266,15 @@ def test_the_ball_solver_gives_the_worst_off_as_much_as_can_be_where_gradients_c
         cosines, norms, live = masked_cosines(jacobian @ jacobian.T, np.ones(len(jacobian), bool))
         start = np.asarray(cosines).mean(1)
         for radius in (0.5, 5.0):
-            lift = np.asarray(ball(cosines, 1.0 / np.asarray(norms) / (1.0 / np.asarray(norms)).max(), start, radius, live))
+            lift = np.asarray(
+                ball(
+                    cosines,
+                    1.0 / np.asarray(norms) / (1.0 / np.asarray(norms)).max(),
+                    start,
+                    radius,
+                    live,
+                )
+            )
             assert np.isfinite(lift).all() and (lift >= 0).all()
 
 
@@ -245,14 +284,18 @@ def test_fair_gains(alpha):
     rng, balancer = np.random.default_rng(11), balancing.FairGrad(alpha, max_norm=None)
     for tasks in (1, 2, 5, 16):
         for spread in (0, 3):
-            jacobian = rng.standard_normal((tasks, 20)) * 10.0 ** rng.uniform(-spread, spread, (tasks, 1))
+            jacobian = rng.standard_normal((tasks, 20)) * 10.0 ** rng.uniform(
+                -spread, spread, (tasks, 1)
+            )
             if tasks > 2:
                 jacobian[1] = jacobian[0]
             x = np.asarray(balancer.weights(jacobian @ jacobian.T))
             assert (x > 0).all()
             np.testing.assert_allclose(jacobian @ (x @ jacobian) * x ** (1 / alpha), 1.0, rtol=1e-7)
     gram = jacobian @ jacobian.T
-    np.testing.assert_allclose(balancing.FairGrad(1.0).weights(gram), balancing.NashMTL().weights(gram), rtol=1e-8)
+    np.testing.assert_allclose(
+        balancing.FairGrad(1.0).weights(gram), balancing.NashMTL().weights(gram), rtol=1e-8
+    )
 
 
 def test_projection_onto_the_simplex():

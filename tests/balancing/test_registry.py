@@ -16,7 +16,9 @@ from mtl_keras import balancing
 def _half(name):
     """A user's balancer class of this name."""
     weigh = lambda self, losses, present, gram=None: keras.ops.full_like(losses, 0.5)  # noqa: E731
-    return type(name, (balancing.Balancer,), {"weigh": weigh, "__module__": __name__, "__qualname__": name})
+    return type(
+        name, (balancing.Balancer,), {"weigh": weigh, "__module__": __name__, "__qualname__": name}
+    )
 
 
 # ------------------------------------------------------------------ get
@@ -27,7 +29,9 @@ def _half(name):
         lambda: balancing.get(balancing.CAGrad, c=0.4, every=3),
         lambda: balancing.get({"name": "cagrad", "c": 0.4, "every": 3}),
         lambda: balancing.get({"name": "cagrad", "c": 0.4}, every=3),
-        lambda: balancing.get(keras.saving.serialize_keras_object(balancing.CAGrad(c=0.4, every=3))),
+        lambda: balancing.get(
+            keras.saving.serialize_keras_object(balancing.CAGrad(c=0.4, every=3))
+        ),
     ],
 )
 def test_hyper_parameters_go_with_names_classes_and_dicts(balancer):
@@ -47,7 +51,12 @@ def test_a_dict_compiles_a_model():
         ({"c": 0.4}, {}, TypeError, '"name" and hyper-parameters'),
         ({"name": "cagrat"}, {}, ValueError, "Did you mean 'cagrad'"),
         ({"cagrad": {"c": 0.4}}, {}, TypeError, '"name" and hyper-parameters'),
-        ("cagrad", {"resacle": 0}, TypeError, "CAGrad .*has no parameter `resacle`. Did you mean `rescale`"),
+        (
+            "cagrad",
+            {"resacle": 0},
+            TypeError,
+            "CAGrad .*has no parameter `resacle`. Did you mean `rescale`",
+        ),
         ("cagrad", {"d": 0}, TypeError, "c, rescale, gradients, every, two_pass, scale_heads"),
         ("imtl", {"balancers": []}, TypeError, "learning_rate, gradients, every"),
         ("graddrop", {"every": 2}, TypeError, "gradients, leak, seed"),
@@ -78,7 +87,13 @@ def test_a_users_class_may_take_what_it_likes():
 
 @pytest.mark.parametrize(
     ("name", "argument"),
-    [("cagrad", "every"), ("cagrad", "two_pass"), ("krum", "outliers"), ("dwa", "window"), ("rlw", "seed")],
+    [
+        ("cagrad", "every"),
+        ("cagrad", "two_pass"),
+        ("krum", "outliers"),
+        ("dwa", "window"),
+        ("rlw", "seed"),
+    ],
 )
 def test_whole_numbers_of_numpy_are_whole_numbers(name, argument, tmp_path):
     balancer = balancing.get(name, **{argument: np.int64(3)})
@@ -92,16 +107,23 @@ def test_a_loss_weighting_says_that_it_has_no_gradients_to_combine():
     for name in ("famo", "uncertainty", "gradnorm"):
         with pytest.raises(AttributeError, match=f"'{name}' weighs losses .*balanced_gradients"):
             balancing.get(name).aggregate([[1.0, 2.0], [0.0, 1.0]])
-    assert hasattr(balancing.get("upgrad"), "aggregate") and not hasattr(balancing.get("famo"), "weights")
+    assert hasattr(balancing.get("upgrad"), "aggregate") and not hasattr(
+        balancing.get("famo"), "weights"
+    )
 
 
 # ------------------------------------------------------------------ matrices by hand
-@pytest.mark.parametrize("make", [lambda: balancing.AlignedMTL(), lambda: balancing.EMA("aligned_mtl")])
+@pytest.mark.parametrize(
+    "make", [lambda: balancing.AlignedMTL(), lambda: balancing.EMA("aligned_mtl")]
+)
 def test_a_question_in_float64_does_not_change_training(make):
     """Eigenvalues that float32 gradients can't tell from 0 count for matrices by hand, and only for these."""
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((2, 5))
-    gram = np.array([rows[0], rows[0] + 1e-5 * rows[1]]) @ np.array([rows[0], rows[0] + 1e-5 * rows[1]]).T
+    gram = (
+        np.array([rows[0], rows[0] + 1e-5 * rows[1]])
+        @ np.array([rows[0], rows[0] + 1e-5 * rows[1]]).T
+    )
     single, asked = make(), make()
     expected = np.asarray(single.weights(gram.astype("float32")))
     exact = np.asarray(asked.weights(gram))
@@ -120,7 +142,9 @@ def test_a_question_by_hand_does_not_throw_away_a_models_state():
     model.compile("sgd", balancer="gradvac")
     model.fit(x, y, verbose=0)
     state = [v.numpy() for v in model.balancer.variables]
-    with pytest.raises(ValueError, match="holds the state of the tasks cost, sold, and the matrix has 3 rows"):
+    with pytest.raises(
+        ValueError, match="holds the state of the tasks cost, sold, and the matrix has 3 rows"
+    ):
         model.balancer.weights(np.eye(3))
     assert model.balancer.task_names == ["cost", "sold"]
     for old, new in zip(state, model.balancer.variables, strict=True):
@@ -131,9 +155,13 @@ def test_a_question_by_hand_does_not_throw_away_a_models_state():
 def test_a_class_named_like_a_built_in_replaces_nothing():
     with pytest.raises(ValueError, match="'equal' is taken by mtl_keras.balancing.equal.Equal"):
         balancing.register("equal")(_half("Equal"))
-    with pytest.raises(ValueError, match="Class name 'Equal' is taken by mtl_keras.balancing.equal.Equal"):
+    with pytest.raises(
+        ValueError, match="Class name 'Equal' is taken by mtl_keras.balancing.equal.Equal"
+    ):
         balancing.register("half_of_all")(_half("Equal"))
-    assert type(balancing.get("equal")) is balancing.Equal and "half_of_all" not in balancing.names()
+    assert (
+        type(balancing.get("equal")) is balancing.Equal and "half_of_all" not in balancing.names()
+    )
     config = keras.saving.serialize_keras_object(balancing.Equal())
     assert type(keras.saving.deserialize_keras_object(config)) is balancing.Equal
 
@@ -146,10 +174,14 @@ def test_register_takes_balancers_only():
 def test_an_unregistered_class_is_named_at_compile_and_loads_with_custom_objects(tmp_path):
     half = _half("HalfUnregistered")
     model = table_model()
-    with pytest.warns(UserWarning, match=r"HalfUnregistered is not registered.*register.*custom_objects"):
+    with pytest.warns(
+        UserWarning, match=r"HalfUnregistered is not registered.*register.*custom_objects"
+    ):
         model.compile("sgd", balancer=half())
     model.save(tmp_path / "m.keras")
-    loaded = keras.saving.load_model(tmp_path / "m.keras", custom_objects={"HalfUnregistered": half})
+    loaded = keras.saving.load_model(
+        tmp_path / "m.keras", custom_objects={"HalfUnregistered": half}
+    )
     assert type(loaded.balancer) is half
     with pytest.warns(UserWarning, match="HalfUnregistered is not registered"):
         model.compile("sgd", balancer=["equal", half()])

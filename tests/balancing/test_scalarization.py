@@ -19,7 +19,14 @@ THERE = tf.constant([True, True, True])
 
 
 @pytest.mark.parametrize(
-    "balancer", ["gls", "log_loss", balancing.STCH(mu=0.7), balancing.STCH(0.3, {"b": 2.0}, {"c": 7.5}), "imtl_l"]
+    "balancer",
+    [
+        "gls",
+        "log_loss",
+        balancing.STCH(mu=0.7),
+        balancing.STCH(0.3, {"b": 2.0}, {"c": 7.5}),
+        "imtl_l",
+    ],
 )
 @pytest.mark.parametrize("present", [[True, True, True], [True, False, True]])
 def test_weights_are_the_gradient_of_the_total(balancer, present):
@@ -63,7 +70,9 @@ def test_smooth_tchebycheff_reaches_the_middle_of_a_concave_front_where_sums_fin
         there = tf.constant([True, True])
         for _ in range(800):
             with tf.GradientTape() as tape:
-                f = tf.stack([1 - tf.exp(-tf.reduce_sum((x - sign / d**0.5) ** 2)) for sign in (1.0, -1.0)])
+                f = tf.stack(
+                    [1 - tf.exp(-tf.reduce_sum((x - sign / d**0.5) ** 2)) for sign in (1.0, -1.0)]
+                )
                 objective = tf.reduce_sum(tf.stop_gradient(balancer.weigh(f, there)) * f)
             x.assign_sub(0.05 * tape.gradient(objective, x))
         return f.numpy()
@@ -104,7 +113,10 @@ def test_imtl_l_brings_losses_to_one_scale():
     [
         (lambda: balancing.STCH(mu=0), "mu must be"),
         (lambda: balancing.STCH(preferences={"a": -1}), "preference of task 'a'"),
-        (lambda: _built(balancing.STCH(reference={"zz": 0.0})), "Unknown task in `reference` of balancer 'stch'"),
+        (
+            lambda: _built(balancing.STCH(reference={"zz": 0.0})),
+            "Unknown task in `reference` of balancer 'stch'",
+        ),
         (lambda: balancing.RLW("cauchy"), "distribution must be"),
         (lambda: balancing.IMTLL(learning_rate=-1), "learning_rate must be"),
         (lambda: balancing.IMTLL(limit=0), "limit must be"),

@@ -39,7 +39,9 @@ def test_at_inference_a_head_follows_the_most_probable_path():
 
     z = np.maximum(dense("mlp_stage1_dense_branch1", x), 0)
     z = np.maximum(dense("mlp_stage2_dense_branch2", z), 0)
-    np.testing.assert_allclose(model.predict(x, verbose=0)["cost"], dense("cost_linear", z), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        model.predict(x, verbose=0)["cost"], dense("cost_linear", z), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_earlier_stages_are_those_of_the_path():
@@ -51,7 +53,9 @@ def test_earlier_stages_are_those_of_the_path():
     model.get_layer("b_stage1").logits[0].assign([0.0, 1.0])
     # The head is on the second copy of stage 2, and that one on the first copy of stage 1.
     path = model.get_layer("b_stage1_path")
-    taken, copies = keras.Model(model.input, [path.output[0], model.get_layer("b_stage1").input[0]]).predict(x, verbose=0)
+    taken, copies = keras.Model(
+        model.input, [path.output[0], model.get_layer("b_stage1").input[0]]
+    ).predict(x, verbose=0)
     np.testing.assert_allclose(taken, copies, rtol=1e-6)
 
 
@@ -64,7 +68,9 @@ def test_choices_are_samples_of_the_gumbel_softmax():
     # The largest entry of a Gumbel-softmax sample is distributed as the softmax of the logits.
     first = np.bincount(drawn[:, 0].argmax(-1), minlength=3) / 2000
     np.testing.assert_allclose(first, [0.2, 0.3, 0.5], atol=0.04)
-    np.testing.assert_allclose(np.bincount(drawn[:, 1].argmax(-1), minlength=3) / 2000, 1 / 3, atol=0.04)
+    np.testing.assert_allclose(
+        np.bincount(drawn[:, 1].argmax(-1), minlength=3) / 2000, 1 / 3, atol=0.04
+    )
 
 
 def test_warm_up_takes_all_parents_alike_and_the_temperature_falls():
@@ -93,14 +99,18 @@ def test_training_chooses_the_parent_that_serves():
 def _decided(shape=(16, 16, 1), backbone="small_cnn", **options):
     """A network whose two tasks part after the first stage, and in the first stage follow the second copy."""
     tasks = [mtl.tasks.Segmentation("mask", channels=4), mtl.tasks.Binary("cat", hidden=0)]
-    model = B.learned_branching(shape, tasks, backbone, backbone_options={"widths": (4, 8), "depth": 1, **options}, name="b")
+    model = B.learned_branching(
+        shape, tasks, backbone, backbone_options={"widths": (4, 8), "depth": 1, **options}, name="b"
+    )
     model.get_layer("b_stage2").logits[1].assign([0.0, 1.0])
     for row in model.get_layer("b_stage1").logits:
         row.assign([0.0, 1.0])
     # Statistics of normalization that tell copies apart.
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.moving_mean.assign(np.random.default_rng(len(layer.name)).random(layer.moving_mean.shape))
+            layer.moving_mean.assign(
+                np.random.default_rng(len(layer.name)).random(layer.moving_mean.shape)
+            )
     return model
 
 
@@ -109,13 +119,17 @@ def test_the_pruned_network_is_the_tree_and_answers_the_same(tmp_path):
     model = _decided()
     tree = B.prune(model)
     assert B.branches(model) == {"mask": ["stage1 1", "stage2 0"], "cat": ["stage1 1", "stage2 1"]}
-    convolutions = {layer.name for layer in tree.layers if layer.name.endswith(("conv_branch0", "conv_branch1"))}
+    convolutions = {
+        layer.name for layer in tree.layers if layer.name.endswith(("conv_branch0", "conv_branch1"))
+    }
     assert convolutions == {
         "small_cnn_stage1_block1_conv_branch1",
         "small_cnn_stage2_block1_conv_branch0",
         "small_cnn_stage2_block1_conv_branch1",
     }
-    assert not any(isinstance(layer, (mtl.layers.BranchChoice, mtl.layers.BranchPath)) for layer in tree.layers)
+    assert not any(
+        isinstance(layer, (mtl.layers.BranchChoice, mtl.layers.BranchPath)) for layer in tree.layers
+    )
     whole = model.predict(x, verbose=0)
     for task, value in tree.predict(x, verbose=0).items():
         np.testing.assert_allclose(value, whole[task], rtol=1e-5, atol=1e-6)
@@ -131,7 +145,9 @@ def test_the_pruned_network_is_the_tree_and_answers_the_same(tmp_path):
     assert report.size < mtl.export.tflite(model, tmp_path / "all.tflite", calibration=x).size
     tree.save(tmp_path / "tree.keras")
     loaded = keras.saving.load_model(tmp_path / "tree.keras", safe_mode=True)
-    np.testing.assert_allclose(loaded.predict(x, verbose=0)["cat"], whole["cat"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        loaded.predict(x, verbose=0)["cat"], whole["cat"], rtol=1e-5, atol=1e-6
+    )
 
 
 def test_training_the_tree_leaves_the_network_it_was_cut_from_alone():
@@ -202,7 +218,9 @@ def test_kernels_are_slices_of_the_tensor_that_the_factors_make(factorization):
     ],
 )
 def test_the_number_of_parameters_is_that_of_the_formula(factorization, count):
-    model = B.tensor_factorized((5,), TASKS, factorization=factorization, rank=3, task_rank=1, **MLP)
+    model = B.tensor_factorized(
+        (5,), TASKS, factorization=factorization, rank=3, task_rank=1, **MLP
+    )
     biases, heads = 2 * (8 + 6), 2 * 7
     assert model.count_params() == count(5, 8, 3, 1) + count(8, 6, 3, 1) + biases + heads
 
@@ -210,13 +228,17 @@ def test_the_number_of_parameters_is_that_of_the_formula(factorization, count):
 def test_convolutions_are_those_of_keras_with_the_composed_kernels():
     x = [np.random.default_rng(i).random((2, 9, 8, 3)).astype("float32") for i in range(2)]
     for padding, strides in (("same", 2), ("valid", 1)):
-        layer = mtl.layers.FactorizedConv2D(4, 3, ["a", "b"], strides=strides, padding=padding, rank=2)
+        layer = mtl.layers.FactorizedConv2D(
+            4, 3, ["a", "b"], strides=strides, padding=padding, rank=2
+        )
         y = layer(x)
         plain = keras.layers.Conv2D(4, 3, strides, padding)
         plain.build(x[0].shape)
         plain.set_weights([np.reshape(layer.kernels()[1], (3, 3, 3, 4)), layer.biases[1].numpy()])
         np.testing.assert_allclose(y[1], plain(x[1]), rtol=1e-4, atol=1e-5)
-        assert [tuple(s) for s in layer.compute_output_shape([v.shape for v in x])] == [tuple(v.shape) for v in y]
+        assert [tuple(s) for s in layer.compute_output_shape([v.shape for v in x])] == [
+            tuple(v.shape) for v in y
+        ]
 
 
 def test_convolutions_over_sequences_are_those_of_keras():
@@ -233,7 +255,9 @@ def test_factors_are_shared_and_rows_and_biases_are_the_tasks_own():
     model = B.tensor_factorized((5,), TASKS, **MLP)
     model.compile("sgd", balancer="cagrad")
     shared = set(model.balancing_report().shared)
-    assert shared == {f"mlp_stage{i}_dense/{part}" for i in (1, 2) for part in ("core", "in", "out")}
+    assert shared == {
+        f"mlp_stage{i}_dense/{part}" for i in (1, 2) for part in ("core", "in", "out")
+    }
 
 
 @pytest.mark.parametrize(
@@ -242,21 +266,34 @@ def test_factors_are_shared_and_rows_and_biases_are_the_tasks_own():
         (lambda: B.learned_branching((5,), TASKS, branches=0, **MLP), "at least one branch, got 0"),
         (lambda: B.learned_branching((5,), TASKS, lowest=9.0, **MLP), "lowest <= temperature"),
         (
-            lambda: B.learned_branching((6,), TASKS, "lstm", backbone_options={"vocabulary_size": 9}),
+            lambda: B.learned_branching(
+                (6,), TASKS, "lstm", backbone_options={"vocabulary_size": 9}
+            ),
             "goes around stage1 .states of a recurrent layer",
         ),
-        (lambda: B.learned_branching((5,), TASKS, "deep_cross"), "goes around stage1, stage2, stage3"),
-        (lambda: B.learned_branching((16, 16, 1), TASKS, "fpn"), "goes around stage1, stage2 .*pyramid"),
+        (
+            lambda: B.learned_branching((5,), TASKS, "deep_cross"),
+            "goes around stage1, stage2, stage3",
+        ),
+        (
+            lambda: B.learned_branching((16, 16, 1), TASKS, "fpn"),
+            "goes around stage1, stage2 .*pyramid",
+        ),
         (lambda: B.prune(B.hard_sharing((5,), TASKS, **MLP)), "has no branches to show"),
         (
             lambda: B.hierarchical((16, 16, 1), TASKS, "fpn", levels={"cost": "stage1"}),
             "no other stage is computed from 'stage1'",
         ),
         (lambda: B.branches(B.hard_sharing((5,), TASKS, **MLP)), "has no branches to show"),
-        (lambda: B.tensor_factorized((5,), TASKS, factorization="cp", **MLP), "Unknown factorization 'cp'"),
+        (
+            lambda: B.tensor_factorized((5,), TASKS, factorization="cp", **MLP),
+            "Unknown factorization 'cp'",
+        ),
         (lambda: B.tensor_factorized((5,), TASKS, task_rank=3, **MLP), "1 <= task_rank <= 2"),
         (
-            lambda: B.tensor_factorized((5,), TASKS, lambda i: keras.layers.BatchNormalization()(i)),
+            lambda: B.tensor_factorized(
+                (5,), TASKS, lambda i: keras.layers.BatchNormalization()(i)
+            ),
             "the backbone has none; its layers with weights are BatchNormalization",
         ),
         (

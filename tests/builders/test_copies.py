@@ -13,7 +13,9 @@ STREAMS = [B.soft_sharing, B.cross_stitch, B.sluice, B.nddr, B.learned_branching
 
 
 def _suffixes(builder):
-    return ["branch0", "branch1"] if builder is B.learned_branching else [task.name for task in TASKS]
+    return (
+        ["branch0", "branch1"] if builder is B.learned_branching else [task.name for task in TASKS]
+    )
 
 
 def _trained_trunk():
@@ -25,12 +27,16 @@ def _trained_trunk():
     two = layers.SeparableConv2D(6, 3, 2, "same", name="separable")(one)
     model = keras.Model(inputs, {"stage1": one, "stage2": two})
     rng = np.random.default_rng(0)
-    model.set_weights([rng.uniform(0.5, 1.5, w.shape).astype("float32") for w in model.get_weights()])
+    model.set_weights(
+        [rng.uniform(0.5, 1.5, w.shape).astype("float32") for w in model.get_weights()]
+    )
     return model
 
 
 @pytest.mark.parametrize("builder", STREAMS)
-def test_a_pyramid_on_a_trained_trunk_starts_from_its_weights_and_from_fresh_ones_of_its_own(builder):
+def test_a_pyramid_on_a_trained_trunk_starts_from_its_weights_and_from_fresh_ones_of_its_own(
+    builder,
+):
     trunk = _trained_trunk()
 
     def backbone(inputs):
@@ -46,10 +52,14 @@ def test_a_pyramid_on_a_trained_trunk_starts_from_its_weights_and_from_fresh_one
     for layer in ("conv", "norm", "depthwise", "separable"):
         for task in _suffixes(builder):
             for a, b in zip(
-                model.get_layer(f"{layer}_{task}").get_weights(), trunk.get_layer(layer).get_weights(), strict=True
+                model.get_layer(f"{layer}_{task}").get_weights(),
+                trunk.get_layer(layer).get_weights(),
+                strict=True,
             ):
                 np.testing.assert_array_equal(a, b)
-    one, two = (model.get_layer(f"fpn_stage2_side_{task}").get_weights()[0] for task in _suffixes(builder))
+    one, two = (
+        model.get_layer(f"fpn_stage2_side_{task}").get_weights()[0] for task in _suffixes(builder)
+    )
     assert np.abs(one - two).max() > 0.01
 
 
@@ -64,7 +74,9 @@ def test_an_adapted_normalization_is_that_of_every_copy(builder):
 
     model = builder((5,), TASKS, backbone)
     for suffix in _suffixes(builder):
-        found = keras.Model(model.input, model.get_layer(f"standard_{suffix}").output).predict(x, verbose=0)
+        found = keras.Model(model.input, model.get_layer(f"standard_{suffix}").output).predict(
+            x, verbose=0
+        )
         np.testing.assert_allclose(found, (x - x.mean(0)) / x.std(0), rtol=1e-2, atol=1e-2)
 
 
@@ -88,7 +100,11 @@ def test_a_function_that_returns_a_trained_model_hands_its_weights_on(kind, tmp_
     model = B.cross_stitch(spec, TASKS, lambda _: trained)
     for layer in ("words", "reader"):
         for task in ("cost", "sold"):
-            pairs = zip(model.get_layer(f"{layer}_{task}").get_weights(), trained.get_layer(layer).get_weights(), strict=True)
+            pairs = zip(
+                model.get_layer(f"{layer}_{task}").get_weights(),
+                trained.get_layer(layer).get_weights(),
+                strict=True,
+            )
             assert all(np.array_equal(a, b) for a, b in pairs)
 
 
@@ -97,7 +113,9 @@ class Scale(layers.Layer):
     """A layer that does not say how it draws its weights."""
 
     def build(self, shape):
-        self.factor = self.add_weight(shape=(shape[-1],), initializer="random_normal", name="factor")
+        self.factor = self.add_weight(
+            shape=(shape[-1],), initializer="random_normal", name="factor"
+        )
 
     def call(self, x):
         return x * self.factor
@@ -124,14 +142,21 @@ def test_layers_that_hide_their_initializers_count_as_the_rest_of_the_backbone()
         ("transformer", {"tokens": (6,)}, {"vocabulary_size": 9, "dim": 8, "heads": 2}),
         ("lstm", {"tokens": (6,)}, {"vocabulary_size": 9, "units": 3}),
         ("deep_cross", (5,), {"rank": 2}),
-        pytest.param("mobilenet_v3_small", (32, 32, 3), {"minimalistic": True, "alpha": 0.5}, marks=pytest.mark.large),
+        pytest.param(
+            "mobilenet_v3_small",
+            (32, 32, 3),
+            {"minimalistic": True, "alpha": 0.5},
+            marks=pytest.mark.large,
+        ),
     ],
 )
 def test_backbones_without_weights_give_every_copy_values_of_its_own(backbone, spec, options):
     model = B.soft_sharing(spec, TASKS, backbone, backbone_options=options)
     drawn = 0
     for group in model.tie.groups:
-        for a, b in zip(*(model.get_layer(name).trainable_variables for name in group), strict=True):
+        for a, b in zip(
+            *(model.get_layer(name).trainable_variables for name in group), strict=True
+        ):
             a, b = a.numpy(), b.numpy()
             if len(a.shape) > 1 and a.std() > 0:
                 drawn += 1

@@ -20,7 +20,11 @@ from mtl_keras.graph import split
 
 DOCS = Path(__file__).parents[2] / "docs" / "sharing.md"
 KINDS = ("image", "text", "table")
-BUILDERS = [name for name in mtl.builders.__all__ if "tasks" in inspect.signature(getattr(mtl.builders, name)).parameters]
+BUILDERS = [
+    name
+    for name in mtl.builders.__all__
+    if "tasks" in inspect.signature(getattr(mtl.builders, name)).parameters
+]
 ROWS = 8
 _RNG = np.random.default_rng(0)
 INPUTS = {
@@ -30,7 +34,10 @@ INPUTS = {
 }
 BACKBONES = {
     "image": ("small_cnn", {"widths": (4, 8), "depth": 1}),
-    "text": ("text_cnn", {"vocabulary_size": 10, "embedding_dim": 4, "filters": 2, "windows": (2, 3)}),
+    "text": (
+        "text_cnn",
+        {"vocabulary_size": 10, "embedding_dim": 4, "filters": 2, "windows": (2, 3)},
+    ),
     "table": ("mlp", {"widths": (8, 6)}),
 }
 #: Arguments that a builder needs, or that keep its network small.
@@ -51,7 +58,10 @@ def tasks_for(builder, kind):
     if builder in ("esmm", "aitm"):
         return [mtl.tasks.Binary("click", hidden=0), mtl.tasks.Binary("bought", hidden=0)]
     if kind == "image" and builder != "cross_modal":
-        return [mtl.tasks.Classification("kind", num_classes=3, hidden=4), mtl.tasks.Segmentation("mask", channels=4)]
+        return [
+            mtl.tasks.Classification("kind", num_classes=3, hidden=4),
+            mtl.tasks.Segmentation("mask", channels=4),
+        ]
     return [mtl.tasks.Regression("cost", hidden=0), mtl.tasks.Binary("sold", hidden=0)]
 
 
@@ -84,7 +94,11 @@ def network(builder, kind):
             optional=("main",),
             backbone_options={"main": options, "side": {"widths": (4,)}},
         )
-        return model, {"main": x, "side": INPUTS["table"], "main_present": np.ones((ROWS, 1), "float32")}, y
+        return (
+            model,
+            {"main": x, "side": INPUTS["table"], "main_present": np.ones((ROWS, 1), "float32")},
+            y,
+        )
     if builder == "multi_input":
         shapes = {task.name: x.shape[1:] for task in tasks}
         model = make(shapes, tasks, backbone, backbone_options=options)
@@ -122,7 +136,10 @@ def test_trains_is_saved_and_goes_to_the_phone(builder, kind, tmp_path, table):
             continue
         before = [v.numpy() for v in model.trainable_variables]
         assert np.isfinite(model.train_on_batch(x, y, return_dict=True)["loss"])
-        assert any((v.numpy() != old).any() for v, old in zip(model.trainable_variables, before, strict=True))
+        assert any(
+            (v.numpy() != old).any()
+            for v, old in zip(model.trainable_variables, before, strict=True)
+        )
     model.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
     a, b = model.predict(x, verbose=0), loaded.predict(x, verbose=0)
@@ -131,7 +148,9 @@ def test_trains_is_saved_and_goes_to_the_phone(builder, kind, tmp_path, table):
     kinds = []
     for quantization in (None, "int8"):
         try:
-            report = mtl.export.tflite(model, tmp_path / "m.tflite", quantization=quantization, calibration=x)
+            report = mtl.export.tflite(
+                model, tmp_path / "m.tflite", quantization=quantization, calibration=x
+            )
             assert [head.name for head in report.heads] == model.task_names
             if kind == "image":
                 assert _largest_rank(tmp_path / "m.tflite") <= 4
@@ -185,12 +204,16 @@ def _cells(request):
     yield cells
     if request.config.getoption("--write-tables"):
         missing = [f"{b} on {k}" for b in BUILDERS for k in KINDS if (b, k) not in cells]
-        assert not missing, f"run all of these tests in one process (-n0) to write the table; missing: {missing}"
+        assert not missing, (
+            f"run all of these tests in one process (-n0) to write the table; missing: {missing}"
+        )
         lines = [f"| builder | {' | '.join(KINDS)} |", "|---|---|---|---|"]
         lines += [f"| `{b}` | " + " | ".join(cells[b, k] for k in KINDS) + " |" for b in BUILDERS]
         text = DOCS.read_text()
         before, after = text.split("<!-- table -->\n")[0], text.split("<!-- end of table -->")[1]
-        DOCS.write_text(before + "<!-- table -->\n" + "\n".join(lines) + "\n<!-- end of table -->" + after)
+        DOCS.write_text(
+            before + "<!-- table -->\n" + "\n".join(lines) + "\n<!-- end of table -->" + after
+        )
 
 
 @pytest.fixture
@@ -200,8 +223,17 @@ def table(request, _cells):
     def check(builder, kind, cell):
         _cells[builder, kind] = cell
         if not request.config.getoption("--write-tables"):
-            row = next((line for line in DOCS.read_text().splitlines() if line.startswith(f"| `{builder}` |")), None)
-            assert row is not None, f"docs/sharing.md has no row for {builder}: run with -n0 --run-large --write-tables"
+            row = next(
+                (
+                    line
+                    for line in DOCS.read_text().splitlines()
+                    if line.startswith(f"| `{builder}` |")
+                ),
+                None,
+            )
+            assert row is not None, (
+                f"docs/sharing.md has no row for {builder}: run with -n0 --run-large --write-tables"
+            )
             assert re.split(r" \| ", row.strip("| "))[1 + KINDS.index(kind)] == cell
 
     return check

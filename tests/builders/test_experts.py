@@ -43,11 +43,15 @@ def test_the_number_of_parameters_is_that_of_the_formula():
 def test_one_expert_is_hard_sharing():
     x, _ = table_data()
     moe = mtl.builders.mmoe((5,), TASKS, experts=1, units=6, name="m")
-    hard = mtl.builders.hard_sharing((5,), TASKS, backbone=lambda i: keras.layers.Dense(6, activation="relu", name="d")(i))
+    hard = mtl.builders.hard_sharing(
+        (5,), TASKS, backbone=lambda i: keras.layers.Dense(6, activation="relu", name="d")(i)
+    )
     experts = moe.get_layer("m_experts")
     hard.get_layer("d").set_weights([experts.kernel.numpy(), experts.bias.numpy()])
     for task in TASKS:
-        hard.get_layer(f"{task.name}_linear").set_weights(moe.get_layer(f"{task.name}_linear").get_weights())
+        hard.get_layer(f"{task.name}_linear").set_weights(
+            moe.get_layer(f"{task.name}_linear").get_weights()
+        )
     a, b = moe.predict(x, verbose=0), hard.predict(x, verbose=0)
     for name in a:
         np.testing.assert_allclose(a[name], b[name], rtol=1e-5, atol=1e-6)
@@ -72,7 +76,9 @@ def test_levels_follow_the_papers_formula():
     def experts(name, z):
         layer = model.get_layer(name)
         kernel = layer.kernel.numpy().reshape(z.shape[1], layer.experts, 3)
-        return np.maximum(np.einsum("ri,ieo->reo", z, kernel) + layer.bias.numpy().reshape(layer.experts, 3), 0)
+        return np.maximum(
+            np.einsum("ri,ieo->reo", z, kernel) + layer.bias.numpy().reshape(layer.experts, 3), 0
+        )
 
     def gate(name, z):
         return _softmax(z @ model.get_layer(name).kernel.numpy())
@@ -82,11 +88,19 @@ def test_levels_follow_the_papers_formula():
         own = {t: experts(f"p_level{level}_{t}_experts", z) for t, z in streams.items()}
         common = experts(f"p_level{level}_experts", shared)
         new = {
-            t: np.einsum("re,reo->ro", gate(f"p_level{level}_{t}_gate", z), np.concatenate([own[t], common], 1))
+            t: np.einsum(
+                "re,reo->ro",
+                gate(f"p_level{level}_{t}_gate", z),
+                np.concatenate([own[t], common], 1),
+            )
             for t, z in streams.items()
         }
         if level == 1:
-            shared = np.einsum("re,reo->ro", gate("p_level1_gate", shared), np.concatenate([*own.values(), common], 1))
+            shared = np.einsum(
+                "re,reo->ro",
+                gate("p_level1_gate", shared),
+                np.concatenate([*own.values(), common], 1),
+            )
         streams = new
     head = model.get_layer("cost_linear")
     expected = streams["cost"] @ head.kernel.numpy() + head.bias.numpy()
@@ -102,13 +116,17 @@ def test_one_level_of_ple_is_cgc():
     one, other = a.predict(x, verbose=0), b.predict(x, verbose=0)
     for name in one:
         np.testing.assert_array_equal(one[name], other[name])
-    assert "cgc_level1_gate" not in {layer.name for layer in b.layers}, "the last level has no shared gate"
+    assert "cgc_level1_gate" not in {layer.name for layer in b.layers}, (
+        "the last level has no shared gate"
+    )
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3])
 def test_ple_has_the_number_of_parameters_of_the_formula(levels):
     tasks, own, shared, units, size = 2, 3, 2, 4, 5
-    model = mtl.builders.ple((size,), TASKS, levels=levels, experts=own, shared_experts=shared, units=units)
+    model = mtl.builders.ple(
+        (size,), TASKS, levels=levels, experts=own, shared_experts=shared, units=units
+    )
     count = tasks * (units + 1)
     for level in range(levels):
         d = size if level == 0 else units
@@ -124,7 +142,14 @@ def test_own_experts_of_the_last_level_are_their_tasks_alone():
     assert "p_level2_experts/kernel" in shared and "p_level1_gate/kernel" in shared
     # Through the shared gate the first level's experts of one task serve the other; the last level's do not.
     assert "p_level1_cost_experts/kernel" in shared
-    assert not {"p_level2_cost_experts/kernel", "p_level2_cost_gate/kernel", "p_level1_cost_gate/kernel"} & shared
+    assert (
+        not {
+            "p_level2_cost_experts/kernel",
+            "p_level2_cost_gate/kernel",
+            "p_level1_cost_gate/kernel",
+        }
+        & shared
+    )
 
 
 # ------------------------------------------------------------------ DSelect-k
@@ -168,10 +193,16 @@ def test_static_gates_have_the_papers_number_of_parameters():
 def test_experts_and_mixtures_are_dense_layers_weighed_by_a_gate_at_every_place(places):
     # Against float64, written with an axis of its own for the experts.
     rng = np.random.default_rng(0)
-    x, weights = rng.standard_normal((4, *places, 5)).astype("float32"), _softmax(rng.standard_normal((4, 3)))
+    x, weights = (
+        rng.standard_normal((4, *places, 5)).astype("float32"),
+        _softmax(rng.standard_normal((4, 3))),
+    )
     layer = mtl.layers.Experts(3, 2)
     outputs = layer(x)
-    kernel, bias = layer.kernel.numpy().reshape(5, 3, 2).astype("float64"), rng.standard_normal((3, 2))
+    kernel, bias = (
+        layer.kernel.numpy().reshape(5, 3, 2).astype("float64"),
+        rng.standard_normal((3, 2)),
+    )
     layer.bias.assign(bias.ravel())
     apart = np.maximum(np.einsum("r...i,ieo->r...eo", x, kernel) + bias, 0)
     outputs = layer(x)
@@ -179,12 +210,16 @@ def test_experts_and_mixtures_are_dense_layers_weighed_by_a_gate_at_every_place(
     np.testing.assert_allclose(outputs, apart.reshape(4, *places, 6), rtol=1e-4, atol=1e-5)
     expected = np.einsum("re,r...eo->r...o", weights, apart)
     gate = weights.astype("float32")
-    np.testing.assert_allclose(mtl.layers.Mixture()([outputs, gate]), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        mtl.layers.Mixture()([outputs, gate]), expected, rtol=1e-4, atol=1e-5
+    )
     # The same where the sizes of the places are known only when data come.
     inputs = keras.Input((*(None for _ in places), 6)), keras.Input((3,))
     free = keras.Model(inputs, mtl.layers.Mixture()(list(inputs)))
     assert free.output.shape == (None, *(None for _ in places), 2)
-    np.testing.assert_allclose(free.predict([np.asarray(outputs), gate], verbose=0), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        free.predict([np.asarray(outputs), gate], verbose=0), expected, rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -195,7 +230,10 @@ def test_experts_and_mixtures_are_dense_layers_weighed_by_a_gate_at_every_place(
         ({"inputs": {"tokens": (4,)}}, "hold `vocabulary_size`"),
         ({"tasks": [TASKS[0], TASKS[0]]}, "share the name 'cost'"),
         ({"backbone": "ml"}, "Did you mean 'mlp'"),
-        ({"units": (64, 32)}, "`units` should be one whole number.*Experts have one layer: for more, give a backbone"),
+        (
+            {"units": (64, 32)},
+            "`units` should be one whole number.*Experts have one layer: for more, give a backbone",
+        ),
         ({"units": "64"}, "`units` should be a whole number >= 1, or a list.*Received: units='64'"),
         ({"backbone_options": {"widths": (8,)}}, "`backbone_options` should be left out"),
         ({"inputs": (6, 2)}, "`backbone` should be given for these inputs"),
@@ -208,7 +246,9 @@ def test_bad_input_is_refused_by_name(arguments, words):
 
 def test_a_gate_for_other_experts_is_refused_by_the_layers_name():
     experts, gate = mtl.layers.Experts(3, 4)(keras.Input((5,))), keras.Input((5,))
-    with pytest.raises(ValueError, match="Layer 'mix': a gate for 5 experts meets outputs of width 12"):
+    with pytest.raises(
+        ValueError, match="Layer 'mix': a gate for 5 experts meets outputs of width 12"
+    ):
         mtl.layers.Mixture(name="mix")([experts, gate])
 
 
@@ -216,7 +256,10 @@ def test_a_gate_for_other_experts_is_refused_by_the_layers_name():
     ("make", "words"),
     [
         (lambda: mtl.builders.ple((5,), TASKS, levels=0), "'ple' needs levels >= 1, got 0"),
-        (lambda: mtl.builders.cgc((5,), TASKS, shared_experts=0), "'cgc' needs shared_experts >= 1"),
+        (
+            lambda: mtl.builders.cgc((5,), TASKS, shared_experts=0),
+            "'cgc' needs shared_experts >= 1",
+        ),
         (lambda: mtl.builders.dselect_k((5,), TASKS, experts=2, k=3), "1 <= k <= experts"),
         (lambda: mtl.builders.dselect_k((5,), TASKS, gamma=0), "gamma > 0"),
     ],

@@ -44,7 +44,9 @@ def test_the_product_is_exact_on_logits_and_keeps_its_gradient(scale):
     expected = -np.logaddexp(0, -a) - np.logaddexp(0, -b)
     np.testing.assert_allclose(log_p, expected, rtol=1e-4, atol=1e-6)
     gradient = tape.gradient(log_p, ta)
-    np.testing.assert_allclose(gradient, 1 / (1 + np.exp(np.clip(a, -700, 700))), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(
+        gradient, 1 / (1 + np.exp(np.clip(a, -700, 700))), rtol=1e-3, atol=1e-6
+    )
 
 
 def test_the_second_loss_reaches_both_towers_and_the_first_only_its_own():
@@ -99,7 +101,15 @@ def _cross(fusion="early", **options):
     backbones = {"photo": "small_cnn", "row": "mlp"}
     sizes = {"photo": {"widths": (4,), "depth": 1}, "row": {"widths": (4,)}}
     return B.cross_modal(
-        inputs, NUMBERS, backbones, fusion=fusion, units=8, shared=(8,), backbone_options=sizes, name="x", **options
+        inputs,
+        NUMBERS,
+        backbones,
+        fusion=fusion,
+        units=8,
+        shared=(8,),
+        backbone_options=sizes,
+        name="x",
+        **options,
     )
 
 
@@ -114,8 +124,15 @@ def test_without_a_modality_its_input_has_no_effect_and_a_learned_vector_stands_
     np.testing.assert_array_equal(absent, other)
     assert np.abs(full - absent).max() > 1e-6
     model.get_layer("x_photo_default").default.assign(np.full(8, 5.0))
-    assert np.abs(model.predict(B.complete_inputs(model, {"row": x["row"]}), verbose=0)["cost"] - absent).max() > 1e-6
-    np.testing.assert_array_equal(model.predict(B.complete_inputs(model, x), verbose=0)["cost"], full)
+    assert (
+        np.abs(
+            model.predict(B.complete_inputs(model, {"row": x["row"]}), verbose=0)["cost"] - absent
+        ).max()
+        > 1e-6
+    )
+    np.testing.assert_array_equal(
+        model.predict(B.complete_inputs(model, x), verbose=0)["cost"], full
+    )
 
 
 def test_the_stand_in_learns_by_dropping_the_modality_while_training():
@@ -156,7 +173,10 @@ def test_each_task_sees_its_own_input_through_one_trunk():
     assert np.abs(out["sold"] - changed["sold"]).max() > 1e-6
     assert model.count_params() == (5 * 6 + 6) + 2 * (6 + 1)
     model.compile("sgd", balancer="cagrad")
-    assert set(model.balancing_report().shared) == {"mlp_stage1_dense/kernel", "mlp_stage1_dense/bias"}
+    assert set(model.balancing_report().shared) == {
+        "mlp_stage1_dense/kernel",
+        "mlp_stage1_dense/bias",
+    }
 
 
 def test_stems_bring_domains_of_any_shape_to_the_trunk():
@@ -165,10 +185,16 @@ def test_stems_bring_domains_of_any_shape_to_the_trunk():
         NUMBERS,
         stems={"cost": "small_cnn", "sold": "text_cnn"},
         units=4,
-        stem_options={"cost": {"widths": (4,), "depth": 1}, "sold": {"vocabulary_size": 9, "filters": 2}},
+        stem_options={
+            "cost": {"widths": (4,), "depth": 1},
+            "sold": {"vocabulary_size": 9, "filters": 2},
+        },
     )
     x = {"cost_input": np.ones((2, 8, 8, 1), "float32"), "sold_input": np.ones((2, 6), "int32")}
-    assert {k: v.shape for k, v in model.predict(x, verbose=0).items()} == {"cost": (2, 1), "sold": (2, 1)}
+    assert {k: v.shape for k, v in model.predict(x, verbose=0).items()} == {
+        "cost": (2, 1),
+        "sold": (2, 1),
+    }
     assert model.input["sold_input"].dtype == "int32"
 
 
@@ -181,14 +207,34 @@ def test_stems_bring_domains_of_any_shape_to_the_trunk():
         (lambda: B.aitm((5,), STEPS, calibration=-1), "weight >= 0, got -1"),
         (lambda: _cross("middle"), "Unknown fusion 'middle'. Known: early, late, attention"),
         (lambda: _cross(optional=("foto",)), "Did you mean 'photo'"),
-        (lambda: B.cross_modal({"row": (5,), "note": (3,)}, NUMBERS, {"row": "mlp"}), "Modality 'note' has no backbone"),
-        (lambda: B.cross_modal({"cost": (5,)}, NUMBERS, {"cost": "mlp"}), "Task 'cost' has the name of an input"),
-        (lambda: B.complete_inputs(_cross(optional=("photo",)), {"photo": np.ones((1, 8, 8, 1))}), "Input 'row' is missing"),
+        (
+            lambda: B.cross_modal({"row": (5,), "note": (3,)}, NUMBERS, {"row": "mlp"}),
+            "Modality 'note' has no backbone",
+        ),
+        (
+            lambda: B.cross_modal({"cost": (5,)}, NUMBERS, {"cost": "mlp"}),
+            "Task 'cost' has the name of an input",
+        ),
+        (
+            lambda: B.complete_inputs(
+                _cross(optional=("photo",)), {"photo": np.ones((1, 8, 8, 1))}
+            ),
+            "Input 'row' is missing",
+        ),
         (lambda: B.complete_inputs(_cross(), {"rows": _rows(1)}), "Did you mean 'row'"),
-        (lambda: B.multi_input({"cost": (5,), "sold": (4,)}, NUMBERS), "'cost' has .*5.*'sold' .*4.*Give `stems`"),
+        (
+            lambda: B.multi_input({"cost": (5,), "sold": (4,)}, NUMBERS),
+            "'cost' has .*5.*'sold' .*4.*Give `stems`",
+        ),
         (lambda: B.multi_input({"cost": (5,)}, NUMBERS), "Task 'sold' has no input of its own"),
-        (lambda: B.multi_input({"cost": (5,), "sold": (5,), "sole": (5,)}, NUMBERS), "Did you mean 'sold'"),
-        (lambda: B.multi_input({"cost": (5,), "sold": (5,)}, NUMBERS, stems={"cost": "mlp"}), "'sold' has no stem"),
+        (
+            lambda: B.multi_input({"cost": (5,), "sold": (5,), "sole": (5,)}, NUMBERS),
+            "Did you mean 'sold'",
+        ),
+        (
+            lambda: B.multi_input({"cost": (5,), "sold": (5,)}, NUMBERS, stems={"cost": "mlp"}),
+            "'sold' has no stem",
+        ),
     ],
 )
 def test_bad_input_is_refused_by_name(make, words):

@@ -13,7 +13,10 @@ MLP = {"backbone": "mlp", "backbone_options": {"widths": (8, 6), "normalize": Fa
 
 
 def tasks():
-    return [mtl.tasks.Classification("kind", 3, hidden=0), mtl.tasks.Segmentation("mask", channels=4)]
+    return [
+        mtl.tasks.Classification("kind", 3, hidden=0),
+        mtl.tasks.Segmentation("mask", channels=4),
+    ]
 
 
 def numbers():
@@ -73,7 +76,12 @@ def test_maps_and_tags_are_fed_upward_in_place():
     words = [mtl.tasks.TokenTagging("pos", 4), mtl.tasks.Binary("topic", hidden=0)]
     options = {"vocabulary_size": 9, "dim": 8, "heads": 2, "hidden": 8}
     model = B.hierarchical(
-        {"tokens": (6,)}, words, "transformer", levels={"pos": "stage1"}, backbone_options=options, name="h"
+        {"tokens": (6,)},
+        words,
+        "transformer",
+        levels={"pos": "stage1"},
+        backbone_options=options,
+        name="h",
     )
     assert model.get_layer("h_pos_project").output.shape == (None, 6, 8)
     assert model.predict(np.ones((2, 6), "int32"), verbose=0)["pos"].shape == (2, 6, 4)
@@ -83,9 +91,15 @@ def test_maps_and_tags_are_fed_upward_in_place():
 def test_masks_lie_between_zero_and_one_and_multiply_the_shared_features():
     x, _ = image_data(4)
     model = B.mtan((16, 16, 1), tasks(), name="a", **CNN)
-    for stage, relu in (("stage1", "small_cnn_stage1_block2_relu"), ("stage2", "small_cnn_stage2_block2_relu")):
+    for stage, relu in (
+        ("stage1", "small_cnn_stage1_block2_relu"),
+        ("stage2", "small_cnn_stage2_block2_relu"),
+    ):
         for task in ("kind", "mask"):
-            outputs = [model.get_layer(n).output for n in (f"a_{stage}_{task}_mask", relu, f"a_{stage}_{task}")]
+            outputs = [
+                model.get_layer(n).output
+                for n in (f"a_{stage}_{task}_mask", relu, f"a_{stage}_{task}")
+            ]
             mask, shared, attended = keras.Model(model.input, outputs).predict(x, verbose=0)
             assert mask.min() >= 0 and mask.max() <= 1
             np.testing.assert_allclose(attended, mask * shared, rtol=1e-5, atol=1e-6)
@@ -105,17 +119,24 @@ def test_attention_looks_at_the_stages_first_features_and_belongs_to_its_task():
 def test_tasks_take_from_each_other_what_their_gates_let_in():
     x = np.random.default_rng(0).standard_normal((6, 5)).astype("float32")
     model = B.task_gated((5,), numbers(), channels=3, name="g", **MLP)
-    names = [f"g_stage2_{t}_{part}" for t in ("cost", "sold") for part in ("own_relu", "gate", "give")]
+    names = [
+        f"g_stage2_{t}_{part}" for t in ("cost", "sold") for part in ("own_relu", "gate", "give")
+    ]
     outputs = {n: model.get_layer(n).output for n in [*names, "g_stage2_cost", "g_stage2_sold"]}
     f = keras.Model(model.input, outputs).predict(x, verbose=0)
     for task, other in (("cost", "sold"), ("sold", "cost")):
-        expected = f[f"g_stage2_{task}_own_relu"] + f[f"g_stage2_{task}_gate"] * f[f"g_stage2_{other}_give"]
+        expected = (
+            f[f"g_stage2_{task}_own_relu"]
+            + f[f"g_stage2_{task}_gate"] * f[f"g_stage2_{other}_give"]
+        )
         np.testing.assert_allclose(f[f"g_stage2_{task}"], expected, rtol=1e-5, atol=1e-6)
     assert f["g_stage2_cost_gate"].min() >= 0 and f["g_stage2_cost_gate"].max() <= 1
 
 
 def test_several_scales_go_up_from_the_deepest():
-    model = B.task_gated((16, 16, 1), tasks(), channels=4, stages=["stage1", "stage2"], name="g", **CNN)
+    model = B.task_gated(
+        (16, 16, 1), tasks(), channels=4, stages=["stage1", "stage2"], name="g", **CNN
+    )
     assert model.get_layer("g_stage1_mask_up").output.shape == (None, 8, 8, 4)
     assert model.get_layer("g_stage1_mask_own_linear").kernel.shape == (3, 3, 4 + 4, 4)
     assert model.get_layer("g_stage2_mask_own_linear").kernel.shape == (3, 3, 8, 4)
@@ -123,12 +144,19 @@ def test_several_scales_go_up_from_the_deepest():
 
 def test_one_task_has_nobody_to_take_from():
     model = B.task_gated((5,), numbers()[:1], channels=3, name="g", **MLP)
-    assert not [layer.name for layer in model.layers if layer.name.endswith("_give") and layer.name in str(model.outputs)]
+    assert not [
+        layer.name
+        for layer in model.layers
+        if layer.name.endswith("_give") and layer.name in str(model.outputs)
+    ]
     assert model.predict(np.ones((2, 5)), verbose=0)["cost"].shape == (2, 1)
 
 
 # ------------------------------------------------------------------ adapters
-@pytest.mark.parametrize(("kind", "count"), [("residual", lambda c: (c + 1) * 2 + (2 + 1) * c), ("film", lambda c: 2 * c)])
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [("residual", lambda c: (c + 1) * 2 + (2 + 1) * c), ("film", lambda c: 2 * c)],
+)
 def test_adapters_start_as_hard_sharing_and_cost_what_they_say(kind, count):
     x = np.random.default_rng(0).standard_normal((6, 5)).astype("float32")
     model = B.adapters((5,), numbers(), kind=kind, bottleneck=2, **MLP)
@@ -155,10 +183,18 @@ def test_adapters_stand_only_where_they_were_asked_for():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: B.layerwise((5,), numbers(), leaves={"cost": "stage3"}, **MLP), "of task 'cost'.*'stage3'.*stage1, stage2"),
-        (lambda: B.layerwise((5,), numbers(), leaves={"coast": "stage1"}, **MLP), "Did you mean 'cost'"),
         (
-            lambda: B.hierarchical((5,), numbers(), lambda i: keras.layers.Dense(3)(i), levels={"cost": "stage1"}),
+            lambda: B.layerwise((5,), numbers(), leaves={"cost": "stage3"}, **MLP),
+            "of task 'cost'.*'stage3'.*stage1, stage2",
+        ),
+        (
+            lambda: B.layerwise((5,), numbers(), leaves={"coast": "stage1"}, **MLP),
+            "Did you mean 'cost'",
+        ),
+        (
+            lambda: B.hierarchical(
+                (5,), numbers(), lambda i: keras.layers.Dense(3)(i), levels={"cost": "stage1"}
+            ),
             "has only one",
         ),
         (lambda: B.task_gated((5,), numbers(), channels=0, **MLP), "channels >= 1, got 0"),

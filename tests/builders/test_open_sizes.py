@@ -13,14 +13,18 @@ X = np.random.default_rng(0).random((2, 21, 18, 3)).astype("float32")
 
 
 def _tasks():
-    return [mtl.tasks.Segmentation("parts", num_classes=3, channels=4), mtl.tasks.Depth("depth", channels=4)]
+    return [
+        mtl.tasks.Segmentation("parts", num_classes=3, channels=4),
+        mtl.tasks.Depth("depth", channels=4),
+    ]
 
 
 def _twins(builder, backbone, **extra):
     """The same network with open sizes and with fixed ones."""
     options = {"backbone_options": CNN, "channels": 4} if backbone == "fpn" else CNN
     models = [
-        builder((*size, 3), _tasks(), backbone, backbone_options=options, **extra) for size in ((None, None), X.shape[1:3])
+        builder((*size, 3), _tasks(), backbone, backbone_options=options, **extra)
+        for size in ((None, None), X.shape[1:3])
     ]
     for layer in models[1].layers:
         if layer.weights:
@@ -40,7 +44,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("builder", "backbone", "extra"), CASES, ids=[f"{b.__name__} {n}" for b, n, _ in CASES])
+@pytest.mark.parametrize(
+    ("builder", "backbone", "extra"), CASES, ids=[f"{b.__name__} {n}" for b, n, _ in CASES]
+)
 def test_open_sizes_answer_as_fixed_ones_do(builder, backbone, extra):
     free, fixed = _twins(builder, backbone, **extra)
     a, b = free(X), fixed(X)
@@ -63,7 +69,12 @@ def test_a_network_of_open_sizes_trains_and_is_loaded(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "task", [mtl.tasks.Keypoints("points", 2), mtl.tasks.BoundingBox("box"), mtl.tasks.Detection("things", 2)]
+    "task",
+    [
+        mtl.tasks.Keypoints("points", 2),
+        mtl.tasks.BoundingBox("box"),
+        mtl.tasks.Detection("things", 2),
+    ],
 )
 def test_heads_that_need_a_fixed_size_say_so_when_they_are_built(task):
     with pytest.raises(ValueError, match=f"'{task.name}.*fixed size"):
@@ -74,4 +85,10 @@ def test_a_sequence_of_open_length_is_refused_where_a_vector_is_put_at_every_ste
     tasks = [mtl.tasks.Binary("topic"), mtl.tasks.TokenTagging("tag", 3)]
     options = {"vocabulary_size": 9, "embedding_dim": 4, "filters": 2}
     with pytest.raises(ValueError, match="length should be fixed"):
-        B.task_gated({"tokens": (None,)}, tasks, "text_cnn", stages=["stage1", "stage2"], backbone_options=options)
+        B.task_gated(
+            {"tokens": (None,)},
+            tasks,
+            "text_cnn",
+            stages=["stage1", "stage2"],
+            backbone_options=options,
+        )

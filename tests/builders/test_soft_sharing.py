@@ -38,7 +38,9 @@ def test_at_identity_the_networks_are_independent(make):
     model, (x, _) = make(), table_data()
     out = model.predict(x, verbose=0)
     for task in model.task_names:
-        np.testing.assert_allclose(_alone(model, task).predict(x, verbose=0)[task], out[task], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(
+            _alone(model, task).predict(x, verbose=0)[task], out[task], rtol=1e-4, atol=1e-4
+        )
     # Different starts: copies of one initialization would not be independent.
     a, b = (model.get_layer(f"mlp_stage1_dense_{t}").kernel.numpy() for t in model.task_names)
     assert np.abs(a - b).max() > 0.01
@@ -54,11 +56,15 @@ def test_without_a_penalty_training_is_that_of_independent_networks():
         single.compile(keras.optimizers.SGD(0.1))
         single.fit(x, {task: y[task]}, epochs=3, batch_size=8, shuffle=False, verbose=0)
         found = model.get_layer(f"mlp_stage1_dense_{task}").kernel.numpy()
-        np.testing.assert_allclose(single.get_layer("mlp_stage1_dense").kernel.numpy(), found, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            single.get_layer("mlp_stage1_dense").kernel.numpy(), found, rtol=1e-4, atol=1e-6
+        )
 
 
 def _spread(model):
-    a, b = (model.get_layer(f"mlp_stage1_dense_{t}").kernel.numpy().ravel() for t in model.task_names)
+    a, b = (
+        model.get_layer(f"mlp_stage1_dense_{t}").kernel.numpy().ravel() for t in model.task_names
+    )
     return np.linalg.norm(a - b) / np.sqrt(np.linalg.norm(a) * np.linalg.norm(b))
 
 
@@ -106,19 +112,28 @@ def test_features_tell_more_of_each_other_as_the_weight_grows():
         layers = [model.get_layer(f"mlp_stage1_relu_{t}").output for t in model.task_names]
         a, b = keras.Model(model.input, layers).predict(x, verbose=0)
         live = (a.std(0) > 1e-6) & (b.std(0) > 1e-6)
-        found.append(np.mean([np.corrcoef(a[:, i], b[:, i])[0, 1] ** 2 for i in np.flatnonzero(live)]))
+        found.append(
+            np.mean([np.corrcoef(a[:, i], b[:, i])[0, 1] ** 2 for i in np.flatnonzero(live)])
+        )
     assert found[1] > 0.7 and found[0] < 0.5, found
 
 
 def test_penalties_are_what_their_formulas_say():
     model = B.soft_sharing((5,), TASKS, weight=0.5, **MLP)
     layers = ("mlp_stage1_dense", "mlp_stage2_dense")
-    pairs = [[model.get_layer(f"{layer}_{t}").get_weights() for t in model.task_names] for layer in layers]
-    expected = 0.5 * sum(np.sum((a - b) ** 2) for one, two in pairs for a, b in zip(one, two, strict=True))
+    pairs = [
+        [model.get_layer(f"{layer}_{t}").get_weights() for t in model.task_names]
+        for layer in layers
+    ]
+    expected = 0.5 * sum(
+        np.sum((a - b) ** 2) for one, two in pairs for a, b in zip(one, two, strict=True)
+    )
     np.testing.assert_allclose(float(model.losses[0]), expected, rtol=1e-5)
     model = B.soft_sharing((5,), TASKS, penalty="trace", weight=0.5, **MLP)
     stacked = [
-        np.stack([np.ravel(model.get_layer(f"{layer}_{t}").get_weights()[i]) for t in model.task_names])
+        np.stack(
+            [np.ravel(model.get_layer(f"{layer}_{t}").get_weights()[i]) for t in model.task_names]
+        )
         for layer in ("mlp_stage1_dense", "mlp_stage2_dense")
         for i in (0, 1)
     ]
@@ -136,7 +151,9 @@ def test_the_pairwise_trace_norm_is_that_of_numpy_and_so_is_its_gradient():
         model.get_layer(name).set_weights([rng.standard_normal((5, 4)), rng.standard_normal(4)])
     with tf.GradientTape() as tape:
         value = tie(model)
-    kernels, biases = zip(*(map(np.float64, model.get_layer(name).get_weights()) for name in names), strict=True)
+    kernels, biases = zip(
+        *(map(np.float64, model.get_layer(name).get_weights()) for name in names), strict=True
+    )
     expected, gradient = 0.0, np.zeros((5, 4))
     for i in range(3):
         for j in range(i + 1, 3):
@@ -144,7 +161,9 @@ def test_the_pairwise_trace_norm_is_that_of_numpy_and_so_is_its_gradient():
             expected += 0.5 * (s.sum() + np.linalg.norm(biases[i] - biases[j]))
             gradient += 0.5 * (u @ v) * (i == 0)
     np.testing.assert_allclose(float(value), expected, rtol=1e-5)
-    np.testing.assert_allclose(tape.gradient(value, model.get_layer("d0").kernel.value), gradient, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        tape.gradient(value, model.get_layer("d0").kernel.value), gradient, rtol=1e-3, atol=1e-4
+    )
     # Networks that are alike cost nothing and are not moved, also in graph mode.
     for name in names:
         model.get_layer(name).set_weights([np.ones((5, 4)), np.ones(4)])
@@ -163,12 +182,21 @@ def test_the_pairwise_trace_norm_trains_and_is_saved_with_the_model(tmp_path):
     x, _ = image_data(4)
     options = {"widths": (2, 3), "depth": 1}
     tasks = [mtl.tasks.Binary("cat", hidden=0), mtl.tasks.Binary("dog", hidden=0)]
-    model = B.soft_sharing((16, 16, 1), tasks, penalty="pairwise_trace", weight=0.1, backbone_options=options)
+    model = B.soft_sharing(
+        (16, 16, 1), tasks, penalty="pairwise_trace", weight=0.1, backbone_options=options
+    )
     expected = 0.0
     for group in model.tie.groups:
-        for a, b in zip(*(model.get_layer(name).trainable_variables for name in group), strict=True):
+        for a, b in zip(
+            *(model.get_layer(name).trainable_variables for name in group), strict=True
+        ):
             difference = np.float64(a.numpy() - b.numpy())
-            expected += 0.1 * np.linalg.svd(difference.reshape(-1, difference.shape[-1]), compute_uv=False).sum()
+            expected += (
+                0.1
+                * np.linalg.svd(
+                    difference.reshape(-1, difference.shape[-1]), compute_uv=False
+                ).sum()
+            )
     np.testing.assert_allclose(float(model.losses[0]), expected, rtol=1e-4)
     model.compile("adam")
     labels = {"cat": np.arange(4) % 2, "dog": np.arange(4) // 2}
@@ -184,14 +212,23 @@ def test_published_factors_of_l2_are_the_multiples_that_the_docs_say(count):
     weights = rng.standard_normal((count, 6))
     inputs = keras.Input((3,))
     names = [f"d{i}" for i in range(count)]
-    model = keras.Model(inputs, [keras.layers.Dense(2, use_bias=False, name=name)(inputs) for name in names])
+    model = keras.Model(
+        inputs, [keras.layers.Dense(2, use_bias=False, name=name)(inputs) for name in names]
+    )
     for name, w in zip(names, weights, strict=True):
         model.get_layer(name).set_weights([w.reshape(3, 2)])
     lam = 0.3
-    pairs = lam * sum(np.sum((weights[i] - weights[j]) ** 2) for i in range(count) for j in range(i))
+    pairs = lam * sum(
+        np.sum((weights[i] - weights[j]) ** 2) for i in range(count) for j in range(i)
+    )
     center = lam * np.sum((weights - weights.mean(0)) ** 2)
-    for weight, expected in ((lam * count * (count - 1) / 2, pairs), (lam * (count - 1) / 2, center)):
-        np.testing.assert_allclose(float(mtl.layers.WeightTie("l2", weight, [names])(model)), expected, rtol=1e-5)
+    for weight, expected in (
+        (lam * count * (count - 1) / 2, pairs),
+        (lam * (count - 1) / 2, center),
+    ):
+        np.testing.assert_allclose(
+            float(mtl.layers.WeightTie("l2", weight, [names])(model)), expected, rtol=1e-5
+        )
 
 
 def test_the_nuclear_norm_has_the_gradient_of_its_singular_vectors():
@@ -208,7 +245,9 @@ def test_the_nuclear_norm_has_the_gradient_of_its_singular_vectors():
     with tf.GradientTape() as tape:
         value = _nuclear(alike)
     np.testing.assert_allclose(value, np.sqrt(12), rtol=1e-5)
-    np.testing.assert_allclose(tape.gradient(value, alike), np.full((3, 4), 1 / np.sqrt(12)), atol=1e-5)
+    np.testing.assert_allclose(
+        tape.gradient(value, alike), np.full((3, 4), 1 / np.sqrt(12)), atol=1e-5
+    )
 
 
 def test_a_tie_is_saved_and_cloned_with_its_model(tmp_path):
@@ -220,7 +259,9 @@ def test_a_tie_is_saved_and_cloned_with_its_model(tmp_path):
         other.set_weights(model.get_weights())
         assert other.tie.get_config() == model.tie.get_config()
         np.testing.assert_allclose(float(other.losses[0]), float(model.losses[0]), rtol=1e-6)
-        np.testing.assert_array_equal(other.predict(x, verbose=0)["cost"], model.predict(x, verbose=0)["cost"])
+        np.testing.assert_array_equal(
+            other.predict(x, verbose=0)["cost"], model.predict(x, verbose=0)["cost"]
+        )
 
 
 def test_what_lies_before_the_split_is_one_and_shared():
@@ -247,7 +288,9 @@ def test_stitches_follow_their_formula_and_belong_to_their_target():
     np.testing.assert_allclose(y[1], 0.7 * x[1] + 0.15 * (x[0] + x[2]), rtol=1e-5)
     layer.alpha[0].assign(np.arange(6.0).reshape(3, 2))
     np.testing.assert_allclose(
-        layer(x)[0], sum(a * b for a, b in zip(x, np.arange(6.0).reshape(3, 2), strict=True)), rtol=1e-5
+        layer(x)[0],
+        sum(a * b for a, b in zip(x, np.arange(6.0).reshape(3, 2), strict=True)),
+        rtol=1e-5,
     )
     model = B.cross_stitch((5,), TASKS, **MLP, name="s")
     model.compile("sgd", balancer="cagrad")
@@ -261,12 +304,17 @@ def test_the_number_of_parameters_is_that_of_the_formulas():
     heads, trunk = 2 * 7, 2 * ((5 * 8 + 8) + (8 * 6 + 6))
     assert B.soft_sharing((5,), TASKS, **MLP).count_params() == trunk + heads
     assert B.cross_stitch((5,), TASKS, **MLP).count_params() == trunk + heads + 4 * (8 + 6)
-    assert B.cross_stitch((5,), TASKS, per_channel=False, **MLP).count_params() == trunk + heads + 4 * 2
+    assert (
+        B.cross_stitch((5,), TASKS, per_channel=False, **MLP).count_params()
+        == trunk + heads + 4 * 2
+    )
     plain = B.nddr((5,), TASKS, normalize=False, **MLP).count_params()
     assert plain == trunk + heads + sum(4 * w * w + 2 * w for w in (8, 6))
     assert B.nddr((5,), TASKS, **MLP).count_params() == plain + 2 * 4 * (8 + 6)
     # Subspace mixtures (tasks subspaces)^2 a stage; stages for the heads: a linear layer 8 -> 6 and two factors a task.
-    assert B.sluice((5,), TASKS, **MLP).count_params() == trunk + heads + 2 * 16 + 2 * ((8 * 6 + 6) + 2)
+    assert B.sluice((5,), TASKS, **MLP).count_params() == trunk + heads + 2 * 16 + 2 * (
+        (8 * 6 + 6) + 2
+    )
 
 
 def test_subspaces_are_mixed_and_their_overlap_is_penalized():
@@ -295,19 +343,33 @@ def test_a_pretrained_backbone_is_copied_with_its_weights():
     model = B.cross_stitch(None, tasks, trunk, own=1.0)
     expected = trunk.predict(x, verbose=0)["stage1"]
     for task in ("kind", "cat"):
-        part = keras.Model(model.input, model.get_layer(f"small_cnn_stage1_block1_relu_{task}").output)
+        part = keras.Model(
+            model.input, model.get_layer(f"small_cnn_stage1_block1_relu_{task}").output
+        )
         np.testing.assert_allclose(part.predict(x, verbose=0), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: B.soft_sharing((5,), TASKS, penalty="l1", **MLP), "Unknown penalty 'l1'. Known: l2, trace"),
+        (
+            lambda: B.soft_sharing((5,), TASKS, penalty="l1", **MLP),
+            "Unknown penalty 'l1'. Known: l2, trace",
+        ),
         (lambda: B.soft_sharing((5,), TASKS, weight=-1, **MLP), "must be >= 0, got -1"),
-        (lambda: B.cross_stitch((5,), TASKS, split_after="stage9", **MLP), "split_after: .*'stage9'.*stage1, stage2"),
-        (lambda: B.sluice((5,), TASKS, subspaces=4, **MLP), "'sluice_stage2' cuts 6 channels into 4 subspaces"),
+        (
+            lambda: B.cross_stitch((5,), TASKS, split_after="stage9", **MLP),
+            "split_after: .*'stage9'.*stage1, stage2",
+        ),
+        (
+            lambda: B.sluice((5,), TASKS, subspaces=4, **MLP),
+            "'sluice_stage2' cuts 6 channels into 4 subspaces",
+        ),
         (lambda: B.nddr((5,), [TASKS[0], TASKS[0]], **MLP), "share the name 'cost'"),
-        (lambda: mtl.layers.CrossStitch(name="s")([np.ones((2, 3)), np.ones((2, 4))]), "Layer 's' joins streams of one shape"),
+        (
+            lambda: mtl.layers.CrossStitch(name="s")([np.ones((2, 3)), np.ones((2, 4))]),
+            "Layer 's' joins streams of one shape",
+        ),
         (lambda: mtl.layers.CrossStitch(name="s")(np.ones((2, 3))), "takes a list of tensors"),
     ],
 )

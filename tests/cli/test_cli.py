@@ -34,20 +34,30 @@ def test_zoo_info_shows_the_card(monkeypatch, capsys, name):
 
 def test_an_unknown_entry_is_one_line_with_the_close_ones(monkeypatch, capsys):
     code, _, err = run(monkeypatch, capsys, "zoo", "info", "fashion_scenes")
-    assert code == 1 and err.startswith("mtl-keras: Unknown zoo entry") and "Did you mean 'fashion_scene'" in err
+    assert (
+        code == 1
+        and err.startswith("mtl-keras: Unknown zoo entry")
+        and "Did you mean 'fashion_scene'" in err
+    )
     assert len(err.strip().splitlines()) == 1
 
 
 def test_zoo_export_copies_checked_files(monkeypatch, capsys, tmp_path):
     code, out, _ = run(monkeypatch, capsys, "zoo", "export", "flights", "--out", tmp_path / "f")
     assert code == 0 and str(tmp_path / "f") in out
-    assert (tmp_path / "f" / "model.tflite").exists() and (tmp_path / "f" / "saved_model" / "saved_model.pb").exists()
+    assert (tmp_path / "f" / "model.tflite").exists() and (
+        tmp_path / "f" / "saved_model" / "saved_model.pb"
+    ).exists()
 
 
 def test_predict_reads_a_picture(monkeypatch, capsys, tmp_path):
     x, y = next(iter(fashion_scenes("test", 4)))
-    Image.fromarray((x[0, ..., 0].numpy() * 255).round().astype("uint8")).save(tmp_path / "scene.png")
-    code, out, _ = run(monkeypatch, capsys, "predict", "fashion_scene", tmp_path / "scene.png", "--json")
+    Image.fromarray((x[0, ..., 0].numpy() * 255).round().astype("uint8")).save(
+        tmp_path / "scene.png"
+    )
+    code, out, _ = run(
+        monkeypatch, capsys, "predict", "fashion_scene", tmp_path / "scene.png", "--json"
+    )
     assert code == 0
     row = json.loads(out)[0]
     assert row["item"]["label"] == "ankle boot" and int(y["item"][0]) == 9
@@ -69,7 +79,11 @@ def test_predict_reads_sentences(monkeypatch, capsys):
         "--json",
     )
     rows = json.loads(out)
-    assert code == 0 and rows[0]["part_of_speech"]["label"] == "noun" and rows[0]["supersense"]["label"] == "noun.animal"
+    assert (
+        code == 0
+        and rows[0]["part_of_speech"]["label"] == "noun"
+        and rows[0]["supersense"]["label"] == "noun.animal"
+    )
     assert rows[1]["part_of_speech"]["label"] == "verb"
 
 
@@ -80,7 +94,11 @@ def test_predict_reads_a_table(monkeypatch, capsys, tmp_path):
     (tmp_path / "t.csv").write_text(",".join(names) + "\n" + ",".join(row.values()) + "\n")
     code, out, _ = run(monkeypatch, capsys, "predict", "flights", tmp_path / "t.csv", "--json")
     found = json.loads(out)[0]
-    assert code == 0 and 0 <= found["cancelled"]["probability"] <= 1 and -60 <= found["arrival_delay"] <= 180
+    assert (
+        code == 0
+        and 0 <= found["cancelled"]["probability"] <= 1
+        and -60 <= found["arrival_delay"] <= 180
+    )
 
 
 def test_predict_takes_raw_flights_as_the_recipe_does(monkeypatch, capsys, tmp_path):
@@ -93,17 +111,29 @@ def test_predict_takes_raw_flights_as_the_recipe_does(monkeypatch, capsys, tmp_p
     date = pd.Timestamp("2013-07-04")
     known = {"hour": 17, "minute": 30, "carrier": "UA", "origin": "EWR", "temp": 80.1}
     raw = {"year": 2013, "month": "07", "day": 4, **known, "wind_dir": 90}
-    (tmp_path / "raw.csv").write_text("\ufeff" + ",".join(raw) + "\n" + ",".join(map(str, raw.values())) + "\n", "utf-8")
+    (tmp_path / "raw.csv").write_text(
+        "\ufeff" + ",".join(raw) + "\n" + ",".join(map(str, raw.values())) + "\n", "utf-8"
+    )
     code, out, err = run(monkeypatch, capsys, "predict", "flights", tmp_path / "raw.csv", "--json")
     assert code == 0, err
     angle = 2 * np.pi * 17.5 / 24
     row = dict.fromkeys(NUMERIC, np.nan) | dict.fromkeys(CATEGORICAL) | known
-    row |= {"day_of_year": date.dayofyear, "weekday": date.weekday(), "month": 7, "wind_sin": 1.0, "wind_cos": 0.0}
+    row |= {
+        "day_of_year": date.dayofyear,
+        "weekday": date.weekday(),
+        "month": 7,
+        "wind_sin": 1.0,
+        "wind_cos": 0.0,
+    }
     row |= {"hour_sin": np.sin(angle), "hour_cos": np.cos(angle)}
-    expected = model.predict(model.encoder.encode({name: [value] for name, value in row.items()}), verbose=0)
+    expected = model.predict(
+        model.encoder.encode({name: [value] for name, value in row.items()}), verbose=0
+    )
     answer = json.loads(out)[0]
     assert answer["late"]["probability"] == pytest.approx(float(expected["late"][0, 0]), abs=1e-5)
-    assert answer["arrival_delay"] == pytest.approx(float(expected["arrival_delay"][0, 0]), abs=1e-3)
+    assert answer["arrival_delay"] == pytest.approx(
+        float(expected["arrival_delay"][0, 0]), abs=1e-3
+    )
     (tmp_path / "few.csv").write_text("year,month\n2013,7\n")
     code, _, err = run(monkeypatch, capsys, "predict", "flights", tmp_path / "few.csv")
     assert code == 1 and "lacks the columns day, hour, minute" in err
@@ -116,7 +146,9 @@ def test_predict_takes_a_model_of_ones_own(monkeypatch, capsys, tmp_path, form):
     import mtl_keras as mtl
 
     tasks = [mtl.tasks.Regression("cost", hidden=4), mtl.tasks.Binary("sold", hidden=4)]
-    model = mtl.builders.hard_sharing((4,), tasks, "mlp", backbone_options={"widths": (8,)}, name="shop")
+    model = mtl.builders.hard_sharing(
+        (4,), tasks, "mlp", backbone_options={"widths": (8,)}, name="shop"
+    )
     x = np.random.default_rng(0).standard_normal((3, 4)).astype("float32")
     file = tmp_path / f"shop.{form}"
     model.save(file) if form == "keras" else mtl.export.tflite(model, file)
@@ -127,14 +159,20 @@ def test_predict_takes_a_model_of_ones_own(monkeypatch, capsys, tmp_path, form):
         code, out, err = run(monkeypatch, capsys, "predict", file, tmp_path / data, "--json")
         assert code == 0, err
         rows = json.loads(out)
-        np.testing.assert_allclose([row["cost"] for row in rows], expected["cost"][:, 0], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            [row["cost"] for row in rows], expected["cost"][:, 0], rtol=1e-4, atol=1e-5
+        )
         assert [row["sold"]["label"] for row in rows] == (expected["sold"][:, 0] >= 0.5).tolist()
     assert run(monkeypatch, capsys, "predict", file, tmp_path / "x.npz")[0] == 0
     code, _, err = run(monkeypatch, capsys, "predict", file, "a sentence")
     assert code == 1 and "no encoder" in err
     np.savez(tmp_path / "y.npz", y=x)
     np.save(tmp_path / "y.npy", x[:, :2])
-    for data, words in (("y.npz", "should hold"), ("y.npy", "should have shape"), ("z.npy", "no file")):
+    for data, words in (
+        ("y.npz", "should hold"),
+        ("y.npy", "should have shape"),
+        ("z.npy", "no file"),
+    ):
         code, _, err = run(monkeypatch, capsys, "predict", file, tmp_path / data)
         assert code == 1 and words in err and len(err.strip().splitlines()) == 1
     assert keras.config.floatx() == "float32"
@@ -144,12 +182,16 @@ def test_predict_of_a_plain_keras_model_prints_its_outputs(monkeypatch, capsys, 
     import keras
 
     a, b = keras.Input((2,), name="a"), keras.Input((3,), name="b")
-    model = keras.Model([b, a], [keras.layers.Dense(1, name="p")(a), keras.layers.Dense(2, name="q")(b)])
+    model = keras.Model(
+        [b, a], [keras.layers.Dense(1, name="p")(a), keras.layers.Dense(2, name="q")(b)]
+    )
     model.save(tmp_path / "plain.keras")
     rng = np.random.default_rng(0)
     x = {"a": rng.random((2, 2), "float32"), "b": rng.random((2, 3), "float32")}
     np.savez(tmp_path / "x.npz", **x)
-    code, out, err = run(monkeypatch, capsys, "predict", tmp_path / "plain.keras", tmp_path / "x.npz", "--json")
+    code, out, err = run(
+        monkeypatch, capsys, "predict", tmp_path / "plain.keras", tmp_path / "x.npz", "--json"
+    )
     assert code == 0, err
     expected = model.predict([x["b"], x["a"]], verbose=0)
     for row, p, q in zip(json.loads(out), *expected, strict=True):
@@ -180,7 +222,9 @@ def test_a_picture_that_is_none_is_named(monkeypatch, capsys, tmp_path):
     assert code == 1 and "is not a picture" in err
 
 
-def test_balancers_are_listed_with_what_they_need_and_who_published_them_at_80_columns(monkeypatch, capsys):
+def test_balancers_are_listed_with_what_they_need_and_who_published_them_at_80_columns(
+    monkeypatch, capsys
+):
     from mtl_keras import balancing
 
     monkeypatch.setenv("COLUMNS", "80")
@@ -196,7 +240,11 @@ def test_balancers_are_listed_with_what_they_need_and_who_published_them_at_80_c
 
 def test_a_balancer_is_shown_with_its_whole_citation(monkeypatch, capsys):
     code, out, _ = run(monkeypatch, capsys, "balancers", "cagrad")
-    assert code == 0 and "Conflict-Averse Gradient Descent for Multi-task Learning" in out and "T backward" in out
+    assert (
+        code == 0
+        and "Conflict-Averse Gradient Descent for Multi-task Learning" in out
+        and "T backward" in out
+    )
     code, _, err = run(monkeypatch, capsys, "balancers", "cagrd")
     assert code == 1 and "Did you mean 'cagrad'" in err
 
@@ -208,7 +256,10 @@ def test_inspect_tells_what_a_file_is(tmp_path, capsys, monkeypatch):
     import mtl_keras as mtl
     from mtl_keras.cli import main
 
-    tasks = [mtl.tasks.Classification("kind", 2, labels=["cup", "hat"], hidden=0), mtl.tasks.Regression("age", unit="years")]
+    tasks = [
+        mtl.tasks.Classification("kind", 2, labels=["cup", "hat"], hidden=0),
+        mtl.tasks.Regression("age", unit="years"),
+    ]
     model = mtl.builders.hard_sharing((3,), tasks, "mlp", backbone_options={"widths": (4,)})
     mtl.export.tflite(model, tmp_path / "m.tflite")
     monkeypatch.setattr(sys, "argv", ["mtl-keras", "inspect", str(tmp_path / "m.tflite"), "--json"])
@@ -234,7 +285,9 @@ def saved(tmp_path):
 
     keras.utils.set_random_seed(0)
     tasks = [mtl.tasks.Regression("cost", hidden=4), mtl.tasks.Binary("sold", hidden=4)]
-    model = mtl.builders.hard_sharing((4,), tasks, "mlp", backbone_options={"widths": (8,)}, name="shop")
+    model = mtl.builders.hard_sharing(
+        (4,), tasks, "mlp", backbone_options={"widths": (8,)}, name="shop"
+    )
     x = np.random.default_rng(0).standard_normal((64, 4)).astype("float32")
     y = {"cost": x[:, 0], "sold": (x[:, 1] > 0).astype("int32")}
     model.compile(keras.optimizers.Adam(0.05))
@@ -258,7 +311,9 @@ def test_export_of_a_saved_model_with_a_gate(monkeypatch, capsys, saved):
     assert all((saved / name).is_file() and name in out for name in ("m.kt", "m.js", "m.html"))
     assert "r2" in out and "delegate partition" in out
     file = mtl.export.TFLiteModel(saved / "m.tflite")
-    assert file.signatures == ["serving_default", "predict_cost", "predict_sold"] and file.facts["in_float"] == ["cost"]
+    assert file.signatures == ["serving_default", "predict_cost", "predict_sold"] and file.facts[
+        "in_float"
+    ] == ["cost"]
     assert list(file.outputs) == ["cost", "sold", "sold_decoded"]
     code, _, err = run(
         monkeypatch, capsys, "export", saved / "shop.keras", "--out", saved / "n.tflite", "--quantization", "int8", *data,
@@ -268,14 +323,34 @@ def test_export_of_a_saved_model_with_a_gate(monkeypatch, capsys, saved):
 
 
 def test_export_to_other_forms_and_of_the_zoo(monkeypatch, capsys, saved, tmp_path):
-    code, _, err = run(monkeypatch, capsys, "export", saved / "shop.keras", "--to", "split", "--out", saved / "parts")
+    code, _, err = run(
+        monkeypatch,
+        capsys,
+        "export",
+        saved / "shop.keras",
+        "--to",
+        "split",
+        "--out",
+        saved / "parts",
+    )
     assert code == 0 and sorted(p.name for p in (saved / "parts").iterdir()) == [
         "backbone.tflite", "cost.tflite", "sold.tflite",
     ], err  # fmt: skip
-    code, _, err = run(monkeypatch, capsys, "export", saved / "shop.keras", "--to", "saved_model", "--out", saved / "served")
+    code, _, err = run(
+        monkeypatch,
+        capsys,
+        "export",
+        saved / "shop.keras",
+        "--to",
+        "saved_model",
+        "--out",
+        saved / "served",
+    )
     assert code == 0 and (saved / "served" / "saved_model.pb").is_file(), err
     monkeypatch.chdir(tmp_path)
-    code, _, err = run(monkeypatch, capsys, "export", "fashion_scene", "--quantization", "int8", "--task", "item")
+    code, _, err = run(
+        monkeypatch, capsys, "export", "fashion_scene", "--quantization", "int8", "--task", "item"
+    )
     assert code == 0 and list(tmp_path.glob("*_int8.tflite")), err
 
 
@@ -297,9 +372,15 @@ def test_export_to_other_forms_and_of_the_zoo(monkeypatch, capsys, saved, tmp_pa
     ],
 )
 def test_export_says_in_one_line_what_does_not_go(monkeypatch, capsys, saved, arguments, words):
-    code, _, err = run(monkeypatch, capsys, "export", saved / "shop.keras", "--out", saved / "m.tflite", *arguments)
+    code, _, err = run(
+        monkeypatch, capsys, "export", saved / "shop.keras", "--out", saved / "m.tflite", *arguments
+    )
     assert code == 1 and words in err and len(err.strip().splitlines()) == 1
-    assert run(monkeypatch, capsys, "export", "shup.keras")[2].strip().endswith("shup.keras is not there.")
+    assert (
+        run(monkeypatch, capsys, "export", "shup.keras")[2]
+        .strip()
+        .endswith("shup.keras is not there.")
+    )
 
 
 def test_benchmark_prints_and_draws(monkeypatch, capsys, saved):
@@ -311,7 +392,18 @@ def test_benchmark_prints_and_draws(monkeypatch, capsys, saved):
 
     mtl.export.tflite(keras.saving.load_model(saved / "shop.keras"), saved / "m.tflite")
     monkeypatch.setenv("COLUMNS", "200")
-    code, out, err = run(monkeypatch, capsys, "benchmark", saved / "m.tflite", "--runs", "3", "--plot", saved / "m.png")
+    code, out, err = run(
+        monkeypatch,
+        capsys,
+        "benchmark",
+        saved / "m.tflite",
+        "--runs",
+        "3",
+        "--plot",
+        saved / "m.png",
+    )
     assert code == 0 and "median ms" in out and (saved / "m.png").stat().st_size > 1000, err
-    code, out, err = run(monkeypatch, capsys, "benchmark", saved / "m.tflite", "--runs", "3", "--json")
+    code, out, err = run(
+        monkeypatch, capsys, "benchmark", saved / "m.tflite", "--runs", "3", "--json"
+    )
     assert code == 0 and json.loads(out)["rows"][0]["file"] == "m.tflite", err

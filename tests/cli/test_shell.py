@@ -20,7 +20,13 @@ def shell(*arguments, folder=None, program=(PROGRAM,), **environment):
     environment = {**os.environ, "COLUMNS": "80", **environment}
     environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # the user has not heard of it
     return subprocess.run(
-        [*program, *map(str, arguments)], cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
+        [*program, *map(str, arguments)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
     )
 
 
@@ -30,16 +36,28 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shop")
     keras.utils.set_random_seed(0)
     tasks = [mtl.tasks.Regression("cost", hidden=4), mtl.tasks.Binary("sold", hidden=4)]
-    model = mtl.builders.hard_sharing((4,), tasks, "mlp", backbone_options={"widths": (8,)}, name="shop")
+    model = mtl.builders.hard_sharing(
+        (4,), tasks, "mlp", backbone_options={"widths": (8,)}, name="shop"
+    )
     model.save(folder / "shop.keras")
-    np.savez(folder / "x.npz", **{model.inputs[0].name: np.random.default_rng(0).standard_normal((40, 4)).astype("float32")})
+    np.savez(
+        folder / "x.npz",
+        **{
+            model.inputs[0].name: np.random.default_rng(0)
+            .standard_normal((40, 4))
+            .astype("float32")
+        },
+    )
     return folder
 
 
 def test_a_saved_model_is_exported_by_a_process_that_imports_nothing_else(folder):
     done = shell("export", "shop.keras", "--out", "shop.tflite", folder=folder)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "" and list(mtl.export.TFLiteModel(folder / "shop.tflite").outputs) == ["cost", "sold"]
+    assert done.stderr == "" and list(mtl.export.TFLiteModel(folder / "shop.tflite").outputs) == [
+        "cost",
+        "sold",
+    ]
 
 
 def test_inspect_says_what_it_has_to_say_and_nothing_else():
@@ -49,12 +67,20 @@ def test_inspect_says_what_it_has_to_say_and_nothing_else():
 
 def test_a_mistake_is_one_line_on_standard_error(tmp_path):
     done = shell("zoo", "info", "flight")
-    assert done.returncode == 1 and done.stdout == "" and done.stderr.startswith("mtl-keras: Unknown zoo entry")
+    assert (
+        done.returncode == 1
+        and done.stdout == ""
+        and done.stderr.startswith("mtl-keras: Unknown zoo entry")
+    )
     assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_the_shell_completes_names():
-    words = {"_MTL_KERAS_COMPLETE": "complete_bash", "COMP_WORDS": "mtl-keras zoo info fl", "COMP_CWORD": "3"}
+    words = {
+        "_MTL_KERAS_COMPLETE": "complete_bash",
+        "COMP_WORDS": "mtl-keras zoo info fl",
+        "COMP_CWORD": "3",
+    }
     assert shell(**words).stdout.split() == ["flights"]
     words |= {"COMP_WORDS": "mtl-keras ex", "COMP_CWORD": "1"}
     assert shell(**words).stdout.split() == ["export"]
@@ -84,7 +110,19 @@ def test_a_script_of_somebody_elses_whatever_its_name_loads_models(folder, tmp_p
         (["predict", "shop.tflite", "x.npz", "--json"], "row 40"),
         (["export", "shop.keras", "--to", "saved_model", "--out", "served"], "served"),
         (["export", "shop.keras", "--to", "split", "--out", "parts"], "parts"),
-        (["export", "shop.keras", "--quantization", "int8", "--calibration", "x.npz", "--out", "int8.tflite"], "int8"),
+        (
+            [
+                "export",
+                "shop.keras",
+                "--quantization",
+                "int8",
+                "--calibration",
+                "x.npz",
+                "--out",
+                "int8.tflite",
+            ],
+            "int8",
+        ),
         (["export", "flights", "--quantization", "dynamic"], "dynamic"),
         (["inspect", "shop.tflite", "--json"], "cost"),
         (["benchmark", "shop.tflite", "--runs", "3"], "median"),
@@ -101,10 +139,19 @@ def test_every_command_runs_in_a_process_of_its_own_and_says_nothing_else(folder
 
 @pytest.mark.large
 def test_the_module_is_the_command(folder):
-    done = shell("predict", "shop.keras", "x.npz", "--json", folder=folder, program=(sys.executable, "-m", "mtl_keras"))
+    done = shell(
+        "predict",
+        "shop.keras",
+        "x.npz",
+        "--json",
+        folder=folder,
+        program=(sys.executable, "-m", "mtl_keras"),
+    )
     assert done.returncode == 0 and done.stderr == "", done.stderr
     rows = json.loads(done.stdout)
     model = keras.saving.load_model(folder / "shop.keras")
     with np.load(folder / "x.npz") as file:
         expected = model.predict(file[model.inputs[0].name], verbose=0)
-    np.testing.assert_allclose([row["cost"] for row in rows], expected["cost"][:, 0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        [row["cost"] for row in rows], expected["cost"][:, 0], rtol=1e-5, atol=1e-6
+    )

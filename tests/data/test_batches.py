@@ -15,7 +15,9 @@ def test_one_pass_in_order():
 
 def test_endless_passes_see_every_row_once_each_in_an_order_of_the_seed():
     def rows(seed):
-        return np.concatenate([x.numpy() for x, _ in batches.from_arrays(X, Y, 5, seed=seed).take(4)])
+        return np.concatenate(
+            [x.numpy() for x, _ in batches.from_arrays(X, Y, 5, seed=seed).take(4)]
+        )
 
     first = rows(0)
     assert sorted(first[:10]) == sorted(first[10:]) == list(range(10))

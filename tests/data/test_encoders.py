@@ -47,12 +47,18 @@ def test_round_trip_through_config_and_json(encoder):
 def test_words_get_ids_by_frequency_and_rows_are_cut_and_padded():
     tokenizer = encoders.WordTokenizer.fit(["b a b", "c. B!"], size=5, length=4)
     assert tokenizer.vocabulary == ["b", "a", "c"] and len(tokenizer) == 5
-    assert tokenizer.encode(["A b zzz", "", "b b b b b"]).tolist() == [[3, 2, 1, 0], [0] * 4, [2] * 4]
+    assert tokenizer.encode(["A b zzz", "", "b b b b b"]).tolist() == [
+        [3, 2, 1, 0],
+        [0] * 4,
+        [2] * 4,
+    ]
 
 
 def test_table_rows_become_numbers_and_ids():
     encoder = encoders.TableEncoder.fit(TABLE, ["age"], ["city", "month"])
-    assert encoder.mean == [30.0] and encoder.variance == [100.0] and encoder.cardinalities == [3, 3]
+    assert (
+        encoder.mean == [30.0] and encoder.variance == [100.0] and encoder.cardinalities == [3, 3]
+    )
     found = encoder.encode({"age": [None, 50], "city": ["Oslo", "Nowhere"], "month": ["4", 3]})
     assert found["numeric"].tolist() == [[30.0], [50.0]]
     assert found["categorical"].tolist() == [[1, 2], [0, 1]]
@@ -60,7 +66,9 @@ def test_table_rows_become_numbers_and_ids():
 
 def test_a_missing_column_is_named():
     with pytest.raises(ValueError, match="lacks the columns month"):
-        encoders.TableEncoder.fit(TABLE, ["age"], ["city", "month"]).encode({"age": [1], "city": ["x"]})
+        encoders.TableEncoder.fit(TABLE, ["age"], ["city", "month"]).encode(
+            {"age": [1], "city": ["x"]}
+        )
 
 
 def test_pictures_are_resized_and_scaled(tmp_path):
@@ -100,7 +108,9 @@ def test_words_of_every_script_are_known_and_stay_apart(language):
         assert len(used) and (used != 1).all() and len(set(used.tolist())) > 1
         # However the letters with marks are composed.
         for form in ("NFC", "NFD", "NFKC", "NFKD"):
-            assert tokenizer.encode([unicodedata.normalize(form, sentence)]).tolist() == [ids.tolist()]
+            assert tokenizer.encode([unicodedata.normalize(form, sentence)]).tolist() == [
+                ids.tolist()
+            ]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +150,11 @@ def test_a_vocabulary_is_found_however_it_is_spelled():
     ("old", "text", "expected"),
     [
         # As the first version wrote and read them.
-        ('{"kind": "text", "vocabulary": ["na", "ve", "cat"], "length": 4, "name": "t"}', "Naïve cat", [2, 3, 4, 0]),
+        (
+            '{"kind": "text", "vocabulary": ["na", "ve", "cat"], "length": 4, "name": "t"}',
+            "Naïve cat",
+            [2, 3, 4, 0],
+        ),
         ('{"kind": "text", "vocabulary": ["cat"], "length": 3, "name": "t"}', "кот Cat", [2, 0, 0]),
     ],
 )
@@ -153,10 +167,15 @@ def test_encoders_that_were_saved_before_answer_as_before(old, text, expected):
 
 
 def test_old_letter_and_hash_tokenizers_answer_as_before():
-    old = encoders.CharTokenizer.from_config({"alphabet": "aﬁ", "length": 3, "lower": True, "name": "t"})
+    old = encoders.CharTokenizer.from_config(
+        {"alphabet": "aﬁ", "length": 3, "lower": True, "name": "t"}
+    )
     assert old.encode(["AﬁB"]).tolist() == [[2, 3, 1]]
     old = encoders.HashingTokenizer.from_config({"size": 50, "length": 3, "name": "t"})
-    assert old.encode(["naïve"]).tolist() == encoders.HashingTokenizer(50, 3).encode(["na ve"]).tolist()
+    assert (
+        old.encode(["naïve"]).tolist()
+        == encoders.HashingTokenizer(50, 3).encode(["na ve"]).tolist()
+    )
 
 
 def test_the_shipped_vocabulary_answers_as_before():
@@ -165,18 +184,33 @@ def test_the_shipped_vocabulary_answers_as_before():
     ids = encoder.encode(["a small Café of the"])[0]
     vocabulary = encoder.vocabulary
     parts = ["a", "small", "caf", "of", "the"]
-    assert ids[:5].tolist() == [vocabulary.index(w) + 2 if w in vocabulary else 1 for w in parts] and ids[5] == 0
+    assert (
+        ids[:5].tolist() == [vocabulary.index(w) + 2 if w in vocabulary else 1 for w in parts]
+        and ids[5] == 0
+    )
 
 
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
         (lambda: encoders.WordTokenizer(["a"], 3).encode("a sentence"), TypeError, "in a list"),
-        (lambda: encoders.HashingTokenizer(9, 3).encode(["a", None]), TypeError, "number 1 is not.*None"),
+        (
+            lambda: encoders.HashingTokenizer(9, 3).encode(["a", None]),
+            TypeError,
+            "number 1 is not.*None",
+        ),
         (lambda: encoders.WordTokenizer(["a"], 3, rules="latin"), ValueError, "'unicode', 'ascii'"),
         (lambda: encoders.WordTokenizer.fit(["a"], 1, 3), ValueError, "at least 2"),
-        (lambda: encoders.CharTokenizer("abß", 3), ValueError, "'ß' of the alphabet cannot occur.*'ss'"),
-        (lambda: encoders.TableEncoder.fit({"a": [None, np.nan]}, ["a"], []), ValueError, "'a' holds no number"),
+        (
+            lambda: encoders.CharTokenizer("abß", 3),
+            ValueError,
+            "'ß' of the alphabet cannot occur.*'ss'",
+        ),
+        (
+            lambda: encoders.TableEncoder.fit({"a": [None, np.nan]}, ["a"], []),
+            ValueError,
+            "'a' holds no number",
+        ),
     ],
 )
 def test_text_and_tables_that_can_not_be_encoded_are_refused(call, error, words):
@@ -236,7 +270,9 @@ def test_real_numbers_from_0_to_1_are_the_same_picture(channels, size):
     expected = encoder.encode([image])
     assert expected.max() > 0.5
     for dtype in ("float32", "float64"):
-        np.testing.assert_allclose(encoder.encode([(image / 255).astype(dtype)]), expected, atol=1e-6)
+        np.testing.assert_allclose(
+            encoder.encode([(image / 255).astype(dtype)]), expected, atol=1e-6
+        )
         np.testing.assert_allclose(encoder.encode([image.astype(dtype)]), expected, atol=1e-6)
     np.testing.assert_allclose(encoder.encode([image.astype("int64")]), expected, atol=1e-6)
     if size == (5, 7):
@@ -297,7 +333,9 @@ def test_an_exported_file_brings_every_tokenizer_back(tmp_path):
     tokenizer = mtl.data.CharTokenizer("абв", 6)
     options = {"vocabulary_size": len(tokenizer), "embedding_dim": 2, "filters": 2}
     task = mtl.tasks.Binary("t", hidden=0)
-    model = mtl.builders.hard_sharing({"tokens": (6,)}, [task], "text_cnn", backbone_options=options, encoder=tokenizer)
+    model = mtl.builders.hard_sharing(
+        {"tokens": (6,)}, [task], "text_cnn", backbone_options=options, encoder=tokenizer
+    )
     mtl.export.tflite(model, tmp_path / "m.tflite")
     encoder = mtl.export.TFLiteModel(tmp_path / "m.tflite").encoder
     assert type(encoder) is mtl.data.CharTokenizer
@@ -334,7 +372,9 @@ def test_tokenizers_are_saved_with_the_model_and_run_without_keras(tokenizer, tm
 
     options = {"vocabulary_size": len(tokenizer), "embedding_dim": 2, "filters": 2}
     task = mtl.tasks.Binary("t", hidden=0)
-    model = mtl.builders.hard_sharing({"tokens": (6,)}, [task], "text_cnn", backbone_options=options, encoder=tokenizer)
+    model = mtl.builders.hard_sharing(
+        {"tokens": (6,)}, [task], "text_cnn", backbone_options=options, encoder=tokenizer
+    )
     model.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
     assert loaded.encoder.get_config() == tokenizer.get_config()

@@ -14,7 +14,11 @@ def test_the_bundled_file_is_the_one_its_checksum_names_and_small():
     assert sha256(scenes.BUNDLED) == scenes.SHA256
     assert scenes.BUNDLED.stat().st_size <= 7_000_000
     data = scenes.fashion()
-    assert data["train_images"].shape == (12000, 28, 28) and data["test_images"].shape == (2000, 28, 28)
+    assert data["train_images"].shape == (12000, 28, 28) and data["test_images"].shape == (
+        2000,
+        28,
+        28,
+    )
     assert set(np.unique(data["test_labels"])) == set(range(10))
 
 
@@ -64,7 +68,9 @@ def test_an_unscaled_item_is_drawn_as_it_is():
 
     image = np.random.default_rng(0).random((1, 28, 28, 1)).astype("float32")
     framed = np.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    drawn = scenes._draw(tf, framed, [0], tf.constant([3.0]), tf.constant([7.0]), tf.constant([28.0]))[0]
+    drawn = scenes._draw(
+        tf, framed, [0], tf.constant([3.0]), tf.constant([7.0]), tf.constant([28.0])
+    )[0]
     np.testing.assert_allclose(drawn[3:31, 7:35], image[0], atol=1e-5)
     assert drawn.numpy()[:3].max() == 0 and drawn.numpy()[:, 35:].max() == 0
 

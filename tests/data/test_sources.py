@@ -22,7 +22,9 @@ def toy(monkeypatch, tmp_path):
         return calls
 
     toy.content = content
-    source = Source("toy", "CC0", "a toy", {"a.txt": hashlib.sha256(content).hexdigest()}, "toy", download)
+    source = Source(
+        "toy", "CC0", "a toy", {"a.txt": hashlib.sha256(content).hexdigest()}, "toy", download
+    )
     monkeypatch.setattr(sources, "_SOURCES", {"toy": source})
     monkeypatch.setenv("MTL_KERAS_HOME", str(tmp_path / "home"))
     return toy
@@ -80,12 +82,21 @@ def test_a_client_that_fails_speaks_for_itself(tmp_path):
 
 def test_definitions_are_read_without_their_examples(tmp_path, monkeypatch):
     noun = '00001740 03 n 02 entity 0 thing 0 000 | that which exists; "what an entity!"  \n'
-    for file, text in {"data.noun": "  1 licence\n" + noun * 20, "data.verb": "", "data.adj": "", "data.adv": ""}.items():
+    for file, text in {
+        "data.noun": "  1 licence\n" + noun * 20,
+        "data.verb": "",
+        "data.adj": "",
+        "data.adv": "",
+    }.items():
         (tmp_path / file).write_text(text)
     monkeypatch.setattr(sources, "_check", lambda *_: None)
     texts, labels = gloss.gloss(tmp_path)["train"]
     assert set(texts) == {"that which exists"} and len(texts) == 16
-    assert set(labels["synonyms"]) == {2} and set(labels["supersense"]) == {3} and set(labels["part_of_speech"]) == {0}
+    assert (
+        set(labels["synonyms"]) == {2}
+        and set(labels["supersense"]) == {3}
+        and set(labels["part_of_speech"]) == {0}
+    )
     assert gloss.SUPERSENSES[3] == "noun.Tops" and len(gloss.SUPERSENSES) == 45
 
 
@@ -95,14 +106,43 @@ def test_flights_are_joined_split_by_day_and_lack_labels_where_cancelled(tmp_pat
     rows = []
     for day in pd.date_range("2013-01-01", "2013-12-31"):
         for number, delay in ((1, 20.0), (2, None)):
-            fixed = {"year": 2013, "hour": 5, "minute": 15, "carrier": "UA", "origin": "JFK", "dest": "LAX", "distance": 2475}
-            known = {"dep_time": 500, "dep_delay": delay, "arr_delay": delay, "tailnum": "N1"} if delay else {}
+            fixed = {
+                "year": 2013,
+                "hour": 5,
+                "minute": 15,
+                "carrier": "UA",
+                "origin": "JFK",
+                "dest": "LAX",
+                "distance": 2475,
+            }
+            known = (
+                {"dep_time": 500, "dep_delay": delay, "arr_delay": delay, "tailnum": "N1"}
+                if delay
+                else {}
+            )
             rows.append({**fixed, "month": day.month, "day": day.day, "flight": number, **known})
     pd.DataFrame(rows).to_csv(tmp_path / "flights.csv.zip", index=False, compression="zip")
-    weather = {"origin": ["JFK"], "year": [2013], "month": [1], "day": [1], "hour": [5], "temp": [30.0], "wind_dir": [90.0]}
-    weather |= {name: [0.0] for name in ("dewp", "humid", "wind_speed", "wind_gust", "precip", "pressure", "visib")}
+    weather = {
+        "origin": ["JFK"],
+        "year": [2013],
+        "month": [1],
+        "day": [1],
+        "hour": [5],
+        "temp": [30.0],
+        "wind_dir": [90.0],
+    }
+    weather |= {
+        name: [0.0]
+        for name in ("dewp", "humid", "wind_speed", "wind_gust", "precip", "pressure", "visib")
+    }
     pd.DataFrame({**weather, "time_hour": ["x"]}).to_csv(tmp_path / "weather.csv", index=False)
-    planes = {"tailnum": ["N1"], "year": [1999], "seats": [180], "engine": ["Turbo-fan"], "manufacturer": ["AIRBUS"]}
+    planes = {
+        "tailnum": ["N1"],
+        "year": [1999],
+        "seats": [180],
+        "engine": ["Turbo-fan"],
+        "manufacturer": ["AIRBUS"],
+    }
     pd.DataFrame(planes).to_csv(tmp_path / "planes.csv", index=False)
     monkeypatch.setattr(sources, "_check", lambda *_: None)
     parts = flights.flights(tmp_path)
@@ -113,7 +153,9 @@ def test_flights_are_joined_split_by_day_and_lack_labels_where_cancelled(tmp_pat
     assert labels["cancelled"].tolist() == [0, 1] * 73
     assert labels["late"].tolist() == [1, -1] * 73
     assert labels["arrival_delay"][0] == 20
-    assert set(columns["plane_year"][::2]) == {1999} and set(columns["engine"][::2]) == {"Turbo-fan"}
+    assert set(columns["plane_year"][::2]) == {1999} and set(columns["engine"][::2]) == {
+        "Turbo-fan"
+    }
     assert set(columns["departures"]) == {2}
 
 
@@ -122,13 +164,23 @@ def test_raw_rows_of_flights_become_the_columns_that_pandas_makes():
 
     dates = pd.to_datetime(["2013-01-01", "2013-07-04", "2013-12-31", "2024-02-29", "2024-12-31"])
     wind = np.array([0.0, 90.0, 350.0, np.nan, 180.0])
-    raw = {"year": dates.year, "month": dates.month, "day": dates.day, "hour": [0, 17, 23, 5, 12], "minute": [5, 30, 59, 0, 0]}
-    table = flights.columns({**raw, "wind_dir": wind, "carrier": ["UA"] * 5, "temp": ["39.2", "NA", "", None, 1]})
+    raw = {
+        "year": dates.year,
+        "month": dates.month,
+        "day": dates.day,
+        "hour": [0, 17, 23, 5, 12],
+        "minute": [5, 30, 59, 0, 0],
+    }
+    table = flights.columns(
+        {**raw, "wind_dir": wind, "carrier": ["UA"] * 5, "temp": ["39.2", "NA", "", None, 1]}
+    )
     assert sorted(table) == sorted([*flights.NUMERIC, *flights.CATEGORICAL])
     np.testing.assert_array_equal(table["day_of_year"], dates.dayofyear)
     np.testing.assert_array_equal(table["weekday"], dates.weekday)
     angle = (np.array(raw["hour"]) + np.array(raw["minute"]) / 60) / 24 * 2 * np.pi
-    np.testing.assert_allclose(np.arctan2(table["hour_sin"], table["hour_cos"]) % (2 * np.pi), angle, atol=1e-12)
+    np.testing.assert_allclose(
+        np.arctan2(table["hour_sin"], table["hour_cos"]) % (2 * np.pi), angle, atol=1e-12
+    )
     np.testing.assert_allclose(table["wind_cos"], np.cos(wind / 180 * np.pi), atol=1e-12)
     np.testing.assert_array_equal(table["temp"], [39.2, np.nan, np.nan, np.nan, 1])
     assert np.isnan(table["departures"]).all() and table["dest"] == [None] * 5

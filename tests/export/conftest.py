@@ -38,7 +38,14 @@ def without():
     """Run code in a fresh process in which some packages can't be imported."""
 
     def run(blocked, code, before=""):
-        script = before + _BLOCK.format(blocked=set(blocked)) + code + f"\nassert not {set(blocked)!r} & set(sys.modules)"
-        return subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+        script = (
+            before
+            + _BLOCK.format(blocked=set(blocked))
+            + code
+            + f"\nassert not {set(blocked)!r} & set(sys.modules)"
+        )
+        return subprocess.run(
+            [sys.executable, "-c", script], check=False, capture_output=True, text=True
+        )
 
     return run

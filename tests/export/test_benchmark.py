@@ -17,14 +17,23 @@ def folder(trained, tmp_path_factory):
 
 def test_a_file_by_threads_and_against_single_task_files(folder, tmp_path, capsys):
     singles = [folder / "kind.tflite", folder / "box.tflite"]
-    report = mtl.export.benchmark(folder / "model.tflite", threads=[1, 2], runs=5, singles=singles, rounds=1)
-    assert [(row["file"], row["threads"]) for row in report.rows[:2]] == [("model.tflite", 1), ("model.tflite", 2)]
+    report = mtl.export.benchmark(
+        folder / "model.tflite", threads=[1, 2], runs=5, singles=singles, rounds=1
+    )
+    assert [(row["file"], row["threads"]) for row in report.rows[:2]] == [
+        ("model.tflite", 1),
+        ("model.tflite", 2),
+    ]
     for row in report.rows:
-        assert 0 < row["median_ms"] <= row["p95_ms"] and row["partitions"] >= 1 and row["peak_mb"] > 0
+        assert (
+            0 < row["median_ms"] <= row["p95_ms"] and row["partitions"] >= 1 and row["peak_mb"] > 0
+        )
         assert row["bytes"] == (folder / row["file"]).stat().st_size
     alone = [row for row in report.rows if row["threads"] == 2 and row["file"] != "model.tflite"]
     assert report.against[2]["sum_ms"] == pytest.approx(sum(row["median_ms"] for row in alone))
-    assert report.against[2]["latency_ratio"] == pytest.approx(report.rows[1]["median_ms"] / report.against[2]["sum_ms"])
+    assert report.against[2]["latency_ratio"] == pytest.approx(
+        report.rows[1]["median_ms"] / report.against[2]["sum_ms"]
+    )
     assert report.cpu and json.loads(json.dumps(report.to_dict()))["cpu"] == report.cpu
     report.show()
     printed = capsys.readouterr().out
@@ -35,7 +44,11 @@ def test_a_file_by_threads_and_against_single_task_files(folder, tmp_path, capsy
 
 def test_a_folder_is_all_its_files(folder):
     report = mtl.export.benchmark(folder, runs=2, rounds=1)
-    assert [row["file"] for row in report.rows] == ["box.tflite", "kind.tflite", "model.tflite"] and report.against == {}
+    assert [row["file"] for row in report.rows] == [
+        "box.tflite",
+        "kind.tflite",
+        "model.tflite",
+    ] and report.against == {}
 
 
 def test_what_can_not_be_measured_is_named(folder, tmp_path):
@@ -64,7 +77,10 @@ def test_reports_count_as_benchmarks_do(folder, monkeypatch):
     """Both take the smallest median of three rounds: one slow round, while the machine was busy, says nothing of the file."""
     from mtl_keras.export import measure
 
-    rounds = {"report": iter([[9.0, 9.0, 1.0], [2.0, 2.0, 50.0], [7.0, 7.0, 7.0]]), "benchmark": iter([9.0, 2.0, 7.0])}
+    rounds = {
+        "report": iter([[9.0, 9.0, 1.0], [2.0, 2.0, 50.0], [7.0, 7.0, 7.0]]),
+        "benchmark": iter([9.0, 2.0, 7.0]),
+    }
     monkeypatch.setattr(measure, "_times", lambda *args, **kwargs: next(rounds["report"]))
     told = lambda *args: {"median_ms": next(rounds["benchmark"]), "bytes": 1}  # noqa: E731
     # The package's attribute of this name is the function.

@@ -15,7 +15,8 @@ from mtl_keras.export import ExportError, compress, flatbuffer, quantization_awa
 from mtl_keras.export.gate import held_out, scores
 
 tfmot = pytest.mark.skipif(
-    not importlib.util.find_spec("tensorflow_model_optimization"), reason="needs mtl-keras[compression]"
+    not importlib.util.find_spec("tensorflow_model_optimization"),
+    reason="needs mtl-keras[compression]",
 )
 
 
@@ -43,12 +44,17 @@ def test_qat_is_trained_with_the_models_own_balancer_and_losses(table):
     twin = mtl.export.float_twin(small)
     assert [layer.name for layer in twin.layers] == [layer.name for layer in model.layers]
     assert any((a != b).any() for a, b in zip(twin.get_weights(), model.get_weights(), strict=True))
-    assert float(small.optimizer.learning_rate) == pytest.approx(0.01) and int(model.optimizer.iterations) == 0
+    assert (
+        float(small.optimizer.learning_rate) == pytest.approx(0.01)
+        and int(model.optimizer.iterations) == 0
+    )
 
 
 def test_a_head_that_loses_too_much_is_refused_and_named():
     model, x, y = ruined_model()
-    with pytest.raises(ExportError, match=r"'qat' loses more than `max_drop` allows on 'cost' r2") as caught:
+    with pytest.raises(
+        ExportError, match=r"'qat' loses more than `max_drop` allows on 'cost' r2"
+    ) as caught:
         compress(model, (x, y), (x, y), epochs=1, learning_rate=1e-7, max_drop={"cost": 0.001})
     assert caught.value.tasks == ["cost"]
 
@@ -86,7 +92,9 @@ def test_the_learning_rate_falls_along_a_cosine(table, monkeypatch):
     seen, falling = [], sys.modules["mtl_keras.export.compress"]._Falling
     look = lambda self, batch, logs=None: seen.append(float(self.model.optimizer.learning_rate))  # noqa: E731
     monkeypatch.setattr(falling, "on_train_batch_end", look)
-    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(32).filter(lambda x, y: True)  # of unknown length
+    data = (
+        tf.data.Dataset.from_tensor_slices((x, y)).batch(32).filter(lambda x, y: True)
+    )  # of unknown length
     compress(model, data, epochs=2, learning_rate=0.01)
     np.testing.assert_allclose(seen, 0.005 * (1 + np.cos(np.pi * np.arange(6) / 6)), rtol=1e-5)
 
@@ -98,7 +106,9 @@ def test_pruned_weights_are_zero_where_asked_and_the_rest_goes_on_learning(table
     model, x, y = table
     y["cost"] = np.where(np.arange(len(x)) % 2, np.nan, y["cost"]).astype("float32")
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
-    small = compress(model, data, method="prune", sparsity=0.75, keep=["sold"], epochs=8, learning_rate=0.01)
+    small = compress(
+        model, data, method="prune", sparsity=0.75, keep=["sold"], epochs=8, learning_rate=0.01
+    )
     assert type(small) is type(model) and small.task_names == model.task_names
     before, after = _kernels(model), _kernels(small)
     for name, kernel in after.items():
@@ -109,7 +119,9 @@ def test_pruned_weights_are_zero_where_asked_and_the_rest_goes_on_learning(table
         if kernel.size > 100:
             left = np.abs(before[name])[kernel != 0].mean()
             assert left > 1.5 * np.abs(before[name])[kernel == 0].mean()
-    assert small.compression.zeros == pytest.approx(np.mean(np.concatenate([k.ravel() for k in after.values()]) == 0))
+    assert small.compression.zeros == pytest.approx(
+        np.mean(np.concatenate([k.ravel() for k in after.values()]) == 0)
+    )
     first, last = (m.evaluate(x, y, verbose=0)["loss"] for m in (model, small))
     assert last < first
     plain, pruned = (mtl.export.tflite(m, tmp_path / "m.tflite") for m in (model, small))
@@ -126,9 +138,19 @@ def test_combinations_keep_what_came_before(tmp_path):
     x, y = image_data(rows=8)
     y, weights = {"kind": y["kind"]}, {"kind": np.ones(8, "float32")}
     tasks = [mtl.tasks.Classification("kind", num_classes=3, hidden=12)]
-    model = mtl.builders.hard_sharing((16, 16, 1), tasks, backbone_options={"widths": (8,), "depth": 1})
+    model = mtl.builders.hard_sharing(
+        (16, 16, 1), tasks, backbone_options={"widths": (8,), "depth": 1}
+    )
     model.compile("adam")
-    small = compress(model, (x, y, weights), method="qat+prune+cluster", sparsity=0.5, clusters=6, epochs=1, batch_size=8)
+    small = compress(
+        model,
+        (x, y, weights),
+        method="qat+prune+cluster",
+        sparsity=0.5,
+        clusters=6,
+        epochs=1,
+        batch_size=8,
+    )
     report = small.compression
     assert report.method == "prune+cluster+qat" and report.zeros == pytest.approx(0.5, abs=0.02)
     # With int8 behind, TFMOT clusters a convolution's channels each by itself.
@@ -254,7 +276,9 @@ def test_two_zeros_in_every_four_neighbours(lab):
 def test_clustered_layers_come_back_without_int8_behind(lab):
     for told in (lab["clustered"], lab["clusteredprune"]):
         assert told["values"] and all(values <= 4 for values in told["values"]) and told["biases"]
-    assert not any(lab["clustered"]["zeros"]) and lab["clusteredprune"]["zeros"] == [True, False] * 4
+    assert (
+        not any(lab["clustered"]["zeros"]) and lab["clusteredprune"]["zeros"] == [True, False] * 4
+    )
 
 
 @tfmot
@@ -269,13 +293,17 @@ def test_few_values_hold_in_every_kind_of_file(method, tmp_path):
     """In each output channel: normalization folded into a kernel, and int8, scale channels one by one."""
     x, y = image_data(rows=16)
     tasks = [mtl.tasks.Classification("kind", num_classes=3, hidden=12)]
-    model = mtl.builders.hard_sharing((16, 16, 1), tasks, backbone_options={"widths": (8,), "depth": 2})
+    model = mtl.builders.hard_sharing(
+        (16, 16, 1), tasks, backbone_options={"widths": (8,), "depth": 2}
+    )
     model.compile("adam")
     model.fit(x, {"kind": y["kind"]}, verbose=0)
     small = compress(model, (x, {"kind": y["kind"]}), method=method, clusters=5, epochs=1)
     assert set(small.compression.distinct.values()) == {5}
     # What is near zero may go to the zeros' value too.
-    assert 0.45 < small.compression.zeros < 0.7 if "prune" in method else small.compression.zeros < 0.3
+    assert (
+        0.45 < small.compression.zeros < 0.7 if "prune" in method else small.compression.zeros < 0.3
+    )
     for quantization in (None, "float16", "dynamic", "int8"):
         mtl.export.tflite(small, tmp_path / "m.tflite", quantization, calibration=x)
         kernels = _kernels_of((tmp_path / "m.tflite").read_bytes())
@@ -292,7 +320,12 @@ def _kernels_of(content):
     kinds, kernels = {0: "float32", 1: "float16", 9: "int8"}, []
     for tensor in graph.tensors:
         data = model.buffers[tensor.buffer].data
-        if data is not None and tensor.type in kinds and tensor.shape is not None and len(tensor.shape) in (2, 4):
+        if (
+            data is not None
+            and tensor.type in kinds
+            and tensor.shape is not None
+            and len(tensor.shape) in (2, 4)
+        ):
             value = np.frombuffer(bytes(bytearray(data)), kinds[tensor.type])
             if value.size >= 36:
                 kernels.append(value.reshape(tensor.shape))
@@ -303,9 +336,13 @@ def _kernels_of(content):
 def test_what_tfmot_can_not_carry_is_named(lab, table):
     assert set(lab["reasons"]) == {"norm", "gate"} and "Multiply" in lab["reasons"]["gate"]
     model, x, y = table
-    gated = mtl.builders.mmoe((5,), model.tasks, backbone="mlp", backbone_options={"widths": (8,)}, units=4)
+    gated = mtl.builders.mmoe(
+        (5,), model.tasks, backbone="mlp", backbone_options={"widths": (8,)}, units=4
+    )
     gated.compile("adam")
-    with pytest.raises(ExportError, match=r"can't carry.*Experts.*which only Keras 3 knows.*engine=\"keras\""):
+    with pytest.raises(
+        ExportError, match=r"can't carry.*Experts.*which only Keras 3 knows.*engine=\"keras\""
+    ):
         compress(gated, (x, y), method="prune")
 
 
@@ -348,5 +385,7 @@ def test_without_tfmot_the_error_says_what_to_install(table, monkeypatch):
 @tfmot
 def test_a_training_that_fails_says_why(table):
     model, x, y = table
-    with pytest.raises(ExportError, match=r"loss of step \d+ of epoch \d+ of 'prune' is not finite"):
+    with pytest.raises(
+        ExportError, match=r"loss of step \d+ of epoch \d+ of 'prune' is not finite"
+    ):
         compress(model, (np.where(x > 1, np.inf, x).astype("float32"), y), method="prune", epochs=1)

@@ -27,7 +27,9 @@ NAMES = [task.name for task in TASKS]
 @pytest.fixture(scope="module")
 def network():
     keras.utils.set_random_seed(3)
-    model = mtl.builders.hard_sharing((16, 24, 1), TASKS, backbone_options={"widths": (4, 8), "depth": 1})
+    model = mtl.builders.hard_sharing(
+        (16, 24, 1), TASKS, backbone_options={"widths": (4, 8), "depth": 1}
+    )
     for variable in model.trainable_variables:
         # Answers that differ between rows.
         variable.assign(2 * variable)
@@ -50,13 +52,23 @@ def test_the_file_says_what_its_heads_mean(network, tmp_path, quantization):
     assert found["size"].tolist() == [answer["label"] for answer in answers["size"]]
     assert np.array_equal(found["parts"], answers["parts"])
     same = {"sold": [a["label"] for a in answers["sold"]], "mask": answers["mask"]}
-    same["tags"] = [[i in [t["label"] for t in answer] for i in range(3)] for answer in answers["tags"]]
+    same["tags"] = [
+        [i in [t["label"] for t in answer] for i in range(3)] for answer in answers["tags"]
+    ]
     for name, expected in same.items():
         # A threshold may fall between two values of an int8 tensor.
-        assert np.mean(found[name] != np.asarray(expected)) <= (0 if quantization is None else 0.02), name
-    np.testing.assert_allclose(found["count"][:, 0], answers["count"], atol=1e-4 if quantization is None else 0.1)
-    np.testing.assert_allclose(found["box"], raw["box"] * [24, 16, 24, 16], atol=1e-4 if quantization is None else 0.5)
-    np.testing.assert_allclose(found["joints"], raw["joints"] * [24, 16], atol=1e-4 if quantization is None else 0.5)
+        assert np.mean(found[name] != np.asarray(expected)) <= (
+            0 if quantization is None else 0.02
+        ), name
+    np.testing.assert_allclose(
+        found["count"][:, 0], answers["count"], atol=1e-4 if quantization is None else 0.1
+    )
+    np.testing.assert_allclose(
+        found["box"], raw["box"] * [24, 16, 24, 16], atol=1e-4 if quantization is None else 0.5
+    )
+    np.testing.assert_allclose(
+        found["joints"], raw["joints"] * [24, 16], atol=1e-4 if quantization is None else 0.5
+    )
     assert len(set(found["kind"].tolist())) > 1 or len(np.unique(found["parts"])) > 1
 
 
@@ -77,7 +89,9 @@ def test_errors(network, tmp_path):
     with pytest.raises(ValueError, match="io='float32'"):
         mtl.export.tflite(model, tmp_path / "m.tflite", "int8", x, decode=["kind"], io="int8")
     depth = mtl.builders.hard_sharing(
-        (16, 16, 1), [mtl.tasks.Depth("far", channels=2)], backbone_options={"widths": (4,), "depth": 1}
+        (16, 16, 1),
+        [mtl.tasks.Depth("far", channels=2)],
+        backbone_options={"widths": (4,), "depth": 1},
     )
     with pytest.raises(ValueError, match=r"'far' \(depth\) is decoded outside"):
         mtl.export.tflite(depth, tmp_path / "m.tflite", decode=["far"])

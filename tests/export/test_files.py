@@ -16,7 +16,10 @@ from mtl_keras.export.files import beside
 def model():
     keras.utils.set_random_seed(7)
     return mtl.builders.hard_sharing(
-        (5,), [mtl.tasks.Regression("cost"), mtl.tasks.Binary("sold")], backbone="mlp", backbone_options={"widths": (8,)}
+        (5,),
+        [mtl.tasks.Regression("cost"), mtl.tasks.Binary("sold")],
+        backbone="mlp",
+        backbone_options={"widths": (8,)},
     )
 
 
@@ -25,7 +28,9 @@ def _files(folder):
 
 
 # ------------------------------------------------------------------ what others wrote
-@pytest.mark.parametrize("export", [mtl.export.saved_model, pytest.param(mtl.export.split, marks=pytest.mark.large)])
+@pytest.mark.parametrize(
+    "export", [mtl.export.saved_model, pytest.param(mtl.export.split, marks=pytest.mark.large)]
+)
 def test_an_earlier_export_is_replaced_and_nothing_else(model, tmp_path, export):
     (tmp_path / "new").mkdir()
     export(model, tmp_path / "new")  # into an empty folder
@@ -43,7 +48,9 @@ def test_a_folder_of_others_is_left_alone(model, tmp_path, export):
     (tmp_path / "out/deep").mkdir(parents=True)
     (tmp_path / "out/deep/thesis.txt").write_text("three years of work")
     before = _files(tmp_path)
-    with pytest.raises(ExportError, match=r"out holds what no earlier export .*\(deep\).*choose a new folder"):
+    with pytest.raises(
+        ExportError, match=r"out holds what no earlier export .*\(deep\).*choose a new folder"
+    ):
         export(model, tmp_path / "out")
     assert _files(tmp_path) == before
     (tmp_path / "file").write_text("mine")
@@ -138,7 +145,9 @@ with files.beside(sys.argv[1]) as fresh:
 
 def _writer(path, when):
     process = subprocess.Popen(
-        [sys.executable, "-c", _WRITER, str(path), when, files.__file__], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _WRITER, str(path), when, files.__file__],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout.readline() == "ready\n"
     return process
@@ -214,7 +223,17 @@ except mtl.export.ExportError as error:
 
 @pytest.mark.large
 def test_a_full_disk_during_a_saved_model_is_one_sentence_and_the_old_one_stays(tmp_path):
-    done = subprocess.run([sys.executable, "-c", _FULL, str(tmp_path / "served")], capture_output=True, text=True, check=False)
-    assert "could not be written" in done.stdout and "What was there before is unchanged" in done.stdout, done.stderr[-2000:]
+    done = subprocess.run(
+        [sys.executable, "-c", _FULL, str(tmp_path / "served")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (
+        "could not be written" in done.stdout
+        and "What was there before is unchanged" in done.stdout
+    ), done.stderr[-2000:]
     assert [entry.name for entry in tmp_path.iterdir()] == ["served"]
-    assert (tmp_path / "served/assets.extra/mtl_keras.json").exists() and (tmp_path / "served/saved_model.pb").exists()
+    assert (tmp_path / "served/assets.extra/mtl_keras.json").exists() and (
+        tmp_path / "served/saved_model.pb"
+    ).exists()

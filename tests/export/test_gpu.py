@@ -24,7 +24,9 @@ def test_a_plain_network_of_convolutions_is_taken(tmp_path):
 def test_five_dimensions_are_named_with_their_tensor():
     content = converted(lambda x, y: x * y, (1, 4, 3, 4, 2), (1, 1, 1, 4, 1))
     reasons = explain_gpu_rejections(content)
-    assert any("MUL has a tensor of 5 dimensions" in reason and "at '" in reason for reason in reasons), reasons
+    assert any(
+        "MUL has a tensor of 5 dimensions" in reason and "at '" in reason for reason in reasons
+    ), reasons
 
 
 def test_operators_that_the_delegate_lacks_are_named():
@@ -34,11 +36,17 @@ def test_operators_that_the_delegate_lacks_are_named():
 
 def test_products_that_stretch_both_sides_are_refused():
     reasons = explain_gpu_rejections(converted(lambda a, b: a * b, (1, 8, 1), (1, 1, 8)))
-    assert [reason.split(" (")[0] for reason in reasons] == ["MUL that stretches both of its tensors"]
+    assert [reason.split(" (")[0] for reason in reasons] == [
+        "MUL that stretches both of its tensors"
+    ]
 
 
 def test_loops_are_refused(tmp_path):
     inputs = keras.Input((5, 3), name="x")
     model = keras.Model(inputs, {"a": keras.layers.Dense(2, name="a")(keras.layers.GRU(4)(inputs))})
-    report = mtl.export.tflite(model, tmp_path / "model.tflite", samples=np.random.default_rng(0).random((4, 5, 3), "float32"))
+    report = mtl.export.tflite(
+        model,
+        tmp_path / "model.tflite",
+        samples=np.random.default_rng(0).random((4, 5, 3), "float32"),
+    )
     assert any(reason.startswith("operator WHILE is not supported") for reason in report.gpu)

@@ -9,14 +9,18 @@ from mtl_keras.export import flatbuffer
 
 def wide_model(columns=64):
     tasks = [mtl.tasks.Regression("cost", hidden=32), mtl.tasks.Binary("sold", hidden=32)]
-    return mtl.builders.hard_sharing((columns,), tasks, backbone="mlp", backbone_options={"widths": (128,)})
+    return mtl.builders.hard_sharing(
+        (columns,), tasks, backbone="mlp", backbone_options={"widths": (128,)}
+    )
 
 
 def weights_of(path, layer):
     """What a file stores of a fully connected layer's weights, and their quantization."""
     model = flatbuffer.read(path.read_bytes())
     graph = model.subgraphs[0]
-    op = next(op for op in graph.operators if layer in flatbuffer.text(graph.tensors[op.outputs[0]].name))
+    op = next(
+        op for op in graph.operators if layer in flatbuffer.text(graph.tensors[op.outputs[0]].name)
+    )
     tensor = graph.tensors[op.inputs[1]]
     raw = np.asarray(bytearray(model.buffers[tensor.buffer].data), "uint8")
     # Two numbers a byte, the lower half first.
@@ -48,19 +52,30 @@ def test_blocks_are_finer_than_channels_where_a_weight_stands_out(tmp_path):
         report = mtl.export.tflite(model, tmp_path / f"{kind}.tflite", kind, samples=x)
         errors[kind] = next(head.mean for head in report.heads if head.name == "cost")
     assert errors["int4_block32"] < 0.8 * errors["int4"]
-    assert mtl.export.TFLiteModel(tmp_path / "int4_block32.tflite").facts["quantization"] == "int4_block32"
+    assert (
+        mtl.export.TFLiteModel(tmp_path / "int4_block32.tflite").facts["quantization"]
+        == "int4_block32"
+    )
 
 
 def test_files_shrink_and_heads_keep_names_and_order(tmp_path):
     model = wide_model(256)
-    sizes = {kind: mtl.export.tflite(model, tmp_path / f"{kind}.tflite", kind).size for kind in (None, "dynamic", "int4")}
+    sizes = {
+        kind: mtl.export.tflite(model, tmp_path / f"{kind}.tflite", kind).size
+        for kind in (None, "dynamic", "int4")
+    }
     assert sizes["int4"] < sizes["dynamic"] < sizes[None]
     assert list(mtl.export.TFLiteModel(tmp_path / "int4.tflite").outputs) == ["cost", "sold"]
 
 
 def test_convolutions_run(tmp_path):
-    tasks = [mtl.tasks.Classification("kind", num_classes=3), mtl.tasks.Segmentation("mask", channels=4)]
-    model = mtl.builders.hard_sharing((16, 16, 1), tasks, backbone_options={"widths": (8, 16), "depth": 1})
+    tasks = [
+        mtl.tasks.Classification("kind", num_classes=3),
+        mtl.tasks.Segmentation("mask", channels=4),
+    ]
+    model = mtl.builders.hard_sharing(
+        (16, 16, 1), tasks, backbone_options={"widths": (8, 16), "depth": 1}
+    )
     report = mtl.export.tflite(model, tmp_path / "model.tflite", "int4_block32")
     assert [head.name for head in report.heads] == ["kind", "mask"]
 

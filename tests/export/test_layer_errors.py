@@ -31,10 +31,15 @@ def test_the_heads_errors_are_those_of_the_files(ruined, tmp_path):
     report = mtl.export.layer_errors(model, "weights", samples=x[:32])
     for kind in (None, "weights"):
         mtl.export.tflite(model, tmp_path / f"{kind}.tflite", kind)
-    exact, rounded = (mtl.export.run_tflite(tmp_path / f"{kind}.tflite", {"numeric": x[:32]}) for kind in (None, "weights"))
+    exact, rounded = (
+        mtl.export.run_tflite(tmp_path / f"{kind}.tflite", {"numeric": x[:32]})
+        for kind in (None, "weights")
+    )
     for name, value in report.heads.items():
         left, right = np.float64(exact[name]), np.float64(rounded[name])
-        np.testing.assert_allclose(value, np.sqrt(np.mean((left - right) ** 2)) / left.std(), rtol=0.02, atol=1e-4)
+        np.testing.assert_allclose(
+            value, np.sqrt(np.mean((left - right) ** 2)) / left.std(), rtol=0.02, atol=1e-4
+        )
 
 
 def test_float_files_have_no_error_beyond_rounding():

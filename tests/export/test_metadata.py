@@ -20,7 +20,9 @@ class Read:
 
     def __init__(self, data, place=None):
         whole = table.Table(data, 0)
-        self.table = table.Table(data, whole.Get(number_types.UOffsetTFlags, 0) if place is None else place)
+        self.table = table.Table(
+            data, whole.Get(number_types.UOffsetTFlags, 0) if place is None else place
+        )
 
     def _at(self, field):
         return self.table.Offset(4 + 2 * field)
@@ -29,7 +31,11 @@ class Read:
         return bool(self._at(field))
 
     def text(self, field):
-        return self.table.String(self._at(field) + self.table.Pos).decode() if self._at(field) else None
+        return (
+            self.table.String(self._at(field) + self.table.Pos).decode()
+            if self._at(field)
+            else None
+        )
 
     def number(self, field, flags=number_types.Uint8Flags):
         return self.table.Get(flags, self._at(field) + self.table.Pos) if self._at(field) else 0
@@ -80,7 +86,11 @@ def test_pictures_boxes_and_labels_in_standard_words(tmp_path):
     path = tmp_path / "m.tflite"
     mtl.export.tflite(model, path)
     found, (image,), heads = standard(path)
-    assert found.text(0) == model.name and "kind, box, tags, new, age" in found.text(1) and found.text(7) == "1.0.0"
+    assert (
+        found.text(0) == model.name
+        and "kind, box, tags, new, age" in found.text(1)
+        and found.text(7) == "1.0.0"
+    )
     assert image.text(0) == "image" and image.one(3).number(0) == 2  # ImageProperties
     assert image.one(3).union(1).number(0) == 1  # RGB
     (unit,) = image.many(4)
@@ -90,11 +100,15 @@ def test_pictures_boxes_and_labels_in_standard_words(tmp_path):
     assert [head.text(0) for head in heads] == model.task_names
     kind, box, tags, new, age = heads
     assert labels(path, kind) == ["cat", "dög", "a fox"] and labels(path, tags) == ["0", "1"]
-    assert box.one(3).number(0) == 3 and box.one(3).union(1).number(1) == 1  # BoundingBoxProperties, BOUNDARIES
+    assert (
+        box.one(3).number(0) == 3 and box.one(3).union(1).number(1) == 1
+    )  # BoundingBoxProperties, BOUNDARIES
     assert box.one(3).union(1).numbers(0, number_types.Uint32Flags) == [0, 1, 2, 3]
     for head, threshold in ((tags, 0.25), (new, 0.75)):
         (unit,) = head.many(4)
-        assert unit.number(0) == 3 and unit.union(1).number(0, number_types.Float32Flags) == threshold
+        assert (
+            unit.number(0) == 3 and unit.union(1).number(0, number_types.Float32Flags) == threshold
+        )
     assert age.one(3).number(0) == 1 and age.text(1).startswith("regression")
     assert sorted(zipfile.ZipFile(path).namelist()) == ["kind_labels.txt", "tags_labels.txt"]
 
@@ -105,7 +119,9 @@ def test_pixels_follow_the_calibration_where_there_is_no_encoder(tmp_path):
     mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=x)
     (unit,) = standard(tmp_path / "m.tflite")[1][0].many(4)
     mean, std = (unit.union(1).numbers(i)[0] for i in (0, 1))
-    np.testing.assert_allclose([(0 - mean) / std, (255 - mean) / std], [x.min(), x.max()], rtol=1e-4)
+    np.testing.assert_allclose(
+        [(0 - mean) / std, (255 - mean) / std], [x.min(), x.max()], rtol=1e-4
+    )
     # No range, no encoder: nothing is claimed.
     mtl.export.tflite(model, tmp_path / "n.tflite")
     assert not standard(tmp_path / "n.tflite")[1][0].has(4)
@@ -121,8 +137,12 @@ def test_files_with_several_signatures_and_of_a_split(tmp_path):
     model = image_model()
     mtl.export.tflite(model, tmp_path / "a.tflite", signatures="all")
     assert [head.text(0) for head in standard(tmp_path / "a.tflite")[2]] == model.task_names
-    assert [task["name"] for task in mtl.export.TFLiteModel(tmp_path / "a.tflite").tasks] == model.task_names
+    assert [
+        task["name"] for task in mtl.export.TFLiteModel(tmp_path / "a.tflite").tasks
+    ] == model.task_names
     assert zipfile.ZipFile(tmp_path / "a.tflite").infolist()[0].date_time[0] == 1980
     mtl.export.split(model, tmp_path / "parts")
-    assert labels(tmp_path / "parts/kind.tflite", standard(tmp_path / "parts/kind.tflite")[2][0]) == ["0", "1", "2"]
+    assert labels(
+        tmp_path / "parts/kind.tflite", standard(tmp_path / "parts/kind.tflite")[2][0]
+    ) == ["0", "1", "2"]
     assert not zipfile.is_zipfile(tmp_path / "parts/backbone.tflite")

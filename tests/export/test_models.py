@@ -51,7 +51,11 @@ def _models():
     late = keras.Sequential([L.Dense(4, activation="relu"), L.Dense(2, name="score")])
     late(x[:3])
     return {
-        "sequential": (keras.Sequential([keras.Input((5,)), L.Dense(4), L.Dense(2, name="score")]), x, ["score"]),
+        "sequential": (
+            keras.Sequential([keras.Input((5,)), L.Dense(4), L.Dense(2, name="score")]),
+            x,
+            ["score"],
+        ),
         "called sequential": (late, x, ["score"]),
         "list": (_list_outputs(inputs), x, ["a", "b", "h"]),
         "single": (keras.Model(inputs, L.Dense(2, name="a")(inputs)), x, ["a"]),
@@ -60,32 +64,48 @@ def _models():
     }
 
 
-@pytest.mark.parametrize("kind", ["sequential", "called sequential", "list", "single", "subclass", "subclass of dicts"])
+@pytest.mark.parametrize(
+    "kind", ["sequential", "called sequential", "list", "single", "subclass", "subclass of dicts"]
+)
 def test_every_kind_of_network_is_one_with_named_outputs_and_the_same_answers(kind):
     model, x, names = _models()[kind]
     named = functional(model)
     assert list(named.output) == names
-    feed = x if not isinstance(x, dict) else {tensor.name: x[tensor.name] for tensor in named.inputs}
-    expected = keras.tree.flatten(model(x)) if kind != "subclass of dicts" else [model(x)[name] for name in names]
+    feed = (
+        x if not isinstance(x, dict) else {tensor.name: x[tensor.name] for tensor in named.inputs}
+    )
+    expected = (
+        keras.tree.flatten(model(x))
+        if kind != "subclass of dicts"
+        else [model(x)[name] for name in names]
+    )
     for name, value in zip(names, expected, strict=True):
         np.testing.assert_allclose(named(feed)[name], value, rtol=1e-6, atol=1e-6)
     assert {id(v) for v in named.variables} == {id(v) for v in model.variables}
 
 
-@pytest.mark.parametrize("kind", ["sequential", "subclass of dicts", pytest.param("list", marks=pytest.mark.large)])
+@pytest.mark.parametrize(
+    "kind", ["sequential", "subclass of dicts", pytest.param("list", marks=pytest.mark.large)]
+)
 def test_every_kind_of_network_is_exported(kind, tmp_path):
     model, x, names = _models()[kind]
     mtl.export.tflite(model, tmp_path / "m.tflite", samples=x)
     file = mtl.export.TFLiteModel(tmp_path / "m.tflite")
     rows = x if isinstance(x, dict) else {next(iter(file.inputs)): x}
     found = file.run(rows)
-    expected = model(x) if isinstance(model(x), dict) else dict(zip(names, keras.tree.flatten(model(x)), strict=True))
+    expected = (
+        model(x)
+        if isinstance(model(x), dict)
+        else dict(zip(names, keras.tree.flatten(model(x)), strict=True))
+    )
     for name in names:
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-5)
     if kind == "sequential":
         mtl.export.saved_model(model, tmp_path / "served", samples=x)
         served = tf.saved_model.load(str(tmp_path / "served")).signatures["serving_default"]
-        np.testing.assert_allclose(served(tf.constant(x))["score"], expected["score"], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            served(tf.constant(x))["score"], expected["score"], rtol=1e-5, atol=1e-5
+        )
 
 
 def test_networks_of_other_kinds_are_trained_for_int8_too():
@@ -150,7 +170,10 @@ def test_a_network_in_half_precision_throughout_is_exported_in_float32(policy, t
     expected = model.predict(x, verbose=0)
     step = {"float16": 2e-3, "bfloat16": 2e-2}[policy]
     for name, value in found.items():
-        assert value.dtype == np.float32 and np.abs(value - np.asarray(expected[name], "float32")).max() < 8 * step
+        assert (
+            value.dtype == np.float32
+            and np.abs(value - np.asarray(expected[name], "float32")).max() < 8 * step
+        )
     inputs = keras.Input((5,), dtype=policy, name="x")
     half = keras.Model(inputs, {"y": L.Dense(2, name="y", dtype=policy)(inputs)})
     for before, after in ((model, as_float32(model)), (half, subset(half, None))):
@@ -163,9 +186,14 @@ def test_a_network_in_half_precision_throughout_is_exported_in_float32(policy, t
 def test_words_in_int16x8_are_one_sentence(tmp_path):
     tokens = keras.Input((6,), dtype="int32", name="tokens")
     h = L.GlobalAveragePooling1D()(L.Embedding(20, 4)(tokens))
-    model = mtl.MultiTaskModel(tokens, {"cost": mtl.layers.TaskOutput(mtl.tasks.Regression("cost"))(L.Dense(1)(h))})
+    model = mtl.MultiTaskModel(
+        tokens, {"cost": mtl.layers.TaskOutput(mtl.tasks.Regression("cost"))(L.Dense(1)(h))}
+    )
     x = np.random.default_rng(0).integers(0, 20, (16, 6)).astype("int32")
-    with pytest.raises(ExportError, match=r"Input 'tokens' holds whole numbers.*Use quantization='int8' or 'dynamic'"):
+    with pytest.raises(
+        ExportError,
+        match=r"Input 'tokens' holds whole numbers.*Use quantization='int8' or 'dynamic'",
+    ):
         mtl.export.tflite(model, tmp_path / "m.tflite", "int16x8", calibration=x)
 
 
@@ -179,7 +207,9 @@ class Batches(keras.utils.PyDataset):
         return len(self.x) // 8
 
     def __getitem__(self, i):
-        return self.x[8 * i : 8 * i + 8], {name: value[8 * i : 8 * i + 8] for name, value in self.y.items()}
+        return self.x[8 * i : 8 * i + 8], {
+            name: value[8 * i : 8 * i + 8] for name, value in self.y.items()
+        }
 
 
 def _cut(x, y=None):

@@ -33,8 +33,13 @@ def mixed_inputs_model():
     first, second = keras.Input((4,), name="zeta"), keras.Input((4,), name="alpha")
     words = keras.Input((6,), dtype="int32", name="mid")
     x = keras.layers.Embedding(9, 3)(words)
-    x = keras.layers.Concatenate()([keras.layers.Dense(5)(first), keras.layers.Dense(5)(second), keras.layers.LSTM(5)(x)])
-    outputs = {name: keras.layers.Dense(size, name=name)(x) for name, size in (("z", 2), ("b", 2), ("m", 2))}
+    x = keras.layers.Concatenate()(
+        [keras.layers.Dense(5)(first), keras.layers.Dense(5)(second), keras.layers.LSTM(5)(x)]
+    )
+    outputs = {
+        name: keras.layers.Dense(size, name=name)(x)
+        for name, size in (("z", 2), ("b", 2), ("m", 2))
+    }
     return keras.Model({"zeta": first, "alpha": second, "mid": words}, outputs)
 
 
@@ -76,7 +81,9 @@ def test_augmentation_is_off(form, tmp_path):
     inputs = keras.Input((8, 8, 1), name="image")
     x = keras.layers.RandomFlip("horizontal")(inputs)
     x = keras.layers.Flatten()(x)
-    model = keras.Model(inputs, {"a": keras.layers.Dense(2, name="a")(x), "b": keras.layers.Dense(1, name="b")(x)})
+    model = keras.Model(
+        inputs, {"a": keras.layers.Dense(2, name="a")(x), "b": keras.layers.Dense(1, name="b")(x)}
+    )
     path = tmp_path / f"model{FORMATS[form]}"
     getattr(mtl.export, form)(model, path)
     x = np.random.default_rng(0).random((16, 8, 8, 1), "float32")

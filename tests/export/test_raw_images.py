@@ -10,7 +10,9 @@ from mtl_keras.export import with_raw_images
 
 
 def _pictures(rows, height, width, channels=1):
-    return np.random.default_rng(0).integers(0, 256, (rows, height, width, channels)).astype("uint8")
+    return (
+        np.random.default_rng(0).integers(0, 256, (rows, height, width, channels)).astype("uint8")
+    )
 
 
 def _bilinear(picture, height, width):
@@ -41,7 +43,10 @@ def test_the_network_behind_is_the_same_one():
     x = _pictures(3, 20, 30)
     resized = np.stack([_bilinear(picture, 16, 16) for picture in x]) / 255
     found, expected = raw.predict(x, verbose=0), model.predict(resized.astype("float32"), verbose=0)
-    assert list(found) == list(expected) == model.task_names and raw.representation == model.representation
+    assert (
+        list(found) == list(expected) == model.task_names
+        and raw.representation == model.representation
+    )
     same([found[k] for k in found], [expected[k] for k in found], rtol=1e-4, atol=1e-5)
     assert {id(v) for v in raw.variables} >= {id(v) for v in model.variables}
 
@@ -53,7 +58,12 @@ def test_files_take_bytes(trained, tmp_path, quantization):
     x = _pictures(32, 24, 20)
     report = mtl.export.tflite(raw, tmp_path / "m.tflite", quantization, calibration=x)
     file = mtl.export.TFLiteModel(tmp_path / "m.tflite")
-    assert file.inputs["image"]["dtype"] == "uint8" and file.inputs["image"]["shape"] == [1, 24, 20, 1]
+    assert file.inputs["image"]["dtype"] == "uint8" and file.inputs["image"]["shape"] == [
+        1,
+        24,
+        20,
+        1,
+    ]
     assert report.ops["RESIZE_BILINEAR"] >= 1
     found, expected = file.run({"image": x}), raw.predict(x, verbose=0)
     for name, value in expected.items():
@@ -66,7 +76,8 @@ def test_other_inputs_stay_and_it_is_saved(tmp_path):
     h = keras.layers.Concatenate()([keras.layers.Flatten()(image), table])
     cost = mtl.tasks.Regression("cost")
     model = mtl.MultiTaskModel(
-        {"image": image, "table": table}, {"cost": mtl.layers.TaskOutput(cost)(keras.layers.Dense(1)(h))}
+        {"image": image, "table": table},
+        {"cost": mtl.layers.TaskOutput(cost)(keras.layers.Dense(1)(h))},
     )
     raw = with_raw_images(model)
     x = {"image": _pictures(2, 8, 8, 3), "table": np.ones((2, 4), "float32")}
@@ -86,7 +97,9 @@ def test_the_scale_is_the_encoders():
 
 def test_errors():
     with pytest.raises(ValueError, match="no picture"):
-        with_raw_images(mtl.builders.hard_sharing((5,), [mtl.tasks.Regression("cost")], backbone="mlp"))
+        with_raw_images(
+            mtl.builders.hard_sharing((5,), [mtl.tasks.Regression("cost")], backbone="mlp")
+        )
     with pytest.raises(ValueError, match=r"Unknown picture input 'imagg'.*image"):
         with_raw_images(image_model(), input="imagg")
     with pytest.raises(ValueError, match="size is"):

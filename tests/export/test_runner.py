@@ -25,13 +25,17 @@ def _file(path, **options):
     return model, x
 
 
-@pytest.mark.parametrize("options", [{}, {"quantization": "int8", "io": "int8"}], ids=["float", "whole int8"])
+@pytest.mark.parametrize(
+    "options", [{}, {"quantization": "int8", "io": "int8"}], ids=["float", "whole int8"]
+)
 def test_a_file_decodes_as_its_tasks_do(tmp_path, options):
     model, x = _file(tmp_path / "m.tflite", **options)
     runner = TFLiteModel(tmp_path / "m.tflite")
     assert [task["name"] for task in runner.tasks] == model.task_names == list(runner.outputs)
     raw = runner.run({"image": x})
-    assert list(raw) == model.task_names and all(value.dtype == np.float32 for value in raw.values())
+    assert list(raw) == model.task_names and all(
+        value.dtype == np.float32 for value in raw.values()
+    )
     assert runner.predict({"image": x}) == model.decode(raw)
     assert runner.predict({"image": x})["kind"][0]["label"] in ("cup", "hat", "shoe")
     picture = np.full((20, 20), 128, "uint8")
@@ -67,7 +71,9 @@ def test_a_file_of_others_runs_with_raw_outputs(tmp_path):
 
     inputs = keras.Input((3,), name="x")
     plain = keras.Model(inputs, {"y": keras.layers.Dense(2, name="y")(inputs)})
-    function = tf.function(lambda x: plain(x)).get_concrete_function(tf.TensorSpec((1, 3), tf.float32, name="x"))
+    function = tf.function(lambda x: plain(x)).get_concrete_function(
+        tf.TensorSpec((1, 3), tf.float32, name="x")
+    )
     module = tf.Module()
     module.held = [v.value for v in plain.variables]
     tf.saved_model.save(module, str(tmp_path / "saved"), signatures={"serving_default": function})
@@ -76,7 +82,9 @@ def test_a_file_of_others_runs_with_raw_outputs(tmp_path):
     runner = TFLiteModel(tmp_path / "m.tflite")
     assert runner.tasks == [] and runner.encoder is None
     x = np.ones((2, 3), "float32")
-    np.testing.assert_allclose(runner.predict({"x": x})["y"], plain.predict(x, verbose=0)["y"], rtol=1e-5)
+    np.testing.assert_allclose(
+        runner.predict({"x": x})["y"], plain.predict(x, verbose=0)["y"], rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("key", ["predict", None])
@@ -99,13 +107,19 @@ def test_files_without_our_signature_run_and_are_inspected(tmp_path, key):
     other = TFLiteModel(tmp_path / "other.tflite")
     assert other.signatures == ([] if key is None else [key])
     told = other.describe()
-    assert set(told["inputs"]) == {"image"} and set(told["outputs"]) == set(ours.outputs) and told["operators"]
+    assert (
+        set(told["inputs"]) == {"image"}
+        and set(told["outputs"]) == set(ours.outputs)
+        and told["operators"]
+    )
     found, expected = other.run({"image": x}), ours.run({"image": x})
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value)
     with pytest.raises(ValueError, match="Unknown signature 'serving_default'"):
         other.run({"image": x}, "serving_default")
-    assert mtl.export.benchmark(tmp_path / "other.tflite", runs=1, rounds=1).rows[0]["median_ms"] > 0
+    assert (
+        mtl.export.benchmark(tmp_path / "other.tflite", runs=1, rounds=1).rows[0]["median_ms"] > 0
+    )
 
 
 @pytest.mark.parametrize("cut", [b"", b"not a model at all", None])
@@ -138,6 +152,10 @@ def test_unfit_inputs_are_refused(tmp_path, x, words):
 def test_every_kind_of_task_has_a_decoder_or_stays_raw():
     from mtl_keras import decoding
 
-    kinds = {getattr(mtl.tasks, name).kind for name in mtl.tasks.__all__ if hasattr(getattr(mtl.tasks, name), "kind")}
+    kinds = {
+        getattr(mtl.tasks, name).kind
+        for name in mtl.tasks.__all__
+        if hasattr(getattr(mtl.tasks, name), "kind")
+    }
     assert kinds - set(decoding.DECODERS) == {"task", "normals", "embedding"}
     assert len(decoding.decode({"kind": "of tomorrow"}, np.zeros((3, 2)))) == 3

@@ -17,43 +17,74 @@ def network():
     def trunk(inputs):
         words = keras.layers.Embedding(10, 4, name="embedding")(inputs["words"])
         seen = keras.layers.Conv2D(4, 3, name="conv")(inputs["image"])
-        pool = [keras.layers.GlobalAveragePooling1D()(words), keras.layers.GlobalAveragePooling2D()(seen)]
+        pool = [
+            keras.layers.GlobalAveragePooling1D()(words),
+            keras.layers.GlobalAveragePooling2D()(seen),
+        ]
         return keras.layers.Concatenate(name="both")(pool)
 
-    inputs = {"image": keras.Input((6, 6, 1), name="image"), "words": keras.Input((5,), dtype="int32", name="words")}
+    inputs = {
+        "image": keras.Input((6, 6, 1), name="image"),
+        "words": keras.Input((5,), dtype="int32", name="words"),
+    }
     encoder = mtl.data.ImageEncoder((6, 6), 1, name="image")
     return mtl.builders.hard_sharing(inputs, tasks, backbone=trunk, encoder=encoder)
 
 
 def _fit(rows=4):
     rng = np.random.default_rng(0)
-    return {"image": rng.random((rows, 6, 6, 1), "float32"), "words": rng.integers(0, 10, (rows, 5)).astype("int32")}
+    return {
+        "image": rng.random((rows, 6, 6, 1), "float32"),
+        "words": rng.integers(0, 10, (rows, 5)).astype("int32"),
+    }
 
 
 def test_what_fits_is_taken_from_arrays_and_data_sets(network, tmp_path):
     x = _fit()
-    for data in (x, (x, {"cost": np.zeros(4)}), tf.data.Dataset.from_tensor_slices(x).batch(3), [x["image"], x["words"]]):
+    for data in (
+        x,
+        (x, {"cost": np.zeros(4)}),
+        tf.data.Dataset.from_tensor_slices(x).batch(3),
+        [x["image"], x["words"]],
+    ):
         report = mtl.export.tflite(network, tmp_path / "m.tflite", "int8", calibration=data)
         assert [head.name for head in report.heads] == ["cost"]
     whole = {**x, "words": x["words"].astype("float64")}
-    assert mtl.export.tflite(network, tmp_path / "m.tflite", calibration=None, samples=whole).heads[0].largest < 1e-5
+    assert (
+        mtl.export.tflite(network, tmp_path / "m.tflite", calibration=None, samples=whole)
+        .heads[0]
+        .largest
+        < 1e-5
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"image": None}, "Inputs image are missing"),
-        ({"image": np.zeros((0, 6, 6, 1), "float32"), "words": np.zeros((0, 5), "int32")}, "empty: at least one row"),
+        (
+            {"image": np.zeros((0, 6, 6, 1), "float32"), "words": np.zeros((0, 5), "int32")},
+            "empty: at least one row",
+        ),
         (
             {"image": np.zeros((4, 6, 7, 1), "float32")},
             r"have shape \(4, 6, 7, 1\); the model takes \(None, 6, 6, 1\)",
         ),
-        ({"image": np.full((4, 6, 6, 1), np.nan, "float32")}, "'image' hold values that are not finite"),
+        (
+            {"image": np.full((4, 6, 6, 1), np.nan, "float32")},
+            "'image' hold values that are not finite",
+        ),
         ({"image": np.full((4, 6, 6, 1), "a")}, "'image' have dtype <U1; the model takes float32"),
-        ({"image": _fit()["image"] * 255}, r"'image' go from .* to 2.*encoder makes go from 0 to 1.*encoder.encode"),
+        (
+            {"image": _fit()["image"] * 255},
+            r"'image' go from .* to 2.*encoder makes go from 0 to 1.*encoder.encode",
+        ),
         ({"image": np.zeros((4, 6, 6, 1), "float32")}, "never change: 'image' is always 0"),
         ({"words": np.full((4, 5), 0.5)}, "'words' hold fractions; the model takes int32"),
-        ({"words": np.full((4, 5), 10)}, "'words' go from 10 to 10; the model takes a vocabulary of 10: 0 to 9"),
+        (
+            {"words": np.full((4, 5), 10)},
+            "'words' go from 10 to 10; the model takes a vocabulary of 10: 0 to 9",
+        ),
         ({"words": np.full((4, 5), -1)}, "'words' go from -1 to -1"),
     ],
 )
@@ -66,9 +97,15 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(network, tmp_path, 
 
 
 def test_bytes_are_bytes(tmp_path):
-    raw = mtl.export.with_raw_images(mtl.builders.hard_sharing((6, 6, 1), [mtl.tasks.Regression("cost")]), (8, 8))
-    with pytest.raises(ValueError, match="'image' go from 0 to 300; the model takes uint8: 0 to 255"):
-        mtl.export.tflite(raw, tmp_path / "m.tflite", samples=np.full((2, 8, 8, 1), 300) * [[[[1]]], [[[0]]]])
+    raw = mtl.export.with_raw_images(
+        mtl.builders.hard_sharing((6, 6, 1), [mtl.tasks.Regression("cost")]), (8, 8)
+    )
+    with pytest.raises(
+        ValueError, match="'image' go from 0 to 300; the model takes uint8: 0 to 255"
+    ):
+        mtl.export.tflite(
+            raw, tmp_path / "m.tflite", samples=np.full((2, 8, 8, 1), 300) * [[[[1]]], [[[0]]]]
+        )
 
 
 # ------------------------------------------------------------------ which rows
@@ -78,7 +115,9 @@ def _sorted_table():
     layer = keras.layers.Dense(1, name="y")
     model = keras.Model(x, {"y": layer(x)})
     layer.set_weights([np.ones((3, 1)), np.zeros(1)])
-    rows = np.linspace(-1, 10, 2000)[:, None] * np.ones((1, 3)) + np.random.default_rng(0).normal(0, 0.05, (2000, 3))
+    rows = np.linspace(-1, 10, 2000)[:, None] * np.ones((1, 3)) + np.random.default_rng(0).normal(
+        0, 0.05, (2000, 3)
+    )
     return model, rows.astype("float32")
 
 
@@ -130,11 +169,20 @@ def test_the_comparison_uses_other_rows_than_the_calibration():
     model, rows = _sorted_table()
     for count in (2000, 40):
         parts = sampling.calibration_and_comparison(model, rows[:count], None, None, True)
-        calibrated, compared = ({tuple(row) for row in part["x"]} for part in (parts.calibration, parts.comparison))
+        calibrated, compared = (
+            {tuple(row) for row in part["x"]} for part in (parts.calibration, parts.comparison)
+        )
         assert not calibrated & compared and parts.are_new
-        assert len(compared) == min(64, count // 5) and len(calibrated) == min(256, count - len(compared))
-    held_out = sampling.calibration_and_comparison(model, rows[:1000], None, {"x": rows[1000:]}, True)
-    assert held_out.comparison["x"].mean() > rows[1000:].mean() - 1 and len(held_out.calibration["x"]) == 256
+        assert len(compared) == min(64, count // 5) and len(calibrated) == min(
+            256, count - len(compared)
+        )
+    held_out = sampling.calibration_and_comparison(
+        model, rows[:1000], None, {"x": rows[1000:]}, True
+    )
+    assert (
+        held_out.comparison["x"].mean() > rows[1000:].mean() - 1
+        and len(held_out.calibration["x"]) == 256
+    )
 
 
 def test_what_the_report_calls_error_is_what_new_data_see(tmp_path):
@@ -142,7 +190,10 @@ def test_what_the_report_calls_error_is_what_new_data_see(tmp_path):
     model, rows = _sorted_table()
     report = mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=rows)
     new = _sorted_table()[1][::7]
-    error = np.abs(mtl.export.run_tflite(tmp_path / "m.tflite", {"x": new})["y"] - model.predict(new, verbose=0)["y"])
+    error = np.abs(
+        mtl.export.run_tflite(tmp_path / "m.tflite", {"x": new})["y"]
+        - model.predict(new, verbose=0)["y"]
+    )
     (head,) = report.heads
     assert error.mean() < 1.5 * head.mean and error.max() < 3 * head.largest
     assert head.fidelity > 0.999 and (report.rows, report.calibration_rows) == (64, 256)
@@ -155,14 +206,21 @@ def test_few_rows_are_warned_of_and_one_row_knows_no_error(tmp_path):
     one = np.array([[1.0, 2.0, 3.0]], "float32")
     with pytest.warns(UserWarning, match="measured on 1 row:.*errors on new data are not known"):
         report = mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=one)
-    assert np.isnan(report.heads[0].largest) and report.to_dict()["heads"]["y"]["largest_error"] is None
+    assert (
+        np.isnan(report.heads[0].largest)
+        and report.to_dict()["heads"]["y"]["largest_error"] is None
+    )
     report.show()
 
 
 def test_split_refuses_data_that_never_change(tmp_path):
-    model = mtl.builders.hard_sharing((4,), [mtl.tasks.Regression("cost", hidden=0)], backbone="mlp")
+    model = mtl.builders.hard_sharing(
+        (4,), [mtl.tasks.Regression("cost", hidden=0)], backbone="mlp"
+    )
     with pytest.raises(ValueError, match="never change"):
-        mtl.export.split(model, tmp_path / "parts", "int8", calibration=np.zeros((40, 4), "float32"))
+        mtl.export.split(
+            model, tmp_path / "parts", "int8", calibration=np.zeros((40, 4), "float32")
+        )
     assert not list(tmp_path.iterdir())
 
 

@@ -22,9 +22,15 @@ def test_every_head_agrees_by_name_for_any_batch(trained, tmp_path):
 
 def test_every_variable_is_stored_once(trained, tmp_path):
     mtl.export.saved_model(trained[0], tmp_path / "sm")
-    stored = tf.train.load_checkpoint(str(tmp_path / "sm" / "variables" / "variables")).get_variable_to_shape_map()
-    numbers = sum(int(np.prod(shape)) for key, shape in stored.items() if key.endswith("VARIABLE_VALUE"))
-    assert numbers == trained[0].count_params() + sum(int(np.prod(v.shape)) for v in trained[0].variables if "seed" in v.path)
+    stored = tf.train.load_checkpoint(
+        str(tmp_path / "sm" / "variables" / "variables")
+    ).get_variable_to_shape_map()
+    numbers = sum(
+        int(np.prod(shape)) for key, shape in stored.items() if key.endswith("VARIABLE_VALUE")
+    )
+    assert numbers == trained[0].count_params() + sum(
+        int(np.prod(v.shape)) for v in trained[0].variables if "seed" in v.path
+    )
 
 
 def test_it_serves_where_there_is_neither_keras_nor_this_package(trained, tmp_path, without):
@@ -82,7 +88,9 @@ def test_what_was_there_stays_when_the_export_fails(trained, tmp_path, monkeypat
     model, _, _ = trained
     _earlier(tmp_path / "sm")
     monkeypatch.setattr(
-        mtl.export.archive, "write_archive", lambda *a, **k: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+        mtl.export.archive,
+        "write_archive",
+        lambda *a, **k: (_ for _ in ()).throw(OSError(28, "No space left on device")),
     )
     with pytest.raises(mtl.export.ExportError, match=r"No space left.*unchanged"):
         mtl.export.saved_model(model, tmp_path / "sm")
@@ -94,7 +102,10 @@ def test_a_good_export_replaces_what_was_there(trained, tmp_path):
     model, _, _ = trained
     _earlier(tmp_path / "sm")
     mtl.export.saved_model(model, tmp_path / "sm")
-    assert not (tmp_path / "sm" / "variables" / "old").exists() and (tmp_path / "sm" / "saved_model.pb").exists()
+    assert (
+        not (tmp_path / "sm" / "variables" / "old").exists()
+        and (tmp_path / "sm" / "saved_model.pb").exists()
+    )
 
 
 def test_a_path_that_can_not_be_written_is_named(trained, tmp_path):

@@ -16,7 +16,12 @@ def test_one_head_or_the_features_once_and_heads_from_them(trained, tmp_path, qu
     mtl.export.tflite(model, tmp_path / "all.tflite", quantization, calibration=x, signatures="all")
     file = mtl.export.TFLiteModel(tmp_path / "all.tflite")
     heads = ["kind", "box", "mask"]
-    expected = ["serving_default", "features", *(f"{h}_from_features" for h in heads), *(f"predict_{h}" for h in heads)]
+    expected = [
+        "serving_default",
+        "features",
+        *(f"{h}_from_features" for h in heads),
+        *(f"predict_{h}" for h in heads),
+    ]
     assert sorted(file.signatures) == sorted(expected) and file.signatures[0] == "serving_default"
     whole = file.run({"image": x[:8]})
     features = file.run({"image": x[:8]}, "features")
@@ -29,18 +34,28 @@ def test_one_head_or_the_features_once_and_heads_from_them(trained, tmp_path, qu
         takes = file._runner(f"{head}_from_features").get_input_details()
         onward = file.run({name: features[name] for name in takes}, f"{head}_from_features")
         # All of them do as well: a head leaves alone what others need.
-        np.testing.assert_array_equal(file.run(features, f"{head}_from_features")[head], onward[head])
+        np.testing.assert_array_equal(
+            file.run(features, f"{head}_from_features")[head], onward[head]
+        )
         np.testing.assert_allclose(onward[head], whole[head], atol=2 * tolerance)
     # Clients without signatures run the first graph, and see its heads in the tasks' order.
-    assert [d["name"] for d in Interpreter(str(tmp_path / "all.tflite")).get_output_details()] == heads
-    assert file.predict({"image": x[:2]}, "predict_kind")["kind"][0].keys() == {"label", "probability"}
+    assert [
+        d["name"] for d in Interpreter(str(tmp_path / "all.tflite")).get_output_details()
+    ] == heads
+    assert file.predict({"image": x[:2]}, "predict_kind")["kind"][0].keys() == {
+        "label",
+        "probability",
+    }
 
 
 def test_weights_are_stored_once_also_in_int8(tmp_path):
     from helpers import image_data, image_model
 
     model, (x, _) = image_model(widths=(64, 128)), image_data()
-    reports = {s: mtl.export.tflite(model, tmp_path / "m.tflite", "int8", x, signatures=s) for s in ("default", "heads")}
+    reports = {
+        s: mtl.export.tflite(model, tmp_path / "m.tflite", "int8", x, signatures=s)
+        for s in ("default", "heads")
+    }
     alone, several = reports["default"], reports["heads"]
     assert several.size < 1.4 * alone.size and alone.single_size is None
     assert several.single_size == pytest.approx(alone.size, rel=0.02)
@@ -57,20 +72,28 @@ def test_heads_in_float_leave_the_trunk_in_int8_in_every_signature(tmp_path, kep
     path = tmp_path / "m.tflite"
     report = mtl.export.tflite(model, path, signatures="all", **options)
     assert report.size < 1.4 * report.single_size
-    assert report.single_size == pytest.approx(mtl.export.tflite(model, path, **options).size, rel=0.02)
+    assert report.single_size == pytest.approx(
+        mtl.export.tflite(model, path, **options).size, rel=0.02
+    )
     assert report.single_size < 0.6 * mtl.export.tflite(model, path).size
 
 
 def test_a_file_can_be_left_with_its_first_signature(tmp_path):
     """Loops refer to graphs of their own, which stay with it."""
     tasks = [mtl.tasks.Classification("kind", num_classes=3), mtl.tasks.Regression("cost")]
-    model = mtl.builders.hard_sharing((7,), tasks, backbone="lstm", backbone_options={"vocabulary_size": 20, "units": 6})
+    model = mtl.builders.hard_sharing(
+        (7,), tasks, backbone="lstm", backbone_options={"vocabulary_size": 20, "units": 6}
+    )
     mtl.export.tflite(model, tmp_path / "m.tflite", signatures="heads")
-    (tmp_path / "n.tflite").write_bytes(flatbuffer.first_alone((tmp_path / "m.tflite").read_bytes()))
+    (tmp_path / "n.tflite").write_bytes(
+        flatbuffer.first_alone((tmp_path / "m.tflite").read_bytes())
+    )
     both = [mtl.export.TFLiteModel(tmp_path / f"{name}.tflite") for name in "mn"]
     x = {next(iter(both[0].inputs)): np.arange(14).reshape(2, 7).astype("int32")}
     a, b = (file.run(x) for file in both)
-    assert both[1].signatures == ["serving_default"] and all(np.array_equal(a[name], b[name]) for name in a)
+    assert both[1].signatures == ["serving_default"] and all(
+        np.array_equal(a[name], b[name]) for name in a
+    )
 
 
 def test_signatures_that_a_file_lacks_are_named(trained, tmp_path):
@@ -80,14 +103,25 @@ def test_signatures_that_a_file_lacks_are_named(trained, tmp_path):
 
 
 def test_a_model_of_several_streams_has_no_features(tmp_path):
-    tasks = [mtl.tasks.Classification("kind", num_classes=3, hidden=0), mtl.tasks.Regression("cost", hidden=0)]
-    model = mtl.builders.cross_stitch((6,), tasks, backbone="mlp", backbone_options={"widths": (8, 8)})
-    with pytest.raises(ValueError, match="names no representation that its heads share.*signatures='heads'"):
+    tasks = [
+        mtl.tasks.Classification("kind", num_classes=3, hidden=0),
+        mtl.tasks.Regression("cost", hidden=0),
+    ]
+    model = mtl.builders.cross_stitch(
+        (6,), tasks, backbone="mlp", backbone_options={"widths": (8, 8)}
+    )
+    with pytest.raises(
+        ValueError, match="names no representation that its heads share.*signatures='heads'"
+    ):
         mtl.export.tflite(model, tmp_path / "m.tflite", signatures="all")
     with pytest.raises(ValueError, match="names no representation"):
         mtl.export.split(model, tmp_path / "parts")
     mtl.export.tflite(model, tmp_path / "m.tflite", signatures="heads")
-    assert mtl.export.TFLiteModel(tmp_path / "m.tflite").signatures == ["serving_default", "predict_cost", "predict_kind"]
+    assert mtl.export.TFLiteModel(tmp_path / "m.tflite").signatures == [
+        "serving_default",
+        "predict_cost",
+        "predict_kind",
+    ]
     assert not (tmp_path / "parts").exists()
 
 
@@ -100,7 +134,9 @@ def test_saved_models_have_the_same_signatures(trained, tmp_path):
     features = signatures["features"](image=tf.constant(x[:5]))
     whole = signatures["serving_default"](image=tf.constant(x[:5]))
     for head in ("kind", "box", "mask"):
-        np.testing.assert_allclose(signatures[f"predict_{head}"](image=tf.constant(x[:5]))[head], whole[head], atol=1e-6)
+        np.testing.assert_allclose(
+            signatures[f"predict_{head}"](image=tf.constant(x[:5]))[head], whole[head], atol=1e-6
+        )
         takes = signatures[f"{head}_from_features"].structured_input_signature[1]
         onward = signatures[f"{head}_from_features"](**{name: features[name] for name in takes})
         np.testing.assert_allclose(onward[head], whole[head], atol=1e-5)
@@ -111,15 +147,23 @@ def test_saved_models_have_the_same_signatures(trained, tmp_path):
 @pytest.mark.parametrize("quantization", [None, "int8"])
 def test_a_backbone_and_its_heads_in_files_of_their_own(trained, tmp_path, quantization):
     model, x, _ = trained
-    reports = mtl.export.split(model, tmp_path / "parts", quantization, calibration=x, tasks=["kind", "mask"])
+    reports = mtl.export.split(
+        model, tmp_path / "parts", quantization, calibration=x, tasks=["kind", "mask"]
+    )
     assert list(reports) == ["backbone", "kind", "mask"]
-    assert sorted(p.name for p in (tmp_path / "parts").iterdir()) == ["backbone.tflite", "kind.tflite", "mask.tflite"]
+    assert sorted(p.name for p in (tmp_path / "parts").iterdir()) == [
+        "backbone.tflite",
+        "kind.tflite",
+        "mask.tflite",
+    ]
     features = mtl.export.TFLiteModel(tmp_path / "parts" / "backbone.tflite").run({"image": x})
     expected = model.predict(x, verbose=0)
     for head in ("kind", "mask"):
         file = mtl.export.TFLiteModel(tmp_path / "parts" / f"{head}.tflite")
         found = file.run({name: features[name] for name in file.inputs})
-        np.testing.assert_allclose(found[head], expected[head], atol=1e-5 if quantization is None else 0.1)
+        np.testing.assert_allclose(
+            found[head], expected[head], atol=1e-5 if quantization is None else 0.1
+        )
         assert [task["name"] for task in file.tasks] == [head]
     assert mtl.export.TFLiteModel(tmp_path / "parts" / "backbone.tflite").tasks == []
 
@@ -136,9 +180,17 @@ def test_a_split_that_fails_leaves_what_was_there(trained, tmp_path):
 @pytest.mark.parametrize("feed", [True, False])
 def test_heads_at_several_depths_start_from_the_features_of_this_model(tmp_path, feed):
     """A backbone's layers were called once before they were fed with predictions: that call is not the model's."""
-    tasks = [mtl.tasks.Classification("kind", num_classes=3, hidden=0), mtl.tasks.Regression("cost", hidden=0)]
+    tasks = [
+        mtl.tasks.Classification("kind", num_classes=3, hidden=0),
+        mtl.tasks.Regression("cost", hidden=0),
+    ]
     model = mtl.builders.hierarchical(
-        (6,), tasks, backbone="mlp", backbone_options={"widths": (8, 7)}, levels={"kind": "stage1"}, feed=feed
+        (6,),
+        tasks,
+        backbone="mlp",
+        backbone_options={"widths": (8, 7)},
+        levels={"kind": "stage1"},
+        feed=feed,
     )
     x = np.random.default_rng(0).standard_normal((16, 6)).astype("float32")
     trunk, heads, more = split(model, model.representation)
@@ -147,4 +199,7 @@ def test_heads_at_several_depths_start_from_the_features_of_this_model(tmp_path,
     for name in whole:
         np.testing.assert_allclose(parts[name], whole[name], atol=1e-6)
     mtl.export.tflite(model, tmp_path / "m.tflite", samples=x, signatures="all")
-    assert not more and "cost_from_features" in mtl.export.TFLiteModel(tmp_path / "m.tflite").signatures
+    assert (
+        not more
+        and "cost_from_features" in mtl.export.TFLiteModel(tmp_path / "m.tflite").signatures
+    )

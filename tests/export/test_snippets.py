@@ -28,9 +28,19 @@ from mtl_keras.export.snippets import LANGUAGES, _facts, _rendered
 from mtl_keras.export.text_rules import unicode_tables
 
 TASKS = [
-    (mtl.tasks.Classification("kind", num_classes=3, labels=["cat", "</script> dög $5", 'a "fox"']), (1, 3)),
+    (
+        mtl.tasks.Classification(
+            "kind", num_classes=3, labels=["cat", "</script> dög $5", 'a "fox"']
+        ),
+        (1, 3),
+    ),
     (mtl.tasks.Binary("sold", threshold=0.4), (1, 1)),
-    (mtl.tasks.MultiLabel("tags", num_labels=4, labels=["red", "old", "big", "wet"], threshold=0.6), (1, 4)),
+    (
+        mtl.tasks.MultiLabel(
+            "tags", num_labels=4, labels=["red", "old", "big", "wet"], threshold=0.6
+        ),
+        (1, 4),
+    ),
     (mtl.tasks.Ordinal("size", num_classes=4), (1, 3)),
     (mtl.tasks.Regression("cost", log=True, low=0, high=2), (1, 1)),
     (mtl.tasks.Regression("place", size=2), (1, 2)),
@@ -39,7 +49,10 @@ TASKS = [
     (mtl.tasks.Segmentation("parts", num_classes=3), (1, 4, 4, 3)),
     (mtl.tasks.Depth("depth"), (1, 4, 4, 1)),
     (mtl.tasks.Keypoints("joints", num_points=3, labels=["hand", "foot", "head"]), (1, 3, 2)),
-    (mtl.tasks.Detection("things", num_classes=2, labels=["cup", "key"], threshold=0.3), (1, 5, 6, 6)),
+    (
+        mtl.tasks.Detection("things", num_classes=2, labels=["cup", "key"], threshold=0.3),
+        (1, 5, 6, 6),
+    ),
     (mtl.tasks.TokenTagging("words", num_tags=2, labels=["noun", "verb"]), (1, 5, 2)),
     (mtl.tasks.SequenceTranscription("said", alphabet="abc"), (1, 7, 4)),
     (mtl.tasks.Embedding("look", size=3), (1, 3)),
@@ -53,14 +66,21 @@ def _outputs(seed):
 
 def _write(raw, path):
     """For stand-ins of interpreters that read their outputs: name, size, numbers."""
-    path.write_text("\n".join(f"{n} {v.size} " + " ".join(repr(float(i)) for i in v.ravel()) for n, v in raw.items()))
+    path.write_text(
+        "\n".join(
+            f"{n} {v.size} " + " ".join(repr(float(i)) for i in v.ravel()) for n, v in raw.items()
+        )
+    )
 
 
 @pytest.fixture(scope="module")
 def facts():
     """Of a file with every kind of task, an image and a list of words."""
     detail = {"scale": 0.0, "zero_point": 0, "dtype": "float32"}
-    inputs = {"image": {**detail, "shape": [1, 8, 8, 3]}, "word-ids": {**detail, "shape": [1, 5], "dtype": "int32"}}
+    inputs = {
+        "image": {**detail, "shape": [1, 8, 8, 3]},
+        "word-ids": {**detail, "shape": [1, 5], "dtype": "int32"},
+    }
     order = lambda names: [{"name": name} for name in names]  # noqa: E731
     names = [task.name for task, _ in TASKS]
     file = SimpleNamespace(
@@ -69,7 +89,9 @@ def facts():
         inputs=inputs,
         outputs={task.name: {**detail, "shape": list(shape)} for task, shape in TASKS},
         facts={"mtl_keras": "1", "inputs": [{"name": "image", "range": [0.0, 1.0]}]},
-        interpreter=SimpleNamespace(get_input_details=lambda: order(inputs), get_output_details=lambda: order(names)),
+        interpreter=SimpleNamespace(
+            get_input_details=lambda: order(inputs), get_output_details=lambda: order(names)
+        ),
     )
     return _facts(file)
 
@@ -77,7 +99,9 @@ def facts():
 def _expected(raw):
     """What the library's own decoders say, as JSON; masks row by row, and tags without spans."""
     answers = {task.name: decoding.decode(task.facts(), raw[task.name])[0] for task, _ in TASKS}
-    return json.loads(json.dumps(answers, default=lambda v: np.asarray(v).astype(float).ravel().tolist()))
+    return json.loads(
+        json.dumps(answers, default=lambda v: np.asarray(v).astype(float).ravel().tolist())
+    )
 
 
 def _alike(found, expected):
@@ -110,25 +134,33 @@ def test_the_python_snippet_runs_the_file_and_nothing_of_this_library(trained, t
     theirs = module.MyModel(str(tmp_path / "my model.tflite"))
     for row in range(3):
         a, b = theirs.predict(image=x[row]), ours.predict({"image": x[row : row + 1]})
-        assert list(a) == list(b) and all(np.array_equal(a[k], b[k][0]) if k == "mask" else a[k] == b[k][0] for k in a)
+        assert list(a) == list(b) and all(
+            np.array_equal(a[k], b[k][0]) if k == "mask" else a[k] == b[k][0] for k in a
+        )
 
 
 def test_python_decodes_every_kind(facts):
-    text = _rendered("python", facts).replace("from ai_edge_litert.interpreter import Interpreter", "")
+    text = _rendered("python", facts).replace(
+        "from ai_edge_litert.interpreter import Interpreter", ""
+    )
     module = {}
     exec(compile(text, "snippet.py", "exec"), module)
     raw = _outputs(0)
     for name, told in module["TASKS"].items():
         decoder = module["DECODERS"].get(told["kind"], lambda _, v: list(v))
         mine = next(task for task, _ in TASKS if task.name == name)
-        np.testing.assert_equal(decoder(told, raw[name])[0], decoding.decode(mine.facts(), raw[name])[0])
+        np.testing.assert_equal(
+            decoder(told, raw[name])[0], decoding.decode(mine.facts(), raw[name])[0]
+        )
 
 
 @pytest.mark.skipif(not shutil.which("node"), reason="needs node")
 def test_js_calls_the_runtime_and_decodes_every_kind(facts, tmp_path):
     (tmp_path / "snippet.mjs").write_text(_rendered("js", facts))
     raws = [_outputs(seed) for seed in range(3)]
-    (tmp_path / "raws.json").write_text(json.dumps([{n: v.ravel().tolist() for n, v in raw.items()} for raw in raws]))
+    (tmp_path / "raws.json").write_text(
+        json.dumps([{n: v.ravel().tolist() for n, v in raw.items()} for raw in raws])
+    )
     (tmp_path / "main.mjs").write_text("""
 import fs from 'node:fs';
 import {AllKinds, decode} from './snippet.mjs';
@@ -151,7 +183,9 @@ try { await model.run({image: new Float32Array(3), 'word-ids': new Int32Array(5)
 const answers = raws.map((raw) => decode(Object.fromEntries(Object.entries(raw).map(([n, v]) => [n, Float32Array.from(v)]))));
 console.log(JSON.stringify({calls, first, refused, alive, answers}));
 """)
-    done = subprocess.run(["node", "main.mjs"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["node", "main.mjs"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert not done.returncode, done.stderr
     told = json.loads(done.stdout)
     shapes = [["image", [1, 8, 8, 3], "Float32Array"], ["word-ids", [1, 5], "Int32Array"]]
@@ -265,13 +299,18 @@ def test_cpp_compiles_against_the_runtimes_interface_and_decodes_every_kind(fact
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert not built.returncode, built.stderr[:3000]
-    done = subprocess.run([str(tmp_path / "main")], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(tmp_path / "main")], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     told, expected = json.loads(done.stdout), _expected(raw)
 
     def flat(name, answer):
         # Structs print as lists, and numbers stand alone in a list of their own.
         if name in ("kind", "size", "sold"):
-            return [str(answer["label"]).lower() if name == "sold" else str(answer["label"]), answer["probability"]]
+            return [
+                str(answer["label"]).lower() if name == "sold" else str(answer["label"]),
+                answer["probability"],
+            ]
         if name == "tags":
             return [[a["label"], a["probability"]] for a in answer]
         if name == "cost":
@@ -281,7 +320,10 @@ def test_cpp_compiles_against_the_runtimes_interface_and_decodes_every_kind(fact
         if name == "joints":
             return [[k, p["x"], p["y"]] for k, p in answer.items()]
         if name == "things":
-            return [[a["label"], a["probability"], [a[k] for k in ("left", "top", "right", "bottom")]] for a in answer]
+            return [
+                [a["label"], a["probability"], [a[k] for k in ("left", "top", "right", "bottom")]]
+                for a in answer
+            ]
         return answer
 
     for task, _ in TASKS:
@@ -340,12 +382,16 @@ fun main() {
 """
 
 
-@pytest.mark.skipif(not (shutil.which("kotlinc") and shutil.which("javac")), reason="needs kotlinc and a JDK")
+@pytest.mark.skipif(
+    not (shutil.which("kotlinc") and shutil.which("javac")), reason="needs kotlinc and a JDK"
+)
 def test_kotlin_compiles_and_decodes_every_kind(facts, tmp_path):
     """On a JVM, with the runtime's interpreter stood in for by the calls that the snippet makes."""
     (tmp_path / "Interpreter.java").write_text(_INTERPRETER)
     text = _rendered("kotlin", facts)
-    version = subprocess.run(["kotlinc", "-version"], capture_output=True, text=True, check=False).stderr
+    version = subprocess.run(
+        ["kotlinc", "-version"], capture_output=True, text=True, check=False
+    ).stderr
     if "kotlinc-jvm 1.3" in version:  # Debian's, of 2019
         text = re.sub(r",(\n *\))", r"\1", text.replace("maxByOrNull", "maxBy"))
     (tmp_path / "AllKinds.kt").write_text(text)
@@ -359,7 +405,9 @@ def test_kotlin_compiles_and_decodes_every_kind(facts, tmp_path):
         return done.stdout
 
     run("javac", "-d", ".", "Interpreter.java")
-    run("kotlinc", "AllKinds.kt", "Main.kt", "-classpath", ".", "-include-runtime", "-d", "main.jar")
+    run(
+        "kotlinc", "AllKinds.kt", "Main.kt", "-classpath", ".", "-include-runtime", "-d", "main.jar"
+    )
     told = json.loads(run("java", "-classpath", "main.jar:.", "MainKt"))
     expected = _expected(raw)
     for name in ("sold", "size"):
@@ -395,7 +443,10 @@ def test_whole_integers_carry_their_scale(trained, tmp_path, language):
     file = mtl.export.TFLiteModel(tmp_path / "m.tflite")
     if language == "js":
         assert 'export the file with io="float32"' in text
-    assert repr(file.inputs["image"]["scale"]) in text and str(file.inputs["image"]["zero_point"]) in text
+    assert (
+        repr(file.inputs["image"]["scale"]) in text
+        and str(file.inputs["image"]["zero_point"]) in text
+    )
     if language != "python":
         assert all(repr(detail["scale"]) in text for detail in file.outputs.values())
 
@@ -428,8 +479,18 @@ def odd_facts():
     raw = {"scale": 0.0, "zero_point": 0, "dtype": "uint8"}
     scaled = {"scale": 0.02, "zero_point": 3, "dtype": "uint8"}
     words = _WORDS.split()
-    inputs = {"class": {**raw, "shape": [1, 4]}, "found": {**scaled, "shape": [1, 3]}, "in": {**raw, "shape": [1, 2]}}
-    for name, dtype in (("new", "int64"), ("default", "bool"), ("std", "int16"), ("x", "float32"), ("inputs", "int32")):
+    inputs = {
+        "class": {**raw, "shape": [1, 4]},
+        "found": {**scaled, "shape": [1, 3]},
+        "in": {**raw, "shape": [1, 2]},
+    }
+    for name, dtype in (
+        ("new", "int64"),
+        ("default", "bool"),
+        ("std", "int16"),
+        ("x", "float32"),
+        ("inputs", "int32"),
+    ):
         inputs[name] = {**raw, "dtype": dtype, "shape": [1, 2]}
     tasks = [mtl.tasks.Regression(word) for word in words]
     tasks[0] = mtl.tasks.Classification("class", num_classes=6, labels=_LABELS)
@@ -443,13 +504,19 @@ def odd_facts():
         inputs=inputs,
         outputs=outputs,
         facts={"mtl_keras": "1"},
-        interpreter=SimpleNamespace(get_input_details=lambda: order(inputs), get_output_details=lambda: order(outputs)),
+        interpreter=SimpleNamespace(
+            get_input_details=lambda: order(inputs), get_output_details=lambda: order(outputs)
+        ),
     )
     return _facts(file)
 
 
 # Real numbers 0.5 and 9 are 0.5 / 0.02 + 3 = 28 and beyond the end, 255; -1 is beyond the other.
-_IN_BYTES, _OUT_BYTES, _OUT_REAL = [28, 255, 0], [3, 5, 255, 0, 3, 3], [0.0, 0.04, 5.04, -0.06, 0.0, 0.0]
+_IN_BYTES, _OUT_BYTES, _OUT_REAL = (
+    [28, 255, 0],
+    [3, 5, 255, 0, 3, 3],
+    [0.0, 0.04, 5.04, -0.06, 0.0, 0.0],
+)
 
 _BYTES_MAIN = r"""
 #include "snippet.h"
@@ -494,9 +561,23 @@ def test_cpp_takes_bytes_as_they_are_and_any_name(odd_facts, tmp_path):
     command = ["g++", "-std=gnu++17", "-O0", "-I.", "main.cc", "-o", "main"]
     built = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert not built.returncode, built.stderr[:3000]
-    done = subprocess.run([str(tmp_path / "main")], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(tmp_path / "main")], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     given, answered, labels = done.stdout.splitlines()
-    assert [int(v) for v in given.split()] == [0, 128, 200, 255, 1, 0, *_IN_BYTES, 7, 250, 1 << 40, -5]
+    assert [int(v) for v in given.split()] == [
+        0,
+        128,
+        200,
+        255,
+        1,
+        0,
+        *_IN_BYTES,
+        7,
+        250,
+        1 << 40,
+        -5,
+    ]
     np.testing.assert_allclose([float(v) for v in answered.split()], [*_OUT_REAL, 200], atol=1e-6)
     assert [bytes.fromhex(v).decode() for v in labels.split()] == _LABELS
 
@@ -527,13 +608,24 @@ for (const bad of [[0.5, 1], [256, 1], [-1, 1]]) {
 console.log(JSON.stringify({sent, refused, raw: {class: Array.from(raw.class), new: Array.from(raw.new)}}));
 """.replace("OUT", ", ".join(map(str, _OUT_BYTES)))
     )
-    done = subprocess.run(["node", "main.mjs"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["node", "main.mjs"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert not done.returncode, done.stderr
     told = json.loads(done.stdout)
-    assert told["sent"]["class"] == ["Uint8Array", [0, 128, 200, 255]] and told["sent"]["in"] == ["Uint8Array", [7, 250]]
-    assert told["sent"]["found"] == ["Uint8Array", _IN_BYTES] and told["sent"]["new"][0] == "BigInt64Array"
+    assert told["sent"]["class"] == ["Uint8Array", [0, 128, 200, 255]] and told["sent"]["in"] == [
+        "Uint8Array",
+        [7, 250],
+    ]
+    assert (
+        told["sent"]["found"] == ["Uint8Array", _IN_BYTES]
+        and told["sent"]["new"][0] == "BigInt64Array"
+    )
     np.testing.assert_allclose(told["raw"]["class"], _OUT_REAL, atol=1e-6)
-    assert told["raw"]["new"] == [200] and told["refused"] == ["input in takes whole numbers of uint8"] * 3
+    assert (
+        told["raw"]["new"] == [200]
+        and told["refused"] == ["input in takes whole numbers of uint8"] * 3
+    )
 
 
 _BYTES_INTERPRETER = """
@@ -569,11 +661,15 @@ fun main() {
 """
 
 
-@pytest.mark.skipif(not (shutil.which("kotlinc") and shutil.which("javac")), reason="needs kotlinc and a JDK")
+@pytest.mark.skipif(
+    not (shutil.which("kotlinc") and shutil.which("javac")), reason="needs kotlinc and a JDK"
+)
 def test_kotlin_takes_bytes_as_they_are_and_any_name(odd_facts, tmp_path):
     (tmp_path / "Interpreter.java").write_text(_BYTES_INTERPRETER)
     text = _rendered("kotlin", odd_facts)
-    version = subprocess.run(["kotlinc", "-version"], capture_output=True, text=True, check=False).stderr
+    version = subprocess.run(
+        ["kotlinc", "-version"], capture_output=True, text=True, check=False
+    ).stderr
     if "kotlinc-jvm 1.3" in version:  # Debian's, of 2019
         text = re.sub(r",(\n *\))", r"\1", text.replace("maxByOrNull", "maxBy"))
     (tmp_path / "Snippet.kt").write_text(text)
@@ -587,7 +683,19 @@ def test_kotlin_takes_bytes_as_they_are_and_any_name(odd_facts, tmp_path):
     run("javac", "-d", ".", "Interpreter.java")
     run("kotlinc", "Snippet.kt", "Main.kt", "-classpath", ".", "-include-runtime", "-d", "main.jar")
     given, answered, labels = run("java", "-classpath", "main.jar:.", "MainKt").splitlines()
-    assert [int(v) for v in given.split()] == [0, 128, 200, 255, *_IN_BYTES, 7, 250, 1, 0, 1 << 40, -5]
+    assert [int(v) for v in given.split()] == [
+        0,
+        128,
+        200,
+        255,
+        *_IN_BYTES,
+        7,
+        250,
+        1,
+        0,
+        1 << 40,
+        -5,
+    ]
     np.testing.assert_allclose([float(v) for v in answered.split()], [*_OUT_REAL, 200], atol=1e-6)
     assert [bytes.fromhex(v).decode() for v in labels.split()] == _LABELS
 
@@ -600,7 +708,11 @@ def test_no_text_divides_by_zero_and_every_grammar_takes_every_name(odd_facts, l
         compile(text, "snippet.py", "exec")
     grammar = {"kotlin": tree_sitter_kotlin, "swift": tree_sitter_swift}.get(language)
     if grammar is not None:
-        root = tree_sitter.Parser(tree_sitter.Language(grammar.language())).parse(text.encode()).root_node
+        root = (
+            tree_sitter.Parser(tree_sitter.Language(grammar.language()))
+            .parse(text.encode())
+            .root_node
+        )
         assert not root.has_error
     takes = {
         "kotlin": "class_: ByteArray, found: FloatArray, in_: ByteArray",
@@ -617,15 +729,23 @@ def test_a_camera_file_answers_in_the_python_snippet_as_in_the_library(trained, 
     raw = mtl.export.with_raw_images(trained[0])
     x = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 1)).astype("uint8")
     mtl.export.tflite(raw, tmp_path / "m.tflite", "int8", calibration=x)
-    spec = importlib.util.spec_from_file_location("snippet", snippets(tmp_path / "m.tflite", ["python"])["python"])
+    spec = importlib.util.spec_from_file_location(
+        "snippet", snippets(tmp_path / "m.tflite", ["python"])["python"]
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    theirs, ours = module.M(str(tmp_path / "m.tflite")), mtl.export.TFLiteModel(tmp_path / "m.tflite")
+    theirs, ours = (
+        module.M(str(tmp_path / "m.tflite")),
+        mtl.export.TFLiteModel(tmp_path / "m.tflite"),
+    )
     for kind in ("uint8", "float32", "int64"):
         found = theirs.run(image=x[0].astype(kind))
         for name, value in ours.run({"image": x[:1].astype(kind)}).items():
             np.testing.assert_array_equal(found[name], value)
-    for bad in (x[0] / 255, x[0].astype("int32") + 256):  # 0 to 1 would all be 0, 256 would be 0 too
+    for bad in (
+        x[0] / 255,
+        x[0].astype("int32") + 256,
+    ):  # 0 to 1 would all be 0, 256 would be 0 too
         with pytest.raises(ValueError, match=r"'image' takes whole numbers of uint8"):
             theirs.run(image=bad)
         with pytest.raises(ValueError, match=r"'image' takes whole numbers of uint8"):
@@ -679,7 +799,9 @@ def texts(tmp_path_factory):
 @pytest.mark.parametrize("kind", list(TOKENIZERS))
 def test_python_snippets_read_as_the_encoder_does(texts, kind):
     folder, facts, expected = texts[kind]
-    text = _rendered("python", facts).replace("from ai_edge_litert.interpreter import Interpreter", "")
+    text = _rendered("python", facts).replace(
+        "from ai_edge_litert.interpreter import Interpreter", ""
+    )
     assert "mtl_keras" not in re.sub(r'^""".*', "", text)
     module = {}
     exec(compile(text, "snippet.py", "exec"), module)
@@ -699,7 +821,9 @@ const tokenizer = new ReaderTokenizer(fs.readFileSync('reader_text.txt', 'utf8')
 const rows = JSON.parse(fs.readFileSync('sentences.json')).map((s) => tokenizer.encode(s));
 console.log(JSON.stringify([rows[0].constructor.name, rows.map((row) => Array.from(row))]));
 """)
-        done = subprocess.run(["node", "main.mjs"], cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["node", "main.mjs"], cwd=folder, capture_output=True, text=True, check=False
+        )
         assert not done.returncode, done.stderr
         assert json.loads(done.stdout) == ["Int32Array", expected]
 
@@ -733,12 +857,18 @@ int main(int, char** paths) {
     assert not built.returncode and "warning" not in built.stderr, built.stderr[:3000]
     fed = b"".join(sentence.encode() + b"\xff" for sentence in SENTENCES)
     for folder, _, expected in texts.values():
-        run = [str(tmp_path / "main"), str(folder / "reader_text.txt"), str(tmp_path / "unicode.txt")]
+        run = [
+            str(tmp_path / "main"),
+            str(folder / "reader_text.txt"),
+            str(tmp_path / "unicode.txt"),
+        ]
         done = subprocess.run(run, input=fed, capture_output=True, check=True)
         assert [[int(v) for v in row.split()] for row in done.stdout.splitlines()] == expected
 
 
-@pytest.mark.skipif(not (shutil.which("kotlinc") and shutil.which("javac")), reason="needs kotlinc and a JDK")
+@pytest.mark.skipif(
+    not (shutil.which("kotlinc") and shutil.which("javac")), reason="needs kotlinc and a JDK"
+)
 def test_kotlin_snippets_read_as_the_encoders_do(texts, tmp_path):
     (tmp_path / "Interpreter.java").write_text(_INTERPRETER)
     (tmp_path / "Reader.kt").write_text(_rendered("kotlin", texts["word"][1]))
@@ -761,7 +891,13 @@ fun main(paths: Array<String>) {
 
     run("javac", "-d", ".", "Interpreter.java")
     run("kotlinc", "Reader.kt", "Main.kt", "-classpath", ".", "-include-runtime", "-d", "main.jar")
-    rows = run("java", "-classpath", "main.jar:.", "MainKt", *(str(folder) for folder, _, _ in texts.values())).splitlines()
+    rows = run(
+        "java",
+        "-classpath",
+        "main.jar:.",
+        "MainKt",
+        *(str(folder) for folder, _, _ in texts.values()),
+    ).splitlines()
     expected = [row for _, _, rows in texts.values() for row in rows]
     assert [[int(v) for v in row.split()] for row in rows] == expected
 
@@ -772,7 +908,10 @@ def test_phones_get_a_tokenizer(texts, language):
     grammar = {"kotlin": tree_sitter_kotlin, "swift": tree_sitter_swift}[language].language()
     root = tree_sitter.Parser(tree_sitter.Language(grammar)).parse(text.encode()).root_node
     assert not root.has_error and "class ReaderTokenizer" in text
-    returns = {"kotlin": "fun encode(sentence: String): IntArray", "swift": "func encode(_ sentence: String) -> [Int32]"}
+    returns = {
+        "kotlin": "fun encode(sentence: String): IntArray",
+        "swift": "func encode(_ sentence: String) -> [Int32]",
+    }
     assert returns[language] in text and "reader_text" in text
 
 
@@ -791,12 +930,22 @@ def test_tables_stand_beside_the_snippets_and_in_the_page(tmp_path):
     spec.loader.exec_module(module)
     row = module.ReaderTokenizer(tmp_path / "reader_text.txt").encode(SENTENCES[0])
     found = module.Reader(str(tmp_path / "reader.tflite")).run(words=row)["sold"]
-    np.testing.assert_allclose(found, model.predict(encoder.encode(SENTENCES[:1]), verbose=0)["sold"], rtol=1e-5)
+    np.testing.assert_allclose(
+        found, model.predict(encoder.encode(SENTENCES[:1]), verbose=0)["sold"], rtol=1e-5
+    )
     page = mtl.export.web_page(tmp_path / "reader.tflite").read_text()
     assert 'const TEXT_INPUT = "words";' in page and "new ReaderTokenizer(" in page
     if shutil.which("node"):
-        (tmp_path / "page.mjs").write_text(page.split('<script type="module">')[1].split("</script>")[0])
-        done = subprocess.run(["node", "--check", "page.mjs"], cwd=tmp_path, capture_output=True, text=True, check=False)
+        (tmp_path / "page.mjs").write_text(
+            page.split('<script type="module">')[1].split("</script>")[0]
+        )
+        done = subprocess.run(
+            ["node", "--check", "page.mjs"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert not done.returncode, done.stderr
 
 
@@ -807,7 +956,10 @@ def test_a_tokenizer_that_tables_can_not_say_is_left_out_and_the_snippet_says_so
     facts = _text_facts(Pairs(["fox"], 4, "words"))
     assert facts["text"] is None
     for language in LANGUAGES:
-        assert "Sentences become numbers in Python only: Pairs has no form outside Python." in _rendered(language, facts)
+        assert (
+            "Sentences become numbers in Python only: Pairs has no form outside Python."
+            in _rendered(language, facts)
+        )
 
 
 # ------------------------------------------------------------------ in the browser
@@ -819,12 +971,21 @@ def test_the_page_holds_the_file_and_its_calls(trained, tmp_path):
     assert page == tmp_path / "m.html" and text.count("</script>") == 2
     held = base64.b64decode(re.search("const NETWORK = '(.*)';", text)[1])
     assert held == (tmp_path / "m.tflite").read_bytes()
-    assert 'const PROGRAMS = "/litert/@litertjs/core/wasm/";' in text and "export " not in text.split("<script")[2]
-    modules = json.loads(re.search('<script type="importmap">(.*?)</script>', text, re.S)[1])["imports"]
+    assert (
+        'const PROGRAMS = "/litert/@litertjs/core/wasm/";' in text
+        and "export " not in text.split("<script")[2]
+    )
+    modules = json.loads(re.search('<script type="importmap">(.*?)</script>', text, re.S)[1])[
+        "imports"
+    ]
     assert modules["@litertjs/wasm-utils"] == "/litert/@litertjs/wasm-utils/dist/index.js"
     elsewhere = mtl.export.web_page(tmp_path / "m.tflite", tmp_path / "cdn.html").read_text()
-    assert re.search(r"https://cdn\.jsdelivr\.net/npm/@litertjs/core@[\d.]+/dist/index\.js", elsewhere)
-    assert json.loads(re.search("const RANGES = (.*);", text)[1])["image"][1] == pytest.approx(float(x.max()), rel=1e-4)
+    assert re.search(
+        r"https://cdn\.jsdelivr\.net/npm/@litertjs/core@[\d.]+/dist/index\.js", elsewhere
+    )
+    assert json.loads(re.search("const RANGES = (.*);", text)[1])["image"][1] == pytest.approx(
+        float(x.max()), rel=1e-4
+    )
     mtl.export.tflite(model, tmp_path / "n.tflite", "int8", calibration=x, io="int8")
     with pytest.raises(ExportError, match="io='float32'"):
         mtl.export.web_page(tmp_path / "n.tflite")
@@ -834,9 +995,16 @@ def test_the_page_holds_the_file_and_its_calls(trained, tmp_path):
 def test_the_pages_script_has_no_fault_of_grammar(trained, tmp_path):
     model, _, _ = trained
     mtl.export.tflite(model, tmp_path / "m.tflite")
-    script = mtl.export.web_page(tmp_path / "m.tflite").read_text().split('<script type="module">')[1].split("</script>")[0]
+    script = (
+        mtl.export.web_page(tmp_path / "m.tflite")
+        .read_text()
+        .split('<script type="module">')[1]
+        .split("</script>")[0]
+    )
     (tmp_path / "page.mjs").write_text(script)
-    done = subprocess.run(["node", "--check", "page.mjs"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["node", "--check", "page.mjs"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert not done.returncode, done.stderr
 
 
@@ -846,15 +1014,25 @@ def test_the_page_answers_as_the_file_does(trained, tmp_path, quantization):
     """In headless Chromium, where it, Playwright and LiteRT.js are: `LITERT_JS=some/node_modules pytest -m browser`."""
     playwright = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    runtime = os.environ.get("LITERT_JS") or pytest.skip("LITERT_JS names no folder with @litertjs/core")
+    runtime = os.environ.get("LITERT_JS") or pytest.skip(
+        "LITERT_JS names no folder with @litertjs/core"
+    )
     model, x, _ = trained
-    mtl.export.tflite(model, tmp_path / "m.tflite", quantization, calibration=x if quantization == "int8" else None)
+    mtl.export.tflite(
+        model,
+        tmp_path / "m.tflite",
+        quantization,
+        calibration=x if quantization == "int8" else None,
+    )
     mtl.export.web_page(tmp_path / "m.tflite", runtime="/litert")
     (tmp_path / "litert").symlink_to(Path(runtime).resolve())
     picture = np.random.default_rng(0).integers(0, 256, (16, 16), "uint8")
     Image.fromarray(picture).save(tmp_path / "picture.png")
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, playwright.sync_playwright() as driver:
+    with (
+        http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server,
+        playwright.sync_playwright() as driver,
+    ):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         page = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"]).new_page()
         page.goto(f"http://127.0.0.1:{server.server_port}/m.html")
@@ -863,7 +1041,9 @@ def test_the_page_answers_as_the_file_does(trained, tmp_path, quantization):
         assert page.inner_text("#problem") == ""
         raw = json.loads(page.evaluate("document.body.dataset.raw"))
         shown = json.loads(page.inner_text("#head-kind pre"))
-        drawn = page.evaluate("[...document.querySelectorAll('#head-mask canvas')].map((c) => [c.width, c.height])")
+        drawn = page.evaluate(
+            "[...document.querySelectorAll('#head-mask canvas')].map((c) => [c.width, c.height])"
+        )
         server.shutdown()
     low, high = (float(x.min()), float(x.max())) if quantization == "int8" else (0.0, 1.0)
     values = (low + picture / 255 * (high - low)).astype("float32")[None, :, :, None]

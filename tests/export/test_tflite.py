@@ -15,13 +15,21 @@ KINDS = [kind for kind in QUANTIZATIONS if kind not in int4.BLOCKS]
 
 
 def _text_model():
-    tasks = [mtl.tasks.Classification("zz_topic", num_classes=3, hidden=0), mtl.tasks.Regression("age", hidden=0)]
+    tasks = [
+        mtl.tasks.Classification("zz_topic", num_classes=3, hidden=0),
+        mtl.tasks.Regression("age", hidden=0),
+    ]
     options = {"vocabulary_size": 30, "embedding_dim": 8, "units": 4}
-    return mtl.builders.hard_sharing({"tokens": (6,)}, tasks, backbone="bilstm", backbone_options=options)
+    return mtl.builders.hard_sharing(
+        {"tokens": (6,)}, tasks, backbone="bilstm", backbone_options=options
+    )
 
 
 def _table_model():
-    tasks = [mtl.tasks.Binary("sold", hidden=4), mtl.tasks.Regression("cost", mean=100.0, scale=50.0, hidden=0)]
+    tasks = [
+        mtl.tasks.Binary("sold", hidden=4),
+        mtl.tasks.Regression("cost", mean=100.0, scale=50.0, hidden=0),
+    ]
     options = {"widths": (8,), "cardinalities": [3, 4], "mean": [0.0] * 5, "variance": [1.0] * 5}
     inputs = {"numeric": (5,), "categorical": (2,)}
     return mtl.builders.hard_sharing(inputs, tasks, backbone="mlp", backbone_options=options)
@@ -62,7 +70,9 @@ def test_names_order_and_batch_in_every_kind_of_file(trained, tmp_path, quantiza
     interpreter = Interpreter(model_path=str(tmp_path / "m.tflite"))
     assert [d["name"] for d in interpreter.get_output_details()] == ["kind", "box", "mask"]
     inputs = interpreter.get_input_details()
-    assert [(d["name"], d["shape"].tolist(), d["dtype"]) for d in inputs] == [("image", [1, 16, 16, 1], np.float32)]
+    assert [(d["name"], d["shape"].tolist(), d["dtype"]) for d in inputs] == [
+        ("image", [1, 16, 16, 1], np.float32)
+    ]
     signature = interpreter.get_signature_list()["serving_default"]
     assert signature["inputs"] == ["image"] and set(signature["outputs"]) == {"kind", "box", "mask"}
     assert not any("Flex" in op for op in report.ops) and "CONV_2D" in report.ops
@@ -94,18 +104,32 @@ def test_another_client_sees_the_same_names_and_answers(trained, tmp_path, optio
         signatures = compiled.get_signature_list()
         names = list(file.outputs)
         assert next(iter(signatures)) == "serving_default" and names[:3] == ["kind", "box", "mask"]
-        assert signatures["serving_default"]["outputs"] == names and signatures["serving_default"]["inputs"] == ["image"]
+        assert signatures["serving_default"]["outputs"] == names and signatures["serving_default"][
+            "inputs"
+        ] == ["image"]
         given, told = compiled.create_input_buffers(0), compiled.create_output_buffers(0)
         detail = file.inputs["image"]
-        row = x[:1] if not detail["scale"] else np.clip(np.round(x[:1] / detail["scale"]) + detail["zero_point"], -128, 127)
+        row = (
+            x[:1]
+            if not detail["scale"]
+            else np.clip(np.round(x[:1] / detail["scale"]) + detail["zero_point"], -128, 127)
+        )
         given[0].write(np.ascontiguousarray(row.astype(detail["dtype"])))
         compiled.run_by_index(0, given, told)
         for buffer, (name, value) in zip(told, file.run({"image": x[:1]}).items(), strict=True):
             out = file.outputs[name]
             raw = buffer.read(int(value.size), np.dtype(out["dtype"])).reshape(value.shape)
-            real = (raw.astype("float32") - out["zero_point"]) * out["scale"] if out["scale"] else raw
+            real = (
+                (raw.astype("float32") - out["zero_point"]) * out["scale"] if out["scale"] else raw
+            )
             # Two builds of XNNPACK may round the same number differently.
-            step = 1.01 * out["scale"] if out["scale"] else 0.02 if options.get("quantization") else 1e-5
+            step = (
+                1.01 * out["scale"]
+                if out["scale"]
+                else 0.02
+                if options.get("quantization")
+                else 1e-5
+            )
             np.testing.assert_allclose(real, value, atol=step, err_msg=name)
 
 
@@ -123,8 +147,14 @@ def test_int8_costs_each_heads_metric_little(trained, tmp_path):
 def test_smaller_files_are_smaller(trained, tmp_path):
     _model, x, _ = trained
     wide = image_model(widths=(32, 64))
-    sizes = {q: mtl.export.tflite(wide, tmp_path / "m.tflite", q, calibration=x).size for q in KINDS}
-    assert sizes["int8"] < 0.6 * sizes[None] and sizes["dynamic"] < 0.6 * sizes[None] and sizes["float16"] < 0.7 * sizes[None]
+    sizes = {
+        q: mtl.export.tflite(wide, tmp_path / "m.tflite", q, calibration=x).size for q in KINDS
+    }
+    assert (
+        sizes["int8"] < 0.6 * sizes[None]
+        and sizes["dynamic"] < 0.6 * sizes[None]
+        and sizes["float16"] < 0.7 * sizes[None]
+    )
 
 
 def test_it_runs_where_there_is_only_the_runtime_and_numpy(trained, tmp_path, without):
@@ -169,9 +199,13 @@ def test_a_layer_that_has_no_builtin_operator_is_refused_and_no_file_is_left(tmp
         def call(self, x):
             return keras.ops.cast(keras.ops.argmax(x, axis=-1, keepdims=True), "float32")
 
-    model = mtl.builders.hard_sharing((4,), [mtl.tasks.Regression("cost", hidden=0)], backbone=lambda x: Odd(name="odd")(x))
+    model = mtl.builders.hard_sharing(
+        (4,), [mtl.tasks.Regression("cost", hidden=0)], backbone=lambda x: Odd(name="odd")(x)
+    )
     (tmp_path / "m.tflite").write_bytes(b"good")
-    with pytest.raises(mtl.export.ExportError, match=r"can't be converted .*layer 'odd' \(Odd\) needs BitwiseAnd: "):
+    with pytest.raises(
+        mtl.export.ExportError, match=r"can't be converted .*layer 'odd' \(Odd\) needs BitwiseAnd: "
+    ):
         mtl.export.tflite(model, tmp_path / "m.tflite")
     assert (tmp_path / "m.tflite").read_bytes() == b"good" and len(list(tmp_path.iterdir())) == 1
 
@@ -187,8 +221,14 @@ def test_everything_that_has_no_builtin_operator_is_named_with_what_would_do(tmp
     with pytest.raises(mtl.export.ExportError) as caught:
         mtl.export.tflite(model, tmp_path / "m.tflite")
     told = str(caught.value)
-    assert re.search(r"layer 'larger' \(Resizing\) needs ResizeBicubic: use interpolation=\"bilinear\"", told)
-    assert re.search(r"layer 'odd' \(Lambda\) needs Erfinv: replace it", told) and "loc(" not in told and len(told) < 500
+    assert re.search(
+        r"layer 'larger' \(Resizing\) needs ResizeBicubic: use interpolation=\"bilinear\"", told
+    )
+    assert (
+        re.search(r"layer 'odd' \(Lambda\) needs Erfinv: replace it", told)
+        and "loc(" not in told
+        and len(told) < 500
+    )
 
 
 @pytest.mark.parametrize(
@@ -227,14 +267,23 @@ def test_bad_arguments_are_refused(trained, tmp_path, arguments, words):
 
 def test_recurrent_layers_in_int8_are_refused_by_name_before_the_converter_crashes(tmp_path):
     model = _text_model()
-    with pytest.raises(mtl.export.ExportError, match=r"Layer '\w*bilstm\w*' is recurrent.*'dynamic'"):
+    with pytest.raises(
+        mtl.export.ExportError, match=r"Layer '\w*bilstm\w*' is recurrent.*'dynamic'"
+    ):
         mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=_inputs(model))
     assert not list(tmp_path.iterdir())
-    assert mtl.export.tflite(model, tmp_path / "m.tflite", "dynamic", samples=_inputs(model)).ops["WHILE"] == 2
+    assert (
+        mtl.export.tflite(model, tmp_path / "m.tflite", "dynamic", samples=_inputs(model)).ops[
+            "WHILE"
+        ]
+        == 2
+    )
 
 
 def test_an_input_whose_size_is_open_is_refused(tmp_path):
-    model = mtl.builders.hard_sharing((None, None, 1), [mtl.tasks.Classification("kind", num_classes=2)])
+    model = mtl.builders.hard_sharing(
+        (None, None, 1), [mtl.tasks.Classification("kind", num_classes=2)]
+    )
     with pytest.raises(mtl.export.ExportError, match="every size fixed"):
         mtl.export.tflite(model, tmp_path / "m.tflite")
 
@@ -257,14 +306,18 @@ def test_a_file_for_some_tasks_lacks_what_only_the_others_use(trained, tmp_path)
 
 def test_inputs_that_no_exported_task_uses_are_left_out(tmp_path):
     tasks = [mtl.tasks.Regression("cost", hidden=0), mtl.tasks.Binary("sold", hidden=0)]
-    model = mtl.builders.multi_input({"cost": (5,), "sold": (5,)}, tasks, backbone_options={"widths": (4,)})
+    model = mtl.builders.multi_input(
+        {"cost": (5,), "sold": (5,)}, tasks, backbone_options={"widths": (4,)}
+    )
     mtl.export.tflite(model, tmp_path / "m.tflite", tasks=["sold"])
     found = mtl.export.run_tflite(tmp_path / "m.tflite", {"sold_input": np.ones((2, 5), "float32")})
     assert set(found) == {"sold"}
 
 
 @pytest.mark.parametrize(("io", "dtype"), [("int8", np.int8), ("uint8", np.uint8)])
-def test_whole_integer_files_take_and_give_integers_and_runs_apply_their_scales(trained, tmp_path, io, dtype):
+def test_whole_integer_files_take_and_give_integers_and_runs_apply_their_scales(
+    trained, tmp_path, io, dtype
+):
     from ai_edge_litert.interpreter import Interpreter
 
     model, x, _ = trained
@@ -281,7 +334,12 @@ def test_whole_integer_files_take_and_give_integers_and_runs_apply_their_scales(
 def test_finer_activations_are_nearer_to_keras(trained, tmp_path):
     model, x, _ = trained
     errors = {
-        q: np.mean([head.mean for head in mtl.export.tflite(model, tmp_path / "m.tflite", q, calibration=x).heads])
+        q: np.mean(
+            [
+                head.mean
+                for head in mtl.export.tflite(model, tmp_path / "m.tflite", q, calibration=x).heads
+            ]
+        )
         for q in ("int8", "int16x8")
     }
     assert errors["int16x8"] < 0.5 * errors["int8"]
@@ -289,15 +347,23 @@ def test_finer_activations_are_nearer_to_keras(trained, tmp_path):
 
 def test_the_report_has_each_tasks_metric_before_and_after(trained, tmp_path, capsys):
     model, x, y = trained
-    report = mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=x, evaluate=(x, y), max_drop=0.05)
+    report = mtl.export.tflite(
+        model, tmp_path / "m.tflite", "int8", calibration=x, evaluate=(x, y), max_drop=0.05
+    )
     before = mtl.analysis.score(model.tasks, model.predict(x, verbose=0), y)
-    after = mtl.analysis.score(model.tasks, mtl.export.run_tflite(tmp_path / "m.tflite", {"image": x}), y)
+    after = mtl.analysis.score(
+        model.tasks, mtl.export.run_tflite(tmp_path / "m.tflite", {"image": x}), y
+    )
     for head, metric in zip(report.heads, ("accuracy", "iou", "iou"), strict=True):
-        assert head.metric == metric and head.before == pytest.approx(before[f"{head.name}_{metric}"])
+        assert head.metric == metric and head.before == pytest.approx(
+            before[f"{head.name}_{metric}"]
+        )
         assert head.after == pytest.approx(after[f"{head.name}_{metric}"])
         assert head.drop == pytest.approx(head.before - head.after) and head.drop <= 0.05
     report.show()
-    assert "metric" in capsys.readouterr().out and report.to_dict()["heads"]["box"]["metric"] == "iou"
+    assert (
+        "metric" in capsys.readouterr().out and report.to_dict()["heads"]["box"]["metric"] == "iou"
+    )
 
 
 def test_a_file_that_loses_too_much_is_not_written_and_the_head_is_named(trained, tmp_path):
@@ -305,8 +371,18 @@ def test_a_file_that_loses_too_much_is_not_written_and_the_head_is_named(trained
     (tmp_path / "m.tflite").write_bytes(b"good")
     # Calibrated on pictures in the dark, what is bright is clipped.
     dark = 0.3 * x
-    with pytest.raises(mtl.export.ExportError, match=r"loses more than allowed on .*'mask' iou 0\.\d+ -> 0\.\d+"):
-        mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=dark, samples=x, evaluate=(x, y), max_drop=0.01)
+    with pytest.raises(
+        mtl.export.ExportError, match=r"loses more than allowed on .*'mask' iou 0\.\d+ -> 0\.\d+"
+    ):
+        mtl.export.tflite(
+            model,
+            tmp_path / "m.tflite",
+            "int8",
+            calibration=dark,
+            samples=x,
+            evaluate=(x, y),
+            max_drop=0.01,
+        )
     assert (tmp_path / "m.tflite").read_bytes() == b"good" and len(list(tmp_path.iterdir())) == 1
 
 
@@ -323,11 +399,21 @@ def test_clipping_is_counted():
     [
         ({"quantization": "int16x8"}, "int16x8 needs typical inputs"),
         ({"io": "int8"}, "with quantization='int8'"),
-        ({"io": "int4", "quantization": "int8", "calibration": np.zeros((1, 16, 16, 1), "float32")}, "got 'int4'"),
+        (
+            {
+                "io": "int4",
+                "quantization": "int8",
+                "calibration": np.zeros((1, 16, 16, 1), "float32"),
+            },
+            "got 'int4'",
+        ),
         ({"max_drop": 0.1}, "give `evaluate`"),
         ({"tasks": []}, "`tasks` is empty"),
         ({"evaluate": np.zeros((1, 16, 16, 1), "float32")}, "held-out data with labels"),
-        ({"evaluate": (np.zeros((1, 16, 16, 1), "float32"), {"kind": np.zeros(1)})}, "no labels for task 'box'"),
+        (
+            {"evaluate": (np.zeros((1, 16, 16, 1), "float32"), {"kind": np.zeros(1)})},
+            "no labels for task 'box'",
+        ),
     ],
 )
 def test_more_bad_arguments_are_refused(trained, tmp_path, arguments, words):
@@ -342,7 +428,9 @@ def test_auto_takes_what_passes_and_says_why_not_the_others(trained, tmp_path, c
     # By size alone, in this test: the machine may be busy.
     monkeypatch.setattr(measure, "quick", lambda path: (1, 1.0, "cpu"))
     # Calibrated on pictures in the dark, int8 activations clip; files with real-valued activations do not.
-    hard = mtl.export.tflite(model, tmp_path / "m.tflite", "auto", 0.3 * x, x, evaluate=(x, y), max_drop=0.01)
+    hard = mtl.export.tflite(
+        model, tmp_path / "m.tflite", "auto", 0.3 * x, x, evaluate=(x, y), max_drop=0.01
+    )
     assert hard.format == "TFLite file (dynamic)" and hard.path.stat().st_size == hard.size
     assert {step.split(" with ")[0] for step, _ in hard.refused} <= {"int8"}
     assert all("loses more than allowed" in reason for _, reason in hard.refused)
@@ -355,7 +443,11 @@ def test_auto_takes_what_passes_and_says_why_not_the_others(trained, tmp_path, c
     with pytest.raises(mtl.export.ExportError, match="No quantization loses at most -1.0.*float32"):
         mtl.export.tflite(model, tmp_path / "m.tflite", "auto", **impossible)
     report = mtl.export.tflite(model, tmp_path / "m.tflite", "auto", on_drop="report", **impossible)
-    assert not report.passed and report.path is None and [step for step, _ in report.refused] == ["dynamic", "float32"]
+    assert (
+        not report.passed
+        and report.path is None
+        and [step for step, _ in report.refused] == ["dynamic", "float32"]
+    )
     assert all(head.metric is not None for head in report.heads) and "rungs" in report.to_dict()
     report.show()
     small = {"max_drop": 1.0, "calibration": x, "evaluate": (x, y), "budget": {"bytes": 100}}
@@ -368,8 +460,14 @@ def test_auto_takes_what_passes_and_says_why_not_the_others(trained, tmp_path, c
 
 def test_a_file_that_loses_too_much_may_be_a_report(trained, tmp_path):
     model, x, y = trained
-    report = mtl.export.tflite(model, tmp_path / "m.tflite", evaluate=(x, y), max_drop=-1.0, on_drop="report")
-    assert not report.passed and report.path is None and "loses more than allowed" in report.refused[0][1]
+    report = mtl.export.tflite(
+        model, tmp_path / "m.tflite", evaluate=(x, y), max_drop=-1.0, on_drop="report"
+    )
+    assert (
+        not report.passed
+        and report.path is None
+        and "loses more than allowed" in report.refused[0][1]
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -383,11 +481,20 @@ def test_a_file_that_loses_too_much_may_be_a_report(trained, tmp_path):
     ],
 )
 def test_files_come_in_the_order_of_what_they_cost(budget, order):
-    sizes = {"int8": (110, 4.0), "int16x8": (115, 17.0), "dynamic": (100, 1.0), "float16": (210, 1.9), "float32": (400, 1.1)}
+    sizes = {
+        "int8": (110, 4.0),
+        "int16x8": (115, 17.0),
+        "dynamic": (100, 1.0),
+        "float16": (210, 1.9),
+        "float32": (400, 1.1),
+    }
     rungs = [Rung(name, size, ms) for name, (size, ms) in sizes.items()]
     names = [rung.name for rung in ladder.in_order(rungs, budget)]
     assert names == order
-    assert ladder.beyond_budget(rungs[0], {"bytes": 109, "ms": 5}) == "110 bytes, and the budget is 109"
+    assert (
+        ladder.beyond_budget(rungs[0], {"bytes": 109, "ms": 5})
+        == "110 bytes, and the budget is 109"
+    )
     assert ladder.beyond_budget(rungs[0], {"ms": 3}) == "4.00 ms a call here, and the budget is 3"
     assert ladder.beyond_budget(rungs[0], {"bytes": 110, "ms": 4}) is None
 

@@ -29,11 +29,19 @@ def test_activations_stand_on_256_values_that_hold_zero_and_the_batch():
 
 def test_ranges_widen_at_once_and_shrink_slowly():
     layer = FakeQuantize(momentum=0.9)
-    for batch, low, high in (([1.0, 2.0], 0, 2), ([-4.0, 1.0], -4, 1.9), ([10.0], -3.6, 10), ([0.0], -3.24, 9)):
+    for batch, low, high in (
+        ([1.0, 2.0], 0, 2),
+        ([-4.0, 1.0], -4, 1.9),
+        ([10.0], -3.6, 10),
+        ([0.0], -3.24, 9),
+    ):
         layer(np.array(batch, "float32"), training=True)
         np.testing.assert_allclose([layer.low.numpy(), layer.high.numpy()], [low, high], rtol=1e-6)
     always = FakeQuantize(fixed=(-1.0, 127 / 128))
-    assert not always.weights and float(always(np.array([2.0], "float32"), training=True)[0]) == 127 / 128
+    assert (
+        not always.weights
+        and float(always(np.array([2.0], "float32"), training=True)[0]) == 127 / 128
+    )
     layer.trainable = False
     layer(np.array([99.0], "float32"), training=True)
     assert layer.high.numpy() == pytest.approx(9)
@@ -55,7 +63,9 @@ def test_kernels_are_rounded_with_a_scale_a_channel(layer, shape, axes):
     words = isinstance(layer, keras.layers.Embedding)
     x = rng.integers(0, 9, shape) if words else rng.standard_normal(shape).astype("float32")
     layer(x)
-    kernel = rng.standard_normal(layer.weights[0].shape) * 10.0 ** rng.integers(-2, 3, layer.weights[0].shape[-1])
+    kernel = rng.standard_normal(layer.weights[0].shape) * 10.0 ** rng.integers(
+        -2, 3, layer.weights[0].shape[-1]
+    )
     layer.set_weights([kernel, *layer.get_weights()[1:]])
     scale = np.abs(kernel).max(axes, keepdims=True) / 127
     plain = type(layer).from_config(layer.get_config())
@@ -84,7 +94,12 @@ def test_gradients_pass_the_rounding_straight():
         other.watch(rounded)
         expected = tf.reduce_sum(tf.square(range_(x) @ rounded + layer.bias))
     assert float(loss) == pytest.approx(float(expected), rel=1e-5)
-    same([tape.gradient(loss, layer.kernel.value)], [other.gradient(expected, rounded)], rtol=1e-4, atol=1e-5)
+    same(
+        [tape.gradient(loss, layer.kernel.value)],
+        [other.gradient(expected, rounded)],
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 def test_statistics_of_normalization_stand_still_and_its_scale_is_trained():
@@ -97,7 +112,12 @@ def test_statistics_of_normalization_stand_still_and_its_scale_is_trained():
     assert norms
     for old in norms:
         new = float_twin(aware).get_layer(old.name)
-        same([new.moving_mean, new.moving_variance], [old.moving_mean, old.moving_variance], rtol=0, atol=0)
+        same(
+            [new.moving_mean, new.moving_variance],
+            [old.moving_mean, old.moving_variance],
+            rtol=0,
+            atol=0,
+        )
         assert np.abs(new.gamma.numpy() - old.gamma.numpy()).max() > 0
 
 
@@ -126,7 +146,11 @@ def test_every_builder_is_trained_and_comes_back(builder, kind, tmp_path):
     same([c[k] for k in b], [d[k] for k in b], rtol=0, atol=0)
     twin = float_twin(loaded)
     assert [layer.name for layer in twin.layers] == [layer.name for layer in model.layers]
-    moved = [np.abs(v - w).max() for v, w in zip(twin.get_weights(), model.get_weights(), strict=True) if v.size]
+    moved = [
+        np.abs(v - w).max()
+        for v, w in zip(twin.get_weights(), model.get_weights(), strict=True)
+        if v.size
+    ]
     assert max(moved) > 0
 
 
@@ -149,9 +173,13 @@ def test_trains_with_a_balancer_and_missing_labels_and_goes_on_after_loading(tmp
 def test_chosen_heads_are_left_alone():
     model = image_model()
     aware = quantization_aware(model, keep_float=["box", "kind_hidden"])
-    rounded = {layer.name for layer in aware.layers if isinstance(layer, (FakeQuantize, QuantizedWeights))}
+    rounded = {
+        layer.name for layer in aware.layers if isinstance(layer, (FakeQuantize, QuantizedWeights))
+    }
     assert not any(name.startswith(("box", "kind_hidden")) for name in rounded)
-    assert any(name.startswith("mask") for name in rounded) and any(name.startswith("kind") for name in rounded)
+    assert any(name.startswith("mask") for name in rounded) and any(
+        name.startswith("kind") for name in rounded
+    )
     everything = quantization_aware(model)
     assert len(everything.layers) > len(aware.layers)
 
@@ -166,7 +194,9 @@ def test_an_aware_network_computes_what_its_file_does(tmp_path):
         warnings.simplefilter("ignore")
         mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=x, on_drop="warn")
     file = mtl.export.run_tflite(tmp_path / "m.tflite", {"numeric": x})["cost"]
-    near, far = (np.abs(file - other.predict(x, verbose=0)["cost"]).mean() for other in (aware, model))
+    near, far = (
+        np.abs(file - other.predict(x, verbose=0)["cost"]).mean() for other in (aware, model)
+    )
     assert near < 0.25 * far
 
 
@@ -175,8 +205,12 @@ def test_a_head_that_int8_ruins_is_repaired(tmp_path):
     model, x, y = ruined_model()
 
     def in_int8(trained):
-        report = mtl.export.tflite(trained, tmp_path / "m.tflite", "int8", calibration=x, evaluate=(x, y), on_drop="warn")
-        return {head.name: head.after for head in report.heads}, {head.name: head.before for head in report.heads}
+        report = mtl.export.tflite(
+            trained, tmp_path / "m.tflite", "int8", calibration=x, evaluate=(x, y), on_drop="warn"
+        )
+        return {head.name: head.after for head in report.heads}, {
+            head.name: head.before for head in report.heads
+        }
 
     alone, before = in_int8(model)
     assert alone["cost"] < before["cost"] - 0.05
@@ -189,18 +223,24 @@ def test_a_head_that_int8_ruins_is_repaired(tmp_path):
     assert all(repaired[name] >= alone[name] for name in repaired)
     assert repaired["cost"] > before["cost"] - 0.05 and repaired["cost"] > further["cost"] + 0.05
     with pytest.raises(ExportError, match="cost"):
-        mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=x, evaluate=(x, y), max_drop=0.05)
+        mtl.export.tflite(
+            model, tmp_path / "m.tflite", "int8", calibration=x, evaluate=(x, y), max_drop=0.05
+        )
 
 
 def test_files_of_all_kinds_are_the_float_networks(trained, tmp_path):
     model, x, _ = trained
     aware = quantization_aware(model)
-    assert [head.name for head in mtl.export.tflite(aware, tmp_path / "m.tflite").heads] == model.task_names
+    assert [
+        head.name for head in mtl.export.tflite(aware, tmp_path / "m.tflite").heads
+    ] == model.task_names
     mtl.export.tflite(model, tmp_path / "n.tflite")
     a, b = (mtl.export.run_tflite(tmp_path / f"{n}.tflite", {"image": x[:4]}) for n in "mn")
     same([a[k] for k in b], [b[k] for k in b], rtol=0, atol=0)
     mtl.export.saved_model(aware, tmp_path / "s")
-    assert sorted(mtl.export.split(aware, tmp_path / "parts")) == sorted(mtl.export.split(model, tmp_path / "others"))
+    assert sorted(mtl.export.split(aware, tmp_path / "parts")) == sorted(
+        mtl.export.split(model, tmp_path / "others")
+    )
 
 
 # ------------------------------------------------------------------ bad input

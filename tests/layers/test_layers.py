@@ -18,7 +18,9 @@ def test_categorical_embedding_round_trips_through_its_config():
     assert again.cardinalities == [2, 3] and again.dim == 4
 
 
-@pytest.mark.parametrize("options", [{"cardinalities": []}, {"cardinalities": [0]}, {"cardinalities": [3], "dim": 0}])
+@pytest.mark.parametrize(
+    "options", [{"cardinalities": []}, {"cardinalities": [0]}, {"cardinalities": [3], "dim": 0}]
+)
 def test_categorical_embedding_refuses_empty_columns(options):
     with pytest.raises(ValueError, match="at least one column"):
         mtl.layers.CategoricalEmbedding(**options)

@@ -26,7 +26,10 @@ def _functional():
 
 
 def _of_stages():
-    stages = {"stage1": keras.Input((8, 8, 4), name="stage1"), "stage2": keras.Input(FEATURES, name="stage2")}
+    stages = {
+        "stage1": keras.Input((8, 8, 4), name="stage1"),
+        "stage2": keras.Input(FEATURES, name="stage2"),
+    }
     pooled = [L.GlobalAveragePooling2D()(x) for x in stages.values()]
     return keras.Model(stages, L.Dense(3)(L.Concatenate()(pooled)))
 
@@ -44,35 +47,52 @@ HEADS = {
 
 
 def _model(head, name="kind"):
-    tasks = [mtl.tasks.Classification(name, num_classes=3, head=head), mtl.tasks.Binary("sold", hidden=0)]
-    return mtl.builders.hard_sharing((16, 16, 1), tasks, backbone_options={"widths": (4, 8), "depth": 1})
+    tasks = [
+        mtl.tasks.Classification(name, num_classes=3, head=head),
+        mtl.tasks.Binary("sold", hidden=0),
+    ]
+    return mtl.builders.hard_sharing(
+        (16, 16, 1), tasks, backbone_options={"widths": (4, 8), "depth": 1}
+    )
 
 
 @pytest.mark.parametrize("kind", HEADS)
-def test_a_head_is_what_plain_keras_makes_of_the_features_and_comes_back_from_a_file(kind, tmp_path):
+def test_a_head_is_what_plain_keras_makes_of_the_features_and_comes_back_from_a_file(
+    kind, tmp_path
+):
     head = HEADS[kind]()
     model = _model(head)
     x = np.random.default_rng(0).random((6, 16, 16, 1)).astype("float32")
     # Plain Keras's answer: the same head called on the features that the backbone gives.
     names = ["small_cnn_stage1_block1_relu", "small_cnn_stage2_block1_relu"]
-    stages = keras.Model(model.inputs, {f"stage{i}": model.get_layer(n).output for i, n in enumerate(names, 1)})(x)
-    expected = keras.ops.softmax(head(stages if kind == "of stages" else stages["stage2"], training=False))
+    stages = keras.Model(
+        model.inputs, {f"stage{i}": model.get_layer(n).output for i, n in enumerate(names, 1)}
+    )(x)
+    expected = keras.ops.softmax(
+        head(stages if kind == "of stages" else stages["stage2"], training=False)
+    )
     np.testing.assert_allclose(model(x)["kind"], expected, rtol=1e-5, atol=1e-6)
     model.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
     np.testing.assert_array_equal(loaded(x)["kind"], model(x)["kind"])
 
 
-@pytest.mark.parametrize("kind", ["dropout", pytest.param("of stages", marks=pytest.mark.large), "subclassed"])
+@pytest.mark.parametrize(
+    "kind", ["dropout", pytest.param("of stages", marks=pytest.mark.large), "subclassed"]
+)
 def test_heads_that_are_models_learn(kind):
     head = HEADS[kind]()
     model = _model(head)
     x = np.random.default_rng(0).random((6, 16, 16, 1)).astype("float32")
     model.compile("adam", run_eagerly=True)
     before = [v.numpy() for v in head.trainable_variables]
-    logs = model.train_on_batch(x, {"kind": np.arange(6) % 3, "sold": np.arange(6) % 2}, return_dict=True)
+    logs = model.train_on_batch(
+        x, {"kind": np.arange(6) % 3, "sold": np.arange(6) % 2}, return_dict=True
+    )
     assert np.isfinite(logs["kind_loss"])
-    assert all((v.numpy() != old).any() for v, old in zip(head.trainable_variables, before, strict=True))
+    assert all(
+        (v.numpy() != old).any() for v, old in zip(head.trainable_variables, before, strict=True)
+    )
 
 
 def test_a_layer_without_weights_is_a_head():
@@ -118,11 +138,21 @@ def test_what_a_head_raises_reaches_its_author_after_one_call(error, parameter):
     [
         (lambda: L.Dense(3), ValueError, r"'kind' ends in shape \(4, 4, 3\).*Pool or flatten"),
         (lambda: L.Dropout(0.1), ValueError, "'kind' ends in shape"),
-        (lambda: lambda x: None, ValueError, "head of task 'kind' should return one tensor.*NoneType"),
-        (lambda: L.Flatten, TypeError, "`head` of task 'kind' should be a Keras layer.*not its class"),
+        (
+            lambda: lambda x: None,
+            ValueError,
+            "head of task 'kind' should return one tensor.*NoneType",
+        ),
+        (
+            lambda: L.Flatten,
+            TypeError,
+            "`head` of task 'kind' should be a Keras layer.*not its class",
+        ),
         (lambda: "dense", TypeError, "`head` of task 'kind'"),
         (
-            lambda: (lambda x: keras.Model({"deep": x}, L.Flatten()(x)))(keras.Input((3,), name="deep")),
+            lambda: (lambda x: keras.Model({"deep": x}, L.Flatten()(x)))(
+                keras.Input((3,), name="deep")
+            ),
             ValueError,
             "Unknown stage among the inputs of head.*'deep'.*stage1, stage2",
         ),

@@ -39,13 +39,17 @@ def test_each_label_may_be_missing_by_itself():
     assert target.tolist() == [[1, 0, 0], [0, 1, 1]]
     # In training a missing label changes nothing of the others: the loss is the mean over those that are there.
     x = np.random.default_rng(0).standard_normal((2, 5)).astype("float32")
-    model = mtl.builders.hard_sharing((5,), [task], "mlp", backbone_options={"widths": (4,), "normalize": False})
+    model = mtl.builders.hard_sharing(
+        (5,), [task], "mlp", backbone_options={"widths": (4,), "normalize": False}
+    )
     model.compile("sgd")
     y = np.array([[1, -1, 0], [-1, 1, 1]])
     p = model.predict(x, verbose=0)["t"].astype("float64")
     known = y >= 0
     expected = -np.mean(np.log(np.where(y == 1, p, 1 - p))[known])
-    np.testing.assert_allclose(model.evaluate(x, {"t": y}, verbose=0)["t_loss"], expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        model.evaluate(x, {"t": y}, verbose=0)["t_loss"], expected, rtol=1e-5
+    )
 
 
 def test_label_f1_is_the_mean_of_each_labels():
@@ -95,7 +99,9 @@ def test_level_error_counts_levels():
 def test_an_order_is_learned():
     x = np.random.default_rng(0).standard_normal((128, 5)).astype("float32")
     y = np.digitize(x[:, 0], [-0.7, 0.0, 0.7])
-    model = mtl.builders.hard_sharing((5,), [T.Ordinal("t", 4, hidden=0)], "mlp", backbone_options={"widths": (8,)})
+    model = mtl.builders.hard_sharing(
+        (5,), [T.Ordinal("t", 4, hidden=0)], "mlp", backbone_options={"widths": (8,)}
+    )
     model.compile(keras.optimizers.Adam(0.03))
     model.fit(x, {"t": y}, epochs=40, batch_size=128, verbose=0)
     assert model.evaluate(x, {"t": y}, batch_size=128, verbose=0)["t_level_error"] < 0.25
@@ -110,7 +116,9 @@ def test_depths_of_zero_are_missing_and_errors_are_in_the_users_unit():
     out = np.array([[[5.0, 9.0], [9.0, 16.0]]], "float32")[..., None]
     weight = present.astype("float32")
     assert _value(DepthError(), (target, out, weight)) == pytest.approx((1 + 4) / 2)
-    assert _value(DepthError(relative=True), (target, out, weight)) == pytest.approx((1 / 4 + 4 / 20) / 2)
+    assert _value(DepthError(relative=True), (target, out, weight)) == pytest.approx(
+        (1 / 4 + 4 / 20) / 2
+    )
     loss = np.asarray(task.loss.call(tf.constant(target), tf.constant(out)))
     assert loss[0, 0, 0] == pytest.approx(0.1) and loss[0, 1, 1] == pytest.approx(0.4)
     np.testing.assert_allclose(task.baseline(y)[..., 0], [[4.0, 12.0], [12.0, 20.0]])
@@ -128,18 +136,29 @@ def test_normals_are_compared_by_angle():
     out[0, 0, 1] = [np.cos(0.001), np.sin(0.001), 0]
     out[0, 1] = [0, 0, 1]
     weight = present.astype("float32")
-    assert _value(Angle(), (target, out, weight)) == pytest.approx((20 + np.rad2deg(0.001)) / 2, rel=1e-4)
+    assert _value(Angle(), (target, out, weight)) == pytest.approx(
+        (20 + np.rad2deg(0.001)) / 2, rel=1e-4
+    )
     assert _value(Angle(within=11.25), (target, out, weight)) == 0.5
     assert _value(Angle(within=22.5), (target, out, weight)) == 1.0
-    np.testing.assert_allclose(np.asarray(task.loss.call(target, out))[0, 0, 0], 1 - np.cos(turned), rtol=1e-4)
-    assert [m.name for m in task.new_metrics()] == ["mean_angle", "within_11_25", "within_22_5", "within_30"]
+    np.testing.assert_allclose(
+        np.asarray(task.loss.call(target, out))[0, 0, 0], 1 - np.cos(turned), rtol=1e-4
+    )
+    assert [m.name for m in task.new_metrics()] == [
+        "mean_angle",
+        "within_11_25",
+        "within_22_5",
+        "within_30",
+    ]
 
 
 # ------------------------------------------------------------------ points
 def test_soft_argmax_finds_the_place_of_a_peak():
     heat = np.zeros((1, 4, 8, 2), "float32")
     heat[0, 1, 6, 0] = heat[0, 3, 0, 1] = 60.0
-    np.testing.assert_allclose(mtl.layers.SoftArgmax()(heat)[0], [[6.5 / 8, 1.5 / 4], [0.5 / 8, 3.5 / 4]], atol=1e-5)
+    np.testing.assert_allclose(
+        mtl.layers.SoftArgmax()(heat)[0], [[6.5 / 8, 1.5 / 4], [0.5 / 8, 3.5 / 4]], atol=1e-5
+    )
 
 
 def test_points_may_be_missing_one_by_one():
@@ -154,7 +173,9 @@ def test_points_may_be_missing_one_by_one():
 
 
 # ------------------------------------------------------------------ objects
-BOXES = np.array([[[0.1, 0.1, 0.4, 0.5, 0], [0.5, 0.55, 0.95, 0.95, 1], [0, 0, 0, 0, -1]]], "float32")
+BOXES = np.array(
+    [[[0.1, 0.1, 0.4, 0.5, 0], [0.5, 0.55, 0.95, 0.95, 1], [0, 0, 0, 0, -1]]], "float32"
+)
 
 
 def _perfect(boxes, size=8, classes=2):
@@ -182,7 +203,9 @@ def test_a_perfect_output_has_no_loss_and_decodes_to_the_labels():
     found = sorted(task.decode(out)[0], key=lambda item: item["label"])
     assert [item["label"] for item in found] == ["cup", "plate"]
     for item, box in zip(found, BOXES[0], strict=False):
-        np.testing.assert_allclose([item[k] for k in ("left", "top", "right", "bottom")], box[:4], atol=1e-5)
+        np.testing.assert_allclose(
+            [item[k] for k in ("left", "top", "right", "bottom")], box[:4], atol=1e-5
+        )
 
 
 def test_a_row_without_objects_is_a_label_and_a_row_of_nan_is_none():
@@ -201,7 +224,10 @@ def test_overlapping_boxes_of_one_class_are_dropped_by_the_decoder():
     out[0, 1, 0] = [0.9, 0.5, 0.5, 1.0, 0.5]
     out[0, 1, 2] = [0.8, 0.5, 0.5, 0.0, 0.5]
     out[0, 3, 3] = [0.7, 0.2, 0.2, 0.5, 0.5]
-    assert [round(i["probability"], 1) for i in T.Detection("t", overlap=0.3).decode(out)[0]] == [0.9, 0.7]
+    assert [round(i["probability"], 1) for i in T.Detection("t", overlap=0.3).decode(out)[0]] == [
+        0.9,
+        0.7,
+    ]
     # A cell beside a better one is no peak.
     out[0, 3, 2, 0] = 0.6
     assert len(T.Detection("t", overlap=1.0).decode(out)[0]) == 3
@@ -229,7 +255,9 @@ def test_mean_average_precision_is_the_area_under_the_envelope():
     expected = _average_precision([(0.9, 1), (0.8, 0), (0.7, 1), (0.3, 0)], count=3)
     assert _value(MeanAveragePrecision(1), (boxes, out)) == pytest.approx(expected, rel=1e-5)
     # In two parts, and with a class that has no object.
-    assert _value(MeanAveragePrecision(1), (boxes[:1], out[:1]), (boxes[1:], out[1:])) == pytest.approx(expected, rel=1e-5)
+    assert _value(
+        MeanAveragePrecision(1), (boxes[:1], out[:1]), (boxes[1:], out[1:])
+    ) == pytest.approx(expected, rel=1e-5)
     wide = np.concatenate([out[..., :1], np.zeros_like(out[..., :1]), out[..., 1:]], -1)
     assert _value(MeanAveragePrecision(2), (boxes, wide)) == pytest.approx(expected, rel=1e-5)
     assert _value(MeanAveragePrecision(2), (BOXES, _perfect(BOXES))) == pytest.approx(1.0)
@@ -248,7 +276,9 @@ def test_mean_average_precision_ranks_what_the_decoder_names():
     out[..., :2] = np.where(rng.random((3, 6, 6, 2)) < 0.5, scores.reshape(3, 6, 6, 2), 0.0)
     out[..., 2:4], out[..., 4:] = rng.uniform(0.5, 0.9, (3, 6, 6, 2)), 0.5
     centers, sizes = rng.uniform(0.3, 0.7, (3, 4, 2)), rng.uniform(0.5, 0.6, (3, 4, 2))
-    truth = np.concatenate([centers - sizes / 2, centers + sizes / 2, rng.integers(0, 2, (3, 4, 1))], -1).astype("float32")
+    truth = np.concatenate(
+        [centers - sizes / 2, centers + sizes / 2, rng.integers(0, 2, (3, 4, 1))], -1
+    ).astype("float32")
     detections, dropped = {0: [], 1: []}, 0
     loose = T.Detection("t", num_classes=2, threshold=1e-6, overlap=1.0, max_objects=12)
     for row, (items, every) in enumerate(zip(task.decode(out), loose.decode(out), strict=True)):
@@ -256,13 +286,19 @@ def test_mean_average_precision_ranks_what_the_decoder_names():
         free = set(range(4))
         for item in items:
             box = [item[edge] for edge in ("left", "top", "right", "bottom")]
-            fits = {i: _overlap(box, truth[row, i, :4]) for i in free if truth[row, i, 4] == item["label"]}
+            fits = {
+                i: _overlap(box, truth[row, i, :4])
+                for i in free
+                if truth[row, i, 4] == item["label"]
+            }
             best = max(fits, key=fits.get, default=None)
             right = best is not None and fits[best] >= 0.5
             free -= {best} if right else set()
             detections[item["label"]].append((item["probability"], right))
     assert dropped > 0
-    expected = np.mean([_average_precision(detections[c], (truth[..., 4] == c).sum()) for c in (0, 1)])
+    expected = np.mean(
+        [_average_precision(detections[c], (truth[..., 4] == c).sum()) for c in (0, 1)]
+    )
     metric = task.new_metrics()[0].metric
     assert _value(metric, (truth, out)) == pytest.approx(expected, rel=1e-4)
 
@@ -282,7 +318,9 @@ def test_a_detector_learns_to_find_bright_squares():
         x[i, r : r + 5, c : c + 5] = 1.0
         y[i, 0] = [c / 16, r / 16, (c + 5) / 16, (r + 5) / 16, 0]
     task = T.Detection("t", stride=2, channels=8, max_objects=5)
-    model = mtl.builders.hard_sharing((16, 16, 1), [task], backbone_options={"widths": (8, 16), "depth": 1})
+    model = mtl.builders.hard_sharing(
+        (16, 16, 1), [task], backbone_options={"widths": (8, 16), "depth": 1}
+    )
     model.compile(keras.optimizers.Adam(0.02), metrics={"t": []})
     model.fit(x, {"t": y}, epochs=60, batch_size=16, verbose=0)
     scores = mtl.analysis.score([task], model.predict(x, verbose=0), {"t": y})
@@ -340,7 +378,9 @@ def _probability(p, text):
     """The sum over all paths that collapse to a text."""
     total = 0.0
     for path in itertools.product(range(p.shape[1]), repeat=len(p)):
-        collapsed = [c for c, before in zip(path, (0, *path[:-1]), strict=True) if c and c != before]
+        collapsed = [
+            c for c, before in zip(path, (0, *path[:-1]), strict=True) if c and c != before
+        ]
         if collapsed == text:
             total += np.prod([p[t, c] for t, c in enumerate(path)])
     return total
@@ -384,7 +424,11 @@ def test_texts_become_labels_and_outputs_texts():
     labels = task.encode(["cab", "a"], length=4)
     assert labels.tolist() == [[2, 0, 1, -1], [0, -1, -1, -1]]
     target, present = _target(task, np.concatenate([labels, [[-1] * 4]]))
-    assert target.tolist() == [[3, 1, 2, 0], [1, 0, 0, 0], [0] * 4] and present.tolist() == [True, True, False]
+    assert target.tolist() == [[3, 1, 2, 0], [1, 0, 0, 0], [0] * 4] and present.tolist() == [
+        True,
+        True,
+        False,
+    ]
     path = np.eye(4)[[[3, 3, 0, 1, 2, 2, 0, 2]]]
     assert task.decode(path) == ["cabb"]
     with pytest.raises(ValueError, match=r"Task 't': the text 'ad' has letters \['d'\]"):
@@ -396,7 +440,9 @@ def test_texts_become_labels_and_outputs_texts():
 @pytest.mark.parametrize(("axis", "steps"), [("width", 8), ("height", 4)])
 def test_time_runs_along_the_axis_that_was_named(axis, steps):
     task = T.SequenceTranscription("t", alphabet="ab", time_axis=axis)
-    model = mtl.builders.hard_sharing((8, 16, 1), [task], backbone_options={"widths": (4,), "depth": 1})
+    model = mtl.builders.hard_sharing(
+        (8, 16, 1), [task], backbone_options={"widths": (4,), "depth": 1}
+    )
     assert model.output["t"].shape == (None, steps, 3)
 
 
@@ -430,7 +476,9 @@ ALL = [
     T.Depth("t", scale=2.0, unit="m", channels=3),
     T.Normals("t", channels=3, loss_weight=0.2),
     T.Keypoints("t", 2, labels=["a", "b"], channels=3, within=0.2),
-    T.Detection("t", 2, labels=["a", "b"], stride=2, channels=3, threshold=0.2, overlap=0.4, max_objects=7),
+    T.Detection(
+        "t", 2, labels=["a", "b"], stride=2, channels=3, threshold=0.2, overlap=0.4, max_objects=7
+    ),
     T.TokenTagging("t", labels=LABELS),
     T.SequenceTranscription("t", "abc", time_axis="height"),
     T.Embedding("t", 5, hidden=2, temperature=0.3),
@@ -464,9 +512,15 @@ def test_config_card_and_missing_labels(task):
         (lambda: T.SequenceTranscription("t", "aba"), "an alphabet of different letters"),
         (lambda: T.SequenceTranscription("t", "ab", time_axis="depth"), "'width' or 'height'"),
         (lambda: T.Embedding("t", 1), "size >= 2"),
-        (lambda: mtl.builders.hard_sharing((5,), [T.TokenTagging("t", 3)], "mlp"), "needs a stage that is a sequence"),
+        (
+            lambda: mtl.builders.hard_sharing((5,), [T.TokenTagging("t", 3)], "mlp"),
+            "needs a stage that is a sequence",
+        ),
         (lambda: mtl.builders.hard_sharing((5,), [T.Depth("t")], "mlp"), "needs an image input"),
-        (lambda: mtl.builders.hard_sharing((None, None, 1), [T.Detection("t")]), "images of fixed size"),
+        (
+            lambda: mtl.builders.hard_sharing((None, None, 1), [T.Detection("t")]),
+            "images of fixed size",
+        ),
     ],
 )
 def test_impossible_tasks_are_refused(make, words):
@@ -522,7 +576,10 @@ def test_all_of_them_train_together_and_go_to_the_phone(tmp_path):
     history = model.fit(x, y, batch_size=4, verbose=0).history
     assert all(np.isfinite(v[-1]) for v in history.values())
     # Where a task has no label at all the others go on, and its own head stays as it is.
-    absent = {name: mtl.data.complete({k: v for k, v in y.items() if k != name}, model)[name] for name in y}
+    absent = {
+        name: mtl.data.complete({k: v for k, v in y.items() if k != name}, model)[name]
+        for name in y
+    }
     for name in ("labels", "depth", "things", "text", "vector"):
         head = [v for v in model.trainable_variables if v.path.startswith(f"{name}_")]
         before = [v.numpy() for v in head]
@@ -536,9 +593,13 @@ def test_all_of_them_train_together_and_go_to_the_phone(tmp_path):
     assert all(np.isfinite(v) for v in scores.values())
     model.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
-    np.testing.assert_array_equal(loaded.predict(x, verbose=0)["things"], model.predict(x, verbose=0)["things"])
+    np.testing.assert_array_equal(
+        loaded.predict(x, verbose=0)["things"], model.predict(x, verbose=0)["things"]
+    )
     for quantization in (None, "int8"):
-        report = mtl.export.tflite(model, tmp_path / "m.tflite", quantization=quantization, calibration=x)
+        report = mtl.export.tflite(
+            model, tmp_path / "m.tflite", quantization=quantization, calibration=x
+        )
         assert [head.name for head in report.heads] == model.task_names
 
 
@@ -563,14 +624,20 @@ def test_texts_that_the_output_cannot_write_are_refused_by_row():
     assert np.isfinite(model.train_on_batch(x, {"text": fits}, return_dict=True)["loss"])
     long = np.array([[0, 1, -1, -1], [0, 0, 1, 0], [-1, -1, -1, -1]])
     for call in (model.fit, model.evaluate):
-        with pytest.raises(ValueError, match=r"task 'text' are too long.*row 1: it needs 5 times.*has 4"):
+        with pytest.raises(
+            ValueError, match=r"task 'text' are too long.*row 1: it needs 5 times.*has 4"
+        ):
             call(x, {"text": long}, verbose=0)
     # Batches behind the first of a data set are not looked at before: their step is not taken, and says why.
     before = model.get_weights()
     data = tf.data.Dataset.from_tensor_slices((x[:2], {"text": long[:2]})).batch(1)
-    with pytest.raises(ValueError, match="task 'text' is not finite.*longer than the output can write"):
+    with pytest.raises(
+        ValueError, match="task 'text' is not finite.*longer than the output can write"
+    ):
         model.fit(data, verbose=0)
-    assert all(np.isfinite(w).all() for w in model.get_weights()) and len(before) == len(model.get_weights())
+    assert all(np.isfinite(w).all() for w in model.get_weights()) and len(before) == len(
+        model.get_weights()
+    )
 
 
 def test_a_masked_sequence_is_read_to_its_end_only():
@@ -582,4 +649,6 @@ def test_a_masked_sequence_is_read_to_its_end_only():
     assert b["text_loss"] == pytest.approx(a["text_loss"], rel=1e-5)
     assert b["text_edit_distance"] == pytest.approx(a["text_edit_distance"], rel=1e-5)
     assert long.decode(long.predict(padded, verbose=0)) == short.decode(short.predict(x, verbose=0))
-    np.testing.assert_array_equal(long(padded)["text"][:, 3:], np.broadcast_to([1, 0, 0], (2, 3, 3)))
+    np.testing.assert_array_equal(
+        long(padded)["text"][:, 3:], np.broadcast_to([1, 0, 0], (2, 3, 3))
+    )

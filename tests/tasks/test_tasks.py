@@ -13,7 +13,9 @@ TASKS = [
     mtl.tasks.Classification("t", num_classes=4, labels=list("abcd"), hidden=0, dropout=0.2),
     mtl.tasks.Regression("t", size=2, mean=3.0, scale=2.0, low=-5, high=9, unit="m", error="huber"),
     mtl.tasks.BoundingBox("t", hidden=3, channels=2, metrics=["mae"]),
-    mtl.tasks.Segmentation("t", num_classes=3, labels=list("xyz"), loss="sparse_categorical_crossentropy"),
+    mtl.tasks.Segmentation(
+        "t", num_classes=3, labels=list("xyz"), loss="sparse_categorical_crossentropy"
+    ),
 ]
 
 
@@ -47,7 +49,10 @@ def test_bad_loss_weights_are_refused_by_the_tasks_name(weight):
     ("make", "words"),
     [
         (lambda: mtl.tasks.Classification("t", num_classes=1), "at least 2 classes"),
-        (lambda: mtl.tasks.Classification("t", num_classes=3, labels=["a"]), "3 classes but 1 labels"),
+        (
+            lambda: mtl.tasks.Classification("t", num_classes=3, labels=["a"]),
+            "3 classes but 1 labels",
+        ),
         (lambda: mtl.tasks.Regression("t", scale=0), "scale must be > 0"),
         (lambda: mtl.tasks.Regression("t", low=1, high=0), "low must be below high"),
         (lambda: mtl.tasks.Regression("t", error="l3"), "error must be one of"),
@@ -98,7 +103,9 @@ def test_regression_works_in_the_users_unit():
     output = np.asarray(task.activate(keras.ops.convert_to_tensor([[1.0]])))
     np.testing.assert_allclose(output, [[20 + task.scale]], rtol=1e-6)
     # One standard deviation off costs 1, whatever the unit.
-    np.testing.assert_allclose(task.loss.call(keras.ops.convert_to_tensor([[20.0]]), output), [1.0], rtol=1e-5)
+    np.testing.assert_allclose(
+        task.loss.call(keras.ops.convert_to_tensor([[20.0]]), output), [1.0], rtol=1e-5
+    )
 
 
 def test_regression_clips_labels_and_decoded_values():
@@ -117,14 +124,20 @@ def test_counts_on_a_log_scale_come_back_as_counts():
 
 @pytest.mark.parametrize(("error", "expected"), [("mse", 9.0), ("mae", 3.0), ("huber", 2.5)])
 def test_scaled_error_is_the_error_of_scaled_values(error, expected):
-    value = ScaledError(error, scale=2.0).call(keras.ops.convert_to_tensor([[6.0]]), keras.ops.convert_to_tensor([[0.0]]))
+    value = ScaledError(error, scale=2.0).call(
+        keras.ops.convert_to_tensor([[6.0]]), keras.ops.convert_to_tensor([[0.0]])
+    )
     np.testing.assert_allclose(value, [expected])
 
 
 # ------------------------------------------------------------------ boxes
 def test_iou_of_known_boxes():
-    a = keras.ops.convert_to_tensor([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.5, 0.5], [0.2, 0.2, 0.2, 0.2]])
-    b = keras.ops.convert_to_tensor([[0.5, 0.0, 1.0, 1.0], [0.5, 0.5, 1.0, 1.0], [0.2, 0.2, 0.2, 0.2]])
+    a = keras.ops.convert_to_tensor(
+        [[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.5, 0.5], [0.2, 0.2, 0.2, 0.2]]
+    )
+    b = keras.ops.convert_to_tensor(
+        [[0.5, 0.0, 1.0, 1.0], [0.5, 0.5, 1.0, 1.0], [0.2, 0.2, 0.2, 0.2]]
+    )
     np.testing.assert_allclose(box_iou(a, b), [0.5, 0.0, 0.0], atol=1e-7)
 
 
@@ -184,11 +197,17 @@ def test_missing_labels_pass_the_check_and_are_known_as_missing(task):
 def test_baselines_are_the_best_constant_answers():
     share = mtl.tasks.Classification("t", num_classes=3).baseline(np.array([0, 0, 1, -1]))
     np.testing.assert_allclose(share, [2 / 3, 1 / 3, 0])
-    np.testing.assert_allclose(mtl.tasks.Binary("t").baseline(np.array([1, 0, 0, 0, np.nan])), [0.25])
-    np.testing.assert_allclose(mtl.tasks.Regression("t", high=4).baseline(np.array([0, 2, 100, np.nan])), [2.0])
+    np.testing.assert_allclose(
+        mtl.tasks.Binary("t").baseline(np.array([1, 0, 0, 0, np.nan])), [0.25]
+    )
+    np.testing.assert_allclose(
+        mtl.tasks.Regression("t", high=4).baseline(np.array([0, 2, 100, np.nan])), [2.0]
+    )
     boxes = np.array([[0, 0, 0.5, 0.5], [0.2, 0, 0.5, 0.5], [0.1, 0, 0.5, 1.0]])
     np.testing.assert_allclose(mtl.tasks.BoundingBox("t").baseline(boxes), [0.1, 0, 0.5, 0.5])
-    np.testing.assert_allclose(mtl.tasks.Segmentation("t").baseline(np.array([[[1, 0]], [[1, -1]]]))[..., 0], [[1, 0]])
+    np.testing.assert_allclose(
+        mtl.tasks.Segmentation("t").baseline(np.array([[[1, 0]], [[1, -1]]]))[..., 0], [[1, 0]]
+    )
 
 
 def test_a_users_head_loss_and_metrics_are_used():
@@ -196,10 +215,14 @@ def test_a_users_head_loss_and_metrics_are_used():
         return keras.layers.Dense(1, name="my_own")(features["stage1"])
 
     task = mtl.tasks.Regression("cost", head=head, loss="mae", metrics=["mse"])
-    model = mtl.builders.hard_sharing((3,), [task], backbone="mlp", backbone_options={"widths": (4,)})
+    model = mtl.builders.hard_sharing(
+        (3,), [task], backbone="mlp", backbone_options={"widths": (4,)}
+    )
     assert model.get_layer("my_own")
     model.compile("sgd")
-    logs = model.evaluate(np.zeros((2, 3), "float32"), {"cost": np.array([1.0, 3.0], "float32")}, verbose=0)
+    logs = model.evaluate(
+        np.zeros((2, 3), "float32"), {"cost": np.array([1.0, 3.0], "float32")}, verbose=0
+    )
     prediction = model.predict(np.zeros((2, 3), "float32"), verbose=0)["cost"][:, 0]
     np.testing.assert_allclose(logs["cost_loss"], np.abs(prediction - [1, 3]).mean(), rtol=1e-5)
     assert "cost_mean_squared_error" in logs or "cost_mse" in logs

@@ -52,7 +52,11 @@ def _steps_without_gradients(model, optimizer, x, y):
                 target = tf.cast(y["sold"][rows][:, None], tf.float32)
                 loss += tf.reduce_mean(keras.losses.binary_crossentropy(target, output["sold"]))
         gradients = tape.gradient(loss, model.trainable_variables)
-        pairs = [(g, v) for g, v in zip(gradients, model.trainable_variables, strict=True) if g is not None]
+        pairs = [
+            (g, v)
+            for g, v in zip(gradients, model.trainable_variables, strict=True)
+            if g is not None
+        ]
         optimizer.apply([g for g, _ in pairs], [v for _, v in pairs])
 
 
@@ -66,7 +70,12 @@ def _check_against_plain_keras(optimizer, **options):
     theirs = optimizer()
     _steps_without_gradients(twin, theirs, x, y)
     same(model.get_weights(), twin.get_weights(), rtol=1e-4, atol=1e-5)
-    same([v.numpy() for v in model.optimizer.variables], [v.numpy() for v in theirs.variables], rtol=1e-4, atol=1e-5)
+    same(
+        [v.numpy() for v in model.optimizer.variables],
+        [v.numpy() for v in theirs.variables],
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 @pytest.mark.parametrize("name", ["adamw"])
@@ -95,7 +104,9 @@ def test_alternating_training_is_the_same_in_every_way_of_running(options):
 def _fit_twice(model, balancer=None, optimizer=None, batch_size=8, **options):
     """Train with labels of both tasks, then without those of one; what its head and memory were between the two."""
     x, y = table_data()
-    model.compile(optimizer or keras.optimizers.AdamW(0.01, weight_decay=0.1), balancer=balancer, **options)
+    model.compile(
+        optimizer or keras.optimizers.AdamW(0.01, weight_decay=0.1), balancer=balancer, **options
+    )
     model.fit(x, y, batch_size=batch_size, verbose=0)
     before = _head(model, "sold"), _memory(model, "sold"), _head(model, "cost")
     model.fit(x, {"cost": y["cost"], "sold": np.full(32, -1)}, batch_size=batch_size, verbose=0)
@@ -127,7 +138,9 @@ def test_an_absent_head_stands_still_bit_for_bit(balancer):
 
 
 def test_an_absent_head_stands_still_on_replicas():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice())
+    strategy = tf.distribute.MirroredStrategy(
+        ["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice()
+    )
     with strategy.scope():
         model = table_model()
         before = _fit_twice(model)
@@ -146,8 +159,14 @@ def test_what_two_of_three_tasks_share_moves_when_one_of_them_is_there():
     trunk = keras.layers.Dense(6, activation="relu", name="trunk")(x)
     pair = keras.layers.Dense(4, activation="relu", name="pair")(trunk)
     tasks = [mtl.tasks.Regression(name, hidden=0) for name in "abc"]
-    heads = [keras.layers.Dense(1, name=f"{name}_linear")(h) for name, h in zip("abc", (trunk, pair, pair), strict=True)]
-    outputs = {task.name: mtl.layers.TaskOutput(task)(head) for task, head in zip(tasks, heads, strict=True)}
+    heads = [
+        keras.layers.Dense(1, name=f"{name}_linear")(h)
+        for name, h in zip("abc", (trunk, pair, pair), strict=True)
+    ]
+    outputs = {
+        task.name: mtl.layers.TaskOutput(task)(head)
+        for task, head in zip(tasks, heads, strict=True)
+    }
     model = mtl.MultiTaskModel(x, outputs)
     model.compile(keras.optimizers.Adam(0.01))
     rng = np.random.default_rng(0)
@@ -159,7 +178,11 @@ def test_what_two_of_three_tasks_share_moves_when_one_of_them_is_there():
     def moved(labels):
         before = {v.path: v.numpy() for v in model.trainable_variables}
         model.fit(features, labels, batch_size=8, verbose=0)
-        return {v.path.split("/")[0] for v in model.trainable_variables if (before[v.path] != v.numpy()).any()}
+        return {
+            v.path.split("/")[0]
+            for v in model.trainable_variables
+            if (before[v.path] != v.numpy()).any()
+        }
 
     assert moved({**y, "b": nothing}) == {"trunk", "pair", "a_linear", "c_linear"}
     assert moved({"a": y["a"], "b": nothing, "c": nothing}) == {"trunk", "a_linear"}
@@ -168,7 +191,9 @@ def test_what_two_of_three_tasks_share_moves_when_one_of_them_is_there():
 @pytest.mark.large
 def test_a_penalty_on_the_weights_is_a_gradient():
     """A regularized head follows its penalty where it has no label; nothing else of it moves."""
-    model = table_model([mtl.tasks.Regression("cost", hidden=0), mtl.tasks.Binary("sold", head=_regularized)])
+    model = table_model(
+        [mtl.tasks.Regression("cost", hidden=0), mtl.tasks.Binary("sold", head=_regularized)]
+    )
     (kernel, bias), _, _ = _fit_twice(model, optimizer=keras.optimizers.SGD(0.1, momentum=0.9))
     new_kernel, new_bias = _head(model, "sold")
     assert (kernel != new_kernel).all()
@@ -177,7 +202,9 @@ def test_a_penalty_on_the_weights_is_a_gradient():
 
 def _regularized(features):
     x = list(features.values())[-1] if isinstance(features, dict) else features
-    return keras.layers.Dense(1, kernel_regularizer=keras.regularizers.L2(0.1), name="sold_linear")(x)
+    return keras.layers.Dense(1, kernel_regularizer=keras.regularizers.L2(0.1), name="sold_linear")(
+        x
+    )
 
 
 @pytest.mark.large
@@ -203,7 +230,9 @@ def test_gradients_gathered_over_several_batches_still_arrive():
             gradients = tape.gradient(loss, twin.trainable_variables)
             pairs = zip(gradients, twin.trainable_variables, strict=True)
             gathered.append([tf.zeros(v.shape) if g is None else g for g, v in pairs])
-        optimizer.apply([(a + b) / 2 for a, b in zip(*gathered, strict=True)], twin.trainable_variables)
+        optimizer.apply(
+            [(a + b) / 2 for a, b in zip(*gathered, strict=True)], twin.trainable_variables
+        )
     same(model.get_weights(), twin.get_weights(), rtol=1e-4, atol=1e-5)
 
 
@@ -213,5 +242,7 @@ def test_optimizers_by_layer_train_and_stand_still():
         pytest.skip("this Keras has no MultiOptimizer")
     model = table_model()
     fast, slow = keras.optimizers.Adam(0.01), keras.optimizers.SGD(0.01, momentum=0.9)
-    optimizer = keras.optimizers.MultiOptimizer(lambda variable: fast if "linear" in variable.path else slow)
+    optimizer = keras.optimizers.MultiOptimizer(
+        lambda variable: fast if "linear" in variable.path else slow
+    )
     _assert_idle(model, _fit_twice(model, "uncertainty", optimizer))

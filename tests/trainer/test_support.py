@@ -20,9 +20,18 @@ TESTS = Path(__file__).parents[1]
 
 
 def _run(code, **environment):
-    environment = {**os.environ, "PYTHONPATH": str(TESTS), "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(TESTS),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        **environment,
+    }
     return subprocess.Popen(
-        [sys.executable, "-c", code], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", code],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
 
 
@@ -89,14 +98,19 @@ def test_on_jax_networks_and_balancers_work_and_compile_says_what_does_not(tmp_p
         np.testing.assert_allclose(answers[name], expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", [tf.distribute.MultiWorkerMirroredStrategy, tf.distribute.ParameterServerStrategy])
+@pytest.mark.parametrize(
+    "kind", [tf.distribute.MultiWorkerMirroredStrategy, tf.distribute.ParameterServerStrategy]
+)
 def test_several_machines_are_refused_in_one_sentence(kind):
     """The strategy itself needs its cluster at start-up; here it only says that it has one."""
     strategy = object.__new__(kind)
     strategy._extended = SimpleNamespace(_in_multi_worker_mode=lambda: True)
     model = table_model()
     model._distribute_strategy = strategy
-    with pytest.raises(NotImplementedError, match=f"{kind.__name__}.*does not work.*MirroredStrategy` on the GPUs of one"):
+    with pytest.raises(
+        NotImplementedError,
+        match=f"{kind.__name__}.*does not work.*MirroredStrategy` on the GPUs of one",
+    ):
         model.compile("sgd")
     assert model.balancer is None
 
@@ -120,10 +134,14 @@ def _workers(count):
     hosts = [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]
     for s in sockets:
         s.close()
-    task = [{"cluster": {"worker": hosts}, "task": {"type": "worker", "index": i}} for i in range(count)]
+    task = [
+        {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": i}} for i in range(count)
+    ]
     processes = [_run(WORKER, TF_CONFIG=json.dumps(config)) for config in task]
     results = [process.communicate(timeout=300) for process in processes]
-    return [(process.returncode, *result) for process, result in zip(processes, results, strict=True)]
+    return [
+        (process.returncode, *result) for process, result in zip(processes, results, strict=True)
+    ]
 
 
 @pytest.mark.large

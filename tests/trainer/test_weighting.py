@@ -42,15 +42,25 @@ def test_sample_weights_of_some_tasks_are_ones_for_the_others():
     weight = np.linspace(0.1, 3, 32).astype("float32")
     ours, theirs = _pair()
     whole = {"cost": np.ones(32, "float32"), "sold": weight}
-    history = ours.fit(x, y, sample_weight={"sold": weight}, validation_data=(x, y, {"sold": list(weight)}), **OPTIONS).history
-    expected = theirs.fit(x, y, sample_weight=whole, validation_data=(x, y, whole), **OPTIONS).history
+    history = ours.fit(
+        x,
+        y,
+        sample_weight={"sold": weight},
+        validation_data=(x, y, {"sold": list(weight)}),
+        **OPTIONS,
+    ).history
+    expected = theirs.fit(
+        x, y, sample_weight=whole, validation_data=(x, y, whole), **OPTIONS
+    ).history
     same(ours.get_weights(), theirs.get_weights())
     np.testing.assert_allclose(history["val_loss"], expected["val_loss"], rtol=1e-5)
     logs = ours.evaluate(x, y, sample_weight={"sold": weight, "cost": None}, verbose=0)
     np.testing.assert_allclose(logs["loss"], history["val_loss"][0], rtol=1e-5)
     logs = ours.test_on_batch(x, y, {"sold": weight}, return_dict=True)
     np.testing.assert_allclose(logs["loss"], history["val_loss"][0], rtol=1e-5)
-    history = ours.fit(x, y, sample_weight={"sold": weight}, validation_split=0.25, **OPTIONS).history
+    history = ours.fit(
+        x, y, sample_weight={"sold": weight}, validation_split=0.25, **OPTIONS
+    ).history
     expected = theirs.fit(x, y, sample_weight=whole, validation_split=0.25, **OPTIONS).history
     same(ours.get_weights(), theirs.get_weights())
     np.testing.assert_allclose(history["val_loss"], expected["val_loss"], rtol=1e-5)
@@ -83,15 +93,22 @@ def test_class_weights_by_task_are_sample_weights_by_class_whatever_the_data():
 def test_class_weights_are_gone_in_the_next_call_and_have_no_part_in_validation():
     x, y = table_data()
     ours, theirs = _pair()
-    history = ours.fit(x, y, class_weight={"sold": {1: 100.0}}, validation_split=0.25, **OPTIONS).history
+    history = ours.fit(
+        x, y, class_weight={"sold": {1: 100.0}}, validation_split=0.25, **OPTIONS
+    ).history
     tail = (x[24:], {name: labels[24:] for name, labels in y.items()})
-    np.testing.assert_allclose(history["val_sold_loss"][0], ours.evaluate(*tail, verbose=0)["sold_loss"], rtol=1e-5)
+    np.testing.assert_allclose(
+        history["val_sold_loss"][0], ours.evaluate(*tail, verbose=0)["sold_loss"], rtol=1e-5
+    )
     theirs.set_weights(ours.get_weights())
     ours.fit(x, y, **OPTIONS)
     theirs.fit(x, y, **OPTIONS)
     same(ours.get_weights(), theirs.get_weights())
     ours.train_on_batch(x, y, class_weight={"sold": {1: 3.0}})
-    of_class = {"cost": np.ones(32, "float32"), "sold": np.where(y["sold"] == 1, 3.0, 1.0).astype("float32")}
+    of_class = {
+        "cost": np.ones(32, "float32"),
+        "sold": np.where(y["sold"] == 1, 3.0, 1.0).astype("float32"),
+    }
     theirs.train_on_batch(x, y, sample_weight=of_class)
     same(ours.get_weights(), theirs.get_weights())
 
@@ -111,15 +128,26 @@ def test_one_task_takes_class_weights_as_plain_keras_does():
 
 
 def test_classes_of_pixels_and_missing_labels():
-    model = image_model([mtl.tasks.Segmentation("mask", num_classes=3, channels=4), mtl.tasks.Classification("kind", 3)])
+    model = image_model(
+        [
+            mtl.tasks.Segmentation("mask", num_classes=3, channels=4),
+            mtl.tasks.Classification("kind", 3),
+        ]
+    )
     model.compile("sgd")
     rng = np.random.default_rng(0)
     mask = rng.integers(-1, 3, (2, 16, 16)).astype("int32")
-    kind = np.array([[0.1, 0.1, 0.8], [1.0, 0.0, 0.0]], "float32")  # probabilities, as soft labels are
+    kind = np.array(
+        [[0.1, 0.1, 0.8], [1.0, 0.0, 0.0]], "float32"
+    )  # probabilities, as soft labels are
     training = model.compiled_training
-    training.class_weights = class_weights_by_task({"mask": {0: 2.0, 2: 7.0}, "kind": {2: 3.0}}, model)
+    training.class_weights = class_weights_by_task(
+        {"mask": {0: 2.0, 2: 7.0}, "kind": {2: 3.0}}, model
+    )
     x = np.zeros((2, 16, 16, 1), "float32")
-    _, _, weights = with_class_weights(training, (x, {"mask": mask, "kind": kind}, {"mask": np.array([1.0, 10.0])}))
+    _, _, weights = with_class_weights(
+        training, (x, {"mask": mask, "kind": kind}, {"mask": np.array([1.0, 10.0])})
+    )
     known = mask >= 0
     expected = np.array([2.0, 1.0, 7.0])[mask] * np.array([1.0, 10.0])[:, None, None]
     np.testing.assert_allclose(weights["mask"].numpy()[known], expected[known])
@@ -127,7 +155,9 @@ def test_classes_of_pixels_and_missing_labels():
     # A column of labels is as wide as a row of pixels: no class is read from where none is.
     flat = mask[..., None]
     _, _, weights = with_class_weights(training, (x, {"mask": flat, "kind": kind}, None))
-    np.testing.assert_allclose(weights["mask"].numpy()[known], np.array([2.0, 1.0, 7.0])[mask][known])
+    np.testing.assert_allclose(
+        weights["mask"].numpy()[known], np.array([2.0, 1.0, 7.0])[mask][known]
+    )
 
 
 @pytest.mark.parametrize(
@@ -135,12 +165,21 @@ def test_classes_of_pixels_and_missing_labels():
     [
         ({"class_weight": {"solt": {0: 1.0}}}, "Did you mean 'sold'"),
         ({"class_weight": {0: 1.0, 1: 5.0}}, "should say of which task"),
-        ({"class_weight": {"cost": {0: 1.0}}}, "labels of task 'cost' .Regression. are none.*sample_weight"),
-        ({"class_weight": {"sold": {2: 1.0}}}, "task 'sold' should name classes from 0 to 1. Received: 2"),
+        (
+            {"class_weight": {"cost": {0: 1.0}}},
+            "labels of task 'cost' .Regression. are none.*sample_weight",
+        ),
+        (
+            {"class_weight": {"sold": {2: 1.0}}},
+            "task 'sold' should name classes from 0 to 1. Received: 2",
+        ),
         ({"class_weight": {"sold": {1: -1.0}}}, "task 'sold' should be finite and >= 0"),
         ({"class_weight": {"sold": [1.0, 2.0]}}, "task 'sold' should be a dict of class to weight"),
         ({"class_weight": [1.0, 2.0]}, "dict by task name"),
-        ({"sample_weight": {"sold": np.ones(7)}}, "weights of sold have shape .7,.; one weight for each of the 32 rows"),
+        (
+            {"sample_weight": {"sold": np.ones(7)}},
+            "weights of sold have shape .7,.; one weight for each of the 32 rows",
+        ),
         ({"sample_weight": {"solt": np.ones(32)}}, "Did you mean 'sold'"),
     ],
 )

@@ -18,7 +18,10 @@ QUICK = ("uncertainty", "famo", "cagrad", "moco")
 def _losses(model, x, y):
     out = model(x, training=True)
     sold = keras.losses.binary_crossentropy(y["sold"][:, None].astype("float32"), out["sold"])
-    return {"cost": tf.reduce_mean((out["cost"][:, 0] - y["cost"]) ** 2), "sold": tf.reduce_mean(sold)}
+    return {
+        "cost": tf.reduce_mean((out["cost"][:, 0] - y["cost"]) ** 2),
+        "sold": tf.reduce_mean(sold),
+    }
 
 
 def _batches(x, y):
@@ -40,7 +43,9 @@ def _own_loop(model, balancer, x, y, optimizer, steps=None, **options):
     for inputs, labels in _batches(x, y):
         with tf.GradientTape(persistent=True) as tape:
             losses = _losses(model, inputs, labels)
-        gradients = mtl.training.balanced_gradients(balancer, tape, losses, variables, optimizer=optimizer, **options)
+        gradients = mtl.training.balanced_gradients(
+            balancer, tape, losses, variables, optimizer=optimizer, **options
+        )
         optimizer.apply(gradients, variables)
         if balancer.second_look:
             mtl.training.observe_updated_losses(balancer, _losses(model, inputs, labels))
@@ -109,7 +114,11 @@ def test_it_works_in_a_graph():
         optimizer.apply(gradients, two.trainable_variables)
 
     for inputs, labels in _batches(x, y):
-        step(tf.constant(inputs), tf.constant(labels["cost"]), tf.constant(labels["sold"][:, None].astype("float32")))
+        step(
+            tf.constant(inputs),
+            tf.constant(labels["cost"]),
+            tf.constant(labels["sold"][:, None].astype("float32")),
+        )
     same(one.get_weights(), two.get_weights(), rtol=1e-4, atol=1e-5)
 
 
@@ -139,13 +148,26 @@ def test_plain_tensorflow_variables_of_any_name_work():
     a, b = rng.standard_normal((2, 3))
     for name in ("mgda", "trimmed_mean"):
         with tf.GradientTape(persistent=True) as tape:
-            losses = {"a": tf.reduce_sum((shared - a) ** 2), "b": head * tf.reduce_sum((shared - b) ** 2)}
-        gradients = mtl.training.balanced_gradients(balancing.get(name), tape, losses, [shared, head])
+            losses = {
+                "a": tf.reduce_sum((shared - a) ** 2),
+                "b": head * tf.reduce_sum((shared - b) ** 2),
+            }
+        gradients = mtl.training.balanced_gradients(
+            balancing.get(name), tape, losses, [shared, head]
+        )
         one, two = 2 * (shared.numpy() - a), 4 * (shared.numpy() - b)
-        share = 0.5 if name == "trimmed_mean" else np.clip(two @ (two - one) / ((one - two) @ (one - two)), 0, 1)
-        np.testing.assert_allclose(gradients[0], share * one + (1 - share) * two, rtol=1e-5, atol=1e-8)
+        share = (
+            0.5
+            if name == "trimmed_mean"
+            else np.clip(two @ (two - one) / ((one - two) @ (one - two)), 0, 1)
+        )
+        np.testing.assert_allclose(
+            gradients[0], share * one + (1 - share) * two, rtol=1e-5, atol=1e-8
+        )
         own = ((shared.numpy() - b) ** 2).sum()
-        np.testing.assert_allclose(gradients[1], own * (1.0 if name == "trimmed_mean" else 1 - share), rtol=1e-5, atol=1e-8)
+        np.testing.assert_allclose(
+            gradients[1], own * (1.0 if name == "trimmed_mean" else 1 - share), rtol=1e-5, atol=1e-8
+        )
 
 
 def test_regularization_is_not_balanced():
@@ -154,7 +176,9 @@ def test_regularization_is_not_balanced():
         losses = {"a": v[0] ** 2 + v[1], "b": v[1] ** 2 + v[0]}
         penalty = 10.0 * tf.reduce_sum(v)
     plain = mtl.training.balanced_gradients(balancing.get("mgda"), tape, losses, [v])[0]
-    more = mtl.training.balanced_gradients(balancing.get("mgda"), tape, losses, [v], regularization=penalty)[0]
+    more = mtl.training.balanced_gradients(
+        balancing.get("mgda"), tape, losses, [v], regularization=penalty
+    )[0]
     np.testing.assert_allclose(more - plain, [10.0, 10.0], rtol=1e-5)
 
 
@@ -163,7 +187,9 @@ def _call(balancer, losses=None, persistent=True, **options):
     with tf.GradientTape(persistent=persistent) as tape:
         both = {"a": v[0] ** 2 + v[1], "b": v[1] ** 2 + v[0]}
         alone = {"a": v[0] * 1.0, "b": own * 1.0}
-    losses = {"both": both, "alone": alone, "wrong": {**both, "c": both["a"]}, "none": {"a": None}}[losses or "both"]
+    losses = {"both": both, "alone": alone, "wrong": {**both, "c": both["a"]}, "none": {"a": None}}[
+        losses or "both"
+    ]
     return mtl.training.balanced_gradients(balancer, tape, losses, [v, own], **options)
 
 
@@ -172,10 +198,22 @@ def _call(balancer, losses=None, persistent=True, **options):
     [
         (lambda: _call("cagrad"), TypeError, "lives as long as the loop"),
         (lambda: _call(balancing.get("cagrad"), persistent=False), ValueError, "persistent=True"),
-        (lambda: _call(balancing.get("cagrad"), "alone"), ValueError, "no two of the losses reach the same one"),
+        (
+            lambda: _call(balancing.get("cagrad"), "alone"),
+            ValueError,
+            "no two of the losses reach the same one",
+        ),
         (lambda: _call(balancing.get("cagrad"), "none"), ValueError, "at least one"),
-        (lambda: _call(balancing.get("cagrad"), "wrong", tasks=["a", "b"]), ValueError, "Unknown task in `losses`: 'c'"),
-        (lambda: _call(balancing.get("graddrop")), ValueError, r"GradDrop\(gradients='parameters'\)"),
+        (
+            lambda: _call(balancing.get("cagrad"), "wrong", tasks=["a", "b"]),
+            ValueError,
+            "Unknown task in `losses`: 'c'",
+        ),
+        (
+            lambda: _call(balancing.get("graddrop")),
+            ValueError,
+            r"GradDrop\(gradients='parameters'\)",
+        ),
         (lambda: _call(balancing.get("imtl_l")), ValueError, "give `optimizer=`"),
         (lambda: _call(balancing.get("gradnorm")), ValueError, r"shared=\[layer.kernel\]"),
         (lambda: _call(balancing.get("sdmgrad")), ValueError, "3 batches a step"),

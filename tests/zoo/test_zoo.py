@@ -43,7 +43,10 @@ def test_the_card_says_what_must_be_said(name):
     assert card["recipe"]["seeds"] == [0, 1, 2] and card["recipe"]["command"] in text
     assert card["recipe"]["command"].startswith(f"mtl-keras zoo train {name}")
     recipe = zoo.recipe(name)
-    assert card["recipe"]["epochs"] == recipe.epochs and card["recipe"]["learning_rate"] == recipe.learning_rate
+    assert (
+        card["recipe"]["epochs"] == recipe.epochs
+        and card["recipe"]["learning_rate"] == recipe.learning_rate
+    )
     assert [t["name"] for t in card["tasks"]] == [t.name for t in recipe.tasks()]
     for table in ("trivial", "single_task", "multi_task"):
         assert set(card["evidence"][table]) == set(card["scores"]["keras"])
@@ -90,7 +93,9 @@ def test_the_shipped_saved_model_serves_its_golden_outputs(name):
         inputs = {key[6:]: tf.constant(golden[key]) for key in golden if key.startswith("input_")}
         for task, value in served(**inputs).items():
             expected = golden[f"output_{task}"]
-            np.testing.assert_allclose(value, expected, atol=1e-4 * max(1.0, np.abs(expected).max()))
+            np.testing.assert_allclose(
+                value, expected, atol=1e-4 * max(1.0, np.abs(expected).max())
+            )
 
 
 def test_fashion_scene_reaches_its_metrics_on_200_scenes():
@@ -110,7 +115,9 @@ def test_fashion_scene_reaches_its_metrics_on_200_scenes():
 def test_build_gives_the_same_network_with_fresh_weights(name):
     fresh, trained = zoo.build(name), zoo.load(name)
     assert fresh.count_params() == trained.count_params() == zoo.info(name)["parameters"]
-    assert any((a != b).any() for a, b in zip(fresh.get_weights(), trained.get_weights(), strict=True))
+    assert any(
+        (a != b).any() for a, b in zip(fresh.get_weights(), trained.get_weights(), strict=True)
+    )
 
 
 # ------------------------------------------------------------------ damaged files
@@ -127,7 +134,10 @@ def test_damaged_weights_are_refused(tmp_path, damage):
         file.write_bytes(content)
     else:
         file.unlink()
-    with pytest.raises(shelf.ArtifactError, match=r"model.weights.h5 is (damaged|missing).*mtl-keras zoo train flights"):
+    with pytest.raises(
+        shelf.ArtifactError,
+        match=r"model.weights.h5 is (damaged|missing).*mtl-keras zoo train flights",
+    ):
         zoo.load("flights", folder)
 
 
@@ -155,7 +165,11 @@ class _Small(type(zoo.recipe("fashion_scene"))):
 
     def build(self, tasks=None, encoder=None):
         return mtl.builders.hard_sharing(
-            (40, 40, 1), tasks or self.tasks(), backbone_options={"widths": (4, 8), "depth": 1}, encoder=encoder, name="small"
+            (40, 40, 1),
+            tasks or self.tasks(),
+            backbone_options={"widths": (4, 8), "depth": 1},
+            encoder=encoder,
+            name="small",
         )
 
     def prepare(self):
@@ -216,13 +230,24 @@ def test_the_quickstart_leaves_what_it_promises(monkeypatch, tmp_path, capsys, s
     monkeypatch.setattr(quickstart, "RECIPE", small)
     results = quickstart.run(tmp_path / "q", epochs=1)
     left = {p.name for p in (tmp_path / "q").iterdir()}
-    assert left == {"saved_model", "model.keras", "model.tflite", "model_int8.tflite", "results.json", "predictions.png"}
+    assert left == {
+        "saved_model",
+        "model.keras",
+        "model.tflite",
+        "model_int8.tflite",
+        "results.json",
+        "predictions.png",
+    }
     assert json.loads((tmp_path / "q" / "results.json").read_text()) == results
     assert set(results["scores"]) == {"trivial", "keras", "model_int8.tflite"}
     from PIL import Image
 
     assert min(Image.open(tmp_path / "q" / "predictions.png").size) > 300
-    assert keras.saving.load_model(tmp_path / "q" / "model.keras").task_names == ["item", "box", "mask"]
+    assert keras.saving.load_model(tmp_path / "q" / "model.keras").task_names == [
+        "item",
+        "box",
+        "mask",
+    ]
     assert "zoo list" in capsys.readouterr().out
 
 
