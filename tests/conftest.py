@@ -10,6 +10,7 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 import keras
 import pytest
 import tensorflow as tf
+from cpu_times import CpuTimes
 
 # Two devices for tests of strategies; they must be there before TensorFlow starts up.
 tf.config.set_logical_device_configuration(
@@ -25,6 +26,8 @@ def _seeded():
 
 
 def pytest_configure(config):
+    if config.getoption("--cpu-times"):
+        config.pluginmanager.register(CpuTimes(config.getoption("--cpu-times")))
     offset = config.getoption("--seed-offset")
     if offset:
         set_random_seed = keras.utils.set_random_seed
@@ -32,6 +35,9 @@ def pytest_configure(config):
 
 
 def pytest_addoption(parser):
+    parser.addoption(
+        "--cpu-times", metavar="FILE", help="write the processor time of each file and test to FILE"
+    )
     parser.addoption(
         "--seed-offset",
         type=int,
