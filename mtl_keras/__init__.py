@@ -32,6 +32,7 @@ __all__ = [
     "export",
     "layers",
     "tasks",
+    "testing",
     "training",
     "zoo",
 ]
@@ -50,6 +51,7 @@ _LATER = {
     "callbacks": "training.callbacks",
     "data": "data",
     "export": "export",
+    "testing": "testing",
     "training": "training",
     "zoo": "zoo",
 }

@@ -13,7 +13,7 @@ import mtl_keras as mtl
 
 PUBLIC = {
     "mtl_keras": "MultiTaskModel __version__ analysis backbones balancing builders callbacks data export layers tasks "
-    "training zoo",
+    "testing training zoo",
     "mtl_keras.tasks": "Binary BoundingBox Classification Depth Detection Embedding Keypoints MultiLabel Normals Ordinal "
     "Regression Segmentation SequenceTranscription Task TaskMetric TokenTagging",
     "mtl_keras.builders": "adapters aitm branches cgc complete_inputs cross_modal cross_stitch dselect_k esmm hard_sharing "
@@ -36,6 +36,7 @@ PUBLIC = {
     "mtl_keras.analysis": "DeltaReport collect delta_m delta_report judging_metrics score trivial",
     "mtl_keras.data": "CharTokenizer DataError HashingTokenizer ImageEncoder LabelScaleWarning TableEncoder "
     "WordTokenizer batches complete encoders fashion_scenes fetch labels mix sources",
+    "mtl_keras.testing": "run_backbone_test run_balancer_test run_builder_test run_task_test table_data table_model",
     "mtl_keras.training": "BalanceMonitor Progress balanced_gradients observe_updated_losses",
     "mtl_keras.zoo": "build export info list load path recipe train",
 }
@@ -70,8 +71,24 @@ def _modules_after(code):
     return set(done.stdout.split())
 
 
-def test_importing_the_package_makes_saved_models_loadable_and_leaves_the_rest_for_later():
-    found = _modules_after("import mtl_keras") - _modules_after("import keras")
+@pytest.fixture(scope="module")
+def imported():
+    """The modules of one process after importing Keras, then the package, then its lazy rooms."""
+    steps = (
+        "import keras",
+        "import mtl_keras as m",
+        "m.export, m.zoo, m.analysis, m.callbacks, m.data",
+    )
+    code = "\n".join(f"{step}\nprint(' '.join(sorted(sys.modules)))" for step in steps)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}"], check=True, capture_output=True, text=True
+    )
+    return [set(line.split()) for line in done.stdout.splitlines()]
+
+
+def test_importing_the_package_makes_saved_models_loadable_and_leaves_the_rest_for_later(imported):
+    keras_modules, modules, _ = imported
+    found = modules - keras_modules
     assert {
         "mtl_keras.model",
         "mtl_keras.layers.task_output",
@@ -91,11 +108,9 @@ def test_importing_the_package_makes_saved_models_loadable_and_leaves_the_rest_f
     assert len(others) <= 5, others
 
 
-def test_the_library_never_imports_the_legacy_keras():
-    found = _modules_after(
-        "import mtl_keras as m; m.export, m.zoo, m.analysis, m.callbacks, m.data"
-    )
-    assert not {"tf_keras", "tensorflow_model_optimization"} & found
+def test_the_library_never_imports_the_legacy_keras(imported):
+    assert "mtl_keras.export" in imported[2]
+    assert not {"tf_keras", "tensorflow_model_optimization"} & imported[2]
 
 
 def test_the_command_line_starts_without_tensorflow():
