@@ -31,6 +31,7 @@ __all__ = [
     "data",
     "export",
     "layers",
+    "runtime",
     "tasks",
     "testing",
     "training",
@@ -51,7 +52,11 @@ _LATER = {
     "callbacks": "training.callbacks",
     "data": "data",
     "export": "export",
+<<<<<<< HEAD
     "testing": "testing",
+=======
+    "runtime": "runtime",
+>>>>>>> main
     "training": "training",
     "zoo": "zoo",
 }
