@@ -52,11 +52,8 @@ _LATER = {
     "callbacks": "training.callbacks",
     "data": "data",
     "export": "export",
-<<<<<<< HEAD
-    "testing": "testing",
-=======
     "runtime": "runtime",
->>>>>>> main
+    "testing": "testing",
     "training": "training",
     "zoo": "zoo",
 }
