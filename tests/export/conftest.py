@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from helpers import image_data, image_model
 
+import mtl_keras as mtl
+
 _BLOCK = """
 import sys
 class Block:
@@ -31,6 +33,24 @@ def trained():
     model.compile("adam")
     model.fit(x, y, epochs=15, batch_size=8, verbose=0)
     return model, x, y
+
+
+@pytest.fixture(scope="session")
+def exported(trained, tmp_path_factory):
+    """Files of the trained network, each made once: a function of the options of `mtl.export.tflite` that gives the path
+    and the report. Tests read these files and change none.
+    """
+    model, x, _ = trained
+    folder, files = tmp_path_factory.mktemp("exported"), {}
+
+    def export(**options):
+        key = repr(sorted(options.items()))
+        if key not in files:
+            path = folder / f"file{len(files)}.tflite"
+            files[key] = path, mtl.export.tflite(model, path, calibration=x, **options)
+        return files[key]
+
+    return export
 
 
 @pytest.fixture
