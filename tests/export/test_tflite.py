@@ -103,7 +103,7 @@ def test_another_client_sees_the_same_names_and_answers(trained, exported, optio
 
     from mtl_keras.quiet import quiet
 
-    model, x, _ = trained
+    x = trained[1]
     path, _ = exported(**options)
     file = mtl.export.TFLiteModel(path)
     with quiet():
