@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl_keras.export import flatbuffer
+from mtl_keras.runtime import flatbuffer
 
 __all__ = ["separate_equal_scales", "without_integer_select"]
 

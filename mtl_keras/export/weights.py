@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from mtl_keras.export import flatbuffer
 from mtl_keras.export.portable import separate_equal_scales
+from mtl_keras.runtime import flatbuffer
 
 __all__ = ["int8_weights"]
 
