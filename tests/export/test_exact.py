@@ -55,6 +55,7 @@ def test_quiet_bands_of_a_spectrum_are_heard(tmp_path, waves, quantization):
     assert np.abs(file.run({"sound": waves[:4]})["bands"] - expected).max() < 0.02
 
 
+@pytest.mark.large
 def test_layers_behind_a_spectrum_are_quantized(tmp_path, waves):
     model = mtl.builders.hard_sharing(
         (1600,),
