@@ -4,7 +4,8 @@
 Keras.
 """
 
-from mtl_keras import _uses_keras
+import importlib.util
+
 from mtl_keras.runtime import (
     BenchmarkReport,
     ExportError,
@@ -14,7 +15,7 @@ from mtl_keras.runtime import (
     web_page,
 )
 
-if _uses_keras():
+if importlib.util.find_spec("keras") is not None:
     from mtl_keras.export.compress import CompressionReport, compress
     from mtl_keras.export.layer_errors import LayerError, LayerErrorReport, layer_errors
     from mtl_keras.export.open_formats import onnx, openvino
