@@ -19,7 +19,7 @@ class Flights(Recipe):
         return [
             Binary("cancelled", hidden=32),
             Binary("late", hidden=32),
-            # Centre and spread of the clipped training labels, in minutes.
+            # Center and spread of the clipped training labels, in minutes.
             Regression(
                 "arrival_delay", mean=5.0, scale=37.0, low=-60, high=180, unit="minutes", hidden=32
             ),

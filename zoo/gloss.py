@@ -21,7 +21,7 @@ class Gloss(Recipe):
         return [
             Classification("part_of_speech", num_classes=4, labels=PARTS_OF_SPEECH, hidden=0),
             Classification("supersense", num_classes=45, labels=SUPERSENSES, hidden=0),
-            # Centre and spread of log(1 + synonyms) on the training labels.
+            # Center and spread of log(1 + synonyms) on the training labels.
             Regression("synonyms", log=True, mean=0.91, scale=0.34, unit="words"),
         ]
 
