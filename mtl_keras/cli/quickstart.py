@@ -98,17 +98,28 @@ def run(
     with atomic_write(out / "predictions.png") as fresh:
         _draw_predictions(fresh, model, x, labels, outputs, on_device)
     _print_results(console, scores, reports)
+    _print_next_steps(console, out, results["seconds"])
+    return results
+
+
+def _print_next_steps(console: Any, out: Path, seconds: float) -> None:
     programs = _program_folder()
+    mtl_keras, python = programs / "mtl-keras", programs / "python"
+    load_entry = (
+        "from mtl_keras import zoo; model = zoo.load('fashion_scene'); print(model.task_names)"
+    )
+    load_file = (
+        f"import mtl_keras, keras; keras.saving.load_model('{out / 'model.keras'}').summary()"
+    )
     console.print(
-        f"\nAll of it is in [bold]{out}/[/] ({results['seconds']:.0f} s). Look at {out / 'predictions.png'}, then try:\n"
-        f"  {programs / 'mtl-keras'} zoo list\n"
-        f"  {programs / 'mtl-keras'} zoo info fashion_scene\n"
-        f"  {programs / 'python'} -c \"from mtl_keras import zoo; model = zoo.load('fashion_scene'); print(model.task_names)\"\n"
-        f"  {programs / 'python'} -c \"import mtl_keras, keras; keras.saving.load_model('{out / 'model.keras'}').summary()\"",
+        f"\nAll files are in [bold]{out}/[/] ({seconds:.0f} s). Look at {out / 'predictions.png'}, then try:\n"
+        f"  {mtl_keras} zoo list\n"
+        f"  {mtl_keras} zoo info fashion_scene\n"
+        f'  {python} -c "{load_entry}"\n'
+        f'  {python} -c "{load_file}"',
         highlight=False,
         soft_wrap=True,
     )
-    return results
 
 
 def _program_folder() -> Path:

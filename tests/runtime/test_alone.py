@@ -99,5 +99,8 @@ for name in ("tasks", "builders", "MultiTaskModel"):
     try: getattr(mtl_keras, name)
     except ImportError as error: assert "keras" in str(error), error
     else: raise AssertionError(name)
+try: mtl_keras.export.tflite
+except ImportError as error: assert "`mtl_keras.export.tflite` needs Keras" in str(error), error
+else: raise AssertionError("tflite")
 """
     run_alone(code)
