@@ -20,7 +20,19 @@ FORMATS = ("tflite", "saved_model", "split", "onnx", "openvino")
 #: Formats that have no quantization.
 _FLOAT_FORMATS = ("saved_model", "onnx", "openvino")
 #: Options that a format passes to its exporter; "tflite" takes all of them.
-_OPTIONS = ("tasks", "keep_float", "percentile", "signatures", "io", "batch", "decode", "max_drop")
+_OPTIONS = (
+    "tasks",
+    "keep_float",
+    "percentile",
+    "signatures",
+    "io",
+    "batch",
+    "decode",
+    "max_drop",
+    "on_drop",
+)
+#: Budget of a quantization that is chosen: the option's name without `max_`.
+_BUDGET = ("max_bytes", "max_ms")
 _OPTIONS_BY_FORMAT = {
     "saved_model": ("tasks", "signatures"),
     "split": ("tasks", "signatures"),
@@ -28,7 +40,7 @@ _OPTIONS_BY_FORMAT = {
     "openvino": ("tasks", "batch"),
 }
 #: Options of this command alone; only "tflite" has them.
-_TFLITE_ONLY = ("snippets", "web", "raw", "layer_errors")
+_TFLITE_ONLY = (*_BUDGET, "snippets", "web", "raw", "layer_errors")
 _CALIBRATED = ("int8", "int16x8", "auto")
 
 
@@ -49,7 +61,8 @@ class ExportRequest:
         snippets: languages to write ready calls in.
         web: whether to write a web page.
         layer_errors: whether to print which layer of the quantized file loses the accuracy.
-        tasks, keep_float, percentile, signatures, io, batch, decode, max_drop: as in `mtl.export.tflite`.
+        max_bytes, max_ms: the budget of `mtl.export.tflite`, for quantization="auto".
+        tasks, keep_float, percentile, signatures, io, batch, decode, max_drop, on_drop: as in `mtl.export.tflite`.
 
     Raises:
         ValueError: options that do not fit each other.
@@ -73,6 +86,9 @@ class ExportRequest:
     batch: int | None = None
     decode: Sequence[str] | None = None
     max_drop: float | Mapping[str, float] | None = None
+    on_drop: str | None = None
+    max_bytes: int | None = None
+    max_ms: float | None = None
 
     def __post_init__(self) -> None:
         self._check_format()
@@ -85,14 +101,16 @@ class ExportRequest:
     @property
     def options(self) -> dict[str, Any]:
         """Keywords of the exporter: those that the user gave."""
-        return {name: getattr(self, name) for name in self._given(_OPTIONS)}
+        options = {name: getattr(self, name) for name in self._list_set(_OPTIONS)}
+        budget = {name.removeprefix("max_"): getattr(self, name) for name in self._list_set(_BUDGET)}
+        return {**options, "budget": budget} if budget else options
 
     @property
     def is_judged(self) -> bool:
         """Whether the export compares scores on labeled rows."""
         return self.max_drop is not None or self.quantization == "auto"
 
-    def _given(self, names: Sequence[str]) -> list[str]:
+    def _list_set(self, names: Sequence[str]) -> list[str]:
         return [name for name in names if getattr(self, name) not in (None, False, (), [])]
 
     def _check_format(self) -> None:
@@ -101,9 +119,9 @@ class ExportRequest:
                 f"--to is {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, got {self.to!r}."
             )
         allowed = _OPTIONS_BY_FORMAT.get(self.to, (*_OPTIONS, *_TFLITE_ONLY))
-        refused = [name for name in self._given((*_OPTIONS, *_TFLITE_ONLY)) if name not in allowed]
+        refused = [name for name in self._list_set((*_OPTIONS, *_TFLITE_ONLY)) if name not in allowed]
         if refused:
-            flags = ", ".join("--" + name.replace("_", "-") for name in refused)
+            flags = ", ".join(_flag(name) for name in refused)
             raise ValueError(f"--to {self.to} has no {flags}.")
         if self.to in _FLOAT_FORMATS and self.quantization is not None:
             raise ValueError(
@@ -165,6 +183,8 @@ def _export_tflite(request: ExportRequest, model: keras.Model, data: _Data) -> A
         **request.options,
     )
     report.show()
+    if not report.passed:
+        return report
     if request.layer_errors:
         x = data.held_out[0] if isinstance(data.held_out, tuple) else None
         export.layer_errors(model, request.quantization, data.calibration, x).show()
@@ -253,6 +273,11 @@ def load_rows(
 
 
 # === Options as texts ===
+
+
+def _flag(name: str) -> str:
+    """How the command line calls an option."""
+    return "--task" if name == "tasks" else "--" + name.replace("_", "-")
 
 
 def _parse_size(text: str) -> tuple[int, int]:

@@ -121,6 +121,18 @@ def export(
         list[str] | None,
         typer.Option(help="What a head's metric may lose: NUMBER, or TASK=NUMBER for each."),
     ] = None,
+    on_drop: Annotated[
+        str | None,
+        typer.Option(
+            help="Where a head loses more: raise (default), warn, or report (nothing is written)."
+        ),
+    ] = None,
+    max_bytes: Annotated[
+        int | None, typer.Option(min=1, help="auto: largest size of the file.")
+    ] = None,
+    max_ms: Annotated[
+        float | None, typer.Option(help="auto: longest time of a call, on this machine.")
+    ] = None,
     task: Annotated[list[str] | None, typer.Option(help="Export these only.")] = None,
     keep_float: Annotated[
         list[str] | None, typer.Option(help="Tasks or layers that stay in float in int8.")
@@ -176,5 +188,8 @@ def export(
             batch=batch,
             decode=decode,
             max_drop=parse_max_drop(max_drop or []),
+            on_drop=on_drop,
+            max_bytes=max_bytes,
+            max_ms=max_ms,
         )
     )
