@@ -73,14 +73,15 @@ def _modules_after(code):
     return set(done.stdout.split())
 
 
+def test_importing_the_package_imports_nothing_heavy():
+    heavy = {"keras", "tensorflow", "numpy", "ai_edge_litert", "typer", "rich", "matplotlib"}
+    assert not heavy & _modules_after("import mtl_keras")
+
+
 @pytest.fixture(scope="module")
 def imported():
-    """The modules of one process after importing Keras, then the package, then its lazy rooms."""
-    steps = (
-        "import keras",
-        "import mtl_keras as m",
-        "m.export, m.zoo, m.analysis, m.callbacks, m.data",
-    )
+    """The modules of one process after importing Keras, then the package, then its other public packages."""
+    steps = ("import keras", "import mtl_keras as m", "[getattr(m, name) for name in m.__all__]")
     code = "\n".join(f"{step}\nprint(' '.join(sorted(sys.modules)))" for step in steps)
     done = subprocess.run(
         [sys.executable, "-c", f"import sys\n{code}"], check=True, capture_output=True, text=True
@@ -88,7 +89,7 @@ def imported():
     return [set(line.split()) for line in done.stdout.splitlines()]
 
 
-def test_importing_the_package_makes_saved_models_loadable_and_leaves_the_rest_for_later(imported):
+def test_our_classes_are_registered_and_the_rest_is_left_for_later(imported):
     keras_modules, modules, _ = imported
     found = modules - keras_modules
     assert {
@@ -108,6 +109,54 @@ def test_importing_the_package_makes_saved_models_loadable_and_leaves_the_rest_f
     # Beside its own modules it brings next to nothing that Keras has not imported already.
     others = {name.split(".")[0] for name in found} - {"mtl_keras"}
     assert len(others) <= 5, others
+
+
+_REGISTERED = """
+import keras
+for name in ("MultiTaskModel", "TaskOutput", "WordTokenizer"):
+    assert keras.saving.get_registered_object(f"mtl_keras>{name}") is not None, name
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import mtl_keras",
+        pytest.param("import keras, mtl_keras", marks=pytest.mark.large),
+        pytest.param("import mtl_keras, tensorflow", marks=pytest.mark.large),
+        pytest.param("from mtl_keras.tasks import Binary", marks=pytest.mark.large),
+        pytest.param("from mtl_keras.model import MultiTaskModel", marks=pytest.mark.large),
+        pytest.param("from mtl_keras import export", marks=pytest.mark.large),
+        pytest.param(
+            "import mtl_keras, importlib.util as u; u.find_spec('keras')", marks=pytest.mark.large
+        ),
+        pytest.param("from mtl_keras import runtime", marks=pytest.mark.large),
+    ],
+)
+def test_classes_are_registered_whatever_is_imported_first(code):
+    _modules_after(code + _REGISTERED)
+
+
+def test_an_import_of_keras_that_fails_is_tried_again(tmp_path):
+    """A module named `keras` that raises at first: our classes wait for the import that succeeds."""
+    (tmp_path / "keras.py").write_text(
+        "import os\nif os.environ.get('FAIL'): raise ImportError('not now')"
+    )
+    code = f"""
+import os, sys
+sys.path.insert(0, {str(tmp_path)!r})
+import mtl_keras
+calls = []
+mtl_keras._register_classes = lambda: calls.append(sys.modules["keras"])
+os.environ["FAIL"] = "1"
+try: import keras
+except ImportError: pass
+assert not calls
+del os.environ["FAIL"]
+import keras
+assert calls == [keras]
+"""
+    _modules_after(code)
 
 
 def test_the_library_never_imports_the_legacy_keras(imported):
@@ -189,7 +238,11 @@ def test_the_source_distribution_holds_what_its_tests_need(tmp_path):
     }
     assert not expected - {str(f.relative_to(unpacked)) for f in unpacked.rglob("*")}
     # Its own tests, on its own code.
-    some = ["tests/test_names.py", "tests/data/test_encoders.py", "tests/export/test_metadata.py"]
+    some = [
+        "tests/test_names.py",
+        "tests/runtime/test_encoders.py",
+        "tests/runtime/test_metadata.py",
+    ]
     code = (
         "import sys, pytest; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in str(f).lower()]; "
         "sys.path.insert(0, ''); import mtl_keras; assert mtl_keras.__file__.startswith(sys.argv[1]), mtl_keras.__file__; "
