@@ -144,7 +144,7 @@ def prune(model: MultiTaskModel) -> MultiTaskModel:
     Example:
         >>> model = mtl.builders.learned_branching((32, 32, 3), [mtl.tasks.Binary("cat"), mtl.tasks.Binary("dog")])
         >>> model.compile("adam")
-        >>> model.fit(images, labels)
+        >>> model.fit(images, {"cat": cats, "dog": dogs})
         >>> tree = mtl.builders.prune(model)
         >>> mtl.export.tflite(tree, "tree.tflite")
     """
