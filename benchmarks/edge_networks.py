@@ -97,15 +97,15 @@ def cross_modal() -> tuple[keras.Model, dict[str, np.ndarray]]:
 
 BUILDERS: dict[str, dict[str, Any]] = {
     "hard_sharing": {},
-    "layerwise": {"leaves": {"age": "stage1"}},
-    "hierarchical": {"levels": {"age": "stage1"}},
+    "layerwise": {"task_stages": {"age": "stage1"}},
+    "hierarchical": {"task_stages": {"age": "stage1"}},
     "soft_sharing": {},
     "cross_stitch": {},
     "sluice": {"subspaces": 2},
     "nddr": {},
     "mtan": {},
     "task_gated": {"channels": 4, "stages": ["stage1", "stage2"]},
-    "adapters": {"bottleneck": 2},
+    "adapters": {"units": 2},
     "mmoe": {"units": 6},
     "omoe": {"units": 6},
     "cgc": {"units": 6},

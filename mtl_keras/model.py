@@ -12,16 +12,16 @@ import numpy as np
 from mtl_keras import balancing, trainer
 from mtl_keras.balancing.registry import warn_unregistered
 from mtl_keras.data import encoders, labels
-from mtl_keras.from_keras import task_graph
+from mtl_keras.graph import layer_of
+from mtl_keras.graph.sharing import SharingReport, sharing_report
 from mtl_keras.layers import TaskOutput
 from mtl_keras.names import check_input_name, check_task_names, unknown_name
-from mtl_keras.sharing import SharingReport, sharing_report
 from mtl_keras.tasks import Task, TaskMetric
 from mtl_keras.tasks.task import check_loss_weight
 from mtl_keras.trainer import class_counts, fitting, weighting
 from mtl_keras.trainer.checks import check_balancer
 from mtl_keras.trainer.label_scale import warn_of_label_scale
-from mtl_keras.trainer.reach import BalancingReport
+from mtl_keras.trainer.shared_variables import BalancingReport
 from mtl_keras.trainer.support import check_strategy, check_tensorflow
 
 __all__ = ["MultiTaskModel"]
@@ -111,6 +111,8 @@ class MultiTaskModel(keras.Model):
             >>> model = mtl.MultiTaskModel.from_keras(
             ...     plain, [mtl.tasks.Classification("animal", num_classes=10), mtl.tasks.Regression("age")])
         """
+        from mtl_keras.builders.from_keras import task_graph
+
         inputs, outputs = task_graph(model, tasks, activated)
         return cls(
             inputs,
@@ -155,7 +157,7 @@ class MultiTaskModel(keras.Model):
         inherited = super().losses
         # Keras asks while the model is being made.
         tie = self.tie if getattr(self, "_facts", None) is not None else None
-        return inherited if tie is None or not tie.weight else [*inherited, tie(self)]
+        return inherited if tie is None or not tie.penalty_weight else [*inherited, tie(self)]
 
     def task(self, name: str) -> Task:
         """The task of this name."""
@@ -626,8 +628,7 @@ def _tasks_of(outputs: Any) -> list[Task]:
         )
     tasks = []
     for name, tensor in outputs.items():
-        history = getattr(tensor, "_keras_history", None)
-        layer = history.operation if history is not None else None
+        layer = layer_of(tensor)
         if not isinstance(layer, TaskOutput):
             found = type(layer).__name__ if layer is not None else type(tensor).__name__
             raise ValueError(

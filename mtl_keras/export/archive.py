@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from mtl_keras.export import decoded
 from mtl_keras.export.files import ExportError
 from mtl_keras.export.models import functional
 from mtl_keras.export.training_aware import float_twin, is_quantization_aware
-from mtl_keras.graph import output_of, split
+from mtl_keras.graph import ancestors, output_of, split, sublayers
 from mtl_keras.names import check_input_name, unknown_name
 from mtl_keras.quiet import quiet
 
@@ -177,7 +177,7 @@ def _from_features(
     made = [Endpoint("features", specs, tuple(names), features)]
     for name in model.output:
         # A head may use some of the shared tensors only.
-        used = _ancestors([heads.output[name]])
+        used = {id(x) for x in ancestors([heads.output[name]])}
         here = [n for n, t in zip(everything, heads.inputs, strict=True) if id(t) in used]
         call = _filled(functools.partial(head, name), everything)
         made.append(
@@ -226,7 +226,7 @@ def write_archive(
 
 def as_float32(model: keras.Model) -> keras.Model:
     """The model itself, or, where a layer computes in half precision, its copy in float32 with the same weights."""
-    policies = {layer.dtype_policy.name for layer in model._flatten_layers()}
+    policies = {layer.dtype_policy.name for layer in sublayers(model)}
     if not any(_is_half(name) for name in policies):
         return model
     config = _without_mixed(model.get_config())
@@ -279,7 +279,7 @@ def subset(model: keras.Model, tasks: Sequence[str] | None) -> keras.Model:
     if not chosen:
         raise ValueError(f"`tasks` is empty; the model has {', '.join(known)}.")
     outputs = {name: tensor for name, tensor in model.output.items() if name in chosen}
-    used = _ancestors(outputs.values())
+    used = {id(x) for x in ancestors(outputs.values())}
     inputs = {tensor.name: tensor for tensor in model.inputs if id(tensor) in used}
     kept = (
         inputs
@@ -295,17 +295,3 @@ def subset(model: keras.Model, tasks: Sequence[str] | None) -> keras.Model:
     if shared:
         facts["representation"] = shared
     return type(model)(kept, outputs, name=model.name, **facts)
-
-
-def _ancestors(tensors: Iterable[Any]) -> set[int]:
-    """Ids of the tensors that tensors are made of, themselves included."""
-    seen, waiting = set(), list(tensors)
-    while waiting:
-        tensor = waiting.pop()
-        if id(tensor) in seen:
-            continue
-        seen.add(id(tensor))
-        waiting += tensor._keras_history.operation._inbound_nodes[
-            tensor._keras_history.node_index
-        ].input_tensors
-    return seen

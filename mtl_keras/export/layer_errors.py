@@ -16,6 +16,7 @@ from mtl_keras.export import archive, flatbuffer, quantization, sampling
 from mtl_keras.export.files import ExportError
 from mtl_keras.export.runner import TFLiteModel
 from mtl_keras.export.tflite import CALIBRATED, _check, _convert
+from mtl_keras.graph import sublayers
 
 __all__ = ["LayerError", "LayerErrorReport", "layer_errors"]
 
@@ -221,7 +222,7 @@ def _as_real(interpreter: Any, position: int) -> np.ndarray:
 
 def _compare(model: keras.Model, reference: _Tensors, compared: _Tensors) -> list[LayerError]:
     """The tensors that both files have, in order; names survive the converter's quantization."""
-    layers = [layer.name for layer in model._flatten_layers(include_self=False)]
+    layers = [layer.name for layer in sublayers(model, include_self=False)]
     errors: dict[str, float] = {}
     entries = []
     for name, (operator, inputs) in reference.operators.items():

@@ -14,6 +14,7 @@ import numpy as np
 
 from mtl_keras.export import archive
 from mtl_keras.export.files import ExportError
+from mtl_keras.graph import layer_of
 
 __all__ = [
     "ExportReport",
@@ -317,7 +318,7 @@ def bounded_heads(model: keras.Model) -> set[str]:
         if task.facts().get("activation") in ("sigmoid", "softmax")
     }
     for name, tensor in model.output.items():
-        activation = getattr(tensor._keras_history.operation, "activation", None)
+        activation = getattr(layer_of(tensor), "activation", None)
         if getattr(activation, "__name__", "") in ("sigmoid", "softmax"):
             names.add(name)
     return names

@@ -50,6 +50,7 @@ from mtl_keras.export.saved_model import FLOAT_TOLERANCE
 from mtl_keras.export.training_aware import own_layers
 from mtl_keras.export.warning import warn_caller
 from mtl_keras.export.weights import int8_weights
+from mtl_keras.graph import sublayers
 from mtl_keras.quiet import quiet
 from mtl_keras.version import __version__
 
@@ -272,7 +273,7 @@ def _build(
 
 
 def _layers_of(model: keras.Model, message: str) -> str:
-    names = [layer.name for layer in model._flatten_layers(include_self=False)]
+    names = [layer.name for layer in sublayers(model, include_self=False)]
     return ", ".join(
         f"'{name}'" for name in names if re.search(rf"\b{re.escape(name)}(_\d+)?\b", message)
     )
@@ -635,7 +636,7 @@ def _convert(
         )
         content = quantizing.measure_ranges(content, batches, percentile)
         floats = set()
-        layers = [layer.name for layer in model._flatten_layers(include_self=False)]
+        layers = [layer.name for layer in sublayers(model, include_self=False)]
         if keep_float:
             own = own_layers(
                 model, [name for name in keep_float if name in model.output], "keep_float"

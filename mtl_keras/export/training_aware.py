@@ -10,7 +10,7 @@ from keras import layers, tree
 
 from mtl_keras.export.files import ExportError
 from mtl_keras.export.models import functional
-from mtl_keras.graph import nodes, replay
+from mtl_keras.graph import nodes, rewire_graph
 from mtl_keras.layers import FakeQuantize, QuantizedWeights, TaskOutput
 from mtl_keras.names import unknown_name
 
@@ -168,7 +168,7 @@ def _replayed(
             after(operation, tensor, output, first + i) for i, (tensor, output) in enumerate(pairs)
         ]
 
-    replay(model, found, call)
+    rewire_graph(model, found, call)
     for old, new in copies.values():
         if isinstance(old, keras.layers.Layer):
             new.set_weights(old.get_weights())

@@ -60,7 +60,9 @@ def test_earlier_stages_are_those_of_the_path():
 
 
 def test_choices_are_samples_of_the_gumbel_softmax():
-    layer = mtl.layers.BranchChoice(2, temperature=0.1, lowest=0.1, decay=1.0, seed=1)
+    layer = mtl.layers.BranchChoice(
+        2, temperature=0.1, min_temperature=0.1, temperature_decay=1.0, seed=1
+    )
     layer.build([(None, 4)] * 3)
     layer.logits[0].assign(np.log([0.2, 0.3, 0.5]))
     drawn = np.stack([np.asarray(layer.shares(training=True)) for _ in range(2000)])
@@ -74,7 +76,9 @@ def test_choices_are_samples_of_the_gumbel_softmax():
 
 
 def test_warm_up_takes_all_parents_alike_and_the_temperature_falls():
-    layer = mtl.layers.BranchChoice(1, temperature=4.0, decay=0.5, lowest=1.0, warm_up=2)
+    layer = mtl.layers.BranchChoice(
+        1, temperature=4.0, temperature_decay=0.5, min_temperature=1.0, warmup_steps=2
+    )
     x = [np.zeros((1, 1), "float32"), np.ones((1, 1), "float32")]
     assert [float(layer(x, training=True)[0][0, 0]) for _ in range(2)] == [0.5, 0.5]
     assert float(layer(x, training=True)[0][0, 0]) != 0.5
@@ -85,7 +89,9 @@ def test_training_chooses_the_parent_that_serves():
     # One parent is the answer, the other noise.
     rng = np.random.default_rng(0)
     good = rng.standard_normal((64, 1)).astype("float32")
-    layer = mtl.layers.BranchChoice(1, temperature=2.0, lowest=0.5, decay=0.99, seed=3)
+    layer = mtl.layers.BranchChoice(
+        1, temperature=2.0, min_temperature=0.5, temperature_decay=0.99, seed=3
+    )
     layer.build([(None, 1)] * 2)
     optimizer = keras.optimizers.Adam(0.05)
     for _ in range(150):
@@ -264,7 +270,10 @@ def test_factors_are_shared_and_rows_and_biases_are_the_tasks_own():
     ("make", "words"),
     [
         (lambda: B.learned_branching((5,), TASKS, branches=0, **MLP), "at least one branch, got 0"),
-        (lambda: B.learned_branching((5,), TASKS, lowest=9.0, **MLP), "lowest <= temperature"),
+        (
+            lambda: B.learned_branching((5,), TASKS, min_temperature=9.0, **MLP),
+            "min_temperature <= temperature",
+        ),
         (
             lambda: B.learned_branching(
                 (6,), TASKS, "lstm", backbone_options={"vocabulary_size": 9}
@@ -281,7 +290,7 @@ def test_factors_are_shared_and_rows_and_biases_are_the_tasks_own():
         ),
         (lambda: B.prune(B.hard_sharing((5,), TASKS, **MLP)), "has no branches to show"),
         (
-            lambda: B.hierarchical((16, 16, 1), TASKS, "fpn", levels={"cost": "stage1"}),
+            lambda: B.hierarchical((16, 16, 1), TASKS, "fpn", task_stages={"cost": "stage1"}),
             "no other stage is computed from 'stage1'",
         ),
         (lambda: B.branches(B.hard_sharing((5,), TASKS, **MLP)), "has no branches to show"),

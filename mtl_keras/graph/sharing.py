@@ -12,7 +12,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from mtl_keras.trainer.reach import Reach, print_table
+from mtl_keras.graph.reach import Reach
+from mtl_keras.graph.tables import print_table
 
 __all__ = ["SharingReport", "sharing_report"]
 
@@ -24,10 +25,11 @@ class SharingReport:
     Attributes:
         tasks: the tasks' names.
         variables: `(path, shape, tasks that its value reaches)` for every trainable variable.
-        parameters, multiply_adds: dict of tuple of task names to how many only these tasks use together.
-        separate_parameters, separate_multiply_adds: dict of task name to what a separate network would need: the one that
-            `hard_sharing` builds for this task alone on the same backbone. For models that no builder with one backbone made,
-            all that the task uses here.
+        parameters, multiply_adds: dict of tuple of task names to how many only these tasks use
+            together.
+        separate_parameters, separate_multiply_adds: dict of task name to what a separate network
+            would need: the one that `hard_sharing` builds for this task alone on the same backbone.
+            For models that no builder with one backbone made, all that the task uses here.
     """
 
     tasks: tuple[str, ...]
@@ -55,7 +57,8 @@ class SharingReport:
         raise ValueError("`counts` should be this report's `parameters` or `multiply_adds`.")
 
     def rows(self) -> list[tuple[str, ...]]:
-        """The table's rows: users, parameters, multiply-adds, then totals against separate networks."""
+        """The table's rows: users, parameters, multiply-adds, then totals against separate
+        networks."""
         users = sorted(
             {*self.parameters, *self.multiply_adds},
             key=lambda u: (-len(u), [self.tasks.index(t) for t in u]),
@@ -136,11 +139,11 @@ def _kind(users: tuple[str, ...], tasks: Iterable[str]) -> str:
 def sharing_report(model: Any) -> SharingReport:
     """Count a model's variables and multiply-adds by the tasks that use them.
 
-    What separate networks need is counted on the networks that `hard_sharing` would build for one task each.
+    What separate networks need is counted on the networks that `hard_sharing` would build for one
+    task each.
 
-    Multiply-adds are those of matrix products and convolutions at inference, for one row; loops count every turn (once
-    where the number of turns is not known before).
-    """
+    Multiply-adds are those of matrix products and convolutions at inference, for one row; loops
+    count every turn (once where the number of turns is not known before)."""
     tasks = tuple(model.task_names)
     variables, parameters, multiply_adds = _count(model, tasks)
     network = _separate_networks(model)
@@ -235,7 +238,8 @@ def _multiply_adds(op: Any, graph: Any) -> int:
 
 
 def _turns(op: Any) -> int:
-    """How often a loop runs: its limit where that is a constant, else the length of the lists it reads."""
+    """How often a loop runs: its limit where that is a constant, else the length of the lists it
+    reads."""
     limit = tf.get_static_value(op.inputs[1])
     if limit is not None and limit > 0:
         return int(limit)
