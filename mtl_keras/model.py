@@ -22,6 +22,7 @@ from mtl_keras.trainer import class_counts, fitting, weighting
 from mtl_keras.trainer.checks import check_balancer
 from mtl_keras.trainer.label_scale import warn_of_label_scale
 from mtl_keras.trainer.shared_variables import BalancingReport
+from mtl_keras.trainer.step_functions import StepPerRanks
 from mtl_keras.trainer.support import check_strategy, check_tensorflow
 
 __all__ = ["MultiTaskModel"]
@@ -522,6 +523,31 @@ class MultiTaskModel(keras.Model):
         sample_weight = weighting.complete_sample_weight(sample_weight, y, self, "evaluation")
         with self.compiled_training.evaluation():
             return super().test_on_batch(x, y, sample_weight=sample_weight, return_dict=return_dict)
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """As in Keras; the step is traced for each set of ranks, so that labels may come as `(rows,)` or `(rows, 1)`."""
+        if force or self.train_function is None:
+            self.train_function = StepPerRanks(self._make_train_step)
+        return self.train_function
+
+    def make_test_function(self, force: bool = False) -> Any:
+        """As in Keras; traced as the training step is."""
+        if force or self.test_function is None:
+            self.test_function = StepPerRanks(self._make_test_step)
+        return self.test_function
+
+    def _make_train_step(self) -> Any:
+        """A training step of Keras's that has traced nothing yet."""
+        current, self.train_function = self.train_function, None
+        super().make_train_function()
+        step, self.train_function = self.train_function, current
+        return step
+
+    def _make_test_step(self) -> Any:
+        current, self.test_function = self.test_function, None
+        super().make_test_function()
+        step, self.test_function = self.test_function, current
+        return step
 
     def train_step(self, data: Any) -> dict[str, Any]:
         return trainer.train_step(self, data)

@@ -1,6 +1,6 @@
 """Builders: functions that join inputs, backbones, a way of sharing and heads into one model."""
 
-from mtl_keras.builders.arguments import VOCABULARY, SharedArguments
+from mtl_keras.builders.arguments import VOCABULARY, SharedArguments, builder
 from mtl_keras.builders.attention import adapters, mtan, task_gated
 from mtl_keras.builders.branching import branches, learned_branching, prune
 from mtl_keras.builders.experts import cgc, dselect_k, mmoe, omoe, ple
@@ -17,6 +17,7 @@ __all__ = [
     "adapters",
     "aitm",
     "branches",
+    "builder",
     "cgc",
     "complete_inputs",
     "cross_modal",

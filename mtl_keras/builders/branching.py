@@ -17,7 +17,7 @@ from mtl_keras.layers import BranchChoice, BranchPath, TaskOutput
 from mtl_keras.model import MultiTaskModel
 from mtl_keras.tasks import Task
 
-__all__ = ["branches", "learned_branching", "prune"]
+__all__ = ["branches", "count_copies", "learned_branching", "prune"]
 
 
 @builder
@@ -40,8 +40,8 @@ def learned_branching(
     Choices are samples of the Gumbel-softmax while training, and the most probable parent at
     inference: nothing is random there. The model goes on to hold and to compute all copies.
     `mtl.builders.branches(model)` shows the tree that was learned, and `mtl.builders.prune(model)`
-    gives it as a network of its own, to train further and to export. Heads see the stages on their
-    own path.
+    gives it as a network of its own, to train further. `mtl.export` writes the tree alone. Heads see
+    the stages on their own path.
 
     Args:
         inputs, tasks, backbone, backbone_options, encoder, name: as in `hard_sharing`.
@@ -135,6 +135,23 @@ def branches(model: MultiTaskModel) -> dict[str, list[str]]:
     return paths
 
 
+def count_copies(model: keras.Model) -> tuple[int, int] | None:
+    """How many copies of stages heads follow at inference, and how many the model holds.
+
+    Returns:
+        `(used, total)`, or None for a model without choices: of another builder, or pruned already.
+    """
+    if not any(isinstance(layer, BranchChoice) for layer in model.layers):
+        return None
+    used = total = 0
+    copies: set[int] | None = None
+    for layer, chosen in reversed(_parents(model).items()):
+        copies = set(chosen) if copies is None else {chosen[child] for child in copies}
+        used += len(copies)
+        total += layer.parents
+    return used, total
+
+
 def prune(model: MultiTaskModel) -> MultiTaskModel:
     """The tree that `learned_branching` has learned, without the copies that no task follows.
 
@@ -157,7 +174,10 @@ def prune(model: MultiTaskModel) -> MultiTaskModel:
         >>> model.compile("adam")
         >>> model.fit(images, labels)
         >>> tree = mtl.builders.prune(model)
-        >>> mtl.export.tflite(tree, "tree.tflite")
+        >>> tree.compile("adam")
+
+    Note:
+        Exports prune by themselves: their files hold the tree.
     """
     choices = _Choices(model)
     needed = choices.needed_nodes()
@@ -178,6 +198,8 @@ def prune(model: MultiTaskModel) -> MultiTaskModel:
             copy_values(layer, copies[id(layer)])
         tensors.update({id(old): new for old, new in zip(node.outputs, outputs, strict=True)})
     heads = {task: tensors[id(tensor)] for task, tensor in model.output.items()}
+    if not isinstance(model, MultiTaskModel):
+        return keras.Model(model.input, heads, name=model.name)
     return MultiTaskModel(model.input, heads, encoder=model.encoder, name=model.name)
 
 

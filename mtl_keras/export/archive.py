@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from mtl_keras.builders.branching import count_copies, prune
 from mtl_keras.export import decoded
 from mtl_keras.export.files import ExportError
 from mtl_keras.export.models import functional
@@ -252,10 +253,22 @@ def _without_mixed(config: Any) -> Any:
     return config
 
 
+def notes(model: keras.Model) -> list[str]:
+    """What a report says of what `subset` leaves out."""
+    copies = count_copies(functional(model))
+    if copies is None:
+        return []
+    used, total = copies
+    return [
+        f"learned branches: the file holds the {used} of {total} copies of stages that a task follows"
+    ]
+
+
 def subset(model: keras.Model, tasks: Sequence[str] | None) -> keras.Model:
     """The model with some of its tasks only, in their order in the model; layers and inputs that no kept task uses are gone.
 
-    Of a quantization-aware model, its float network: every export begins here.
+    Of a quantization-aware model, its float network; of a network with learned branches, the tree: every export begins
+    here.
 
     Raises:
         ValueError: no task, or one that the model does not have.
@@ -263,6 +276,8 @@ def subset(model: keras.Model, tasks: Sequence[str] | None) -> keras.Model:
     model = functional(model)
     if is_quantization_aware(model):
         model = float_twin(model)
+    if count_copies(model) is not None:
+        model = prune(model)
     if any(
         keras.backend.standardize_dtype(tensor.dtype) in ("float16", "bfloat16")
         for tensor in model.inputs

@@ -179,6 +179,7 @@ def tflite(
         if budget is not None:
             raise ValueError(f"`budget` goes with quantization='auto'; got {quantization!r}.")
     limits_of_file = ladder.check_budget(budget)
+    notes = archive.notes(model)
     model = archive.subset(model, tasks)
     decode = decoded.check(model, decode)
     if decode and io != "float32":
@@ -196,7 +197,7 @@ def tflite(
     plain = archive.as_float32(model)
     made = archive.endpoints(plain, signatures, batch, decode)
     holds = max_drop is None and on_drop == "raise" and rows.are_typical
-    job = _Job(model, plain, made, tuple(decode), rows, io, percentile, holds)
+    job = _Job(model, plain, made, tuple(decode), rows, io, percentile, holds, notes)
     if quantization == "auto":
         return _cheapest_that_passes(job, path, data, limits, limits_of_file, on_drop)
     try:
@@ -236,6 +237,7 @@ class _Job:
     percentile: float | None = None
     # Whether a head that keeps little of what moves in it is refused: where the tasks' own metrics do not judge.
     holds_fidelity: bool = True
+    notes: Sequence[str] = ()
     # What the converter gave, by kind: float files of several kinds are made of one.
     converted: dict[str | None, bytes] = dataclasses.field(default_factory=dict)
 
@@ -311,6 +313,7 @@ def _build_and_compare(
     file = TFLiteModel(fresh)
     answers = file.run(inputs)
     report = compare(plain, inputs, answers, tolerance, what, job.holds_fidelity)
+    report.notes = list(job.notes)
     for name in job.decode:
         decoded.agree(
             plain,

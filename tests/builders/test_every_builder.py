@@ -23,7 +23,8 @@ KINDS = ("image", "text", "table")
 BUILDERS = [
     name
     for name in mtl.builders.__all__
-    if "tasks" in inspect.signature(getattr(mtl.builders, name)).parameters
+    if inspect.isfunction(getattr(mtl.builders, name))
+    and "tasks" in inspect.signature(getattr(mtl.builders, name)).parameters
 ]
 ROWS = 8
 _RNG = np.random.default_rng(0)

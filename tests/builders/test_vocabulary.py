@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import mtl_keras as mtl
-from mtl_keras.builders.arguments import SharedArguments, Unpack, builder
+from mtl_keras.builders.arguments import Unpack
 
 DOCS = Path(__file__).parents[2] / "docs" / "sharing.md"
 B = mtl.builders
@@ -130,8 +130,8 @@ def test_an_unknown_argument_names_those_that_a_builder_takes():
 
 
 def test_a_builder_of_ones_own_takes_the_shared_arguments():
-    @builder
-    def own(inputs, tasks, backbone=None, *, units: int = 3, **shared: Unpack[SharedArguments]):
+    @B.builder
+    def own(inputs, tasks, backbone=None, *, units: int = 3, **shared: Unpack[B.SharedArguments]):
         return B.hard_sharing(inputs, tasks, backbone, **shared)
 
     assert list(inspect.signature(own).parameters)[3:] == ["units", *SHARED]
