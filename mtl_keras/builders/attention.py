@@ -12,9 +12,9 @@ from keras import layers
 from mtl_keras.builders.arguments import SharedArguments, Unpack, builder
 from mtl_keras.builders.common import (
     Base,
-    bring_to,
     check_stage,
     finish,
+    match_shape,
     one_size,
     repeat_like,
     start,
@@ -75,7 +75,7 @@ def mtan(
             x = first[stage]
             if before is not None:
                 passed = _block(before, width, 3, f"{part}_f")
-                passed = passed if has_size_of(passed, p) else bring_to(passed, p, f"{part}_f")
+                passed = passed if has_size_of(passed, p) else match_shape(passed, p, f"{part}_f")
                 x = layers.Concatenate(name=f"{part}_join")([x, passed])
             x = _block(x, width, 1, f"{part}_a")
             x = _linear(x, width, 1, f"{part}_b")
@@ -137,32 +137,34 @@ def task_gated(
     features = {task: dict(base.stages) for task in base.names}
     deeper: dict[str, Any] = {}
     for stage in [s for s in reversed(base.stages) if s in chosen]:
-        x, own = base.stages[stage], {}
+        x, own_features = base.stages[stage], {}
         for task in base.names:
             part, y = f"{base.name}_{stage}_{task}", x
             if task in deeper:
                 y = layers.Concatenate(name=f"{part}_join")(
-                    [x, _in_places(deeper[task], x, channels, f"{part}_up")]
+                    [x, _at_size_of(deeper[task], x, channels, f"{part}_up")]
                 )
-            own[task] = _block(y, channels, 3, f"{part}_own")
-        given = {
-            task: _linear(own[task], channels, 3, f"{base.name}_{stage}_{task}_give")
+            own_features[task] = _block(y, channels, 3, f"{part}_own")
+        messages = {
+            task: _linear(own_features[task], channels, 3, f"{base.name}_{stage}_{task}_give")
             for task in base.names
         }
         for task in base.names:
             part, others = (
                 f"{base.name}_{stage}_{task}",
-                [given[t] for t in base.names if t != task],
+                [messages[t] for t in base.names if t != task],
             )
             if others:
                 gate = layers.Activation("sigmoid", name=f"{part}_gate")(
-                    _linear(own[task], channels, 3, f"{part}_look")
+                    _linear(own_features[task], channels, 3, f"{part}_look")
                 )
-                taken = layers.Add(name=f"{part}_others")(others) if len(others) > 1 else others[0]
-                passed = layers.Multiply(name=f"{part}_take")([gate, taken])
-                features[task][stage] = layers.Add(name=part)([own[task], passed])
+                message = (
+                    layers.Add(name=f"{part}_others")(others) if len(others) > 1 else others[0]
+                )
+                passed = layers.Multiply(name=f"{part}_take")([gate, message])
+                features[task][stage] = layers.Add(name=part)([own_features[task], passed])
             else:
-                features[task][stage] = own[task]
+                features[task][stage] = own_features[task]
             deeper[task] = features[task][stage]
     return finish(base, features, representation=base.representation)
 
@@ -261,7 +263,7 @@ def _block(x: Any, width: int, kernel: int, name: str) -> Any:
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
-def _in_places(x: Any, target: Any, width: int, name: str) -> Any:
+def _at_size_of(x: Any, target: Any, width: int, name: str) -> Any:
     """A deeper result at the places of an earlier stage."""
     if has_size_of(x, target):
         return x
@@ -269,7 +271,7 @@ def _in_places(x: Any, target: Any, width: int, name: str) -> Any:
         return resize_like(x, target, name=name)
     if len(target.shape) == 3 and len(x.shape) == 2:
         return repeat_like(x, target, name=name)
-    return bring_to(x, target, name)
+    return match_shape(x, target, name)
 
 
 def _first_activations(base: Base) -> dict[str, Any]:

@@ -27,7 +27,6 @@ __all__ = [
     "Base",
     "SeparateNetworks",
     "attach_head",
-    "bring_to",
     "check_stage",
     "check_tasks",
     "default_backbone",
@@ -35,6 +34,7 @@ __all__ = [
     "layer_sizes",
     "make_backbone",
     "make_inputs",
+    "match_shape",
     "one_size",
     "repeat_like",
     "resolve_task_stages",
@@ -103,9 +103,9 @@ def start(
     else:
         inputs = make_inputs(inputs, backbone)
     trunk = make_backbone(backbone, inputs, options)
-    taken = {layer.name for layer in trunk.layers}
+    layer_names = {layer.name for layer in trunk.layers}
     for task in tasks:
-        if task.name in taken:
+        if task.name in layer_names:
             raise ValueError(
                 f"Task '{task.name}' has the name of a layer of the backbone. Rename the task."
             )
@@ -294,8 +294,8 @@ def make_inputs(inputs: Any, backbone: Any) -> Any:
     if isinstance(inputs, keras.KerasTensor):
         return inputs
     if isinstance(inputs, Mapping):
-        made = {name: _one_input(name, value) for name, value in inputs.items()}
-        return next(iter(made.values())) if len(made) == 1 else made
+        tensors = {name: _one_input(name, value) for name, value in inputs.items()}
+        return next(iter(tensors.values())) if len(tensors) == 1 else tensors
     if isinstance(inputs, int):
         inputs = (inputs,)
     if not isinstance(inputs, (tuple, list)):
@@ -361,11 +361,11 @@ def attach_head(task: Task, features: Mapping[str, Any], inputs: Any) -> keras.K
     image = inputs if isinstance(inputs, keras.KerasTensor) else next(iter(inputs.values()))
     logits = task.head(dict(features), tuple(image.shape[1:]))
     expected = tuple(s for s in task.output_shape if s is not None)
-    found = tuple(logits.shape[1:])
-    if expected and (found[-len(expected) :] != expected or len(found) != len(task.output_shape)):
-        hint = " Pool or flatten the features first." if len(found) > len(task.output_shape) else ""
+    shape = tuple(logits.shape[1:])
+    if expected and (shape[-len(expected) :] != expected or len(shape) != len(task.output_shape)):
+        hint = " Pool or flatten the features first." if len(shape) > len(task.output_shape) else ""
         raise ValueError(
-            f"The head of task '{task.name}' ends in shape {found}; the task needs {task.output_shape}.{hint}"
+            f"The head of task '{task.name}' ends in shape {shape}; the task needs {task.output_shape}.{hint}"
         )
     return TaskOutput(task)(logits)
 
@@ -409,7 +409,7 @@ def repeat_like(x: Any, target: Any, name: str) -> Any:
     return keras.layers.RepeatVector(target.shape[1], name=name)(x)
 
 
-def bring_to(x: Any, target: Any, name: str) -> Any:
+def match_shape(x: Any, target: Any, name: str) -> Any:
     """A tensor in another's shape: resized or averaged over places, then a linear layer to its
     channels."""
     layers = keras.layers

@@ -71,7 +71,7 @@ def tensor_factorized(
         "rank": rank,
         "task_rank": task_rank,
     }
-    made: dict[str, keras.layers.Layer] = {}
+    factorized: dict[str, keras.layers.Layer] = {}
     convolutions = {keras.layers.Conv1D: FactorizedConv1D, keras.layers.Conv2D: FactorizedConv2D}
 
     def joint(layer):
@@ -82,7 +82,7 @@ def tensor_factorized(
             )
         config = {"name": layer.name, "use_bias": getattr(layer, "use_bias", None), **common}
         if type(layer) is keras.layers.Dense:
-            made.setdefault(
+            factorized.setdefault(
                 layer.name, FactorizedDense(layer.units, activation=layer.activation, **config)
             )
         elif type(layer) in convolutions and _plain(layer):
@@ -91,14 +91,14 @@ def tensor_factorized(
                 "strides": layer.strides,
                 "padding": layer.padding,
             }
-            made.setdefault(
+            factorized.setdefault(
                 layer.name,
                 convolutions[type(layer)](layer.filters, activation=layer.activation, **config),
             )
-        return made.get(layer.name)
+        return factorized.get(layer.name)
 
     streams = build_parallel_streams(base.trunk, base.names, joint=joint)
-    if not made:
+    if not factorized:
         kinds = sorted({type(layer).__name__ for layer in base.trunk.layers if layer.weights})
         raise ValueError(
             f"Builder '{base.name}' factorizes Dense, Conv1D and Conv2D layers, and the backbone has none; "

@@ -104,7 +104,7 @@ def _tasks_by_output(tasks: Any, outputs: list[str]) -> dict[str, Task]:
 def _copy(model: keras.Model, reserved: Sequence[str]) -> keras.Model:
     """A copy with weights of its own; layers that have the name of a task are called
     `<name>_head`."""
-    taken = {layer.name for layer in model.layers} | set(reserved)
+    layer_names = {layer.name for layer in model.layers} | set(reserved)
     for tensor in model.inputs:
         if tensor.name in reserved:
             raise ValueError(
@@ -115,9 +115,9 @@ def _copy(model: keras.Model, reserved: Sequence[str]) -> keras.Model:
         config = layer.get_config()
         if config["name"] in reserved:
             name = f"{layer.name}_head"
-            while name in taken:
+            while name in layer_names:
                 name += "_"
-            taken.add(name)
+            layer_names.add(name)
             config["name"] = name
         return type(layer).from_config(config)
 

@@ -103,10 +103,10 @@ def layerwise(
         Neural Networks", 2017.
     """
     base = start(inputs, tasks, backbone, **shared)
-    stages, places = base.stages, resolve_task_stages(base, task_stages)
+    stages, stage_of = base.stages, resolve_task_stages(base, task_stages)
     order = list(stages)
-    seen = {
-        task: {s: stages[s] for s in order[: order.index(place) + 1]}
-        for task, place in places.items()
+    features = {
+        task: {s: stages[s] for s in order[: order.index(stage) + 1]}
+        for task, stage in stage_of.items()
     }
-    return finish(base, seen, representation=base.representation)
+    return finish(base, features, representation=base.representation)

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from mtl_keras.builders.arguments import SharedArguments, Unpack, builder
-from mtl_keras.builders.common import attach_head, bring_to, finish, resolve_task_stages, start
+from mtl_keras.builders.common import attach_head, finish, match_shape, resolve_task_stages, start
 from mtl_keras.builders.streams import build_parallel_streams, is_continued
 from mtl_keras.graph import layer_of
 from mtl_keras.model import MultiTaskModel
@@ -59,8 +59,8 @@ def hierarchical(
         2017. JMT's successive regularization, which needs training in turns, is not part of it.
     """
     base = start(inputs, tasks, backbone, **shared)
-    places = resolve_task_stages(base, task_stages)
-    for task, stage in places.items():
+    stage_of = resolve_task_stages(base, task_stages)
+    for task, stage in stage_of.items():
         if feed_predictions and stage != base.deepest and not is_continued(base.trunk, stage):
             raise ValueError(
                 f"Builder '{base.name}' feeds what task '{task}' predicts at '{stage}' to the stages behind it, and in this "
@@ -74,14 +74,14 @@ def hierarchical(
     def at_stage(stage, tensors):
         x = tensors[0]
         seen[stage] = x
-        here = [task for task, place in places.items() if place == stage]
-        for task in here:
+        stage_tasks = [task for task, task_stage in stage_of.items() if task_stage == stage]
+        for task in stage_tasks:
             outputs[task] = attach_head(by_name[task], seen, base.inputs)
         if not feed_predictions or stage == base.deepest:
             return tensors
         parts = [x]
-        for task in here:
-            parts.append(bring_to(outputs[task], x, f"{base.name}_{task}"))
+        for task in stage_tasks:
+            parts.append(match_shape(outputs[task], x, f"{base.name}_{task}"))
             if len(parts[-1].shape) == 2 and len(x.shape) == 3:
                 parts[-1] = keras.layers.Reshape(
                     (1, x.shape[-1]), name=f"{base.name}_{task}_everywhere"

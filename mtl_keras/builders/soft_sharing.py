@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from mtl_keras.builders.arguments import SharedArguments, Unpack, builder
-from mtl_keras.builders.common import bring_to, finish, start
+from mtl_keras.builders.common import finish, match_shape, start
 from mtl_keras.builders.streams import build_parallel_streams
 from mtl_keras.layers import (
     BlockIdentity,
@@ -86,10 +86,10 @@ def soft_sharing(
             base.inputs,
             {f"{t}_{s}": x for t, f in zip(base.names, streams, strict=True) for s, x in f.items()},
         )
-        there = {layer.name for layer in graph.layers if layer.trainable_variables}
+        trained = {layer.name for layer in graph.layers if layer.trainable_variables}
         groups = [[f"{layer.name}_{task}" for task in base.names] for layer in base.trunk.layers]
         tie = WeightTie(
-            penalty, penalty_weight, [group for group in groups if there.issuperset(group)]
+            penalty, penalty_weight, [group for group in groups if trained.issuperset(group)]
         )
     # Not one representation: each task has its own.
     return finish(base, _by_task(base, streams), tie=tie)
@@ -240,23 +240,23 @@ def nddr(
     def at_stage(stage, tensors):
         if all(x is tensors[0] for x in tensors):
             return tensors
-        together = keras.layers.Concatenate(name=f"{base.name}_{stage}")(tensors)
-        found = []
+        features = keras.layers.Concatenate(name=f"{base.name}_{stage}")(tensors)
+        reduced = []
         for i, (task, x) in enumerate(zip(base.names, tensors, strict=True)):
             part = f"{base.name}_{stage}_{task}"
             kernel = BlockIdentity(i, count, self_weight)
             if len(x.shape) == 4:
                 y = keras.layers.Conv2D(x.shape[-1], 1, kernel_initializer=kernel, name=part)(
-                    together
+                    features
                 )
             else:
-                y = keras.layers.Dense(x.shape[-1], kernel_initializer=kernel, name=part)(together)
+                y = keras.layers.Dense(x.shape[-1], kernel_initializer=kernel, name=part)(features)
             if normalize:
                 y = keras.layers.BatchNormalization(
                     momentum=0.95, epsilon=1e-5, name=f"{part}_norm"
                 )(y)
-            found.append(y)
-        return found
+            reduced.append(y)
+        return reduced
 
     streams = _streams(base, split_after, at_stage)
     return finish(base, _by_task(base, streams))
@@ -285,5 +285,5 @@ def _all_stages(stages: Mapping[str, Any], name: str) -> Any:
     """The deepest stage and all others in its shape, weighed."""
     items = list(stages.items())
     deepest = items[-1][1]
-    parts = [bring_to(x, deepest, f"{name}_{stage}") for stage, x in items[:-1]] + [deepest]
+    parts = [match_shape(x, deepest, f"{name}_{stage}") for stage, x in items[:-1]] + [deepest]
     return StageMixture(name=f"{name}_stages")(parts)

@@ -63,7 +63,7 @@ class SharingReport:
             {*self.parameters, *self.multiply_adds},
             key=lambda u: (-len(u), [self.tasks.index(t) for t in u]),
         )
-        found = [
+        rows = [
             (
                 ", ".join(u),
                 f"{self.parameters.get(u, 0):,}",
@@ -73,20 +73,20 @@ class SharingReport:
             for u in users
             if u
         ]
-        whole = [sum(counts.values()) for counts in (self.parameters, self.multiply_adds)]
+        totals = [sum(counts.values()) for counts in (self.parameters, self.multiply_adds)]
         alone = [
             sum(self.separate(counts).values()) for counts in (self.parameters, self.multiply_adds)
         ]
-        found.append(("together", *(f"{n:,}" for n in whole), ""))
-        found.append(("separate networks", *(f"{n:,}" for n in alone), ""))
-        found.append(
+        rows.append(("together", *(f"{n:,}" for n in totals), ""))
+        rows.append(("separate networks", *(f"{n:,}" for n in alone), ""))
+        rows.append(
             (
                 "together / separate",
-                *(f"{w / a:.3f}" if a else "-" for w, a in zip(whole, alone, strict=True)),
+                *(f"{w / a:.3f}" if a else "-" for w, a in zip(totals, alone, strict=True)),
                 "",
             )
         )
-        return found
+        return rows
 
     def __str__(self) -> str:
         variables = [
@@ -112,16 +112,16 @@ class SharingReport:
             left = dict.fromkeys(self.tasks, 0)
             ordered = sorted((u for u in counts if u), key=lambda u: (-len(u), u))
             for i, users in enumerate(ordered):
-                here = [t for t in self.tasks if t in users]
+                tasks = [t for t in self.tasks if t in users]
                 axis.barh(
-                    here,
-                    [counts[users]] * len(here),
-                    left=[left[t] for t in here],
+                    tasks,
+                    [counts[users]] * len(tasks),
+                    left=[left[t] for t in tasks],
                     color=f"C{i % 10}",
                     label=_kind(users, self.tasks)
                     + (f": {', '.join(users)}" if len(users) < len(self.tasks) else ""),
                 )
-                for task in here:
+                for task in tasks:
                     left[task] += counts[users]
             total, alone = sum(counts.values()), sum(self.separate(counts).values())
             axis.set_title(f"{title}: {total:,}, separate {alone:,}", fontsize=9)
@@ -180,13 +180,13 @@ def _count(model: Any, tasks: tuple[str, ...]) -> tuple[list[Any], dict[Any, int
     for task in tasks:
         for op in _behind(graph.structured_outputs[task]):
             users_of.setdefault(op.name, []).append(task)
-    found: dict[tuple[str, ...], int] = {}
+    multiply_adds: dict[tuple[str, ...], int] = {}
     for op in graph.get_operations():
         users = tuple(users_of.get(op.name, ()))
         count = _multiply_adds(op, graph)
         if users and count:
-            found[users] = found.get(users, 0) + count
-    return variables, parameters, found
+            multiply_adds[users] = multiply_adds.get(users, 0) + count
+    return variables, parameters, multiply_adds
 
 
 def _behind(outputs: Any) -> list[Any]:

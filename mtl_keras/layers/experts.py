@@ -53,11 +53,11 @@ class Experts(layers.Layer):
         def side_by_side(shape, dtype=None):
             # Each starts as a dense layer of its own would; an initializer gives the same values
             # every time it is asked.
-            made = [
+            kernels = [
                 keras.initializers.GlorotUniform()((size, self.units), dtype=dtype)
                 for _ in range(self.experts)
             ]
-            return ops.concatenate(made, axis=1)
+            return ops.concatenate(kernels, axis=1)
 
         self.kernel = self.add_weight(
             shape=(size, self.experts * self.units), initializer=side_by_side, name="kernel"

@@ -81,15 +81,15 @@ class _Factorized(layers.Layer):
 
     def kernels(self) -> list[Any]:
         """Each task's kernel, `(in, out)`."""
-        found = []
+        kernels = []
         for row in self.rows:
             kernel = ops.matmul(self.core, ops.expand_dims(row, -1))[..., 0]
             if self.factorization != "last_axis":
                 kernel = ops.matmul(self.into, kernel)
             if self.factorization == "tucker":
                 kernel = ops.matmul(kernel, ops.transpose(self.out))
-            found.append(kernel)
-        return found
+            kernels.append(kernel)
+        return kernels
 
     def _finish(self, outputs: Sequence[Any]) -> list[Any]:
         if self.use_bias:

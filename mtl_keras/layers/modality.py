@@ -43,13 +43,14 @@ class ModalityDefault(layers.Layer):
 
     def call(self, inputs, training=False):
         features, present = inputs
-        there = ops.cast(present > 0.5, features.dtype)
+        is_present = ops.cast(present > 0.5, features.dtype)
         if training and self.modality_dropout:
-            kept = (
-                keras.random.uniform(ops.shape(there), seed=self.generator) >= self.modality_dropout
+            is_kept = (
+                keras.random.uniform(ops.shape(is_present), seed=self.generator)
+                >= self.modality_dropout
             )
-            there = there * ops.cast(kept, there.dtype)
-        return features * there + self.default * (1.0 - there)
+            is_present = is_present * ops.cast(is_kept, is_present.dtype)
+        return features * is_present + self.default * (1.0 - is_present)
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape[0])

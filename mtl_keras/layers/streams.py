@@ -169,10 +169,10 @@ class SubspaceStitch(_Streams):
                 )
         mixed = []
         for row in self.alpha:
-            mine = [
+            outputs = [
                 sum(part * row[p, g] for g, part in enumerate(parts)) for p in range(self.subspaces)
             ]
-            mixed.append(mine[0] if len(mine) == 1 else ops.concatenate(mine, axis=-1))
+            mixed.append(outputs[0] if len(outputs) == 1 else ops.concatenate(outputs, axis=-1))
         return mixed
 
     def get_config(self):

@@ -91,10 +91,10 @@ def _nuclear(rows):
     gram = ops.matmul(rows, ops.transpose(rows))
     values, vectors = ops.eigh(ops.stop_gradient(gram))
     values = ops.maximum(values, 0.0)
-    kept = values > 1e-6 * ops.max(values)
-    inverse = ops.where(kept, 1.0 / ops.sqrt(ops.where(kept, values, 1.0)), 0.0)
+    has_length = values > 1e-6 * ops.max(values)
+    inverse = ops.where(has_length, 1.0 / ops.sqrt(ops.where(has_length, values, 1.0)), 0.0)
     half = ops.matmul(vectors * inverse, ops.transpose(vectors))
-    norm = ops.sum(ops.sqrt(ops.where(kept, values, 0.0)))
+    norm = ops.sum(ops.sqrt(ops.where(has_length, values, 0.0)))
     surrogate = 0.5 * ops.sum(ops.stop_gradient(half) * gram)
     return surrogate + ops.stop_gradient(norm - surrogate)
 
