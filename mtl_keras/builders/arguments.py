@@ -126,13 +126,18 @@ def _complete_signature(function: Callable[..., Any]) -> inspect.Signature:
     """A builder's signature with the shared arguments in the place of `**shared`."""
     signature = inspect.signature(function)
     *own, _ = signature.parameters.values()
+    annotations = {
+        # As text, as those of the function are.
+        argument: getattr(annotation, "__forward_arg__", annotation)
+        for argument, annotation in SharedArguments.__annotations__.items()
+    }
     defaults = {"backbone_options": None, "encoder": None, "name": function.__name__}
     shared = [
         inspect.Parameter(
             argument,
             inspect.Parameter.KEYWORD_ONLY,
             default=default,
-            annotation=SharedArguments.__annotations__[argument],
+            annotation=annotations[argument],
         )
         for argument, default in defaults.items()
     ]

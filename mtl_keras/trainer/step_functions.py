@@ -7,6 +7,7 @@ TensorFlow traces a step for the shapes that it sees, and widens them when other
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -27,18 +28,24 @@ class StepPerRanks:
     def __init__(self, make_step: Callable[[], Step]):
         self._make_step = make_step
         self._steps: dict[tuple[int | None, ...], Step] = {}
+        # An epoch is many steps on one iterator, and reading its specification takes time.
+        self._step_of_iterator: weakref.WeakKeyDictionary[Any, Step] = weakref.WeakKeyDictionary()
 
     def __call__(self, iterator: Any) -> Any:
-        if hasattr(iterator, "element_spec"):
-            ranks = _ranks(iterator.element_spec)
-        else:
+        if not isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator)):
             # One batch of `train_on_batch`, as a generator.
             batch = next(iterator)
-            ranks = _ranks(batch)
-            iterator = itertools.chain([batch], iterator)
+            return self._step_for(batch)(itertools.chain([batch], iterator))
+        step = self._step_of_iterator.get(iterator)
+        if step is None:
+            step = self._step_of_iterator[iterator] = self._step_for(iterator.element_spec)
+        return step(iterator)
+
+    def _step_for(self, batch: Any) -> Step:
+        ranks = _ranks(batch)
         if ranks not in self._steps:
             self._steps[ranks] = self._make_step()
-        return self._steps[ranks](iterator)
+        return self._steps[ranks]
 
 
 def _ranks(batch: Any) -> tuple[int | None, ...]:

@@ -27,3 +27,14 @@ def test_only_the_graph_room_uses_keras_private_attributes():
     # The search finds what it looks for.
     assert any("_keras_history" in line for line in lines)
     assert any("_flatten_layers" in line for line in lines)
+
+
+def test_the_graph_room_imports_no_room_above_it():
+    imports = {
+        line.split()[1]
+        for path in (ROOT / "mtl_keras" / "graph").glob("*.py")
+        for line in path.read_text().splitlines()
+        if re.match(r"(from|import) mtl_keras", line)
+    }
+    assert imports
+    assert all(name.startswith("mtl_keras.graph") for name in imports), imports
