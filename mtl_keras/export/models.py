@@ -10,8 +10,8 @@ from typing import Any
 import keras
 from keras import tree
 
-from mtl_keras.export.files import ExportError
 from mtl_keras.graph import layer_of
+from mtl_keras.runtime.files import ExportError
 
 __all__ = ["functional"]
 
