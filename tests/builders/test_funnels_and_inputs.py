@@ -205,7 +205,7 @@ def test_stems_bring_domains_of_any_shape_to_the_trunk():
         (lambda: B.esmm((5,), NUMBERS), "takes Binary tasks .*'cost' is a Regression"),
         (lambda: B.aitm((5,), STEPS, units=()), "at least one hidden layer"),
         (lambda: B.aitm((5,), STEPS, penalty_weight=-1), "penalty_weight >= 0, got -1"),
-        (lambda: _cross("middle"), "Unknown fusion 'middle'. Known: early, late, attention"),
+        (lambda: _cross("middle"), "Unknown fusion 'middle'. Known: attention, early, late"),
         (lambda: _cross(optional=("foto",)), "Did you mean 'photo'"),
         (
             lambda: B.cross_modal({"row": (5,), "note": (3,)}, NUMBERS, {"row": "mlp"}),

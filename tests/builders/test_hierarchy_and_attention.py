@@ -199,9 +199,15 @@ def test_adapters_stand_only_where_they_were_asked_for():
             ),
             "has only one",
         ),
-        (lambda: B.task_gated((5,), numbers(), channels=0, **MLP), "channels >= 1, got 0"),
+        (
+            lambda: B.task_gated((5,), numbers(), channels=0, **MLP),
+            "`channels` should be a whole number >= 1",
+        ),
         (lambda: B.task_gated((5,), numbers(), stages=["top"], **MLP), "`stages`.*'top'"),
-        (lambda: B.adapters((5,), numbers(), kind="lora", **MLP), "'residual' or 'film'"),
+        (
+            lambda: B.adapters((5,), numbers(), adapter="lora", **MLP),
+            "adapter 'lora'.*film, residual",
+        ),
         (lambda: B.adapters((5,), numbers(), stages=["stage0"], **MLP), "`stages`.*'stage0'"),
     ],
 )
