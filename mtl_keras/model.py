@@ -15,8 +15,8 @@ from mtl_keras.data import labels
 from mtl_keras.graph import layer_of
 from mtl_keras.graph.sharing import SharingReport, sharing_report
 from mtl_keras.layers import TaskOutput
-from mtl_keras.names import check_input_name, check_task_names, unknown_name
 from mtl_keras.runtime import encoders
+from mtl_keras.runtime.names import check_input_name, check_task_names, unknown_name
 from mtl_keras.tasks import Task, TaskMetric
 from mtl_keras.tasks.task import check_loss_weight
 from mtl_keras.trainer import class_counts, fitting, weighting

@@ -227,7 +227,11 @@ def test_the_source_distribution_holds_what_its_tests_need(tmp_path):
     }
     assert not expected - {str(f.relative_to(unpacked)) for f in unpacked.rglob("*")}
     # Its own tests, on its own code.
-    some = ["tests/test_names.py", "tests/data/test_encoders.py", "tests/export/test_metadata.py"]
+    some = [
+        "tests/runtime/test_names.py",
+        "tests/data/test_encoders.py",
+        "tests/export/test_metadata.py",
+    ]
     code = (
         "import sys, pytest; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in str(f).lower()]; "
         "sys.path.insert(0, ''); import mtl_keras; assert mtl_keras.__file__.startswith(sys.argv[1]), mtl_keras.__file__; "

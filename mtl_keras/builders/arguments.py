@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TypedDict, TypeVar
 
-from mtl_keras.names import unknown_name
+from mtl_keras.runtime.names import unknown_name
 
 if sys.version_info >= (3, 11):
     from typing import Unpack

@@ -25,7 +25,7 @@ from mtl_keras.layers import FiLM, MaskPadding
 from mtl_keras.layers.resized import has_size_of, resize_like
 from mtl_keras.layers.sequences import mask_of
 from mtl_keras.model import MultiTaskModel
-from mtl_keras.names import unknown_name
+from mtl_keras.runtime.names import unknown_name
 from mtl_keras.tasks import Task
 
 __all__ = ["adapters", "mtan", "task_gated"]

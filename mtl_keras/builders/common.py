@@ -20,7 +20,7 @@ from mtl_keras.layers import TaskOutput
 from mtl_keras.layers.resized import resize_like
 from mtl_keras.layers.sequences import MaskedMean, mask_of
 from mtl_keras.model import MultiTaskModel
-from mtl_keras.names import check_task_names, unknown_name
+from mtl_keras.runtime.names import check_task_names, unknown_name
 from mtl_keras.tasks import Task
 
 __all__ = [

@@ -11,7 +11,7 @@ import keras
 from mtl_keras.graph import sublayers
 from mtl_keras.layers import TaskOutput
 from mtl_keras.layers.task_output import probabilities_from
-from mtl_keras.names import check_task_names, unknown_name
+from mtl_keras.runtime.names import check_task_names, unknown_name
 from mtl_keras.tasks import Task
 
 __all__ = ["task_graph"]

@@ -24,7 +24,7 @@ from mtl_keras.builders.streams import build_parallel_streams
 from mtl_keras.graph import has_graph, layer_of
 from mtl_keras.layers import ModalityAttention, ModalityDefault
 from mtl_keras.model import MultiTaskModel
-from mtl_keras.names import unknown_name
+from mtl_keras.runtime.names import unknown_name
 from mtl_keras.tasks import Task
 from mtl_keras.tasks.task import vector
 

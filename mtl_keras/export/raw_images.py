@@ -11,7 +11,7 @@ from keras import tree
 from mtl_keras.export.models import functional
 from mtl_keras.graph import rewire_graph
 from mtl_keras.layers import RawImage
-from mtl_keras.names import unknown_name
+from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["with_raw_images"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mtl_keras.graph.tables import print_table
-from mtl_keras.names import unknown_name
+from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["BalancingReport", "narrow"]
 

@@ -14,7 +14,7 @@ from keras import ops
 from mtl_keras.balancing import Balancer
 from mtl_keras.graph import split, sublayers
 from mtl_keras.graph.reach import Reach
-from mtl_keras.names import unknown_name
+from mtl_keras.runtime.names import unknown_name
 from mtl_keras.tasks import Task, TaskMetric
 from mtl_keras.trainer.shared_variables import BalancingReport, narrow
 from mtl_keras.trainer.task_losses import TaskLosses
