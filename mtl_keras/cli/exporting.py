@@ -10,7 +10,8 @@ import keras
 import numpy as np
 
 from mtl_keras import export, zoo
-from mtl_keras.export import archive, rows
+from mtl_keras.export import rows
+from mtl_keras.export.models import inputs_by_name
 from mtl_keras.runtime.codegen.snippets import LANGUAGES
 
 __all__ = ["FORMATS", "limits", "run"]
@@ -176,9 +177,9 @@ def _rows(
     """Inputs by name and labels by task of a `.npz` file, or the one input's rows of a `.npy` file."""
     arrays = rows.load_arrays(path)
     if not isinstance(arrays, dict):
-        return archive.by_name(model, arrays), {}
+        return inputs_by_name(model, arrays), {}
     inputs = [tensor.name for tensor in model.inputs]
     labels = {key: value for key, value in arrays.items() if key not in inputs}
-    return archive.by_name(
+    return inputs_by_name(
         model, {key: value for key, value in arrays.items() if key in inputs}
     ), labels

@@ -9,12 +9,13 @@ import keras
 import numpy as np
 
 from mtl_keras.analysis import score
-from mtl_keras.export import archive, rows
+from mtl_keras.export import rows
+from mtl_keras.export.models import inputs_by_name, pack_inputs
 from mtl_keras.export.report import ExportReport
 from mtl_keras.names import unknown_name
 from mtl_keras.runtime.files import ExportError
 
-__all__ = ["drops", "held_out", "judge", "limits", "scores"]
+__all__ = ["enforce_max_drop", "held_out", "limits", "metric_drops", "scores"]
 
 
 def limits(model: keras.Model, max_drop: float | Mapping[str, float] | None) -> dict[str, float]:
@@ -49,7 +50,7 @@ def held_out(model: keras.Model, data: Any) -> tuple[dict[str, np.ndarray], dict
             raise ValueError("`evaluate` needs labels: a data set of (inputs, labels).")
         only = model.tasks[0].name
         labelled = [(x, y if isinstance(y, Mapping) else {only: y}) for x, y, *_ in batches]
-        batches = [(archive.by_name(model, x), y) for x, y in labelled]
+        batches = [(inputs_by_name(model, x), y) for x, y in labelled]
         if not batches:
             raise ValueError("`evaluate` is empty: at least one row is needed.")
         x = {name: np.concatenate([part[name] for part, _ in batches]) for name in batches[0][0]}
@@ -58,7 +59,7 @@ def held_out(model: keras.Model, data: Any) -> tuple[dict[str, np.ndarray], dict
             for name in batches[0][1]
         }
     elif isinstance(data, (tuple, list)) and len(data) >= 2:
-        x, y = archive.by_name(model, data[0]), data[1]
+        x, y = inputs_by_name(model, data[0]), data[1]
         if not isinstance(y, Mapping) and len(model.tasks) == 1:
             y = {model.tasks[0].name: y}
     else:
@@ -79,10 +80,10 @@ def scores(
 ) -> dict[str, float]:
     """Every task's metrics in Keras on `held_out` data, by `<task>_<metric>`."""
     x, y = data
-    return score(model.tasks, model.predict(archive.feed(model, x), verbose=0), y)
+    return score(model.tasks, model.predict(pack_inputs(model, x), verbose=0), y)
 
 
-def drops(
+def metric_drops(
     model: keras.Model,
     before: Mapping[str, float],
     after: Mapping[str, float],
@@ -109,7 +110,7 @@ def drops(
     return found, too_much
 
 
-def judge(
+def enforce_max_drop(
     model: keras.Model,
     report: ExportReport,
     run: Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]],
@@ -132,7 +133,7 @@ def judge(
     """
     x, y = data
     before = scores(model, data) if before is None else before
-    found, too_much = drops(model, before, score(model.tasks, run(x), y), allowed)
+    found, too_much = metric_drops(model, before, score(model.tasks, run(x), y), allowed)
     for head in report.heads:
         head.metric, head.before, head.after, head.drop = found[head.name]
     if not too_much:

@@ -12,8 +12,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from mtl_keras.export import archive, quantization, sampling
+from mtl_keras.export import sampling
 from mtl_keras.export.backend import needs_tensorflow
+from mtl_keras.export.converter import archive, quantization
+from mtl_keras.export.prepare import as_float32, subset
 from mtl_keras.export.tflite import CALIBRATED, _check, _convert
 from mtl_keras.runtime import flatbuffer
 from mtl_keras.runtime.files import ExportError
@@ -125,9 +127,11 @@ def layer_errors(
             f"`quantization` should be one kind of quantized file. Received: quantization={quantization!r}."
         )
     _check(quantization, "file.tflite", calibration)
-    model = archive.as_float32(archive.subset(model, None))
-    rows = sampling.take(model, samples if samples is not None else calibration, 64)
-    calibration = sampling.take(model, calibration, 256) if quantization in CALIBRATED else None
+    model = as_float32(subset(model, None))
+    rows = sampling.take_rows(model, samples if samples is not None else calibration, 64)
+    calibration = (
+        sampling.take_rows(model, calibration, 256) if quantization in CALIBRATED else None
+    )
     with tempfile.TemporaryDirectory() as folder:
         reference = _run_all(_write(model, folder, None, None), rows)
         compared = _run_all(_write(model, folder, quantization, calibration), rows)

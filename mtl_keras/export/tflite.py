@@ -17,27 +17,29 @@ from typing import Any
 import keras
 import numpy as np
 
-from mtl_keras.export import archive, decoded, gate, gpu, int4, ladder, refusals, sampling
-from mtl_keras.export import quantization as quantizing
+from mtl_keras.export import decoded, gate, gpu, ladder, sampling
 from mtl_keras.export.backend import needs_tensorflow
-from mtl_keras.export.compress import zeros
-from mtl_keras.export.exact import exact_operators, restore_float_weights
-from mtl_keras.export.half import float16_weights
-from mtl_keras.export.portable import without_integer_select
+from mtl_keras.export.compression.compress import zeros
+from mtl_keras.export.compression.training_aware import own_layers
+from mtl_keras.export.converter import archive, int4, refusals
+from mtl_keras.export.converter import quantization as quantizing
+from mtl_keras.export.converter.exact import exact_operators, restore_float_weights
+from mtl_keras.export.converter.half import float16_weights
+from mtl_keras.export.converter.portable import without_integer_select
+from mtl_keras.export.converter.saved_model import FLOAT_TOLERANCE
+from mtl_keras.export.converter.weights import int8_weights
+from mtl_keras.export.prepare import as_float32, subset
 from mtl_keras.export.report import (
     ExportReport,
     HeadReport,
     Rung,
-    beside_keras,
     bounded_heads,
     compare,
+    compare_heads,
     float_noise,
     ruined_heads,
 )
-from mtl_keras.export.saved_model import FLOAT_TOLERANCE
-from mtl_keras.export.training_aware import own_layers
 from mtl_keras.export.warning import warn_caller
-from mtl_keras.export.weights import int8_weights
 from mtl_keras.quiet import quiet
 from mtl_keras.runtime import encoders, flatbuffer, measure, metadata
 from mtl_keras.runtime.files import ExportError, atomic_write, check_file, check_folder
@@ -170,13 +172,13 @@ def tflite(
         if budget is not None:
             raise ValueError(f"`budget` goes with quantization='auto'; got {quantization!r}.")
     limits_of_file = ladder.check_budget(budget)
-    model = archive.subset(model, tasks)
+    model = subset(model, tasks)
     decode = decoded.check(model, decode)
     if decode and io != "float32":
         raise ValueError(
             f"Decoded answers are real numbers or counts: `decode` goes with io='float32', got {io!r}."
         )
-    if quantization in CALIBRATED and (reason := refusals.recurrent(model)):
+    if quantization in CALIBRATED and (reason := refusals.recurrent_layer_error(model)):
         raise ExportError(reason)
     data = None if evaluate is None else gate.held_out(model, evaluate)
     limits = gate.limits(model, max_drop)
@@ -184,7 +186,7 @@ def tflite(
     rows = sampling.calibration_and_comparison(
         model, calibration, samples, None if data is None else data[0], measures
     )
-    plain = archive.as_float32(model)
+    plain = as_float32(model)
     made = archive.endpoints(plain, signatures, batch, decode)
     holds = max_drop is None and on_drop == "raise" and rows.are_typical
     job = _Job(model, plain, made, tuple(decode), rows, io, percentile, holds)
@@ -194,7 +196,11 @@ def tflite(
         with atomic_write(path) as fresh:
             report, file = _build(job, quantization, tuple(keep_float), fresh)
             report.path = Path(path)
-            error = None if data is None else gate.judge(plain, report, file.run, data, limits)
+            error = (
+                None
+                if data is None
+                else gate.enforce_max_drop(plain, report, file.run, data, limits)
+            )
             if error is not None and on_drop == "raise":
                 raise error
             if error is not None and on_drop == "report":
@@ -373,13 +379,13 @@ def split(
     """
     _check(quantization, "file.tflite", calibration)
     check_folder(folder, _foreign)
-    model = archive.subset(model, tasks)
-    if quantization in CALIBRATED and (reason := refusals.recurrent(model)):
+    model = subset(model, tasks)
+    if quantization in CALIBRATED and (reason := refusals.recurrent_layer_error(model)):
         raise ExportError(reason)
     rows = sampling.calibration_and_comparison(
         model, calibration, samples, None, quantization in CALIBRATED
     )
-    plain = archive.as_float32(model)
+    plain = as_float32(model)
     _, backbone, *heads = archive.endpoints(plain, "features", batch=1)
     if "backbone" in model.output:
         raise ValueError(
@@ -532,7 +538,7 @@ def _cheapest_that_passes(
             rung = Rung(f"{kind} with {', '.join(floats)} in float" if floats else kind)
             rungs.append(rung)
             try:
-                if kind in CALIBRATED and (reason := refusals.recurrent(job.model)):
+                if kind in CALIBRATED and (reason := refusals.recurrent_layer_error(job.model)):
                     raise ExportError(reason)
                 if kind == "int16x8" and len(job.made) > 1:
                     raise ExportError(
@@ -567,7 +573,7 @@ def _cheapest_that_passes(
             rung = ladder.in_order(waiting, budget)[0]
             waiting.remove(rung)
             report, file = built[rung.name]
-            error = gate.judge(job.plain, report, file.run, data, limits, before)
+            error = gate.enforce_max_drop(job.plain, report, file.run, data, limits, before)
             if error is None:
                 with atomic_write(path) as fresh:
                     shutil.copyfile(file.path, fresh)
@@ -701,7 +707,7 @@ def _run_converter(
             try:
                 return bytes(converter.convert())
             except Exception as error:
-                raise ExportError(refusals.why(error, model)) from error
+                raise ExportError(refusals.explain_conversion_error(error, model)) from error
 
 
 def _answers(
@@ -760,7 +766,7 @@ def _compare_endpoint(
         else None
     )
     bounded = bounded_heads(plain)
-    return beside_keras(
+    return compare_heads(
         expected,
         outputs,
         tolerance,
