@@ -22,7 +22,8 @@ if _uses_keras():
     from mtl_keras.export.layer_errors import LayerError, LayerErrorReport, layer_errors
     from mtl_keras.export.raw_images import with_raw_images
     from mtl_keras.export.report import ExportReport, HeadReport
-    from mtl_keras.export.tflite import run_tflite, split, tflite
+    from mtl_keras.export.split import split
+    from mtl_keras.export.tflite import run_tflite, tflite
 
 __all__ = [
     "BenchmarkReport",

@@ -15,8 +15,9 @@ import numpy as np
 from mtl_keras.export import sampling
 from mtl_keras.export.backend import needs_tensorflow
 from mtl_keras.export.converter import archive, quantization
+from mtl_keras.export.converter.convert import Converter
+from mtl_keras.export.options import CALIBRATED, TFLiteOptions
 from mtl_keras.export.prepare import as_float32, subset
-from mtl_keras.export.tflite import CALIBRATED, _check, _convert
 from mtl_keras.runtime import flatbuffer
 from mtl_keras.runtime.files import ExportError
 from mtl_keras.runtime.tflite_model import TFLiteModel
@@ -126,7 +127,7 @@ def layer_errors(
         raise ValueError(
             f"`quantization` should be one kind of quantized file. Received: quantization={quantization!r}."
         )
-    _check(quantization, "file.tflite", calibration)
+    TFLiteOptions(path="file.tflite", quantization=quantization, calibration=calibration)
     model = as_float32(subset(model, None))
     rows = sampling.take_rows(model, samples if samples is not None else calibration, 64)
     calibration = (
@@ -166,7 +167,7 @@ def _write(
     """Convert without the checks that refuse a bad file: a bad file is what is looked at here."""
     path = Path(folder) / f"{quantization or 'float32'}.tflite"
     endpoints = archive.endpoints(model, batch=1)
-    content, _ = _convert(model, endpoints, quantization, calibration, **options)
+    content, _ = Converter(model, endpoints, calibration).make(quantization, **options)
     path.write_bytes(flatbuffer.name_and_order(content, {e.name: e.outputs for e in endpoints}))
     return path
 

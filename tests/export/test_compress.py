@@ -12,7 +12,7 @@ from helpers import image_data, ruined_model, same, table_data, table_model
 
 import mtl_keras as mtl
 from mtl_keras.export import ExportError, compress, quantization_aware
-from mtl_keras.export.gate import held_out, scores
+from mtl_keras.export.judge import held_out, scores
 from mtl_keras.runtime import flatbuffer
 
 tfmot = pytest.mark.skipif(

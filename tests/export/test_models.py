@@ -8,7 +8,7 @@ from helpers import table_data, table_model
 
 import mtl_keras as mtl
 from mtl_keras.export import ExportError
-from mtl_keras.export.gate import held_out
+from mtl_keras.export.judge import held_out
 from mtl_keras.export.models import functional
 from mtl_keras.export.prepare import as_float32, subset
 from mtl_keras.export.sampling import take_rows

@@ -8,8 +8,8 @@ from helpers import image_model
 import mtl_keras as mtl
 from mtl_keras.export import ladder
 from mtl_keras.export.converter import int4
+from mtl_keras.export.options import QUANTIZATIONS
 from mtl_keras.export.report import Rung, compare
-from mtl_keras.export.tflite import QUANTIZATIONS
 from mtl_keras.runtime import measure
 
 #: Int4 ruins the box of a network as small as these; tests/export/test_int4.py holds it on others.

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from mtl_keras.data import labels
-from mtl_keras.export import gate
+from mtl_keras.export import judge
 from mtl_keras.export.backend import needs_tensorflow
 from mtl_keras.export.compression.training_aware import (
     is_quantization_aware,
@@ -137,9 +137,9 @@ def compress(
     _check(
         model, train, val, epochs, learning_rate, sparsity, schedule, pattern, clusters, max_drop
     )
-    held_out = None if val is None else gate.held_out(model, val)
-    before = None if held_out is None else gate.scores(model, held_out)
-    limits = gate.limits(model, max_drop)
+    held_out = None if val is None else judge.held_out(model, val)
+    before = None if held_out is None else judge.scores(model, held_out)
+    limits = judge.limits(model, max_drop)
     if engine == "keras":
         small = quantization_aware(model, keep_float=own_layers(model, keep, "keep"))
         _compile_as(small, model, learning_rate)
@@ -328,8 +328,8 @@ class _Best(keras.callbacks.Callback):
         self.lost, self.weights = (np.inf, np.inf), small.get_weights()
 
     def on_epoch_end(self, epoch, logs=None):
-        found, _ = gate.metric_drops(
-            self.small, self.before, gate.scores(self.small, self.held_out), {}
+        found, _ = judge.metric_drops(
+            self.small, self.before, judge.scores(self.small, self.held_out), {}
         )
         # A metric that the data do not define (of one class only, say) tells nothing; one that training lost tells enough.
         drops = [
@@ -444,7 +444,7 @@ def _judge(
     limits: Mapping[str, float],
     report: CompressionReport,
 ) -> None:
-    found, too_much = gate.metric_drops(small, before, gate.scores(small, data), limits)
+    found, too_much = judge.metric_drops(small, before, judge.scores(small, data), limits)
     report.heads.update({name: told[:3] for name, told in found.items()})
     if too_much:
         raise ExportError(
