@@ -13,7 +13,7 @@ import numpy as np
 from mtl_keras.export import decoded, judge, sampling
 from mtl_keras.export.converter import archive, refusals
 from mtl_keras.export.options import CALIBRATED, TFLiteOptions
-from mtl_keras.export.prepare import as_float32, subset
+from mtl_keras.export.prepare import as_float32, describe_omissions, subset
 from mtl_keras.export.report import ExportReport
 from mtl_keras.runtime.files import ExportError
 from mtl_keras.runtime.tflite_model import TFLiteModel
@@ -32,6 +32,7 @@ class ExportRequest:
         endpoints: the signatures; `serving_default` comes first.
         rows: for calibration and comparison.
         held_out: inputs and labels by name, or None.
+        notes: what the network loses before it is converted, for the report.
         converted: what the converter gave, by kind: files of several kinds are made of one.
     """
 
@@ -41,6 +42,7 @@ class ExportRequest:
     endpoints: Sequence[archive.Endpoint]
     rows: sampling.Rows
     held_out: judge.HeldOut | None = None
+    notes: Sequence[str] = ()
     converted: dict[str | None, bytes] = field(default_factory=dict)
 
     @classmethod
@@ -51,6 +53,7 @@ class ExportRequest:
             ExportError: a network that this kind of file can't hold.
             ValueError: options or data that don't fit the network.
         """
+        notes = describe_omissions(model)
         model = subset(model, options.tasks)
         decode = decoded.check(model, options.decode)
         if options.quantization in CALIBRATED:
@@ -68,7 +71,7 @@ class ExportRequest:
         )
         network = as_float32(model)
         endpoints = archive.endpoints(network, options.signatures, options.batch, decode)
-        return cls(options, model, network, endpoints, rows, held_out)
+        return cls(options, model, network, endpoints, rows, held_out, notes)
 
     @property
     def holds_fidelity(self) -> bool:

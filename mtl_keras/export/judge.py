@@ -11,8 +11,8 @@ import numpy as np
 from mtl_keras.analysis import score
 from mtl_keras.export import rows
 from mtl_keras.export.models import inputs_by_name, pack_inputs
-from mtl_keras.names import unknown_name
 from mtl_keras.runtime.files import ExportError
+from mtl_keras.runtime.names import unknown_name
 
 if TYPE_CHECKING:
     from mtl_keras.export.artifact import TFLiteArtifact

@@ -18,6 +18,7 @@ from mtl_keras.export.converter import archive, quantization
 from mtl_keras.export.converter.convert import Converter
 from mtl_keras.export.options import CALIBRATED, TFLiteOptions
 from mtl_keras.export.prepare import as_float32, subset
+from mtl_keras.graph import sublayers
 from mtl_keras.runtime import flatbuffer
 from mtl_keras.runtime.files import ExportError
 from mtl_keras.runtime.tflite_model import TFLiteModel
@@ -229,7 +230,7 @@ def _as_real(interpreter: Any, position: int) -> np.ndarray:
 
 def _compare(model: keras.Model, reference: _Tensors, compared: _Tensors) -> list[LayerError]:
     """The tensors that both files have, in order; names survive the converter's quantization."""
-    layers = [layer.name for layer in model._flatten_layers(include_self=False)]
+    layers = [layer.name for layer in sublayers(model, include_self=False)]
     errors: dict[str, float] = {}
     entries = []
     for name, (operator, inputs) in reference.operators.items():

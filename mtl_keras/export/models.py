@@ -11,8 +11,9 @@ import keras
 import numpy as np
 from keras import tree
 
-from mtl_keras.names import check_input_name
+from mtl_keras.graph import layer_of
 from mtl_keras.runtime.files import ExportError
+from mtl_keras.runtime.names import check_input_name
 
 __all__ = ["functional", "input_specs", "inputs_by_name", "pack_inputs"]
 
@@ -37,7 +38,7 @@ def functional(model: keras.Model) -> keras.Model:
     if isinstance(outputs, Mapping) and all(hasattr(value, "shape") for value in outputs.values()):
         return model
     flat = tree.flatten(outputs)
-    names = [tensor._keras_history.operation.name for tensor in flat]
+    names = [layer_of(tensor).name for tensor in flat]
     return keras.Model(model.input, dict(zip(_unique(names), flat, strict=True)), name=model.name)
 
 

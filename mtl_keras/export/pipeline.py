@@ -14,6 +14,7 @@ from mtl_keras.export.artifact import ExportRequest, TFLiteArtifact
 from mtl_keras.export.converter.convert import convert
 from mtl_keras.export.measure import measure
 from mtl_keras.export.verify import verify
+from mtl_keras.graph import sublayers
 from mtl_keras.runtime.files import ExportError
 
 __all__ = ["STAGES", "build"]
@@ -47,7 +48,7 @@ def build(
 
 
 def _layers_of(model: keras.Model, message: str) -> str:
-    names = [layer.name for layer in model._flatten_layers(include_self=False)]
+    names = [layer.name for layer in sublayers(model, include_self=False)]
     return ", ".join(
         f"'{name}'" for name in names if re.search(rf"\b{re.escape(name)}(_\d+)?\b", message)
     )

@@ -56,7 +56,8 @@ def split(
     Example:
         >>> mtl.export.split(model, "out", "int8", calibration=train)
         >>> features = mtl.export.TFLiteModel("out/backbone.tflite").run({"image": images})
-        >>> mtl.export.TFLiteModel("out/digit.tflite").predict(features)
+        >>> digit = mtl.export.TFLiteModel("out/digit.tflite")
+        >>> digit.predict({name: features[name] for name in digit.inputs})
     """
     options = TFLiteOptions(
         path="part.tflite", quantization=quantization, calibration=calibration, samples=samples

@@ -56,6 +56,7 @@ def verify(artifact: TFLiteArtifact) -> None:
         artifact.description,
         request.holds_fidelity,
     )
+    artifact.report.notes = list(request.notes)
     for name in request.options.decode:
         decoded.agree(
             request.network,

@@ -28,8 +28,8 @@ from mtl_keras.export.compression.training_aware import (
 from mtl_keras.export.models import inputs_by_name, pack_inputs
 from mtl_keras.graph import nodes
 from mtl_keras.layers import TaskOutput
-from mtl_keras.names import unknown_name
 from mtl_keras.runtime.files import ExportError
+from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["CompressionReport", "compress", "distinct", "zeros"]
 

@@ -13,8 +13,7 @@ import numpy as np
 
 from mtl_keras.export import decoded
 from mtl_keras.export.models import input_specs, pack_inputs
-from mtl_keras.export.prepare import ancestor_tensors
-from mtl_keras.graph import split
+from mtl_keras.graph import ancestors, split
 from mtl_keras.quiet import quiet
 
 __all__ = ["SIGNATURES", "Endpoint", "endpoints", "write_archive"]
@@ -120,7 +119,7 @@ def _from_features(
     made = [Endpoint("features", specs, tuple(names), features)]
     for name in model.output:
         # A head may use some of the shared tensors only.
-        used = ancestor_tensors([heads.output[name]])
+        used = {id(x) for x in ancestors([heads.output[name]])}
         here = [n for n, t in zip(everything, heads.inputs, strict=True) if id(t) in used]
         call = _filled(functools.partial(head, name), everything)
         made.append(

@@ -18,6 +18,7 @@ from mtl_keras.export.converter.half import float16_weights
 from mtl_keras.export.converter.portable import without_integer_select
 from mtl_keras.export.converter.weights import int8_weights
 from mtl_keras.export.options import CALIBRATED
+from mtl_keras.graph import sublayers
 from mtl_keras.quiet import quiet
 from mtl_keras.runtime import flatbuffer
 from mtl_keras.runtime.files import ExportError
@@ -93,7 +94,7 @@ class Converter:
             for batch in self._batches()
         )
         content = quantization.measure_ranges(self._converted("int8"), batches, percentile)
-        layers = [layer.name for layer in self.network._flatten_layers(include_self=False)]
+        layers = [layer.name for layer in sublayers(self.network, include_self=False)]
         floats: set[str] = set()
         if keep_float:
             heads = list(self.network.output)

@@ -16,7 +16,7 @@ from mtl_keras.export import sampling
 from mtl_keras.export.backend import needs_tensorflow
 from mtl_keras.export.converter.saved_model import FLOAT_TOLERANCE
 from mtl_keras.export.models import input_specs, pack_inputs
-from mtl_keras.export.prepare import as_float32, subset
+from mtl_keras.export.prepare import as_float32, describe_omissions, subset
 from mtl_keras.export.report import ExportReport, compare
 from mtl_keras.quiet import quiet
 from mtl_keras.runtime.files import ExportError, atomic_write, check_file
@@ -76,6 +76,7 @@ def onnx(
         >>> mtl.export.onnx(model, "out/model.onnx").show()
     """
     _check("onnx", path, ".onnx")
+    notes = describe_omissions(model)
     model, inputs, signature = _prepare(model, samples, tasks, batch)
     options = {} if opset is None else {"opset_version": opset}
     with atomic_write(path) as fresh:
@@ -85,6 +86,7 @@ def onnx(
             model, inputs, _run_onnx(fresh, inputs, batch), FLOAT_TOLERANCE, "ONNX file"
         )
         report.path, report.size = Path(path), fresh.stat().st_size
+        report.notes = notes
     return report
 
 
@@ -123,6 +125,7 @@ def openvino(
     """
     _check("openvino", path, ".xml")
     path = Path(path)
+    notes = describe_omissions(model)
     model, inputs, signature = _prepare(model, samples, tasks, batch)
     with atomic_write(path) as fresh, atomic_write(path.with_suffix(".bin")) as weights:
         _export(model, fresh.with_name("converted.xml"), "openvino", signature)
@@ -131,6 +134,7 @@ def openvino(
         report = compare(model, inputs, answers, FLOAT_TOLERANCE, "OpenVINO model")
         binary = fresh.with_suffix(".bin")
         report.path, report.size = path, fresh.stat().st_size + binary.stat().st_size
+        report.notes = notes
         os.replace(binary, weights)
     return report
 

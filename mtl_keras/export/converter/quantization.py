@@ -22,10 +22,10 @@ from mtl_keras.export.converter.same_scale import (
     measured_range,
     operators_of,
 )
-from mtl_keras.names import unknown_name
 from mtl_keras.quiet import quiet
 from mtl_keras.runtime import flatbuffer
 from mtl_keras.runtime.files import ExportError
+from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["float_nodes", "head_ranges", "measure_ranges", "quantize", "sparse_size"]
 

@@ -13,7 +13,7 @@ import keras
 from mtl_keras.export import sampling
 from mtl_keras.export.backend import needs_tensorflow
 from mtl_keras.export.converter import archive
-from mtl_keras.export.prepare import as_float32, subset
+from mtl_keras.export.prepare import as_float32, describe_omissions, subset
 from mtl_keras.export.report import ExportReport, compare, compare_heads
 from mtl_keras.quiet import quiet
 from mtl_keras.runtime.files import ExportError, atomic_write, check_folder
@@ -64,6 +64,7 @@ def saved_model(
         >>> mtl.export.saved_model(model, "out/saved_model").show()
     """
     check_folder(path, _foreign)
+    notes = describe_omissions(model)
     model = subset(model, tasks)
     plain = as_float32(model)
     inputs = sampling.take_rows(model, samples, 8)
@@ -84,6 +85,7 @@ def saved_model(
                 expected, found, FLOAT_TOLERANCE, f"SavedModel, signature '{endpoint.name}'"
             )
             known |= expected if endpoint.name == "features" else {}
+        report.notes = notes
         report.path, report.size = (
             Path(path),
             sum(f.stat().st_size for f in fresh.rglob("*") if f.is_file()),
