@@ -10,7 +10,7 @@ from mtl_keras.export.compression.compress import zeros
 from mtl_keras.export.converter import quantization
 from mtl_keras.export.options import CALIBRATED
 from mtl_keras.runtime import flatbuffer
-from mtl_keras.runtime.measure import quick
+from mtl_keras.runtime import measure as device
 
 if TYPE_CHECKING:
     from mtl_keras.export.artifact import TFLiteArtifact
@@ -64,4 +64,4 @@ def note_calibration(artifact: TFLiteArtifact) -> None:
 def measure_speed(artifact: TFLiteArtifact) -> None:
     """Delegate partitions and latency, on this machine."""
     report = artifact.report
-    report.partitions, report.latency_ms, report.cpu = quick(artifact.path)
+    report.partitions, report.latency_ms, report.cpu = device.quick(artifact.path)

@@ -88,7 +88,7 @@ def test_what_was_there_stays_when_the_export_fails(trained, tmp_path, monkeypat
     model, _, _ = trained
     _earlier(tmp_path / "sm")
     monkeypatch.setattr(
-        mtl.export.archive,
+        mtl.export.converter.archive,
         "write_archive",
         lambda *a, **k: (_ for _ in ()).throw(OSError(28, "No space left on device")),
     )
