@@ -13,7 +13,7 @@ import numpy as np
 
 from mtl_keras import analysis, export
 from mtl_keras.data.sources import sha256
-from mtl_keras.export.archive import by_name
+from mtl_keras.export.models import inputs_by_name
 from mtl_keras.runtime import encoders
 from mtl_keras.runtime.files import atomic_write
 from mtl_keras.version import __version__
@@ -68,7 +68,7 @@ def write(
         }
         keras_outputs = predict(plain, x)
         scores = {"keras": analysis.score(tasks, keras_outputs, labels)}
-        inputs = by_name(plain, x)
+        inputs = inputs_by_name(plain, x)
         for file in ("model.tflite", quantized):
             scores[file] = analysis.score(tasks, export.run_tflite(fresh / file, inputs), labels)
         golden = {f"input_{name}": value[:_GOLDEN_ROWS] for name, value in inputs.items()}

@@ -8,10 +8,10 @@ from helpers import table_data, table_model
 
 import mtl_keras as mtl
 from mtl_keras.export import ExportError
-from mtl_keras.export.archive import as_float32, subset
-from mtl_keras.export.gate import held_out
+from mtl_keras.export.judge import held_out
 from mtl_keras.export.models import functional
-from mtl_keras.export.sampling import take
+from mtl_keras.export.prepare import as_float32, subset
+from mtl_keras.export.sampling import take_rows
 
 L = keras.layers
 
@@ -238,7 +238,7 @@ def test_rows_of_every_form_are_the_same_rows(tmp_path):
         "path of names": tmp_path / "x.npz",
     }
     for form, data in forms.items():
-        found = take(model, data, len(x))["numeric"]
+        found = take_rows(model, data, len(x))["numeric"]
         np.testing.assert_allclose(np.sort(found, 0), np.sort(x, 0), rtol=1e-6, err_msg=form)
 
 
@@ -246,9 +246,9 @@ def test_two_inputs_in_a_list_stay_two_inputs():
     a, b = keras.Input((3,), name="a"), keras.Input((3,), name="b")
     model = keras.Model([a, b], {"y": L.Dense(1, name="y")(L.Add()([a, b]))})
     x = [np.zeros((4, 3), "float32"), np.ones((4, 3), "float32")]
-    found = take(model, x, 4)
+    found = take_rows(model, x, 4)
     assert not found["a"].any() and found["b"].all() and found["a"].shape == (4, 3)
-    found = take(model, [[v[:2] for v in x], [v[2:] for v in x]], 4)
+    found = take_rows(model, [[v[:2] for v in x], [v[2:] for v in x]], 4)
     assert not found["a"].any() and found["b"].all() and found["a"].shape == (4, 3)
 
 
@@ -284,4 +284,4 @@ def test_the_shell_takes_the_rows_of_one_input_as_an_array(tmp_path):
 )
 def test_what_holds_no_rows_is_named(data, words):
     with pytest.raises((ValueError, FileNotFoundError), match=words):
-        take(table_model(), data, 4)
+        take_rows(table_model(), data, 4)

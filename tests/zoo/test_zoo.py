@@ -76,7 +76,7 @@ def test_the_pretrained_network_gives_its_golden_outputs(name):
     model = zoo.load(name)
     with np.load(zoo.path(name) / "golden.npz") as golden:
         inputs = {t.name: golden[f"input_{t.name}"] for t in model.inputs}
-        found = model.predict(mtl.export.archive.feed(model, inputs), verbose=0)
+        found = model.predict(mtl.export.models.pack_inputs(model, inputs), verbose=0)
         on_device = mtl.export.run_tflite(zoo.path(name) / "model.tflite", inputs)
         for task in model.task_names:
             expected = golden[f"output_{task}"]

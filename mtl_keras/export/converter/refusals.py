@@ -9,7 +9,7 @@ import keras
 
 from mtl_keras.graph import sublayers
 
-__all__ = ["recurrent", "why"]
+__all__ = ["explain_conversion_error", "recurrent_layer_error"]
 
 _ARGMAX = "`keras.ops.argmax` does this: leave the choice to `decode=` or to `TFLiteModel.predict`, or use `tf.argmax`"
 _FOURIER = "multiply with a constant matrix, or transform before the network"
@@ -31,7 +31,7 @@ _DOES = {
 _OTHERWISE = "replace it by products, convolutions, pooling and elementwise functions, or move it out of the network"
 
 
-def why(error: Exception, model: keras.Model) -> str:
+def explain_conversion_error(error: Exception, model: keras.Model) -> str:
     """The converter's report as a sentence a layer."""
     known = {layer.name: layer for layer in sublayers(model, include_self=False)}
     found: dict[str | None, list[str]] = {}
@@ -77,7 +77,7 @@ def _layer(path: str, known: Collection[str]) -> str | None:
     return None
 
 
-def recurrent(model: keras.Model) -> str | None:
+def recurrent_layer_error(model: keras.Model) -> str | None:
     """Why a model with recurrent layers has no full-int8 form, or None: the converter's calibration of their loops crashes."""
     for layer in sublayers(model, include_self=False):
         if isinstance(layer, keras.layers.RNN) and not layer.unroll:

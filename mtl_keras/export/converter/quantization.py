@@ -12,10 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from mtl_keras.export import same_scale
-from mtl_keras.export.exact import exact_operators
-from mtl_keras.export.offsets import take_out_offsets
-from mtl_keras.export.same_scale import SAME_SCALE, WIDE, heads_of, measured_range, operators_of
+from mtl_keras.export.converter import same_scale
+from mtl_keras.export.converter.exact import exact_operators
+from mtl_keras.export.converter.offsets import take_out_offsets
+from mtl_keras.export.converter.same_scale import (
+    SAME_SCALE,
+    WIDE,
+    heads_of,
+    measured_range,
+    operators_of,
+)
 from mtl_keras.quiet import quiet
 from mtl_keras.runtime import flatbuffer
 from mtl_keras.runtime.files import ExportError
@@ -61,12 +67,15 @@ def quantize(
     if same_scale.needs_separation(content):
         content = same_scale.separate(content)
     done, content, floats = _quantized_with_mends(content, io, floats, layers)
-    heads, tensors = _ruled(wanted, head_ranges(done)), _ruled_tensors(content, done)
+    heads, tensors = (
+        _shared_scale_heads(wanted, head_ranges(done)),
+        _shared_scale_tensors(content, done),
+    )
     if heads or tensors:
-        done = _quantized_with_mends(same_scale.untie(content, heads, tensors), io, floats, layers)[
-            0
-        ]
-    cut = _ruled(wanted, head_ranges(done), wide=False)
+        done = _quantized_with_mends(
+            same_scale.unshare(content, heads, tensors), io, floats, layers
+        )[0]
+    cut = _shared_scale_heads(wanted, head_ranges(done), wide=False)
     if cut:
         name = next(iter(cut))
         low, high = wanted[name]
@@ -205,7 +214,7 @@ def _limits(tensor: Any) -> tuple[float, float, float] | None:
     return (ends[0] - zero) * scale, (ends[1] - zero) * scale, scale
 
 
-def _ruled(
+def _shared_scale_heads(
     wanted: Mapping[str, tuple[float, float]],
     given: Mapping[str, Sequence[float]],
     wide: bool = True,
@@ -228,7 +237,7 @@ def _is_fixed(scale: float) -> bool:
     return min(abs(scale - 1 / 256), abs(scale - 1 / 128)) < 1e-9
 
 
-def _ruled_tensors(content: bytes, done: bytes) -> set[str]:
+def _shared_scale_tensors(content: bytes, done: bytes) -> set[str]:
     """Inner tensors whose range in the file is not their own, because an operator links them to another."""
     model, quantized = flatbuffer.read(content), flatbuffer.read(done)
     graphs = {

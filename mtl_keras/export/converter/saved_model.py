@@ -10,9 +10,11 @@ from typing import Any
 
 import keras
 
-from mtl_keras.export import archive, sampling
+from mtl_keras.export import sampling
 from mtl_keras.export.backend import needs_tensorflow
-from mtl_keras.export.report import ExportReport, beside_keras, compare
+from mtl_keras.export.converter import archive
+from mtl_keras.export.prepare import as_float32, describe_omissions, subset
+from mtl_keras.export.report import ExportReport, compare, compare_heads
 from mtl_keras.quiet import quiet
 from mtl_keras.runtime.files import ExportError, atomic_write, check_folder
 from mtl_keras.version import __version__
@@ -62,10 +64,10 @@ def saved_model(
         >>> mtl.export.saved_model(model, "out/saved_model").show()
     """
     check_folder(path, _foreign)
-    notes = archive.notes(model)
-    model = archive.subset(model, tasks)
-    plain = archive.as_float32(model)
-    inputs = sampling.take(model, samples, 8)
+    notes = describe_omissions(model)
+    model = subset(model, tasks)
+    plain = as_float32(model)
+    inputs = sampling.take_rows(model, samples, 8)
     if signatures is None:
         signatures = "all" if getattr(plain, "representation", ()) else "heads"
     made = archive.endpoints(plain, signatures)
@@ -79,7 +81,7 @@ def saved_model(
         for endpoint in made[1:]:
             expected = endpoint.run(known)
             found = run(endpoint.name, {name: known[name] for name in endpoint.specs})
-            beside_keras(
+            compare_heads(
                 expected, found, FLOAT_TOLERANCE, f"SavedModel, signature '{endpoint.name}'"
             )
             known |= expected if endpoint.name == "features" else {}

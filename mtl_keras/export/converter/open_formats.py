@@ -12,10 +12,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from mtl_keras.export import archive, sampling
+from mtl_keras.export import sampling
 from mtl_keras.export.backend import needs_tensorflow
+from mtl_keras.export.converter.saved_model import FLOAT_TOLERANCE
+from mtl_keras.export.models import input_specs, pack_inputs
+from mtl_keras.export.prepare import as_float32, describe_omissions, subset
 from mtl_keras.export.report import ExportReport, compare
-from mtl_keras.export.saved_model import FLOAT_TOLERANCE
 from mtl_keras.quiet import quiet
 from mtl_keras.runtime.files import ExportError, atomic_write, check_file
 
@@ -35,7 +37,7 @@ class _Inference(keras.Model):
         self.model = model
 
     def call(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        return self.model(archive.feed(self.model, inputs), training=False)
+        return self.model(pack_inputs(self.model, inputs), training=False)
 
 
 @needs_tensorflow
@@ -74,7 +76,7 @@ def onnx(
         >>> mtl.export.onnx(model, "out/model.onnx").show()
     """
     _check("onnx", path, ".onnx")
-    notes = archive.notes(model)
+    notes = describe_omissions(model)
     model, inputs, signature = _prepare(model, samples, tasks, batch)
     options = {} if opset is None else {"opset_version": opset}
     with atomic_write(path) as fresh:
@@ -123,7 +125,7 @@ def openvino(
     """
     _check("openvino", path, ".xml")
     path = Path(path)
-    notes = archive.notes(model)
+    notes = describe_omissions(model)
     model, inputs, signature = _prepare(model, samples, tasks, batch)
     with atomic_write(path) as fresh, atomic_write(path.with_suffix(".bin")) as weights:
         _export(model, fresh.with_name("converted.xml"), "openvino", signature)
@@ -161,14 +163,14 @@ def _prepare(
     model: keras.Model, samples: Any, tasks: Sequence[str] | None, batch: int | None
 ) -> tuple[keras.Model, dict[str, np.ndarray], dict[str, keras.InputSpec]]:
     """The model to convert in float32, rows to compare on, and the inputs' shapes."""
-    model = archive.as_float32(archive.subset(model, tasks))
-    inputs = sampling.take(model, samples, 8)
+    model = as_float32(subset(model, tasks))
+    inputs = sampling.take_rows(model, samples, 8)
     rows = len(next(iter(inputs.values())))
     if batch is not None and rows % batch:
         # Whole batches only: with a fixed number of rows a shorter batch would be refused.
         repeats = -(-batch // rows)
         inputs = {name: np.concatenate([value] * repeats)[:batch] for name, value in inputs.items()}
-    return model, inputs, archive.input_specs(model, batch)
+    return model, inputs, input_specs(model, batch)
 
 
 def _export(

@@ -22,7 +22,7 @@ __all__ = [
     "needs_separation",
     "operators_of",
     "separate",
-    "untie",
+    "unshare",
 ]
 
 #: Operators that give their inputs and outputs one scale.
@@ -65,7 +65,7 @@ def measured_range(tensor: Any) -> tuple[float, float] | None:
     return min(float(q.min[0]), 0.0), max(float(q.max[0]), 0.0)
 
 
-def untie(content: bytes, heads: Collection[str], tensors: Collection[str] = ()) -> bytes:
+def unshare(content: bytes, heads: Collection[str], tensors: Collection[str] = ()) -> bytes:
     """Give tensors a scale of their own: the operators that make them, back to the first that sets a scale, are doubled.
 
     Args:

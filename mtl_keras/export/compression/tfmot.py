@@ -1,4 +1,4 @@
-"""TensorFlow Model Optimization at work on one of our networks: a program, `python -m mtl_keras.export.tfmot FOLDER`.
+"""TensorFlow Model Optimization at work on one of our networks, as `python -m mtl_keras.export.compression.tfmot FOLDER`.
 
 TFMOT knows `tf_keras` only, and turns whatever process imports it to it. So `compress` writes the model, the data and its
 options to a folder, this program rebuilds the network in `tf_keras`, layer by layer, trains it, and leaves the weights there.
@@ -186,11 +186,11 @@ def _old_config(
 
 
 def _same_answers(model: Any, network: Any, place: Path, options: dict[str, Any]) -> None:
-    from mtl_keras.export.archive import feed
+    from mtl_keras.export.models import pack_inputs
 
     x, _, _ = next(_batches(model, place, options, np.random.default_rng(0)))
     raw = network(_listed(model, x), training=False)
-    expected = model(feed(model, x), training=False)
+    expected = model(pack_inputs(model, x), training=False)
     for name, value in zip(
         model.task_names, raw if isinstance(raw, (list, tuple)) else [raw], strict=True
     ):
@@ -388,14 +388,14 @@ def _batches(
     model: Any, place: Path, options: dict[str, Any], rng: np.random.Generator
 ) -> Iterator[tuple[Any, Any, Any]]:
     """`(inputs by name, labels by task, sample weights by task or None)`, shuffled where they are arrays."""
-    from mtl_keras.export.archive import by_name
+    from mtl_keras.export.models import inputs_by_name
 
     if (place / "data").exists():
         import tensorflow as tf
 
         for batch in tf.data.Dataset.load(str(place / "data")).as_numpy_iterator():
             y = batch[1] if isinstance(batch[1], dict) else {model.task_names[0]: batch[1]}
-            yield by_name(model, batch[0]), y, batch[2] if len(batch) > 2 else None
+            yield inputs_by_name(model, batch[0]), y, batch[2] if len(batch) > 2 else None
         return
     names = json.loads((place / "arrays" / "names.json").read_text())
     arrays = {name: np.load(place / "arrays" / file, mmap_mode="r") for name, file in names.items()}

@@ -18,9 +18,14 @@ import keras
 import numpy as np
 
 from mtl_keras.data import labels
-from mtl_keras.export import archive, gate
+from mtl_keras.export import judge
 from mtl_keras.export.backend import needs_tensorflow
-from mtl_keras.export.training_aware import is_quantization_aware, own_layers, quantization_aware
+from mtl_keras.export.compression.training_aware import (
+    is_quantization_aware,
+    own_layers,
+    quantization_aware,
+)
+from mtl_keras.export.models import inputs_by_name, pack_inputs
 from mtl_keras.graph import nodes
 from mtl_keras.layers import TaskOutput
 from mtl_keras.runtime.files import ExportError
@@ -132,9 +137,9 @@ def compress(
     _check(
         model, train, val, epochs, learning_rate, sparsity, schedule, pattern, clusters, max_drop
     )
-    held_out = None if val is None else gate.held_out(model, val)
-    before = None if held_out is None else gate.scores(model, held_out)
-    limits = gate.limits(model, max_drop)
+    held_out = None if val is None else judge.held_out(model, val)
+    before = None if held_out is None else judge.scores(model, held_out)
+    limits = judge.limits(model, max_drop)
     if engine == "keras":
         small = quantization_aware(model, keep_float=own_layers(model, keep, "keep"))
         _compile_as(small, model, learning_rate)
@@ -276,14 +281,14 @@ def _fine_tune(
             tuple(train[:2]),
             {"batch_size": batch_size, "sample_weight": train[2] if len(train) > 2 else None},
         )
-        x = archive.by_name(small, train[0])
+        x = inputs_by_name(small, train[0])
         steps = -(-len(next(iter(x.values()))) // batch_size)
         first = [
             {k: v[i * batch_size : (i + 1) * batch_size] for k, v in x.items()}
             for i in range(min(steps, _WARMING))
         ]
     for x in first:  # ranges are there before the first gradient
-        small(archive.feed(small, archive.by_name(small, x)), training=True)
+        small(pack_inputs(small, inputs_by_name(small, x)), training=True)
     callbacks: list[keras.callbacks.Callback] = [_Falling(learning_rate, epochs * steps)]
     if best is not None:
         best.on_epoch_end(-1)  # the network before training
@@ -323,7 +328,9 @@ class _Best(keras.callbacks.Callback):
         self.lost, self.weights = (np.inf, np.inf), small.get_weights()
 
     def on_epoch_end(self, epoch, logs=None):
-        found, _ = gate.drops(self.small, self.before, gate.scores(self.small, self.held_out), {})
+        found, _ = judge.metric_drops(
+            self.small, self.before, judge.scores(self.small, self.held_out), {}
+        )
         # A metric that the data do not define (of one class only, say) tells nothing; one that training lost tells enough.
         drops = [
             drop / max(abs(before), 1e-12) if np.isfinite(after) else np.inf
@@ -381,7 +388,7 @@ def _in_its_own_process(model: Any, train: Any, options: dict[str, Any]) -> Any:
         (folder / "options.json").write_text(json.dumps(options))
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
         environment.pop("TF_USE_LEGACY_KERAS", None)
-        command = [sys.executable, "-m", "mtl_keras.export.tfmot", name]
+        command = [sys.executable, "-m", "mtl_keras.export.compression.tfmot", name]
         shown = None if options["verbose"] else subprocess.PIPE
         done = subprocess.run(
             command, stdout=shown, stderr=subprocess.PIPE, text=True, env=environment, check=False
@@ -414,7 +421,7 @@ def _save_data(model: Any, train: Any, folder: Path) -> None:
     if hasattr(train, "element_spec"):
         train.save(str(folder / "data"))
         return
-    arrays = {f"x/{name}": value for name, value in archive.by_name(model, train[0]).items()}
+    arrays = {f"x/{name}": value for name, value in inputs_by_name(model, train[0]).items()}
     y = train[1] if isinstance(train[1], Mapping) else {model.task_names[0]: train[1]}
     arrays |= {f"y/{name}": np.asarray(value) for name, value in y.items()}
     if len(train) > 2 and train[2] is not None:
@@ -437,7 +444,7 @@ def _judge(
     limits: Mapping[str, float],
     report: CompressionReport,
 ) -> None:
-    found, too_much = gate.drops(small, before, gate.scores(small, data), limits)
+    found, too_much = judge.metric_drops(small, before, judge.scores(small, data), limits)
     report.heads.update({name: told[:3] for name, told in found.items()})
     if too_much:
         raise ExportError(

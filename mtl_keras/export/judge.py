@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from mtl_keras.analysis import score
-from mtl_keras.export import archive, rows
-from mtl_keras.export.report import ExportReport
+from mtl_keras.export import rows
+from mtl_keras.export.models import inputs_by_name, pack_inputs
 from mtl_keras.runtime.files import ExportError
 from mtl_keras.runtime.names import unknown_name
 
-__all__ = ["drops", "held_out", "judge", "limits", "scores"]
+if TYPE_CHECKING:
+    from mtl_keras.export.artifact import TFLiteArtifact
+
+__all__ = ["HeldOut", "enforce_max_drop", "held_out", "limits", "metric_drops", "scores"]
+
+#: Inputs by name, labels by task.
+HeldOut = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
 
 
 def limits(model: keras.Model, max_drop: float | Mapping[str, float] | None) -> dict[str, float]:
@@ -33,7 +39,7 @@ def limits(model: keras.Model, max_drop: float | Mapping[str, float] | None) -> 
     return {name: float(value) for name, value in max_drop.items()}
 
 
-def held_out(model: keras.Model, data: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def held_out(model: keras.Model, data: Any) -> HeldOut:
     """Inputs by name and labels by task of held-out data: `(x, y)` arrays, or a finite data set of `(x, y)` batches.
 
     Raises:
@@ -49,7 +55,7 @@ def held_out(model: keras.Model, data: Any) -> tuple[dict[str, np.ndarray], dict
             raise ValueError("`evaluate` needs labels: a data set of (inputs, labels).")
         only = model.tasks[0].name
         labelled = [(x, y if isinstance(y, Mapping) else {only: y}) for x, y, *_ in batches]
-        batches = [(archive.by_name(model, x), y) for x, y in labelled]
+        batches = [(inputs_by_name(model, x), y) for x, y in labelled]
         if not batches:
             raise ValueError("`evaluate` is empty: at least one row is needed.")
         x = {name: np.concatenate([part[name] for part, _ in batches]) for name in batches[0][0]}
@@ -58,7 +64,7 @@ def held_out(model: keras.Model, data: Any) -> tuple[dict[str, np.ndarray], dict
             for name in batches[0][1]
         }
     elif isinstance(data, (tuple, list)) and len(data) >= 2:
-        x, y = archive.by_name(model, data[0]), data[1]
+        x, y = inputs_by_name(model, data[0]), data[1]
         if not isinstance(y, Mapping) and len(model.tasks) == 1:
             y = {model.tasks[0].name: y}
     else:
@@ -74,15 +80,13 @@ def held_out(model: keras.Model, data: Any) -> tuple[dict[str, np.ndarray], dict
     return x, {task.name: np.asarray(y[task.name]) for task in model.tasks}
 
 
-def scores(
-    model: keras.Model, data: tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]
-) -> dict[str, float]:
+def scores(model: keras.Model, data: HeldOut) -> dict[str, float]:
     """Every task's metrics in Keras on `held_out` data, by `<task>_<metric>`."""
     x, y = data
-    return score(model.tasks, model.predict(archive.feed(model, x), verbose=0), y)
+    return score(model.tasks, model.predict(pack_inputs(model, x), verbose=0), y)
 
 
-def drops(
+def metric_drops(
     model: keras.Model,
     before: Mapping[str, float],
     after: Mapping[str, float],
@@ -109,37 +113,30 @@ def drops(
     return found, too_much
 
 
-def judge(
-    model: keras.Model,
-    report: ExportReport,
-    run: Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]],
-    data: tuple[dict[str, np.ndarray], dict[str, np.ndarray]],
-    allowed: Mapping[str, float],
-    before: Mapping[str, float] | None = None,
-) -> ExportError | None:
-    """Add every head's first metric, in Keras and in the file, to the report.
+def enforce_max_drop(artifact: TFLiteArtifact) -> None:
+    """The last stage: every head's first metric, in Keras and in the file, held to what it may lose.
 
-    Args:
-        model: float32 model.
-        report: of the file; its heads learn their metrics.
-        run: the file.
-        data: from `held_out`.
-        allowed: by task, how much worse it may be, in the metric's own unit.
-        before: Keras's `scores`, where they are known.
+    The report's heads learn their metrics, whatever comes of it. Without held-out data there is nothing to hold.
 
-    Returns:
-        the error that says which heads are worse by more than they are allowed; None where none is.
+    Raises:
+        ExportError: heads are worse by more than they are allowed.
     """
-    x, y = data
-    before = scores(model, data) if before is None else before
-    found, too_much = drops(model, before, score(model.tasks, run(x), y), allowed)
+    request, report = artifact.request, artifact.report
+    if request.held_out is None:
+        return
+    x, y = request.held_out
+    tasks = request.network.tasks
+    metrics, too_much = metric_drops(
+        request.network, request.keras_scores, score(tasks, artifact.file.run(x), y), request.limits
+    )
     for head in report.heads:
-        head.metric, head.before, head.after, head.drop = found[head.name]
+        head.metric, head.before, head.after, head.drop = metrics[head.name]
     if not too_much:
-        return None
+        return
     rows = len(next(iter(x.values())))
-    return ExportError(
-        f"The {report.format} loses more than allowed on {'; '.join(told for _, told in too_much)}, over {rows} rows. Use "
-        "a finer quantization, keep these heads in float (`keep_float=`), or allow more (`max_drop`).",
+    losses = "; ".join(message for _, message in too_much)
+    raise ExportError(
+        f"The {report.format} loses more than allowed on {losses}, over {rows} rows. Use a finer quantization, keep these "
+        "heads in float (`keep_float=`), or allow more (`max_drop`).",
         [name for name, _ in too_much],
     )

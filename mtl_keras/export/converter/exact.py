@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl_keras.export.same_scale import operators_of
+from mtl_keras.export.converter.same_scale import operators_of
 from mtl_keras.runtime import flatbuffer
 
 __all__ = ["exact_operators", "restore_float_weights"]

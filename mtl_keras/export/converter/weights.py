@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl_keras.export.portable import separate_equal_scales
+from mtl_keras.export.converter.portable import separate_equal_scales
 from mtl_keras.runtime import flatbuffer
 
 __all__ = ["int8_weights"]
