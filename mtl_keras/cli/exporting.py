@@ -102,7 +102,9 @@ class ExportRequest:
     def options(self) -> dict[str, Any]:
         """Keywords of the exporter: those that the user gave."""
         options = {name: getattr(self, name) for name in self._list_set(_OPTIONS)}
-        budget = {name.removeprefix("max_"): getattr(self, name) for name in self._list_set(_BUDGET)}
+        budget = {
+            name.removeprefix("max_"): getattr(self, name) for name in self._list_set(_BUDGET)
+        }
         return {**options, "budget": budget} if budget else options
 
     @property
@@ -119,7 +121,9 @@ class ExportRequest:
                 f"--to is {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, got {self.to!r}."
             )
         allowed = _OPTIONS_BY_FORMAT.get(self.to, (*_OPTIONS, *_TFLITE_ONLY))
-        refused = [name for name in self._list_set((*_OPTIONS, *_TFLITE_ONLY)) if name not in allowed]
+        refused = [
+            name for name in self._list_set((*_OPTIONS, *_TFLITE_ONLY)) if name not in allowed
+        ]
         if refused:
             flags = ", ".join(_flag(name) for name in refused)
             raise ValueError(f"--to {self.to} has no {flags}.")
