@@ -49,6 +49,11 @@ def build_table(
     if style is None:
         table.pad_edge, table.padding = False, (0, 2, 0, 0)
     rows = [tuple(map(str, row)) for row in rows]
+    for row in rows:
+        if len(row) != len(columns):
+            raise ValueError(
+                f"A row should have {len(columns)} values, one per column. Received: {row!r}."
+            )
     # The first column names the row: short names stay whole.
     names = [len(line) for row in rows for line in row[0].splitlines()] if columns else []
     width = min(max(names, default=0), _WHOLE)
@@ -61,10 +66,6 @@ def build_table(
             min_width=width if i == 0 else None,
         )
     for row in rows:
-        if len(row) != len(columns):
-            raise ValueError(
-                f"A row should have {len(columns)} values, one per column. Received: {row!r}."
-            )
         table.add_row(*row)
     return table
 
