@@ -48,7 +48,12 @@ def _head_factors(model, x, y):
 
 @pytest.mark.parametrize(
     ("name", "way"),
-    [("krum", "plain"), ("cagrad", "every"), ("mgda", "two_pass"), ("upgrad", "upper")],
+    [
+        ("krum", "plain"),
+        ("cagrad", "every"),
+        pytest.param("mgda", "two_pass", marks=pytest.mark.large),
+        pytest.param("upgrad", "upper", marks=pytest.mark.large),
+    ],
 )
 @pytest.mark.parametrize("scale", [True, False])
 def test_heads_get_what_was_asked_for(name, way, scale):

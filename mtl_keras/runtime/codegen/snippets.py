@@ -6,11 +6,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtl_keras.names import unknown_name
 from mtl_keras.runtime.codegen.description import describe_file
 from mtl_keras.runtime.codegen.rendering import render
 from mtl_keras.runtime.codegen.text_rules import unicode_tables
 from mtl_keras.runtime.files import atomic_write, check_file
+from mtl_keras.runtime.names import unknown_name
 from mtl_keras.runtime.tflite_model import TFLiteModel
 from mtl_keras.version import __version__
 
