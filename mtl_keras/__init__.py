@@ -47,7 +47,7 @@ _AT_ONCE = {
 }
 _LATER = {
     "analysis": "analysis",
-    "callbacks": "training.callbacks",
+    "callbacks": "callbacks",
     "data": "data",
     "export": "export",
     "training": "training",

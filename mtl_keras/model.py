@@ -21,8 +21,8 @@ from mtl_keras.tasks.task import check_loss_weight
 from mtl_keras.trainer import class_counts, fitting, weighting
 from mtl_keras.trainer.checks import check_balancer
 from mtl_keras.trainer.label_scale import warn_of_label_scale
-from mtl_keras.trainer.reach import BalancingReport
 from mtl_keras.trainer.support import check_strategy, check_tensorflow
+from mtl_keras.trainer.variables import BalancingReport
 
 __all__ = ["MultiTaskModel"]
 
@@ -70,7 +70,7 @@ class MultiTaskModel(keras.Model):
             check_input_name(tensor.name)
         # In a tuple inside a plain object: Keras would wrap bare lists and dicts, and count what is in them as layers.
         self._facts = _Facts(tuple(tasks), encoder, tuple(representation or ()))
-        self._training: trainer.Training | None = None
+        self._compiled: trainer.CompiledTasks | None = None
 
     @classmethod
     def from_keras(
@@ -207,9 +207,8 @@ class MultiTaskModel(keras.Model):
         with self.distribute_strategy.scope():
             losses = self._by_task("loss", loss, default=lambda task: task.loss)
             weights = self._loss_weights(loss_weights)
-            made = {t.name: t.new_metrics() for t in self.tasks}
-            chosen = self._metrics_by_task("metrics", metrics)
-            made.update(chosen)
+            metric_lists = {t.name: t.new_metrics() for t in self.tasks}
+            metric_lists.update(self._metrics_by_task("metrics", metrics))
             weighted = self._metrics_by_task("weighted_metrics", weighted_metrics)
             balancer = balancing.get(balancer)
             active = [task for task in self.tasks if losses[task.name] is not None]
@@ -223,14 +222,14 @@ class MultiTaskModel(keras.Model):
             warn_unregistered(balancer)
             balancer.build(active, functions)
             super().compile(optimizer=optimizer, **kwargs)
-            self._training = trainer.Training(
+            self._compiled = trainer.CompiledTasks(
                 tasks=active,
                 losses=functions,
                 loss_weights=weights,
-                metrics=made,
+                metrics=metric_lists,
                 weighted_metrics=weighted,
                 balancer=balancer,
-                given={
+                arguments={
                     "loss": loss,
                     "metrics": metrics,
                     "weighted_metrics": weighted_metrics,
@@ -242,12 +241,13 @@ class MultiTaskModel(keras.Model):
                 model=self,
             )
             try:
-                check_balancer(self, self._training, loading=self._facts.loading)
+                check_balancer(self, self._compiled, loading=self._facts.loading)
             except ValueError:
                 # What was refused must not be trained with, nor saved.
-                self._training, self.compiled = None, False
+                self._compiled, self.compiled = None, False
                 raise
-            self._training.build_metrics(
+            self._compiled.strategy.build(self._compiled)
+            self._compiled.build_metrics(
                 {name: tensor.shape for name, tensor in self.output.items()}
             )
 
@@ -314,27 +314,27 @@ class MultiTaskModel(keras.Model):
         }
 
     @property
-    def compiled_training(self) -> trainer.Training:
+    def compiled_tasks(self) -> trainer.CompiledTasks:
         """What `compile` made. Raises where the model is not compiled."""
-        if self._training is None:
+        if self._compiled is None:
             check_tensorflow("compile")
             raise ValueError("The model is not compiled. Call `model.compile(...)` first.")
-        return self._training
+        return self._compiled
 
     @property
     def loss_weights(self) -> dict[str, keras.Variable]:
         """The live loss weights by task name."""
-        return self.compiled_training.loss_weights
+        return self.compiled_tasks.loss_weights
 
     @property
     def balancer(self) -> balancing.Balancer | None:
         """The balancer of the compiled model, else None."""
-        return None if self._training is None else self._training.balancer
+        return None if self._compiled is None else self._compiled.balancer
 
     @property
     def metric_directions(self) -> dict[str, str]:
         """ "max" or "min" for every logged metric, by the name under which it is logged."""
-        return self.compiled_training.directions()
+        return self.compiled_tasks.directions()
 
     # ------------------------------------------------------------------ fit, evaluate, predict
     def fit(
@@ -363,7 +363,7 @@ class MultiTaskModel(keras.Model):
         Example:
             >>> model.fit(images, {"digit": digits, "box": boxes}, class_weight={"digit": {0: 1.0, 1: 5.0}})
         """
-        training = self.compiled_training
+        compiled = self.compiled_tasks
         kwargs = fitting.by_name(fitting.FIT_ARGUMENTS, args, kwargs)
         if hasattr(x, "element_spec"):
             # Keras warns of its own default, `shuffle=True`, where it has no effect.
@@ -384,23 +384,21 @@ class MultiTaskModel(keras.Model):
         warn_of_label_scale(self, *looked_at)
         self._build_optimizer()
         class_counts.count_for_fit(self, x, y, kwargs)
-        with fitting.readable_errors(training):
-            x, y, kwargs = fitting.prepare(self, x, y, kwargs)
+        with fitting.readable_errors(compiled):
+            x, y, kwargs = fitting.prepare_fit_data(self, x, y, kwargs)
             try:
                 return super().fit(x, y, **kwargs)
             finally:
-                training.zipped = False
-                if training.monitor is not None:
-                    training.monitor = None
+                compiled.zipped = False
+                if compiled.monitor is not None:
+                    compiled.monitor = None
                     self.train_function = None
 
     def _weigh_classes(self, class_weight: Any) -> None:
         """Make the training step weigh classes so; a step that was traced with other weights is traced anew."""
-        training, weights = (
-            self.compiled_training,
-            weighting.class_weights_by_task(class_weight, self),
-        )
-        before, training.class_weights = training.class_weights, weights
+        weights = weighting.class_weights_by_task(class_weight, self)
+        before = self.compiled_tasks.class_weights
+        self.compiled_tasks.class_weights = weights
         if before.keys() != weights.keys() or any(
             (before[name] != weights[name]).any() for name in weights
         ):
@@ -423,7 +421,7 @@ class MultiTaskModel(keras.Model):
         self._weigh_classes(class_weight)
         sample_weight = weighting.complete_sample_weight(sample_weight, y, self, "training")
         self._build_optimizer()
-        with fitting.readable_errors(self.compiled_training):
+        with fitting.readable_errors(self.compiled_tasks):
             return super().train_on_batch(
                 x, y, sample_weight=sample_weight, return_dict=return_dict
             )
@@ -473,7 +471,7 @@ class MultiTaskModel(keras.Model):
         Raises:
             ValueError: the model is not compiled.
         """
-        report = self.compiled_training.report()
+        report = self.compiled_tasks.report()
         print(report)
         return report
 
@@ -503,14 +501,14 @@ class MultiTaskModel(keras.Model):
         no label was seen reports NaN.
         """
         kwargs = fitting.by_name(fitting.EVALUATE_ARGUMENTS, args, kwargs)
-        training = self.compiled_training
+        compiled = self.compiled_tasks
         if not kwargs.get("_use_cached_eval_dataset", False):
             weight = kwargs.get("sample_weight")
             labels.check_data(x, y, weight, self, "evaluation")
             kwargs["sample_weight"] = weighting.complete_sample_weight(
                 weight, y, self, "evaluation"
             )
-        with training.evaluation():
+        with compiled.evaluation():
             return super().evaluate(x, y, return_dict=return_dict, **kwargs)
 
     def test_on_batch(
@@ -518,7 +516,7 @@ class MultiTaskModel(keras.Model):
     ) -> Any:
         """As in Keras; sample weights go by task as in `evaluate`."""
         sample_weight = weighting.complete_sample_weight(sample_weight, y, self, "evaluation")
-        with self.compiled_training.evaluation():
+        with self.compiled_tasks.evaluation():
             return super().test_on_batch(x, y, sample_weight=sample_weight, return_dict=return_dict)
 
     def train_step(self, data: Any) -> dict[str, Any]:
@@ -530,16 +528,16 @@ class MultiTaskModel(keras.Model):
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         inherited = super().metrics
-        if self._training is None:
+        if self._compiled is None:
             return inherited
         # Keras's own tracker of the total, which averages over batches, gives way to the tasks'.
         return [
-            *self._training.metric_objects(),
+            *self._compiled.metric_objects(),
             *(m for m in inherited if m is not self._loss_tracker),
         ]
 
     def get_metrics_result(self) -> dict[str, Any]:
-        return self.compiled_training.results()
+        return self.compiled_tasks.results()
 
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
         """Turn raw outputs, as `predict` gives them, into what a person reads: a list a task, one entry a row.
@@ -569,12 +567,12 @@ class MultiTaskModel(keras.Model):
         return super().from_config(config, custom_objects)
 
     def get_compile_config(self) -> dict[str, Any] | None:
-        if self._training is None:
+        if self._compiled is None:
             return None
         config = {
-            **self._training.given,
+            **self._compiled.arguments,
             "optimizer": self.optimizer,
-            "balancer": self._training.balancer,
+            "balancer": self._compiled.balancer,
             "loss_weights": {name: float(w.numpy()) for name, w in self.loss_weights.items()},
         }
         return keras.saving.serialize_keras_object(config)
@@ -594,14 +592,14 @@ class MultiTaskModel(keras.Model):
 
     def save_own_variables(self, store: Any) -> None:
         super().save_own_variables(store)
-        if self._training is not None:
-            self._training.balancer.save_state(store, "balancer.")
+        if self._compiled is not None:
+            self._compiled.balancer.save_state(store, "balancer.")
 
     def load_own_variables(self, store: Any) -> None:
         own = {key: store[key] for key in store.keys() if not key.startswith("balancer.")}  # noqa: SIM118
         super().load_own_variables(own)
-        if self._training is not None:
-            self._training.balancer.load_state(store, "balancer.")
+        if self._compiled is not None:
+            self._compiled.balancer.load_state(store, "balancer.")
 
 
 # The encoders themselves know nothing of Keras, so that they run where it is not installed.

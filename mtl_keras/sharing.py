@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from mtl_keras.trainer.reach import Reach, print_table
+from mtl_keras.trainer.variables import Reach, print_table
 
 __all__ = ["SharingReport", "sharing_report"]
 

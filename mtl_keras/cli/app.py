@@ -55,7 +55,7 @@ def _entry_names(incomplete: str) -> list[str]:
     """Entries of the zoo, for the shell's completion."""
     from mtl_keras import zoo
 
-    return [name for name in zoo.list() if name.startswith(incomplete)]
+    return [name for name in zoo.list_models() if name.startswith(incomplete)]
 
 
 def _models(incomplete: str) -> list[str]:
@@ -117,7 +117,7 @@ def balancers(
     from mtl_keras import balancing
     from mtl_keras.names import unknown_name
 
-    entries = {entry.name: entry for entry in balancing.list()}
+    entries = {entry.name: entry for entry in balancing.list_balancers()}
     if name is not None:
         if name not in entries:
             raise ValueError(unknown_name("balancer", name, list(entries)))
@@ -165,7 +165,7 @@ def zoo_list() -> None:
     table = Table()
     for column in ("name", "what it does", "parameters", "metric that judges each task"):
         table.add_column(column)
-    for name in zoo.list():
+    for name in zoo.list_models():
         try:
             card = zoo.info(name)
         except FileNotFoundError:

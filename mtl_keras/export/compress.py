@@ -215,7 +215,7 @@ def _check(
         raise ValueError(
             f"Model '{model.name}' is quantization-aware: compress its `mtl.export.float_twin`."
         )
-    _ = model.compiled_training
+    _ = model.compiled_tasks
     if not isinstance(epochs, int) or epochs < 1:
         raise ValueError(f"epochs is a whole number, at least 1; got {epochs!r}.")
     if not learning_rate > 0:

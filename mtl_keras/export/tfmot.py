@@ -339,7 +339,7 @@ def _train(
 
     from mtl_keras.trainer.losses import batch_losses
 
-    training = model.compiled_training
+    training = model.compiled_tasks
     optimizer = tf_keras.optimizers.Adam(options["learning_rate"])
     network.compile(optimizer)
     trained = network.trainable_variables

@@ -13,7 +13,7 @@ from mtl_keras.tasks.bounding_box import box_iou
 from mtl_keras.tasks.maps import map_decoder
 from mtl_keras.tasks.task import Task, TaskMetric, finite
 
-__all__ = ["CentreLoss", "Detection", "MeanAveragePrecision"]
+__all__ = ["CenterNetLoss", "Detection", "MeanAveragePrecision"]
 
 _CLIP = 1e-4
 
@@ -48,7 +48,7 @@ def centre_targets(boxes, height: int, width: int, num_classes: int):
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
-class CentreLoss(keras.losses.Loss):
+class CenterNetLoss(keras.losses.Loss):
     """Focal loss of the heat map, and the absolute error of size and offset at the objects' centres, a value an image.
 
     Heat: `-(1 - p)^2 log p` at centres and `-(1 - t)^4 p^2 log(1 - p)` elsewhere, divided by the number of objects (at least
@@ -345,7 +345,7 @@ class Detection(Task):
         return keras.activations.sigmoid(x)
 
     def default_loss(self):
-        return CentreLoss()
+        return CenterNetLoss()
 
     def default_metrics(self):
         metric = MeanAveragePrecision(

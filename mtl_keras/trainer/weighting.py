@@ -123,18 +123,18 @@ def _class_count(task: Any) -> int | None:
     return None if count is None else max(int(count), 2)
 
 
-def with_class_weights(training: Any, data: Any) -> Any:
+def with_class_weights(compiled: Any, data: Any) -> Any:
     """A batch whose sample weights are multiplied by its labels' class weights."""
-    if not training.class_weights:
+    if not compiled.class_weights:
         return data
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    names = [task.name for task in training.tasks]
+    names = [task.name for task in compiled.tasks]
     labels = y if isinstance(y, Mapping) else {names[0]: y}
     weights = dict(sample_weight) if isinstance(sample_weight, Mapping) else {}
     if sample_weight is not None and not isinstance(sample_weight, Mapping):
         weights = dict.fromkeys(names, sample_weight)
-    for task in training.tasks:
-        vector = training.class_weights.get(task.name)
+    for task in compiled.tasks:
+        vector = compiled.class_weights.get(task.name)
         if vector is None or labels.get(task.name) is None:
             continue
         of_label = tf.gather(

@@ -207,7 +207,7 @@ def test_impossible_settings_and_shapes_are_refused(make, words):
 
 
 # ------------------------------------------------------------------ in training
-@pytest.mark.parametrize("name", [n for n in GRAM if balancing.get(n).batches == 1])
+@pytest.mark.parametrize("name", [n for n in GRAM if balancing.get(n).strategy != "samples"])
 def test_the_trainers_step_is_the_methods_definition(name):
     """One SGD step against gradients taken by hand, flattened, and combined in float64."""
     x, y = table_data()

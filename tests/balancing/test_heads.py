@@ -14,14 +14,14 @@ GRAM = [
     for n in balancing.names()
     if isinstance(balancing.get(n), balancing.GramBalancer) and n not in ("ema", "moco")
 ]
-GRAM = [n for n in GRAM if balancing.get(n).needs == "gram"]
+GRAM = [n for n in GRAM if balancing.get(n).strategy in ("gram", "samples")]
 
 
 def _options(way):
     return {
         "plain": {},
-        "every": {"every": 2},
-        "two_pass": {"two_pass": True},
+        "update_every": {"update_every": 2},
+        "gradient_groups": {"gradient_groups": 1},
         "upper": {"gradients": "representation"},
     }[way]
 
@@ -48,7 +48,12 @@ def _head_factors(model, x, y):
 
 @pytest.mark.parametrize(
     ("name", "way"),
-    [("krum", "plain"), ("cagrad", "every"), ("mgda", "two_pass"), ("upgrad", "upper")],
+    [
+        ("krum", "plain"),
+        ("cagrad", "update_every"),
+        ("mgda", "gradient_groups"),
+        ("upgrad", "upper"),
+    ],
 )
 @pytest.mark.parametrize("scale", [True, False])
 def test_heads_get_what_was_asked_for(name, way, scale):
