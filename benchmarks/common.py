@@ -15,7 +15,7 @@ RESULTS = Path(__file__).parent / "results"
 
 def machine() -> dict[str, Any]:
     """Date, versions and processor."""
-    from mtl_keras.export.measure import cpu_name
+    from mtl_keras.runtime.measure import cpu_name
 
     packages = {
         name: metadata.version(name) for name in ("tensorflow", "keras", "numpy", "mtl-keras")

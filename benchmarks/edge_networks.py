@@ -26,7 +26,7 @@ import keras
 import numpy as np
 
 import mtl_keras as mtl
-from mtl_keras.export import flatbuffer
+from mtl_keras.runtime import flatbuffer
 
 DOCS = Path(__file__).parents[1] / "docs" / "export.md"
 START, END = "<!-- table: edge_networks -->", "<!-- end of table -->"

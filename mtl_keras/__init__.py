@@ -31,6 +31,7 @@ __all__ = [
     "data",
     "export",
     "layers",
+    "runtime",
     "tasks",
     "training",
     "zoo",
@@ -50,6 +51,7 @@ _LATER = {
     "callbacks": "callbacks",
     "data": "data",
     "export": "export",
+    "runtime": "runtime",
     "training": "training",
     "zoo": "zoo",
 }

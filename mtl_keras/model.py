@@ -11,10 +11,11 @@ import numpy as np
 
 from mtl_keras import balancing, trainer
 from mtl_keras.balancing.registry import warn_unregistered
-from mtl_keras.data import encoders, labels
+from mtl_keras.data import labels
 from mtl_keras.from_keras import task_graph
 from mtl_keras.layers import TaskOutput
 from mtl_keras.names import check_input_name, check_task_names, unknown_name
+from mtl_keras.runtime import encoders
 from mtl_keras.sharing import SharingReport, sharing_report
 from mtl_keras.tasks import Task, TaskMetric
 from mtl_keras.tasks.task import check_loss_weight

@@ -12,8 +12,8 @@ import pytest
 import mtl_keras as mtl
 
 PUBLIC = {
-    "mtl_keras": "MultiTaskModel __version__ analysis backbones balancing builders callbacks data export layers tasks "
-    "training zoo",
+    "mtl_keras": "MultiTaskModel __version__ analysis backbones balancing builders callbacks data export layers runtime "
+    "tasks training zoo",
     "mtl_keras.tasks": "Binary BoundingBox Classification Depth Detection Embedding Keypoints MultiLabel Normals Ordinal "
     "Regression Segmentation SequenceTranscription Task TaskMetric TokenTagging",
     "mtl_keras.builders": "adapters aitm branches cgc complete_inputs cross_modal cross_stitch dselect_k esmm hard_sharing "
@@ -35,7 +35,9 @@ PUBLIC = {
     "snippets split tflite web_page with_raw_images",
     "mtl_keras.analysis": "DeltaReport collect delta_m delta_report judging_metrics score trivial",
     "mtl_keras.data": "CharTokenizer DataError HashingTokenizer ImageEncoder LabelScaleWarning TableEncoder "
-    "WordTokenizer batches complete encoders fashion_scenes fetch labels mix sources",
+    "WordTokenizer batches complete fashion_scenes fetch labels mix register_encoder sources split_words",
+    "mtl_keras.runtime": "BenchmarkReport CharTokenizer ExportError HashingTokenizer ImageEncoder TFLiteModel TableEncoder "
+    "WordTokenizer benchmark decode encoder_from_json encoder_to_json register_encoder snippets web_page",
     "mtl_keras.training": "BalanceMonitor Progress balanced_gradients observe_updated_losses",
     "mtl_keras.zoo": "build export info list load path recipe train",
 }

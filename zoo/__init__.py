@@ -65,12 +65,14 @@ def build(name: str) -> Any:
 
     Its encoder (vocabulary, means) is the shipped one.
     """
-    from mtl_keras.data import encoders
+    from mtl_keras.runtime import encoders
     from mtl_keras.zoo import shelf
 
     entry = recipe(name)
     shelf.verify(path(name), "encoder.json")
-    return entry.build(encoder=encoders.from_json((path(name) / "encoder.json").read_text()))
+    return entry.build(
+        encoder=encoders.encoder_from_json((path(name) / "encoder.json").read_text())
+    )
 
 
 def load(name: str, folder: str | os.PathLike[str] | None = None) -> Any:
@@ -128,7 +130,7 @@ def train(
     Raises:
         DataError: the data are not there (`mtl-keras data fetch NAME`).
     """
-    from mtl_keras.export.files import check_folder, check_writable
+    from mtl_keras.runtime.files import check_folder, check_writable
     from mtl_keras.zoo import artifacts, training
 
     entry = recipe(name)

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from mtl_keras import analysis, export
-from mtl_keras.data import encoders
 from mtl_keras.data.sources import sha256
 from mtl_keras.export.archive import by_name
-from mtl_keras.export.files import beside
+from mtl_keras.runtime import encoders
+from mtl_keras.runtime.files import atomic_write
 from mtl_keras.version import __version__
 from mtl_keras.zoo import card as cards
 from mtl_keras.zoo import shelf
@@ -46,12 +46,12 @@ def write(
     """
     x, labels = analysis.collect(prepared.test)
     tasks = model.tasks
-    with beside(folder) as fresh:
+    with atomic_write(folder) as fresh:
         fresh.mkdir()
         plain = recipe.build(encoder=prepared.encoder)
         plain.set_weights(model.get_weights())
         plain.save_weights(fresh / "model.weights.h5")
-        (fresh / "encoder.json").write_text(encoders.to_json(prepared.encoder) + "\n")
+        (fresh / "encoder.json").write_text(encoders.encoder_to_json(prepared.encoder) + "\n")
         quantized = f"model_{recipe.quantization}.tflite"
         reports = {
             "saved_model": export.saved_model(
@@ -138,7 +138,7 @@ def rewrite_card(recipe: Recipe, folder: Path) -> dict[str, Any]:
     card = shelf.verify(folder)
     card["evidence"] = judged(card["evidence"], recipe.tasks())
     for name, text in _card_files(card).items():
-        with beside(folder / name) as fresh:
+        with atomic_write(folder / name) as fresh:
             fresh.write_text(text)
     return card
 

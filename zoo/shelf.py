@@ -10,8 +10,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from mtl_keras.data import encoders
 from mtl_keras.data.sources import sha256
+from mtl_keras.runtime import encoders
 
 __all__ = ["ArtifactError", "copy", "load_weights", "read_card", "verify"]
 
@@ -66,7 +66,7 @@ def load_weights(recipe: Any, folder: Path) -> Any:
     """The recipe's network with the weights of a folder of artifacts, checked first."""
     verify(folder, "model.weights.h5")
     verify(folder, "encoder.json")
-    model = recipe.build(encoder=encoders.from_json((folder / "encoder.json").read_text()))
+    model = recipe.build(encoder=encoders.encoder_from_json((folder / "encoder.json").read_text()))
     model.load_weights(folder / "model.weights.h5")
     return model
 

@@ -101,7 +101,7 @@ def quickstart(
     seed: Annotated[int, typer.Option(help="Of weights and data.")] = 0,
 ) -> None:
     """Train a three-head network on real pictures, export it, and prove the files: under 3 minutes on 2 cores."""
-    from mtl_keras.zoo.quickstart import run
+    from mtl_keras.cli.quickstart import run
 
     run(out, epochs=epochs, seed=seed)
 
@@ -245,7 +245,7 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """What a network says of your own input: one of the zoo, or yours."""
-    from mtl_keras.zoo.predicting import predict as run
+    from mtl_keras.cli.predicting import predict as run
 
     run(name, inputs, as_json)
 
@@ -319,7 +319,7 @@ def export(
     ] = False,
 ) -> None:
     """Export a network, compare every head with Keras, and print what each loses."""
-    from mtl_keras.zoo import exporting
+    from mtl_keras.cli import exporting
 
     options = {
         "tasks": task,
@@ -356,7 +356,7 @@ def benchmark(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Latency, memory and delegate partitions of files on this machine's processor."""
-    from mtl_keras.export.benchmark import benchmark as run
+    from mtl_keras.runtime.benchmarking import benchmark as run
 
     report = run(files, threads=threads or [1], runs=runs, singles=single or [])
     if as_json:
@@ -375,7 +375,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """What a .tflite file takes, gives, and says of itself: tasks, labels, units, operators."""
-    from mtl_keras.export.runner import TFLiteModel
+    from mtl_keras.runtime.tflite_model import TFLiteModel
 
     facts = TFLiteModel(file).describe()
     if as_json:

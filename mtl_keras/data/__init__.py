@@ -1,16 +1,18 @@
 """Data: sources, labels that may be missing, encoders. Knows nothing of models."""
 
-from mtl_keras.data import batches, encoders, labels, sources
-from mtl_keras.data.encoders import (
+from mtl_keras.data import batches, labels, sources
+from mtl_keras.data.labels import LabelScaleWarning, complete, mix
+from mtl_keras.data.scenes import fashion_scenes
+from mtl_keras.data.sources import DataError, fetch
+from mtl_keras.runtime.encoders import (
     CharTokenizer,
     HashingTokenizer,
     ImageEncoder,
     TableEncoder,
     WordTokenizer,
+    register_encoder,
+    split_words,
 )
-from mtl_keras.data.labels import LabelScaleWarning, complete, mix
-from mtl_keras.data.scenes import fashion_scenes
-from mtl_keras.data.sources import DataError, fetch
 
 __all__ = [
     "CharTokenizer",
@@ -22,10 +24,11 @@ __all__ = [
     "WordTokenizer",
     "batches",
     "complete",
-    "encoders",
     "fashion_scenes",
     "fetch",
     "labels",
     "mix",
+    "register_encoder",
     "sources",
+    "split_words",
 ]

@@ -5,10 +5,14 @@ Keras.
 """
 
 from mtl_keras import _uses_keras
-from mtl_keras.export.benchmark import BenchmarkReport, benchmark
-from mtl_keras.export.files import ExportError
-from mtl_keras.export.runner import TFLiteModel
-from mtl_keras.export.snippets import snippets, web_page
+from mtl_keras.runtime import (
+    BenchmarkReport,
+    ExportError,
+    TFLiteModel,
+    benchmark,
+    snippets,
+    web_page,
+)
 
 if _uses_keras():
     from mtl_keras.export.compress import CompressionReport, compress

@@ -12,12 +12,12 @@ import keras
 import numpy as np
 
 from mtl_keras.export import decoded
-from mtl_keras.export.files import ExportError
 from mtl_keras.export.models import functional
 from mtl_keras.export.training_aware import float_twin, is_quantization_aware
 from mtl_keras.graph import output_of, split
 from mtl_keras.names import check_input_name, unknown_name
 from mtl_keras.quiet import quiet
+from mtl_keras.runtime.files import ExportError
 
 __all__ = [
     "SIGNATURES",

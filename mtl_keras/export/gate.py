@@ -10,9 +10,9 @@ import numpy as np
 
 from mtl_keras.analysis import score
 from mtl_keras.export import archive, rows
-from mtl_keras.export.files import ExportError
 from mtl_keras.export.report import ExportReport
 from mtl_keras.names import unknown_name
+from mtl_keras.runtime.files import ExportError
 
 __all__ = ["drops", "held_out", "judge", "limits", "scores"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from mtl_keras.export import flatbuffer
+from mtl_keras.runtime import flatbuffer
 
 __all__ = ["GPU_OPERATORS", "explain_gpu_rejections"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl_keras.export import flatbuffer
+from mtl_keras.runtime import flatbuffer
 
 __all__ = ["float16_weights"]
 

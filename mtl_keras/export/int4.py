@@ -7,8 +7,8 @@ import io
 import re
 from typing import Any
 
-from mtl_keras.export import flatbuffer
-from mtl_keras.export.files import ExportError
+from mtl_keras.runtime import flatbuffer
+from mtl_keras.runtime.files import ExportError
 
 __all__ = ["BLOCKS", "int4_weights"]
 

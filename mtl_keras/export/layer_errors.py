@@ -12,10 +12,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from mtl_keras.export import archive, flatbuffer, quantization, sampling
-from mtl_keras.export.files import ExportError
-from mtl_keras.export.runner import TFLiteModel
+from mtl_keras.export import archive, quantization, sampling
 from mtl_keras.export.tflite import CALIBRATED, _check, _convert
+from mtl_keras.runtime import flatbuffer
+from mtl_keras.runtime.files import ExportError
+from mtl_keras.runtime.tflite_model import TFLiteModel
 
 __all__ = ["LayerError", "LayerErrorReport", "layer_errors"]
 

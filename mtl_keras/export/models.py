@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras import tree
 
-from mtl_keras.export.files import ExportError
+from mtl_keras.runtime.files import ExportError
 
 __all__ = ["functional"]
 

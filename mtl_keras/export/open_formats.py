@@ -13,10 +13,10 @@ import keras
 import numpy as np
 
 from mtl_keras.export import archive, sampling
-from mtl_keras.export.files import ExportError, beside, check_file
 from mtl_keras.export.report import ExportReport, compare
 from mtl_keras.export.saved_model import FLOAT_TOLERANCE
 from mtl_keras.quiet import quiet
+from mtl_keras.runtime.files import ExportError, atomic_write, check_file
 
 __all__ = ["onnx", "openvino"]
 
@@ -74,7 +74,7 @@ def onnx(
     _check("onnx", path, ".onnx")
     model, inputs, signature = _prepare(model, samples, tasks, batch)
     options = {} if opset is None else {"opset_version": opset}
-    with beside(path) as fresh:
+    with atomic_write(path) as fresh:
         _export(model, fresh, "onnx", signature, **options)
         _order_onnx_outputs(fresh, list(model.output))
         report = compare(
@@ -119,7 +119,7 @@ def openvino(
     _check("openvino", path, ".xml")
     path = Path(path)
     model, inputs, signature = _prepare(model, samples, tasks, batch)
-    with beside(path) as fresh, beside(path.with_suffix(".bin")) as weights:
+    with atomic_write(path) as fresh, atomic_write(path.with_suffix(".bin")) as weights:
         _export(model, fresh.with_name("converted.xml"), "openvino", signature)
         _order_openvino_outputs(fresh, list(model.output))
         answers = _run_openvino(fresh, inputs, batch)

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from mtl_keras.export import archive
-from mtl_keras.export.files import ExportError
+from mtl_keras.runtime.files import ExportError
 
 __all__ = [
     "ExportReport",

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any
 
-from mtl_keras.export import flatbuffer
+from mtl_keras.runtime import flatbuffer
 
 __all__ = [
     "SAME_SCALE",

@@ -9,11 +9,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from mtl_keras.data.encoders import ImageEncoder
 from mtl_keras.export import archive
 from mtl_keras.export.rows import unify
 from mtl_keras.export.warning import warn_caller
 from mtl_keras.graph import nodes
+from mtl_keras.runtime.encoders import ImageEncoder
 
 __all__ = ["Rows", "calibration_and_comparison", "check_spread", "take"]
 

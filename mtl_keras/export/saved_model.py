@@ -11,9 +11,9 @@ from typing import Any
 import keras
 
 from mtl_keras.export import archive, sampling
-from mtl_keras.export.files import ExportError, beside, check_folder
 from mtl_keras.export.report import ExportReport, beside_keras, compare
 from mtl_keras.quiet import quiet
+from mtl_keras.runtime.files import ExportError, atomic_write, check_folder
 from mtl_keras.version import __version__
 
 __all__ = ["saved_model"]
@@ -66,7 +66,7 @@ def saved_model(
     if signatures is None:
         signatures = "all" if getattr(plain, "representation", ()) else "heads"
     made = archive.endpoints(plain, signatures)
-    with beside(path) as fresh:
+    with atomic_write(path) as fresh:
         _write(plain, fresh, made, path)
         run = _runner(fresh)
         report = compare(

@@ -17,23 +17,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from mtl_keras.data import encoders
-from mtl_keras.export import (
-    archive,
-    decoded,
-    flatbuffer,
-    gate,
-    gpu,
-    int4,
-    ladder,
-    measure,
-    metadata,
-    refusals,
-    sampling,
-)
+from mtl_keras.export import archive, decoded, gate, gpu, int4, ladder, refusals, sampling
 from mtl_keras.export import quantization as quantizing
 from mtl_keras.export.compress import zeros
-from mtl_keras.export.files import ExportError, beside, check_file, check_folder
 from mtl_keras.export.half import float16_weights
 from mtl_keras.export.report import (
     ExportReport,
@@ -45,12 +31,14 @@ from mtl_keras.export.report import (
     float_noise,
     ruined_heads,
 )
-from mtl_keras.export.runner import TFLiteModel, padded
 from mtl_keras.export.saved_model import FLOAT_TOLERANCE
 from mtl_keras.export.training_aware import own_layers
 from mtl_keras.export.warning import warn_caller
 from mtl_keras.export.weights import int8_weights
 from mtl_keras.quiet import quiet
+from mtl_keras.runtime import encoders, flatbuffer, measure, metadata
+from mtl_keras.runtime.files import ExportError, atomic_write, check_file, check_folder
+from mtl_keras.runtime.tflite_model import TFLiteModel, padded
 from mtl_keras.version import __version__
 
 __all__ = ["QUANTIZATIONS", "run_tflite", "split", "tflite"]
@@ -199,7 +187,7 @@ def tflite(
     if quantization == "auto":
         return _cheapest_that_passes(job, path, data, limits, limits_of_file, on_drop)
     try:
-        with beside(path) as fresh:
+        with atomic_write(path) as fresh:
             report, file = _build(job, quantization, tuple(keep_float), fresh)
             report.path = Path(path)
             error = None if data is None else gate.judge(plain, report, file.run, data, limits)
@@ -397,7 +385,7 @@ def split(
     )
     comparison = {**rows.comparison, **backbone.run(rows.comparison)}
     found = {}
-    with beside(folder) as fresh:
+    with atomic_write(folder) as fresh:
         fresh.mkdir()
         for endpoint in (backbone, *heads):
             name = "backbone" if endpoint is backbone else endpoint.outputs[0]
@@ -576,7 +564,7 @@ def _cheapest_that_passes(
             report, file = built[rung.name]
             error = gate.judge(job.plain, report, file.run, data, limits, before)
             if error is None:
-                with beside(path) as fresh:
+                with atomic_write(path) as fresh:
                     shutil.copyfile(file.path, fresh)
                 report.path, report.refused, report.rungs = Path(path), refused, rungs
                 return report
@@ -811,5 +799,7 @@ def _facts(
         "tasks": [
             task.facts() for task in getattr(model, "tasks", ()) if task.name in endpoint.outputs
         ],
-        "encoder": encoders.to_dict(encoder) if is_registered and takes_model_inputs else None,
+        "encoder": encoders.encoder_to_dict(encoder)
+        if is_registered and takes_model_inputs
+        else None,
     }

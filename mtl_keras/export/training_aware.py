@@ -8,11 +8,11 @@ from typing import Any
 import keras
 from keras import layers, tree
 
-from mtl_keras.export.files import ExportError
 from mtl_keras.export.models import functional
 from mtl_keras.graph import nodes, replay
 from mtl_keras.layers import FakeQuantize, QuantizedWeights, TaskOutput
 from mtl_keras.names import unknown_name
+from mtl_keras.runtime.files import ExportError
 
 __all__ = ["float_twin", "is_quantization_aware", "own_layers", "quantization_aware"]
 

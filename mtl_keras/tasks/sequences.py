@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from mtl_keras.decoding import is_bio
 from mtl_keras.layers.sequences import mask_of
+from mtl_keras.runtime.decoding import is_bio
 from mtl_keras.tasks.classes import ClassTask
 from mtl_keras.tasks.task import Task, TaskMetric, finite
 

@@ -11,9 +11,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from mtl_keras import decoding
 from mtl_keras.graph import has_graph
 from mtl_keras.names import check_task_name, unknown_name
+from mtl_keras.runtime import decoding
 
 __all__ = ["Task", "TaskMetric"]
 

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 import mtl_keras as mtl
-from mtl_keras.data import encoders
+from mtl_keras.runtime import encoders
+from mtl_keras.runtime.encoders import registry
 
 TABLE = {"age": [20.0, 40.0, np.nan], "city": ["Rome", "Oslo", None], "month": [3.0, 4.0, 3.0]}
 
@@ -39,9 +40,12 @@ def _all():
 
 @pytest.mark.parametrize("encoder", _all(), ids=lambda e: type(e).__name__)
 def test_round_trip_through_config_and_json(encoder):
-    assert type(encoders.from_json(encoders.to_json(encoder))) is type(encoder)
+    assert type(encoders.encoder_from_json(encoders.encoder_to_json(encoder))) is type(encoder)
     assert type(encoder).from_config(encoder.get_config()).get_config() == encoder.get_config()
-    assert encoders.from_json(encoders.to_json(encoder)).get_config() == encoder.get_config()
+    assert (
+        encoders.encoder_from_json(encoders.encoder_to_json(encoder)).get_config()
+        == encoder.get_config()
+    )
 
 
 def test_words_get_ids_by_frequency_and_rows_are_cut_and_padded():
@@ -86,8 +90,8 @@ def test_a_file_that_is_no_picture_is_named(tmp_path):
 
 def test_encoders_need_neither_keras_nor_tensorflow():
     code = (
-        "import sys; sys.argv = ['mtl-keras']; from mtl_keras.data import encoders;"
-        'e = encoders.from_json(\'{"kind": "text", "vocabulary": ["a"], "length": 2, "name": "t"}\');'
+        "import sys; sys.argv = ['mtl-keras']; from mtl_keras.runtime import encoders;"
+        'e = encoders.encoder_from_json(\'{"kind": "text", "vocabulary": ["a"], "length": 2, "name": "t"}\');'
         "assert e.encode(['a']).tolist() == [[2, 0]];"
         "assert not {'keras', 'tensorflow'} & set(sys.modules)"
     )
@@ -131,14 +135,14 @@ def test_words_of_every_script_are_known_and_stay_apart(language):
     ],
 )
 def test_words_are_cut_by_unicode_rules(text, expected):
-    assert encoders.words(text) == expected
+    assert encoders.split_words(text) == expected
 
 
 def test_for_ascii_both_rules_agree():
     text = "The 3rd cat's hat, e.g. 42x: RE-DO; under_score"
-    assert encoders.words(text) == encoders.words(text, "ascii")
+    assert encoders.split_words(text) == encoders.split_words(text, "ascii")
     # Also on the way through Unicode, which a letter outside ASCII opens.
-    assert encoders.words(text + " é")[:-1] == encoders.words(text, "ascii")
+    assert encoders.split_words(text + " é")[:-1] == encoders.split_words(text, "ascii")
 
 
 def test_a_vocabulary_is_found_however_it_is_spelled():
@@ -159,9 +163,11 @@ def test_a_vocabulary_is_found_however_it_is_spelled():
     ],
 )
 def test_encoders_that_were_saved_before_answer_as_before(old, text, expected):
-    encoder = encoders.from_json(old)
+    encoder = encoders.encoder_from_json(old)
     assert encoder.encode([text]).tolist() == [expected]
-    assert encoders.from_json(encoders.to_json(encoder)).encode([text]).tolist() == [expected]
+    assert encoders.encoder_from_json(encoders.encoder_to_json(encoder)).encode(
+        [text]
+    ).tolist() == [expected]
     config = {key: value for key, value in json.loads(old).items() if key != "kind"}
     assert encoders.WordTokenizer.from_config(config).encode([text]).tolist() == [expected]
 
@@ -179,7 +185,7 @@ def test_old_letter_and_hash_tokenizers_answer_as_before():
 
 
 def test_the_shipped_vocabulary_answers_as_before():
-    encoder = encoders.from_json((mtl.zoo.path("gloss") / "encoder.json").read_text())
+    encoder = encoders.encoder_from_json((mtl.zoo.path("gloss") / "encoder.json").read_text())
     assert encoder.rules == "ascii"
     ids = encoder.encode(["a small Café of the"])[0]
     vocabulary = encoder.vocabulary
@@ -243,18 +249,18 @@ class Syllables:
 
 
 def test_a_class_of_ones_own_survives_json_once_it_is_registered(monkeypatch):
-    monkeypatch.setattr(encoders, "ENCODERS", dict(encoders.ENCODERS))
+    monkeypatch.setattr(registry, "ENCODERS", dict(registry.ENCODERS))
     with pytest.raises(ValueError, match="'Syllables' is not registered"):
-        encoders.to_json(Syllables(2))
-    assert encoders.register(Syllables) is Syllables
-    text = encoders.to_json(Syllables(2))
-    assert encoders.from_json(text).encode(["abc"]).tolist() == [[3, 3]]
-    assert encoders.register(Syllables) is Syllables
+        encoders.encoder_to_json(Syllables(2))
+    assert encoders.register_encoder(Syllables) is Syllables
+    text = encoders.encoder_to_json(Syllables(2))
+    assert encoders.encoder_from_json(text).encode(["abc"]).tolist() == [[3, 3]]
+    assert encoders.register_encoder(Syllables) is Syllables
     with pytest.raises(ValueError, match="'Syllables' is registered already"):
-        encoders.register(type("Syllables", (), {}))
-    del encoders.ENCODERS["Syllables"]
-    with pytest.raises(ValueError, match="'Syllables' is not known here"):
-        encoders.from_json(text)
+        encoders.register_encoder(type("Syllables", (), {}))
+    del registry.ENCODERS["Syllables"]
+    with pytest.raises(ValueError, match="'Syllables' is not registered"):
+        encoders.encoder_from_json(text)
 
 
 # ------------------------------------------------------------------ pictures
@@ -380,9 +386,7 @@ def test_tokenizers_are_saved_with_the_model_and_run_without_keras(tokenizer, tm
     assert loaded.encoder.get_config() == tokenizer.get_config()
     assert loaded.encoder.encode(["abca b"]).tolist() == tokenizer.encode(["abca b"]).tolist()
     code = (
-        "import sys, importlib.util as u\n"
-        f"spec = u.spec_from_file_location('encoders', {mtl.data.encoders.__file__!r}); m = u.module_from_spec(spec)\n"
-        "spec.loader.exec_module(m)\n"
+        "import sys; sys.argv = ['mtl-keras']; from mtl_keras.runtime import encoders as m\n"
         f"t = m.{type(tokenizer).__name__}.from_config({tokenizer.get_config()!r})\n"
         "print(t.encode(['abca b']).tolist()); assert not {'keras', 'tensorflow'} & set(sys.modules)"
     )

@@ -75,7 +75,7 @@ print(mtl.export.benchmark({str(folder / "kind.tflite")!r}, runs=2, rounds=1).ro
 
 def test_reports_count_as_benchmarks_do(folder, monkeypatch):
     """Both take the smallest median of three rounds: one slow round, while the machine was busy, says nothing of the file."""
-    from mtl_keras.export import measure
+    from mtl_keras.runtime import measure
 
     rounds = {
         "report": iter([[9.0, 9.0, 1.0], [2.0, 2.0, 50.0], [7.0, 7.0, 7.0]]),
@@ -84,6 +84,6 @@ def test_reports_count_as_benchmarks_do(folder, monkeypatch):
     monkeypatch.setattr(measure, "_times", lambda *args, **kwargs: next(rounds["report"]))
     told = lambda *args: {"median_ms": next(rounds["benchmark"]), "bytes": 1}  # noqa: E731
     # The package's attribute of this name is the function.
-    monkeypatch.setattr(sys.modules["mtl_keras.export.benchmark"], "_apart", told)
+    monkeypatch.setattr(sys.modules["mtl_keras.runtime.benchmarking"], "_apart", told)
     assert measure.quick(folder / "model.tflite")[1] == 2.0
     assert mtl.export.benchmark(folder / "model.tflite", runs=3).rows[0]["median_ms"] == 2.0

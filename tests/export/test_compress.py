@@ -11,8 +11,9 @@ import tensorflow as tf
 from helpers import image_data, ruined_model, same, table_data, table_model
 
 import mtl_keras as mtl
-from mtl_keras.export import ExportError, compress, flatbuffer, quantization_aware
+from mtl_keras.export import ExportError, compress, quantization_aware
 from mtl_keras.export.gate import held_out, scores
+from mtl_keras.runtime import flatbuffer
 
 tfmot = pytest.mark.skipif(
     not importlib.util.find_spec("tensorflow_model_optimization"),

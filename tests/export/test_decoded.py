@@ -6,9 +6,9 @@ import pytest
 from helpers import table_model
 
 import mtl_keras as mtl
-from mtl_keras import decoding
 from mtl_keras.export import ExportError
 from mtl_keras.export import decoded as inside
+from mtl_keras.runtime import decoding
 
 TASKS = [
     mtl.tasks.Classification("kind", num_classes=4, hidden=0),

@@ -8,8 +8,9 @@ import keras
 import pytest
 
 import mtl_keras as mtl
-from mtl_keras.export import ExportError, files
-from mtl_keras.export.files import beside
+from mtl_keras.export import ExportError
+from mtl_keras.runtime import files
+from mtl_keras.runtime.files import atomic_write
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +135,7 @@ def slow(a, b):
         time.sleep(60)
     replace(a, b)
 files.os.replace = slow
-with files.beside(sys.argv[1]) as fresh:
+with files.atomic_write(sys.argv[1]) as fresh:
     fresh.mkdir()
     (fresh / "new.txt").write_text("new")
     if when == "inside":
@@ -154,7 +155,7 @@ def _writer(path, when):
 
 
 def _write(path):
-    with beside(path) as fresh:
+    with atomic_write(path) as fresh:
         fresh.mkdir()
         (fresh / "newer.txt").write_text("newer")
 
@@ -183,7 +184,7 @@ def test_killed_between_the_old_folder_and_the_new_the_old_one_comes_back(tmp_pa
     process.kill()
     process.wait()
     assert not target.exists()
-    with pytest.raises(ZeroDivisionError), beside(target):
+    with pytest.raises(ZeroDivisionError), atomic_write(target):
         raise ZeroDivisionError
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
     assert _files(target) == {"newer.txt": b"newer"}

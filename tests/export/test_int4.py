@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import mtl_keras as mtl
-from mtl_keras.export import flatbuffer
+from mtl_keras.runtime import flatbuffer
 
 
 def wide_model(columns=64):

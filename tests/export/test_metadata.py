@@ -11,8 +11,8 @@ from flatbuffers import number_types, table
 from helpers import image_data, image_model
 
 import mtl_keras as mtl
-from mtl_keras.export import flatbuffer
-from mtl_keras.export.metadata import STANDARD
+from mtl_keras.runtime import flatbuffer
+from mtl_keras.runtime.metadata import STANDARD
 
 
 class Read:

@@ -263,7 +263,7 @@ def test_held_out_rows_of_every_form_are_the_same_rows():
 
 
 def test_the_shell_takes_the_rows_of_one_input_as_an_array(tmp_path):
-    from mtl_keras.zoo.exporting import _rows
+    from mtl_keras.cli.exporting import _rows
 
     model, (x, y) = table_model(), table_data(8)
     np.save(tmp_path / "x.npy", x)

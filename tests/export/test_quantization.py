@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 import mtl_keras as mtl
-from mtl_keras.export import flatbuffer, ladder, same_scale
+from mtl_keras.export import ladder, same_scale
 from mtl_keras.export import quantization as quantizing
 from mtl_keras.export.report import compare
 from mtl_keras.layers import TaskOutput
+from mtl_keras.runtime import flatbuffer
 
 
 def _coupled(link):

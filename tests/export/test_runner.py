@@ -90,7 +90,7 @@ def test_a_file_of_others_runs_with_raw_outputs(tmp_path):
 @pytest.mark.parametrize("key", ["predict", None])
 def test_files_without_our_signature_run_and_are_inspected(tmp_path, key):
     """Of others: a signature by another name, or none at all."""
-    from mtl_keras.export import flatbuffer
+    from mtl_keras.runtime import flatbuffer
 
     _, x = _file(tmp_path / "m.tflite")
     ours = TFLiteModel(tmp_path / "m.tflite")
@@ -150,7 +150,7 @@ def test_unfit_inputs_are_refused(tmp_path, x, words):
 
 
 def test_every_kind_of_task_has_a_decoder_or_stays_raw():
-    from mtl_keras import decoding
+    from mtl_keras.runtime import decoding
 
     kinds = {
         getattr(mtl.tasks, name).kind

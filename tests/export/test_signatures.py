@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import mtl_keras as mtl
-from mtl_keras.export import flatbuffer
 from mtl_keras.graph import split
+from mtl_keras.runtime import flatbuffer
 
 
 @pytest.mark.parametrize("quantization", [None, "dynamic", "int8"])

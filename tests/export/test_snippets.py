@@ -22,10 +22,10 @@ import tree_sitter_swift
 from PIL import Image
 
 import mtl_keras as mtl
-from mtl_keras import decoding
 from mtl_keras.export import ExportError, snippets
-from mtl_keras.export.snippets import LANGUAGES, _facts, _rendered
-from mtl_keras.export.text_rules import unicode_tables
+from mtl_keras.runtime import decoding
+from mtl_keras.runtime.codegen.snippets import LANGUAGES, _facts, _rendered
+from mtl_keras.runtime.codegen.text_rules import unicode_tables
 
 TASKS = [
     (

@@ -6,9 +6,10 @@ import pytest
 from helpers import image_model
 
 import mtl_keras as mtl
-from mtl_keras.export import int4, ladder, measure
+from mtl_keras.export import int4, ladder
 from mtl_keras.export.report import Rung, compare
 from mtl_keras.export.tflite import QUANTIZATIONS
+from mtl_keras.runtime import measure
 
 #: Int4 ruins the box of a network as small as these; tests/export/test_int4.py holds it on others.
 KINDS = [kind for kind in QUANTIZATIONS if kind not in int4.BLOCKS]

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import mtl_keras as mtl
-from mtl_keras.export import flatbuffer, same_scale
+from mtl_keras.export import same_scale
+from mtl_keras.runtime import flatbuffer
 
 
 def _rounded(model):

@@ -225,7 +225,7 @@ def test_a_twin_has_one_task_and_the_same_trunk(small):
 
 
 def test_the_quickstart_leaves_what_it_promises(monkeypatch, tmp_path, capsys, small):
-    from mtl_keras.zoo import quickstart
+    from mtl_keras.cli import quickstart
 
     monkeypatch.setattr(quickstart, "RECIPE", small)
     results = quickstart.run(tmp_path / "q", epochs=1)
@@ -252,7 +252,7 @@ def test_the_quickstart_leaves_what_it_promises(monkeypatch, tmp_path, capsys, s
 
 
 def test_the_quickstart_refuses_an_unwritable_folder_before_it_trains(monkeypatch, tmp_path):
-    from mtl_keras.zoo import quickstart
+    from mtl_keras.cli import quickstart
 
     monkeypatch.setattr(quickstart.training, "fit", lambda *a, **k: pytest.fail("trained"))
     (tmp_path / "file").write_text("")

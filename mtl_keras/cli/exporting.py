@@ -11,7 +11,7 @@ import numpy as np
 
 from mtl_keras import export, zoo
 from mtl_keras.export import archive, rows
-from mtl_keras.export.snippets import LANGUAGES
+from mtl_keras.runtime.codegen.snippets import LANGUAGES
 
 __all__ = ["FORMATS", "limits", "run"]
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from mtl_keras import decoding, zoo
+from mtl_keras import zoo
+from mtl_keras.runtime import decoding
 
 __all__ = ["predict"]
 
@@ -59,7 +60,7 @@ def _load(name: str) -> tuple[Any, Callable[[Mapping[str, Any]], Mapping[str, An
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {name}.")
     if path.suffix == ".tflite":
-        from mtl_keras.export.runner import TFLiteModel
+        from mtl_keras.runtime.tflite_model import TFLiteModel
 
         return TFLiteModel(path), None
     if path.suffix == ".keras":

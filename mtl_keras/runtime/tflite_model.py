@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from mtl_keras import decoding
-from mtl_keras.data import encoders
-from mtl_keras.export import flatbuffer, metadata
-from mtl_keras.export.files import ExportError
-from mtl_keras.export.measure import main_runner
 from mtl_keras.names import unknown_name
 from mtl_keras.quiet import quiet
+from mtl_keras.runtime import decoding, encoders, flatbuffer, metadata
+from mtl_keras.runtime.files import ExportError
+from mtl_keras.runtime.measure import main_runner
 
 __all__ = ["TFLiteModel", "padded"]
 
@@ -90,7 +88,7 @@ class TFLiteModel:
     def encoder(self) -> Any:
         """What turns pictures, sentences or table rows into the inputs, or None."""
         given = self.facts.get("encoder")
-        return None if given is None else encoders.from_dict(given)
+        return None if given is None else encoders.encoder_from_dict(given)
 
     @property
     def inputs(self) -> dict[str, dict[str, Any]]:

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mtl_keras.data.encoders import CharTokenizer, HashingTokenizer, WordTokenizer
-from mtl_keras.export.files import MARK, ExportError
+from mtl_keras.runtime.encoders import CharTokenizer, HashingTokenizer, WordTokenizer
+from mtl_keras.runtime.files import MARK, ExportError
 
 __all__ = ["TextRules", "rules_of", "unicode_tables"]
 

@@ -17,9 +17,9 @@ from typing import Any
 import flatbuffers
 import numpy as np
 
-from mtl_keras.decoding import SUFFIX
-from mtl_keras.export.files import ExportError
-from mtl_keras.export.flatbuffer import read, text, write
+from mtl_keras.runtime.decoding import SUFFIX
+from mtl_keras.runtime.files import ExportError
+from mtl_keras.runtime.flatbuffer import read, text, write
 
 __all__ = ["ENTRY", "STANDARD", "describe", "facts_of"]
 

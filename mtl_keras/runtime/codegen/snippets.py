@@ -14,12 +14,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mtl_keras import decoding
-from mtl_keras.export.files import MARK, ExportError, beside, check_file
-from mtl_keras.export.identifiers import class_name, identifier, identifiers, literal, plain
-from mtl_keras.export.runner import TFLiteModel
-from mtl_keras.export.text_rules import rules_of, unicode_tables
 from mtl_keras.names import unknown_name
+from mtl_keras.runtime import decoding
+from mtl_keras.runtime.codegen.identifiers import (
+    class_name,
+    identifier,
+    identifiers,
+    literal,
+    plain,
+)
+from mtl_keras.runtime.codegen.text_rules import rules_of, unicode_tables
+from mtl_keras.runtime.files import MARK, ExportError, atomic_write, check_file
+from mtl_keras.runtime.tflite_model import TFLiteModel
 from mtl_keras.version import __version__
 
 __all__ = ["LANGUAGES", "snippets", "web_page"]
@@ -96,7 +102,7 @@ def snippets(
     for target in texts:
         check_file(target, text=True)
     for target, text in texts.items():
-        with beside(target) as fresh:
+        with atomic_write(target) as fresh:
             fresh.write_bytes(text.encode())
     return targets
 
@@ -149,7 +155,7 @@ def web_page(
         "text_input_json": _json(facts["text"]["name"] if facts["text"] else None),
         "text_json": _json(facts["text"]["content"] if facts["text"] else None),
     }
-    with beside(page) as fresh:
+    with atomic_write(page) as fresh:
         fresh.write_text(_rendered("web", values), "utf-8")
     return page
 

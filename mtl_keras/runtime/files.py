@@ -16,7 +16,7 @@ try:
 except ImportError:  # Windows: nothing is cleared up after a process that was killed.
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["MARK", "ExportError", "beside", "check_file", "check_folder", "check_writable"]
+__all__ = ["MARK", "ExportError", "atomic_write", "check_file", "check_folder", "check_writable"]
 
 #: Stands in every text that this library writes beside a network; a file without it is somebody else's.
 MARK = "Written by mtl_keras"
@@ -85,7 +85,7 @@ def check_folder(path: str | os.PathLike[str], foreign: Callable[[Path], Sequenc
 
 
 @contextmanager
-def beside(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path next to `path`; what is there when the block ends well takes `path`'s place.
 
     Works for files and for folders. What was at `path` stays until then, and stays for good if the block raises. What a

@@ -13,7 +13,7 @@ import numpy as np
 
 from mtl_keras import analysis, export
 from mtl_keras.export.archive import by_name
-from mtl_keras.export.files import beside, check_writable
+from mtl_keras.runtime.files import atomic_write, check_writable
 from mtl_keras.training import Progress
 from mtl_keras.zoo import training
 from mtl_keras.zoo.fashion_scene import RECIPE
@@ -89,9 +89,9 @@ def run(
         "seed": seed,
         "seconds": round(time.perf_counter() - begun, 1),
     }
-    with beside(out / "results.json") as fresh:
+    with atomic_write(out / "results.json") as fresh:
         fresh.write_text(json.dumps(results, indent=1) + "\n")
-    with beside(out / "predictions.png") as fresh:
+    with atomic_write(out / "predictions.png") as fresh:
         _picture(fresh, model, x, labels, outputs, on_device)
     _table(console, scores, reports)
     here = _beside_python()

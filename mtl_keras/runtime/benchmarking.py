@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtl_keras.export import measure
-from mtl_keras.export.files import ExportError
+from mtl_keras.runtime import measure
+from mtl_keras.runtime.files import ExportError
 
 __all__ = ["BenchmarkReport", "benchmark"]
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mtl_keras.export.files import ExportError
+from mtl_keras.runtime.files import ExportError
 
 __all__ = [
     "builtin_names",

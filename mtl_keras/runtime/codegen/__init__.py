@@ -1,0 +1,5 @@
+"""Code generation: an application's call of one exported file, in the languages of applications."""
+
+from mtl_keras.runtime.codegen.snippets import LANGUAGES, snippets, web_page
+
+__all__ = ["LANGUAGES", "snippets", "web_page"]
