@@ -13,11 +13,10 @@ from mtl_keras import balancing, trainer
 from mtl_keras.balancing.registry import warn_unregistered
 from mtl_keras.data import labels
 from mtl_keras.from_keras import task_graph
-from mtl_keras.layers import TaskOutput
 from mtl_keras.names import check_input_name, check_task_names, unknown_name
 from mtl_keras.runtime import encoders
 from mtl_keras.sharing import SharingReport, sharing_report
-from mtl_keras.tasks import Task, TaskMetric
+from mtl_keras.tasks import Task, TaskMetric, TaskOutput
 from mtl_keras.tasks.task import check_loss_weight
 from mtl_keras.trainer import class_counts, fitting, weighting
 from mtl_keras.trainer.checks import check_balancer
@@ -33,7 +32,7 @@ class MultiTaskModel(keras.Model):
     """A functional `keras.Model` whose outputs are tasks: a flat dict, each key the task's and its output layer's name.
 
     Builders make one; `MultiTaskModel(inputs, outputs)` makes one of any functional graph whose heads end in
-    `mtl.layers.TaskOutput`. Everything Keras does with a functional model works: callbacks, `tf.data`, strategies, mixed
+    `mtl.tasks.TaskOutput`. Everything Keras does with a functional model works: callbacks, `tf.data`, strategies, mixed
     precision, cloning, saving, and `keras.saving.load_model` in safe mode.
 
     Args:
@@ -630,8 +629,8 @@ def _tasks_of(outputs: Any) -> list[Task]:
         if not isinstance(layer, TaskOutput):
             found = type(layer).__name__ if layer is not None else type(tensor).__name__
             raise ValueError(
-                f"Output '{name}' must come from `mtl.layers.TaskOutput`, which names it and carries its task; it comes "
-                f"from {found}. For example: outputs['{name}'] = mtl.layers.TaskOutput(task)(x)."
+                f"Output '{name}' must come from `mtl.tasks.TaskOutput`, which names it and carries its task; it comes "
+                f"from {found}. For example: outputs['{name}'] = mtl.tasks.TaskOutput(task)(x)."
             )
         if layer.name != name:
             raise ValueError(

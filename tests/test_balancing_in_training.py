@@ -248,7 +248,7 @@ def test_shared_variables_are_those_whose_gradients_are_there():
     b = keras.layers.Dense(1, name="b_out")(second)
     c = keras.layers.Dense(1, name="c_out")(keras.layers.Dense(2, name="alone")(x))
     model = mtl.MultiTaskModel(
-        x, {t.name: mtl.layers.TaskOutput(t)(z) for t, z in zip(tasks, (a, b, c), strict=True)}
+        x, {t.name: mtl.tasks.TaskOutput(t)(z) for t, z in zip(tasks, (a, b, c), strict=True)}
     )
     reach = Reach(model, list("abc"))
     with tf.GradientTape(persistent=True) as tape:
@@ -369,7 +369,7 @@ def test_auto_lambda_follows_the_finite_difference_of_a_linear_model():
     model = mtl.MultiTaskModel(
         inputs,
         {
-            t.name: mtl.layers.TaskOutput(t)(keras.layers.Identity(name=f"{t.name}_id")(shared))
+            t.name: mtl.tasks.TaskOutput(t)(keras.layers.Identity(name=f"{t.name}_id")(shared))
             for t in tasks
         },
     )
@@ -413,7 +413,7 @@ def test_what_a_method_lacks_is_said_at_compile():
     h = keras.layers.Dense(3)(x)
     tasks = [mtl.tasks.Regression(n) for n in "ab"]
     bare = mtl.MultiTaskModel(
-        x, {t.name: mtl.layers.TaskOutput(t)(keras.layers.Dense(1)(h)) for t in tasks}
+        x, {t.name: mtl.tasks.TaskOutput(t)(keras.layers.Dense(1)(h)) for t in tasks}
     )
     for balancer in ("graddrop", balancing.MGDA(gradients="representation")):
         with pytest.raises(

@@ -12,9 +12,9 @@ from mtl_keras.builders.common import finish, start
 from mtl_keras.builders.copies import copy_values
 from mtl_keras.builders.streams import bypassed, lockstep
 from mtl_keras.graph import nodes
-from mtl_keras.layers import BranchChoice, BranchPath, TaskOutput
+from mtl_keras.layers import BranchChoice, BranchPath
 from mtl_keras.model import MultiTaskModel
-from mtl_keras.tasks import Task
+from mtl_keras.tasks import Task, TaskOutput
 
 __all__ = ["branches", "learned_branching", "prune"]
 

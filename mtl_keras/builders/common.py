@@ -15,12 +15,11 @@ import keras
 from mtl_keras import backbones
 from mtl_keras.backbones.trunks import as_trunk, on_inputs
 from mtl_keras.graph import has_graph
-from mtl_keras.layers import TaskOutput
 from mtl_keras.layers.resized import resize_like
 from mtl_keras.layers.sequences import MaskedMean, mask_of
 from mtl_keras.model import MultiTaskModel
 from mtl_keras.names import check_task_names, unknown_name
-from mtl_keras.tasks import Task
+from mtl_keras.tasks import Task, TaskOutput
 
 __all__ = [
     "Base",

@@ -94,7 +94,7 @@ def rebuilt(model: Any) -> tuple[Any, dict[str, list[str]]]:
     import tf_keras
 
     from mtl_keras.graph import replay
-    from mtl_keras.layers import TaskOutput
+    from mtl_keras.tasks import TaskOutput
 
     found: dict[int, Any] = {}
     inputs = []

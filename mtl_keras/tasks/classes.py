@@ -13,7 +13,13 @@ from keras import ops
 from mtl_keras.names import unknown_name
 from mtl_keras.tasks.task import Task
 
-__all__ = ["ClassCrossentropy", "ClassTask", "check_probabilities", "class_weights_from_counts"]
+__all__ = [
+    "ClassCrossentropy",
+    "ClassTask",
+    "EachCrossentropy",
+    "check_probabilities",
+    "class_weights_from_counts",
+]
 
 _COUNTED = ("balanced", "effective")
 _EPSILON = 1e-7
@@ -49,6 +55,56 @@ def class_weights_from_counts(counts: Any, kind: str, beta: float = 0.999) -> np
         weights = np.where(occurs, 1.0 / effective, 0.0)
         weights = weights * classes / np.maximum(weights.sum(-1, keepdims=True), 1e-300)
     return np.where(occurs, weights, 1.0)
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class EachCrossentropy(keras.losses.Loss):
+    """Binary cross entropy of every entry, not averaged over them: each may lack its label.
+
+    `-t (1 - p)^gamma log p - (1 - t) p^gamma log(1 - p)`, with `t = (1 - smoothing) y + smoothing / 2`.
+
+    Args:
+        label_smoothing: float in [0, 1). Defaults to 0.
+        focal_gamma: float >= 0 (Lin et al., ICCV 2017). Defaults to 0, cross entropy.
+    """
+
+    #: What `uncertainty` reads the loss as.
+    likelihood = "categorical"
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        focal_gamma: float = 0.0,
+        name: str = "each_crossentropy",
+        **kwargs: Any,
+    ):
+        super().__init__(name=name, **kwargs)
+        self.label_smoothing, self.focal_gamma = float(label_smoothing), float(focal_gamma)
+
+    def call(self, y_true, y_pred):
+        y_true = y_true * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
+        if not self.focal_gamma:
+            return ops.binary_crossentropy(y_true, y_pred)
+        logits = getattr(y_pred, "_keras_logits", None)
+        if logits is None:
+            p = ops.clip(y_pred, _EPSILON, 1 - _EPSILON)
+            log_yes, log_no = ops.log(p), ops.log(1 - p)
+        else:
+            logits = ops.cast(logits, "float32")
+            log_yes, log_no = ops.log_sigmoid(logits), ops.log_sigmoid(-logits)
+        # The power of 0 has no gradient for exponents below 1.
+        no, yes = (
+            ops.power(ops.maximum(ops.exp(x), _EPSILON), self.focal_gamma)
+            for x in (log_no, log_yes)
+        )
+        return -(y_true * no * log_yes + (1 - y_true) * yes * log_no)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "label_smoothing": self.label_smoothing,
+            "focal_gamma": self.focal_gamma,
+        }
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
@@ -317,8 +373,6 @@ class ClassTask(Task):
         )
 
     def _yes_or_no_loss(self):
-        from mtl_keras.tasks.multi_label import EachCrossentropy
-
         if self.focal_gamma:
             return EachCrossentropy(self.label_smoothing, self.focal_gamma)
         return keras.losses.BinaryCrossentropy(label_smoothing=self.label_smoothing)

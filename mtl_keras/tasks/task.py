@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from mtl_keras.graph import has_graph
+from mtl_keras.layers.sequences import MaskedMean, mask_of
 from mtl_keras.names import check_task_name, unknown_name
 from mtl_keras.runtime import decoding
 
@@ -371,9 +372,6 @@ def _matches(row, expected) -> bool:
 
 def vector(features: dict[str, Any], name: str):
     """The deepest features as one vector per row: pooled over space, or over the time that is not masked."""
-    # Here, because `mtl_keras.layers` needs this module for `TaskOutput`.
-    from mtl_keras.layers.sequences import MaskedMean, mask_of
-
     x = list(features.values())[-1]
     if len(x.shape) == 4:
         return keras.layers.GlobalAveragePooling2D(name=f"{name}_pool")(x)

@@ -8,8 +8,8 @@ import mtl_keras as mtl
 from mtl_keras.export import ladder, same_scale
 from mtl_keras.export import quantization as quantizing
 from mtl_keras.export.report import compare
-from mtl_keras.layers import TaskOutput
 from mtl_keras.runtime import flatbuffer
+from mtl_keras.tasks import TaskOutput
 
 
 def _coupled(link):

@@ -8,11 +8,12 @@ import pytest
 import tensorflow as tf
 
 import mtl_keras as mtl
+from mtl_keras.tasks.classes import EachCrossentropy
 from mtl_keras.tasks.detection import CenterNetLoss, MeanAveragePrecision
 from mtl_keras.tasks.embedding import ContrastiveLoss, RecallAtOne
 from mtl_keras.tasks.geometry import Angle, DepthError
 from mtl_keras.tasks.keypoints import PointError
-from mtl_keras.tasks.multi_label import EachCrossentropy, LabelF1
+from mtl_keras.tasks.multi_label import LabelF1
 from mtl_keras.tasks.ordinal import LevelError
 from mtl_keras.tasks.sequences import CTCLoss, EditDistance, SpanF1
 
