@@ -55,11 +55,15 @@ class GradDrop(GradientBalancer):
         for value in leak.values() if isinstance(leak, Mapping) else [leak or 0.0]:
             require(self, 0 <= value <= 1, "leak", "in [0, 1]", value)
         self.gradients, self.seed = gradients, whole_number(self, "seed", seed)
-        self.leak = dict(leak) if isinstance(leak, Mapping) else float(leak or 0.0)
+        self.leak: float | dict[str, float] = (
+            dict(leak) if isinstance(leak, Mapping) else float(leak or 0.0)
+        )
 
     def build_state(self, tasks: Sequence[Any]) -> None:
-        one = not isinstance(self.leak, Mapping)
-        self._leak = self.by_task("leak", {} if one else self.leak, self.leak if one else 0.0)
+        if isinstance(self.leak, dict):
+            self._leak = self.by_task("leak", self.leak, 0.0)
+        else:
+            self._leak = self.by_task("leak", {}, self.leak)
         self._draws = self.add_draws(self.seed)
 
     def masks(self, signs: Tensor, key: str, present: Tensor) -> Tensor:

@@ -92,7 +92,8 @@ class GradNorm(Balancer):
     def choose_layer(self, layers: Sequence[SharedLayer]) -> SharedLayer | None:
         if self.layer is None:
             common = [layer for layer in layers if layer.is_shared_by_all]
-            return ([*layers, *common] or [None])[-1]
+            candidates = common or layers
+            return candidates[-1] if candidates else None
         for layer in layers:
             if layer.name == self.layer:
                 return layer

@@ -105,7 +105,8 @@ class GramBalancer(Balancer):
 
     def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:
         weights = self.solve(self.masked(gram, present), present)
-        return ops.cast(ops.where(present, weights, ops.zeros_like(weights)), gram.dtype)
+        weights = ops.where(present, weights, ops.zeros_like(weights))
+        return ops.cast(weights, ops.convert_to_tensor(gram).dtype)
 
     def masked(self, gram: Tensor, present: Tensor) -> Tensor:
         """The Gram matrix in float64; absent tasks' rows and columns are 0."""

@@ -56,7 +56,8 @@ def register(name: str) -> Callable[[type[BalancerClass]], type[BalancerClass]]:
             )
         cls.name = name
         _BALANCERS[name] = cls
-        return keras.saving.register_keras_serializable(_PACKAGE)(cls)
+        keras.saving.register_keras_serializable(_PACKAGE)(cls)
+        return cls
 
     return decorate
 

@@ -101,12 +101,12 @@ class MoCo(_Tracked):
         super().build_state(tasks)
         self.simplex = self.add_state("simplex", np.full(len(tasks), 1.0 / len(tasks)))
 
-    def transform(self, rows, key, present):
+    def transform(self, rows: Tensor, key: str, present: Tensor) -> Tensor:
         return self._mixed(
             rows, key, present, 1.0 - self.beta / self._step_number(present) ** self.beta_decay
         )
 
-    def measure(self, rows, key, present):
+    def measure(self, rows: Tensor, key: str, present: Tensor) -> Tensor:
         return _gram(rows)
 
     def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:
@@ -163,13 +163,13 @@ class DBMTL(_Tracked):
         require(self, sigma >= 0, "sigma", ">= 0", sigma)
         self.beta, self.sigma = float(beta), float(sigma)
 
-    def row_scale(self, losses, present):
+    def row_scale(self, losses: Tensor, present: Tensor) -> Tensor:
         return 1.0 / (ops.maximum(losses, 0.0) + 1e-8)
 
-    def transform(self, rows, key, present):
+    def transform(self, rows: Tensor, key: str, present: Tensor) -> Tensor:
         return self._mixed(rows, key, present, self.beta / self._step_number(present) ** self.sigma)
 
-    def measure(self, rows, key, present):
+    def measure(self, rows: Tensor, key: str, present: Tensor) -> Tensor:
         return ops.sum(rows**2, axis=1)
 
     def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:

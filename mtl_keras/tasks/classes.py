@@ -12,6 +12,7 @@ from keras import ops
 
 from mtl_keras.names import unknown_name
 from mtl_keras.tasks.task import Task
+from mtl_keras.tasks.types import Config, Tensor
 
 __all__ = [
     "ClassCrossentropy",
@@ -81,7 +82,7 @@ class EachCrossentropy(keras.losses.Loss):
         super().__init__(name=name, **kwargs)
         self.label_smoothing, self.focal_gamma = float(label_smoothing), float(focal_gamma)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         y_true = y_true * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
         if not self.focal_gamma:
             return ops.binary_crossentropy(y_true, y_pred)
@@ -99,7 +100,7 @@ class EachCrossentropy(keras.losses.Loss):
         )
         return -(y_true * no * log_yes + (1 - y_true) * yes * log_no)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "label_smoothing": self.label_smoothing,
@@ -135,7 +136,7 @@ class ClassCrossentropy(keras.losses.Loss):
         super().__init__(name=name, **kwargs)
         self.label_smoothing, self.focal_gamma = float(label_smoothing), float(focal_gamma)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         is_soft = len(y_true.shape) == len(y_pred.shape)
         if not (is_soft or self.label_smoothing or self.focal_gamma):
             return ops.sparse_categorical_crossentropy(y_true, y_pred)
@@ -158,7 +159,7 @@ class ClassCrossentropy(keras.losses.Loss):
         open_part = ops.power(ops.maximum(-ops.expm1(log_p), _EPSILON), self.focal_gamma)
         return -ops.sum(shares * open_part * log_p, axis=-1)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "label_smoothing": self.label_smoothing,
@@ -351,7 +352,7 @@ class ClassTask(Task):
             yes = target[..., 0][present].astype("float64")
             return np.array([(1 - yes).sum(), yes.sum()])
         if target.ndim > present.ndim:
-            return target[present].astype("float64").sum(0)
+            return np.asarray(target[present].astype("float64").sum(0))
         return np.bincount(target[present].astype("int64"), minlength=self._classes).astype(
             "float64"
         )
@@ -365,21 +366,21 @@ class ClassTask(Task):
         return ops.take(table, target)
 
     # ------------------------------------------------------------------ loss
-    def default_loss(self):
+    def default_loss(self) -> Any:
         return (
             self._yes_or_no_loss()
             if self._is_yes_or_no
             else ClassCrossentropy(self.label_smoothing, self.focal_gamma)
         )
 
-    def _yes_or_no_loss(self):
+    def _yes_or_no_loss(self) -> Any:
         if self.focal_gamma:
             return EachCrossentropy(self.label_smoothing, self.focal_gamma)
         return keras.losses.BinaryCrossentropy(label_smoothing=self.label_smoothing)
 
     # ------------------------------------------------------------------ labels that are probabilities
     @property
-    def soft_label_shape(self):
+    def soft_label_shape(self) -> tuple[int | None, ...] | None:
         return None if self._is_yes_or_no else (*self._places, self._classes)
 
     @property
@@ -400,7 +401,7 @@ class ClassTask(Task):
         present = ops.all(known, axis=-1)
         return ops.where(ops.expand_dims(present, -1), y, 1.0 / self._classes), present
 
-    def metric_target(self, target, output):
+    def metric_target(self, target: Tensor, output: Tensor) -> Tensor:
         if self._is_yes_or_no:
             return ops.cast(target > 0.5, "float32")
         return (
@@ -422,14 +423,14 @@ class ClassTask(Task):
             values, bad, f"whole numbers from 0 to {self._classes - 1}, or a probability per class"
         )
 
-    def _check_values(self, y):
+    def _check_values(self, y: Tensor) -> None:
         values = y.astype(float)
         check_probabilities(self, values) if self.is_soft(values.shape) else self._check_classes(
             values
         )
 
     # ------------------------------------------------------------------ config
-    def get_config(self):
+    def get_config(self) -> Config:
         config = super().get_config()
         options = {
             "class_weights": self._given_class_weights,
