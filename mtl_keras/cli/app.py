@@ -286,6 +286,18 @@ def export(
         list[str] | None,
         typer.Option(help="What a head's metric may lose: NUMBER, or TASK=NUMBER for each."),
     ] = None,
+    on_drop: Annotated[
+        str | None,
+        typer.Option(
+            help="Where a head loses more: raise (default), warn, or report (nothing is written)."
+        ),
+    ] = None,
+    max_bytes: Annotated[
+        int | None, typer.Option(min=1, help="auto: the largest file that is taken.")
+    ] = None,
+    max_ms: Annotated[
+        float | None, typer.Option(help="auto: the longest call that is taken, on this machine.")
+    ] = None,
     task: Annotated[list[str] | None, typer.Option(help="Export these only.")] = None,
     keep_float: Annotated[
         list[str] | None, typer.Option(help="Tasks or layers that stay in float in int8.")
@@ -329,6 +341,9 @@ def export(
         "io": io,
     }
     drop = exporting.limits(max_drop or [])
+    budget = {"bytes": max_bytes, "ms": max_ms}
+    options["budget"] = {key: value for key, value in budget.items() if value is not None} or None
+    options["on_drop"] = on_drop
     options |= {
         "snippets": snippets.split(",") if snippets else None,
         "web": web or None,

@@ -59,7 +59,7 @@ def run(
     )
     if to != "tflite" and set(given) - others:
         raise ValueError(
-            f"--to {to} has no {', '.join('--' + k.replace('_', '-') for k in given if k not in others)}."
+            f"--to {to} has no {', '.join(_option(k) for k in given if k not in others)}."
         )
     languages, web, raw = (
         given.pop("snippets", None),
@@ -123,6 +123,8 @@ def run(
         path = out or Path(f"{stem}{'' if quantization is None else '_' + quantization}.tflite")
         found = export.tflite(model, path, quantization, typical, evaluate=held_out, **given)
         found.show()
+        if not found.passed:
+            return found
         if shows_layers:
             rows = held_out[0] if isinstance(held_out, tuple) else None
             export.layer_errors(model, quantization, typical, rows).show()
@@ -130,6 +132,12 @@ def run(
         for written in [*made.values(), *([export.web_page(path)] if web else ())]:
             print(written)
     return found
+
+
+def _option(name: str) -> str:
+    """How the command line calls an option of `run`."""
+    spelled = {"budget": "--max-bytes, --max-ms", "tasks": "--task"}
+    return spelled.get(name, "--" + name.replace("_", "-"))
 
 
 def _size(given: str) -> tuple[int, int]:

@@ -19,6 +19,7 @@ import numpy as np
 
 from mtl_keras.data import labels
 from mtl_keras.export import archive, gate
+from mtl_keras.export.backend import needs_tensorflow
 from mtl_keras.export.training_aware import is_quantization_aware, own_layers, quantization_aware
 from mtl_keras.graph import nodes
 from mtl_keras.names import unknown_name
@@ -60,6 +61,7 @@ class CompressionReport:
         return "\n".join(lines)
 
 
+@needs_tensorflow
 def compress(
     model: keras.Model,
     train: Any,

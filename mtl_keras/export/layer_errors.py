@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from mtl_keras.export import archive, quantization, sampling
+from mtl_keras.export.backend import needs_tensorflow
 from mtl_keras.export.tflite import CALIBRATED, _check, _convert
 from mtl_keras.runtime import flatbuffer
 from mtl_keras.runtime.files import ExportError
@@ -85,6 +86,7 @@ class LayerErrorReport:
             console.print(_table(["layer", *self.heads], rows))
 
 
+@needs_tensorflow
 def layer_errors(
     model: keras.Model,
     quantization: str = "int8",

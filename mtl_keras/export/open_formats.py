@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from mtl_keras.export import archive, sampling
+from mtl_keras.export.backend import needs_tensorflow
 from mtl_keras.export.report import ExportReport, compare
 from mtl_keras.export.saved_model import FLOAT_TOLERANCE
 from mtl_keras.quiet import quiet
@@ -37,6 +38,7 @@ class _Inference(keras.Model):
         return self.model(archive.feed(self.model, inputs), training=False)
 
 
+@needs_tensorflow
 def onnx(
     model: keras.Model,
     path: str | os.PathLike[str],
@@ -84,6 +86,7 @@ def onnx(
     return report
 
 
+@needs_tensorflow
 def openvino(
     model: keras.Model,
     path: str | os.PathLike[str],

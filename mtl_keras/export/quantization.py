@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mtl_keras.export import same_scale
+from mtl_keras.export.exact import exact_operators
 from mtl_keras.export.offsets import take_out_offsets
 from mtl_keras.export.same_scale import SAME_SCALE, WIDE, heads_of, measured_range, operators_of
 from mtl_keras.names import unknown_name
@@ -52,6 +53,7 @@ def quantize(
         set(floats)
         | (_last_softmaxes(content) if io == "float32" else set())
         | _tensors_of(content, _OLD_INT8)
+        | exact_operators(content)
     )
     if io == "float32" and outputs:
         content, operators = take_out_offsets(content, outputs, floats)

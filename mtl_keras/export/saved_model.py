@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from mtl_keras.export import archive, sampling
+from mtl_keras.export.backend import needs_tensorflow
 from mtl_keras.export.report import ExportReport, beside_keras, compare
 from mtl_keras.quiet import quiet
 from mtl_keras.runtime.files import ExportError, atomic_write, check_folder
@@ -25,6 +26,7 @@ _EXTRA, _OURS = "assets.extra", "mtl_keras.json"
 _PARTS = {"saved_model.pb", "fingerprint.pb", "variables", "assets", _EXTRA}
 
 
+@needs_tensorflow
 def saved_model(
     model: keras.Model,
     path: str | os.PathLike[str],

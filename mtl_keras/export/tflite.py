@@ -19,8 +19,11 @@ import numpy as np
 
 from mtl_keras.export import archive, decoded, gate, gpu, int4, ladder, refusals, sampling
 from mtl_keras.export import quantization as quantizing
+from mtl_keras.export.backend import needs_tensorflow
 from mtl_keras.export.compress import zeros
+from mtl_keras.export.exact import exact_operators, restore_float_weights
 from mtl_keras.export.half import float16_weights
+from mtl_keras.export.portable import without_integer_select
 from mtl_keras.export.report import (
     ExportReport,
     HeadReport,
@@ -47,6 +50,7 @@ QUANTIZATIONS = (None, "float16", "weights", "dynamic", *int4.BLOCKS, "int8", "i
 CALIBRATED = ("int8", "int16x8")
 
 
+@needs_tensorflow
 def tflite(
     model: keras.Model,
     path: str | os.PathLike[str],
@@ -336,6 +340,7 @@ def _note_calibration(report: ExportReport, rows: sampling.Rows) -> None:
             head.fidelity = None
 
 
+@needs_tensorflow
 def split(
     model: keras.Model,
     folder: str | os.PathLike[str],
@@ -636,10 +641,16 @@ def _convert(
     if quantization in int4.BLOCKS:
         content = int4.int4_weights(content, int4.BLOCKS[quantization])
     if quantization in ("weights", "dynamic"):
-        content = int8_weights(content, compute=quantization == "dynamic")
+        exact = exact_operators(content)
+        if exact and quantization == "dynamic":
+            # The converter has rounded these already.
+            if None not in converted:
+                converted[None] = _run_converter(model, made, None, None)
+            content = restore_float_weights(content, converted[None], exact)
+        content = int8_weights(content, compute=quantization == "dynamic", exact=exact)
     if quantization == "float16":
         content, in_float32 = float16_weights(content)
-    return flatbuffer.share_buffers(content), in_float32
+    return flatbuffer.share_buffers(without_integer_select(content)), in_float32
 
 
 def _batches(

@@ -155,3 +155,47 @@ def test_the_module_is_the_command(folder):
     np.testing.assert_allclose(
         [row["cost"] for row in rows], expected["cost"][:, 0], rtol=1e-5, atol=1e-6
     )
+
+
+@pytest.mark.large
+def test_a_budget_that_nothing_meets_is_a_report_on_request(folder):
+    x = np.random.default_rng(0).standard_normal((40, 4)).astype("float32")
+    name = next(iter(np.load(folder / "x.npz")))
+    labels = {"cost": x[:, :1], "sold": (x[:, 1:2] > 0).astype("float32")}
+    np.savez(folder / "held_out.npz", **{name: x}, **labels)
+    words = ["export", "shop.keras", "--quantization", "auto", "--calibration", "x.npz"]
+    words += ["--evaluate", "held_out.npz", "--max-drop", "0.5", "--out", "none.tflite"]
+    done = shell(*words, "--max-bytes", 10, "--on-drop", "report", folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert "not written" in done.stdout
+    assert "the budget is 10" in " ".join(done.stdout.split())
+    assert not (folder / "none.tflite").exists()
+    done = shell(*words, "--max-bytes", 10, folder=folder)
+    assert done.returncode == 1
+    assert done.stderr.startswith("mtl-keras: No quantization loses at most")
+    done = shell(*words, "--max-bytes", 1_000_000, "--max-ms", 1000, folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "none.tflite").exists()
+
+
+def test_the_budget_and_what_happens_then_reach_the_export(folder, monkeypatch):
+    from typer.testing import CliRunner
+
+    from mtl_keras.cli.app import app
+
+    calls = []
+
+    def record(*args, **options):
+        calls.append(options)
+        return mtl.export.ExportReport("TFLite file (none)", [], passed=False)
+
+    monkeypatch.setattr(mtl.export, "tflite", record)
+    words = ["export", str(folder / "shop.keras"), "--quantization", "auto"]
+    words += ["--max-bytes", "2000", "--max-ms", "1.5", "--on-drop", "report", "--snippets", "cpp"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert calls[0]["budget"] == {"bytes": 2000, "ms": 1.5}
+    assert calls[0]["on_drop"] == "report"
+    result = CliRunner().invoke(app, [*words, "--to", "onnx"])
+    assert result.exit_code != 0
+    assert len(calls) == 1
