@@ -16,9 +16,8 @@ from mtl_keras.from_keras import task_graph
 from mtl_keras.names import check_input_name, check_task_names, unknown_name
 from mtl_keras.runtime import encoders
 from mtl_keras.sharing import SharingReport, sharing_report
-from mtl_keras.tasks import Task, TaskMetric, TaskOutput
-from mtl_keras.tasks.task import check_loss_weight
-from mtl_keras.trainer import class_counts, fitting, weighting
+from mtl_keras.tasks import Task, TaskOutput
+from mtl_keras.trainer import arguments, class_counts, fitting, weighting
 from mtl_keras.trainer.checks import check_balancer
 from mtl_keras.trainer.label_scale import warn_of_label_scale
 from mtl_keras.trainer.support import check_strategy, check_tensorflow
@@ -69,7 +68,7 @@ class MultiTaskModel(keras.Model):
         for tensor in self.inputs:
             check_input_name(tensor.name)
         # In a tuple inside a plain object: Keras would wrap bare lists and dicts, and count what is in them as layers.
-        self._facts = _Facts(tuple(tasks), encoder, tuple(representation or ()))
+        self._properties = _Properties(tuple(tasks), encoder, tuple(representation or ()))
         self._compiled: trainer.CompiledTasks | None = None
 
     @classmethod
@@ -124,21 +123,21 @@ class MultiTaskModel(keras.Model):
     @property
     def tasks(self) -> list[Task]:
         """The tasks, in the order of the outputs."""
-        return list(self._facts.tasks)
+        return list(self._properties.tasks)
 
     @property
     def task_names(self) -> list[str]:
-        return [task.name for task in self._facts.tasks]
+        return [task.name for task in self._properties.tasks]
 
     @property
     def encoder(self) -> Any:
         """What turns raw input (text, table rows, picture files) into the network's input, or None."""
-        return self._facts.encoder
+        return self._properties.encoder
 
     @property
     def representation(self) -> list[str]:
         """Names of the layers whose outputs the heads share."""
-        return list(self._facts.representation)
+        return list(self._properties.representation)
 
     @property
     def tie(self) -> Any:
@@ -154,12 +153,12 @@ class MultiTaskModel(keras.Model):
         """Regularization, what layers added, and the penalty that ties layers."""
         inherited = super().losses
         # Keras asks while the model is being made.
-        tie = self.tie if getattr(self, "_facts", None) is not None else None
+        tie = self.tie if getattr(self, "_properties", None) is not None else None
         return inherited if tie is None or not tie.weight else [*inherited, tie(self)]
 
     def task(self, name: str) -> Task:
         """The task of this name."""
-        for task in self._facts.tasks:
+        for task in self._properties.tasks:
             if task.name == name:
                 return task
         raise ValueError(unknown_name("task", name, self.task_names))
@@ -205,12 +204,14 @@ class MultiTaskModel(keras.Model):
         check_tensorflow("compile")
         check_strategy(self.distribute_strategy)
         with self.distribute_strategy.scope():
-            losses = self._by_task("loss", loss, default=lambda task: task.loss)
-            weights = self._loss_weights(loss_weights)
+            losses = arguments.losses_by_task(self.tasks, loss)
+            weights = arguments.loss_weights_by_task(self.tasks, loss_weights)
             metric_lists = {t.name: t.new_metrics() for t in self.tasks}
-            metric_lists.update(self._metrics_by_task("metrics", metrics))
-            weighted = self._metrics_by_task("weighted_metrics", weighted_metrics)
+            metric_lists.update(arguments.metrics_by_task(self.tasks, "metrics", metrics))
+            weighted = arguments.metrics_by_task(self.tasks, "weighted_metrics", weighted_metrics)
             balancer = balancing.get(balancer)
+            # Refuses a strategy that nobody has registered, before anything is changed.
+            trainer.strategies.get(balancer)
             active = [task for task in self.tasks if losses[task.name] is not None]
             if not active:
                 raise ValueError(
@@ -241,7 +242,7 @@ class MultiTaskModel(keras.Model):
                 model=self,
             )
             try:
-                check_balancer(self, self._compiled, loading=self._facts.loading)
+                check_balancer(self, self._compiled, loading=self._properties.loading)
             except ValueError:
                 # What was refused must not be trained with, nor saved.
                 self._compiled, self.compiled = None, False
@@ -250,68 +251,6 @@ class MultiTaskModel(keras.Model):
             self._compiled.build_metrics(
                 {name: tensor.shape for name, tensor in self.output.items()}
             )
-
-    def _by_task(self, argument: str, given: Any, default: Any) -> dict[str, Any]:
-        if given is None:
-            return {task.name: default(task) for task in self.tasks}
-        if isinstance(given, (list, tuple)):
-            raise ValueError(
-                f"`{argument}` goes by task name, not by position: give a dict such as {{'{self.task_names[0]}': ...}}."
-            )
-        if not isinstance(given, Mapping):
-            return {task.name: given for task in self.tasks}
-        self._check_known(argument, given)
-        return {
-            task.name: given[task.name] if task.name in given else default(task)
-            for task in self.tasks
-        }
-
-    def _check_known(self, argument: str, given: Mapping[str, Any]) -> None:
-        for name in given:
-            if name not in self.task_names:
-                raise ValueError(unknown_name(f"task in `{argument}`:", name, self.task_names))
-
-    def _loss_weights(self, given: Any) -> dict[str, keras.Variable]:
-        if given is not None and not isinstance(given, Mapping):
-            raise ValueError(
-                f"`loss_weights` is a dict of task name to number, got {type(given).__name__}."
-            )
-        given = given or {}
-        self._check_known("loss_weights", given)
-        weights = {}
-        for task in self.tasks:
-            weight = given.get(task.name)
-            if weight is None:
-                weight = task.loss_weight
-            if isinstance(weight, keras.Variable):
-                if tuple(weight.shape) != ():
-                    raise ValueError(
-                        f"The loss weight of task '{task.name}' must be a scalar, got shape {tuple(weight.shape)}."
-                    )
-                check_loss_weight(task.name, weight.numpy())
-            else:
-                weight = keras.Variable(
-                    check_loss_weight(task.name, weight),
-                    dtype="float32",
-                    trainable=False,
-                    name=f"{task.name}_loss_weight",
-                    aggregation="only_first_replica",
-                    autocast=False,
-                )
-            weights[task.name] = weight
-        return weights
-
-    def _metrics_by_task(self, argument: str, given: Any) -> dict[str, list[TaskMetric]]:
-        if given is None:
-            return {}
-        if not isinstance(given, Mapping):
-            given = dict.fromkeys(self.task_names, given)
-        self._check_known(argument, given)
-        return {
-            # `copy` gives each task metrics of its own.
-            name: self.task(name).copy(metrics=_listed(metrics)).new_metrics()
-            for name, metrics in given.items()
-        }
 
     @property
     def compiled_tasks(self) -> trainer.CompiledTasks:
@@ -447,7 +386,7 @@ class MultiTaskModel(keras.Model):
         """
         tasks = [task for task in self.tasks if getattr(task, "counts_classes", False)]
         if isinstance(data, Mapping):
-            self._check_known("data", data)
+            arguments.check_task_keys(self.tasks, "data", data)
             tasks = [task for task in tasks if task.name in data]
         if not tasks:
             raise ValueError(
@@ -545,7 +484,7 @@ class MultiTaskModel(keras.Model):
         Raises:
             ValueError: an output of a task that the model does not have.
         """
-        self._check_known("outputs", outputs)
+        arguments.check_task_keys(self.tasks, "outputs", outputs)
         return {name: self.task(name).decode(np.asarray(value)) for name, value in outputs.items()}
 
     # ------------------------------------------------------------------ config and state
@@ -578,7 +517,7 @@ class MultiTaskModel(keras.Model):
         return keras.saving.serialize_keras_object(config)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        self._facts.loading = True
+        self._properties.loading = True
         try:
             self.compile(**keras.saving.deserialize_keras_object(config))
         except NotImplementedError as error:
@@ -586,7 +525,7 @@ class MultiTaskModel(keras.Model):
             warnings.warn(f"The model was loaded, but not compiled. {error}", stacklevel=2)
             return
         finally:
-            self._facts.loading = False
+            self._properties.loading = False
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 
@@ -607,7 +546,7 @@ for _encoder in tuple(encoders.ENCODERS.values()):
     keras.saving.register_keras_serializable("mtl_keras")(_encoder)
 
 
-class _Facts:
+class _Properties:
     """What a model knows apart from its graph."""
 
     def __init__(self, tasks: tuple[Task, ...], encoder: Any, representation: tuple[str, ...]):
@@ -627,10 +566,10 @@ def _tasks_of(outputs: Any) -> list[Task]:
         history = getattr(tensor, "_keras_history", None)
         layer = history.operation if history is not None else None
         if not isinstance(layer, TaskOutput):
-            found = type(layer).__name__ if layer is not None else type(tensor).__name__
+            kind = type(layer).__name__ if layer is not None else type(tensor).__name__
             raise ValueError(
                 f"Output '{name}' must come from `mtl.tasks.TaskOutput`, which names it and carries its task; it comes "
-                f"from {found}. For example: outputs['{name}'] = mtl.tasks.TaskOutput(task)(x)."
+                f"from {kind}. For example: outputs['{name}'] = mtl.tasks.TaskOutput(task)(x)."
             )
         if layer.name != name:
             raise ValueError(
@@ -639,9 +578,3 @@ def _tasks_of(outputs: Any) -> list[Task]:
         tasks.append(layer.task)
     check_task_names(task.name for task in tasks)
     return tasks
-
-
-def _listed(metrics: Any) -> list[Any]:
-    if metrics is None:
-        return []
-    return list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]

@@ -96,7 +96,7 @@ def min_norm(matrix: Tensor, costs: Tensor, live: Tensor) -> Tensor:
         dx, dlevel, dz = newton(-x * z + sigma * gap - dx * dz)
         ax, az = 0.995 * _length(x, dx, mask), 0.995 * _length(z, dz, mask)
         length = ops.minimum(ax, az)
-        # Rounding ends the progress: the last good point is kept.
+        # Rounding ends the progress: the last good point is is_kept.
         going = ops.logical_and(gap > 1e-22, _all_finite(dx, dz))
         length = ops.where(going, length, ops.zeros_like(length))
         dx, dz = (ops.where(going, v, ops.zeros_like(v)) for v in (dx, dz))
@@ -306,17 +306,17 @@ def project_simplex(x: Tensor, live: Tensor) -> Tensor:
 def pseudo_inverse(matrix: Tensor, rounding: float = _EPS) -> Tensor:
     """Moore-Penrose inverse of a symmetric matrix; eigenvalues that its rounding may have made count as zeros."""
     values, vectors = ops.eigh(matrix)
-    kept = values > ops.max(values) * matrix.shape[0] * 4 * rounding
-    inverse = ops.where(kept, 1.0 / ops.where(kept, values, 1.0), 0.0)
+    is_kept = values > ops.max(values) * matrix.shape[0] * 4 * rounding
+    inverse = ops.where(is_kept, 1.0 / ops.where(is_kept, values, 1.0), 0.0)
     return ops.matmul(vectors * inverse[None, :], ops.transpose(vectors))
 
 
 def pseudo_inverse_root(matrix: Tensor, rounding: float = _EPS) -> tuple[Tensor, Tensor, Tensor]:
-    """`(root, kept, values)`: the inverse square root of a symmetric matrix, which eigenvalues count, and all of them."""
+    """`(root, is_kept, values)`: the inverse square root of a symmetric matrix, which eigenvalues count, and all of them."""
     values, vectors = ops.eigh(matrix)
-    kept = values > ops.max(values) * matrix.shape[0] * 4 * rounding
-    inverse = ops.where(kept, 1.0 / ops.sqrt(ops.where(kept, values, 1.0)), 0.0)
-    return ops.matmul(vectors * inverse[None, :], ops.transpose(vectors)), kept, values
+    is_kept = values > ops.max(values) * matrix.shape[0] * 4 * rounding
+    inverse = ops.where(is_kept, 1.0 / ops.sqrt(ops.where(is_kept, values, 1.0)), 0.0)
+    return ops.matmul(vectors * inverse[None, :], ops.transpose(vectors)), is_kept, values
 
 
 def _until(step: Any, state: Any, limit: int) -> Tensor:
@@ -343,5 +343,5 @@ def _length(x: Tensor, dx: Tensor, mask: Tensor) -> Tensor:
 
 
 def _all_finite(*tensors: Any, axis: Any = None) -> Tensor:
-    found = [ops.all(ops.isfinite(t), axis=axis, keepdims=axis is not None) for t in tensors]
-    return ops.logical_and(*found)
+    finite = [ops.all(ops.isfinite(t), axis=axis, keepdims=axis is not None) for t in tensors]
+    return ops.logical_and(*finite)

@@ -174,7 +174,9 @@ def finish(
     )
     # Stages that no head uses are not in the model.
     used = {layer.name for layer in model.layers}
-    model._facts.representation = tuple(layer for layer in model.representation if layer in used)
+    model._properties.representation = tuple(
+        layer for layer in model.representation if layer in used
+    )
     return model
 
 

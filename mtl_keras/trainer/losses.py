@@ -123,14 +123,12 @@ def _reduce(task, loss, target, present, output, sample_weight, class_table):
         weight = mask * _expand(sample_weight, mask)
     weight = ops.where(weight > 0, weight, ops.zeros_like(weight))
     spread = _expand(weight, values) * ops.ones_like(values)
-    there = spread > 0
-    count = ops.sum(ops.cast(there, "float32"))
+    is_counted = spread > 0
+    count = ops.sum(ops.cast(is_counted, "float32"))
     # `where` twice: a loss that is not finite where no label is must reach neither the value nor the gradient.
-    total = ops.sum(
-        ops.where(
-            there, ops.where(there, values, ops.zeros_like(values)) * spread, ops.zeros_like(values)
-        )
-    )
+    zeros = ops.zeros_like(values)
+    safe = ops.where(is_counted, values, zeros)
+    total = ops.sum(ops.where(is_counted, safe * spread, zeros))
     divisor = count
     if reduction == "sum":
         divisor = ops.cast(count > 0, "float32") / replicas()

@@ -28,9 +28,9 @@ class Reach:
     def __init__(self, model: Any, tasks: Sequence[str], stop: Sequence[str] = ()):
         self.tasks = list(tasks)
         variables = model.trainable_variables
-        found = _trace_and_walk(model, self.tasks, stop)
+        reached = _trace_and_walk(model, self.tasks, stop)
         self._tasks_of = {
-            id(v): [name for name in self.tasks if id(v) in found[name]] for v in variables
+            id(v): [name for name in self.tasks if id(v) in reached[name]] for v in variables
         }
         self.variables = variables
 
@@ -44,9 +44,9 @@ class Reach:
         """
         reach = object.__new__(cls)
         reach.tasks, reach.variables = list(outputs), list(variables)
-        found = _walk(tf.compat.v1.get_default_graph(), outputs, variables)
+        reached = _walk(tf.compat.v1.get_default_graph(), outputs, variables)
         reach._tasks_of = {
-            id(v): [name for name in reach.tasks if id(v) in found[name]] for v in variables
+            id(v): [name for name in reach.tasks if id(v) in reached[name]] for v in variables
         }
         return reach
 
@@ -129,13 +129,13 @@ def narrow(shared: Sequence[Any], chosen: Any) -> list[Any]:
     if chosen is None:
         return list(shared)
     patterns = [chosen] if isinstance(chosen, str) else list(chosen)
-    kept = set()
+    chosen_ids: set[int] = set()
     for pattern in patterns:
-        found = {id(v) for v in shared if re.search(pattern, v.path)}
-        if not found:
+        matching = {id(v) for v in shared if re.search(pattern, v.path)}
+        if not matching:
             raise ValueError(unknown_name("shared variables:", pattern, [v.path for v in shared]))
-        kept |= found
-    return [v for v in shared if id(v) in kept]
+        chosen_ids |= matching
+    return [v for v in shared if id(v) in chosen_ids]
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,8 @@ class BalancingReport:
     Attributes:
         balancer: the balancer's name.
         gradients: whose gradients it looks at.
-        rows: one a trainable variable: `(path, shape, tasks that reach it, "shared", "narrowed out" or "head")`.
+        rows: one per trainable variable: `(path, shape, tasks that reach it, role)`. The role is "shared", "head",
+            "not looked at" or "not reached".
         representation: names of the layers whose outputs the heads share.
     """
 

@@ -79,13 +79,13 @@ def class_weights_by_task(class_weight: Any, model: Any) -> dict[str, np.ndarray
                 f"`class_weight` should say of which task: {example}. Received weights without a task: {class_weight!r}."
             )
         class_weight = {model.task_names[0]: class_weight}
-    found = {}
+    vectors = {}
     for name, weights in class_weight.items():
         if name not in model.task_names:
             raise ValueError(unknown_name("task in `class_weight`:", name, model.task_names))
         if weights is not None:
-            found[name] = _class_vector(model.task(name), weights)
-    return found
+            vectors[name] = _class_vector(model.task(name), weights)
+    return vectors
 
 
 def _class_vector(task: Any, weights: Any) -> np.ndarray:
@@ -141,9 +141,9 @@ def with_class_weights(compiled: Any, data: Any) -> Any:
             tf.constant(vector),
             _class_of(task, tf.convert_to_tensor(labels[task.name]), len(vector)),
         )
-        given = weights.get(task.name)
+        row_weights = weights.get(task.name)
         weights[task.name] = (
-            of_label if given is None else _times(of_label, tf.cast(given, "float32"))
+            of_label if row_weights is None else _times(of_label, tf.cast(row_weights, "float32"))
         )
     return x, y, weights
 
@@ -163,10 +163,10 @@ def _class_of(task: Any, y: Any, count: int) -> Any:
     return tf.squeeze(y, -1) if trailing else y
 
 
-def _times(of_label: Any, given: Any) -> Any:
+def _times(of_label: Any, row_weights: Any) -> Any:
     """The product where one may have a weight for each row and the other one for each pixel or token."""
-    while given.shape.rank > of_label.shape.rank:
-        given = tf.squeeze(given, -1)
-    while given.shape.rank < of_label.shape.rank:
-        given = tf.expand_dims(given, -1)
-    return of_label * given
+    while row_weights.shape.rank > of_label.shape.rank:
+        row_weights = tf.squeeze(row_weights, -1)
+    while row_weights.shape.rank < of_label.shape.rank:
+        row_weights = tf.expand_dims(row_weights, -1)
+    return of_label * row_weights
