@@ -62,11 +62,12 @@ class _DoubleSampling(GramBalancer):
         weights: Tensor | None = None,
         rows: Mapping[str, Tensor] | None = None,
     ) -> None:
-        _, mass = on_simplex(ops.cast(self.simplex.value, "float64"), present)
+        # The descent is taken once more: the weights are float32, and its steps are long.
+        before, mass = on_simplex(ops.cast(self.simplex.value, "float64"), present)
+        after = self.descend(before, self.masked(gram, present), present)
         mass = ops.where(mass > 0, mass, count(present) / len(self.task_names))
-        after = mass * self.simplex_of(ops.cast(weights, "float64"), present)
-        after = ops.where(present, after, self.simplex.value)
-        self.simplex.assign(ops.cast(after, "float32"))
+        moved = ops.where(present, mass * after, self.simplex.value)
+        self.simplex.assign(ops.cast(moved, "float32"))
 
     def descend(self, simplex: Tensor, products: Tensor, present: Tensor) -> Tensor:
         """The point on the simplex that the step goes to."""
@@ -75,10 +76,6 @@ class _DoubleSampling(GramBalancer):
     def weights_of(self, simplex: Tensor, present: Tensor) -> Tensor:
         """The tasks' weights, from a point on the simplex."""
         return simplex
-
-    def simplex_of(self, weights: Tensor, present: Tensor) -> Tensor:
-        """The point on the simplex, from the tasks' weights: what undoes `weights_of`."""
-        return weights
 
     def current(self) -> dict[str, float]:
         return self.named(self.simplex)
@@ -140,9 +137,6 @@ class SDMGrad(_DoubleSampling):
 
     def weights_of(self, simplex: Tensor, present: Tensor) -> Tensor:
         return (simplex + self.lam * _even(present)) / (1.0 + self.lam)
-
-    def simplex_of(self, weights: Tensor, present: Tensor) -> Tensor:
-        return (1.0 + self.lam) * weights - self.lam * _even(present)
 
     def get_config(self) -> Config:
         own = {

@@ -69,7 +69,7 @@ def min_norm(matrix: Tensor, costs: Tensor, live: Tensor) -> Tensor:
     costs = ops.where(live, costs / scale, ops.zeros_like(costs))
     x = mask / ops.sum(costs) + (1 - mask)
     slope = ops.matmul(matrix, x)
-    level = ops.min(ops.where(live, slope / ops.where(live, costs, 1.0), float("inf"))) - 1.0
+    level = ops.min(ops.where(live, ops.divide_no_nan(slope, costs), float("inf"))) - 1.0
     z = ops.where(live, ops.maximum(slope - level * costs, 1e-8), ops.ones_like(x))
 
     def step(x: Tensor, level: Any, z: Tensor, _: Any) -> Tensor:
@@ -216,16 +216,16 @@ def ball(matrix: Tensor, costs: Tensor, start: Tensor, radius: float, live: Tens
         y, dy = lines(level, active)
         z, dz = start + ops.matmul(matrix, y) - level * costs, ops.matmul(matrix, dy) - costs
         leaving = ops.logical_and(active, dy < 0)
-        leave = ops.where(leaving, ops.maximum(y, 0.0) / ops.where(leaving, -dy, 1.0), infinity)
+        leave = ops.where(leaving, ops.divide_no_nan(ops.maximum(y, 0.0), -dy), infinity)
         # What is parallel to an active row stays where it is, up to rounding: it must not enter.
         noise = 1e-12 * costs + 2 * size * _EPS * ops.max(ops.abs(dy))
         entering = ops.logical_and(ops.logical_and(live, ops.logical_not(active)), dz < -noise)
-        enter = ops.where(entering, ops.maximum(z, 0.0) / ops.where(entering, -dz, 1.0), infinity)
+        enter = ops.where(entering, ops.divide_no_nan(ops.maximum(z, 0.0), -dz), infinity)
         slope = ops.matmul(matrix, dy)
         square, cross = ops.sum(dy * slope), ops.sum(y * slope)
         short = ops.maximum(radius**2 - ops.sum(y * ops.matmul(matrix, y)), 0.0)
         root = cross + ops.sqrt(ops.maximum(cross**2 + square * short, 0.0))
-        sphere = ops.where(root > 0, short / ops.where(root > 0, root, 1.0), 0.0)
+        sphere = ops.where(root > 0, ops.divide_no_nan(short, root), 0.0)
         first_leave, first_enter = ops.min(leave), ops.min(enter)
         length = ops.minimum(ops.minimum(first_leave, first_enter), sphere)
         ends = sphere <= ops.minimum(first_leave, first_enter)
@@ -307,7 +307,7 @@ def pseudo_inverse(matrix: Tensor, rounding: float = _EPS) -> Tensor:
     """Moore-Penrose inverse of a symmetric matrix; eigenvalues that its rounding may have made count as zeros."""
     values, vectors = ops.eigh(matrix)
     is_kept = values > ops.max(values) * matrix.shape[0] * 4 * rounding
-    inverse = ops.where(is_kept, 1.0 / ops.where(is_kept, values, 1.0), 0.0)
+    inverse = ops.where(is_kept, ops.divide_no_nan(1.0, values), 0.0)
     return ops.matmul(vectors * inverse[None, :], ops.transpose(vectors))
 
 

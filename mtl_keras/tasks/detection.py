@@ -235,7 +235,7 @@ class MeanAveragePrecision(keras.metrics.Metric):
         right = ops.cumsum(ops.flip(self.right.value, axis=1), axis=1)
         wrong = ops.cumsum(ops.flip(self.wrong.value, axis=1), axis=1)
         said = right + wrong
-        precision = ops.where(said > 0, right / ops.where(said > 0, said, 1.0), 0.0)
+        precision = ops.divide_no_nan(right, said)
         # Precision at a recall is the best at this recall or beyond.
         later = ops.arange(self.bins)[:, None] <= ops.arange(self.bins)[None, :]
         envelope = ops.max(ops.where(later[None], precision[:, None, :], 0.0), axis=-1)

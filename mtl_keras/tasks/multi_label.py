@@ -69,7 +69,7 @@ class LabelF1(keras.metrics.Metric):
 
     def result(self) -> Tensor:
         total = self.said + self.true
-        return ops.mean(ops.where(total > 0, 2 * self.hit / ops.where(total > 0, total, 1.0), 0.0))
+        return ops.mean(ops.divide_no_nan(2 * self.hit, total))
 
     def reset_state(self) -> None:
         for variable in (self.hit, self.said, self.true):
