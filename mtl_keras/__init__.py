@@ -13,9 +13,9 @@ mtl.export.tflite(model, "model.tflite", quantization="int8", calibration=images
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from mtl_keras.version import __version__
@@ -37,74 +37,79 @@ __all__ = [
     "zoo",
 ]
 
-# Where each public name lives. Rooms that a saved model may need are imported at once, so that
-# `keras.saving.load_model` knows our classes after `import mtl_keras`; the others when they are first used.
-_AT_ONCE = {
-    "tasks": "tasks",
-    "layers": "layers",
-    "balancing": "balancing",
-    "backbones": "backbones",
-    "builders": "builders",
-}
-_LATER = {
-    "analysis": "analysis",
-    "callbacks": "callbacks",
-    "data": "data",
-    "export": "export",
-    "runtime": "runtime",
-    "training": "training",
-    "zoo": "zoo",
-}
+# === Public names, imported when they are first used (PEP 562) ===
+
+_MODULES = {name: name for name in __all__ if name not in ("MultiTaskModel", "__version__")}
 
 
 def __getattr__(name: str) -> Any:
     if name == "MultiTaskModel":
         return importlib.import_module("mtl_keras.model").MultiTaskModel
-    module = {**_AT_ONCE, **_LATER}.get(name)
-    if module is None:
+    if name not in _MODULES:
         raise AttributeError(f"module 'mtl_keras' has no attribute {name!r}")
-    return importlib.import_module(f"mtl_keras.{module}")
+    return importlib.import_module(f"mtl_keras.{_MODULES[name]}")
 
 
 def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def _is_command_line() -> bool:
-    """Whether the command `mtl-keras` is starting, which answers `--help` without waiting for TensorFlow.
+# === Registration: `keras.saving.load_model` knows our classes after `import mtl_keras` ===
 
-    Its commands call `_register_classes` themselves (`mtl_keras.cli.app.command`). A script of somebody else's, whatever its
-    name, is no command of ours.
-    """
-    program = Path(sys.argv[0] if getattr(sys, "argv", None) else "").name
-    return program in _PROGRAMS or (program == "-m" and "mtl_keras" in sys.orig_argv)
-
-
-#: What installers call the program: plain, on Windows, and by old ones there.
-_PROGRAMS = ("mtl-keras", "mtl-keras.exe", "mtl-keras-script.py")
-
-
-#: Set while a command runs that needs no Keras, though it may be installed.
-_spares_keras = False
-
-
-def _uses_keras() -> bool:
-    """Whether to import what needs Keras. Where it is missing, exported files still run (`mtl_keras.export.TFLiteModel`)."""
-    if _spares_keras:
-        return False
-    try:
-        return importlib.util.find_spec("keras") is not None
-    except ImportError:
-        return False
+#: Packages whose classes stand in saved models.
+_REGISTERED = ("tasks", "layers", "balancing", "backbones", "builders")
+#: Parts of this package that never import Keras.
+_WITHOUT_KERAS = ("cli", "data", "names", "quiet", "runtime", "version", "zoo")
 
 
 def _register_classes() -> None:
-    """Import the rooms whose classes stand in saved models, where there is Keras: `load_model` knows them from then on."""
-    global _spares_keras
-    _spares_keras = False
-    if _uses_keras():
-        for room in _AT_ONCE.values():
-            importlib.import_module(f"mtl_keras.{room}")
+    """Import the packages whose classes stand in saved models."""
+    for name in _REGISTERED:
+        importlib.import_module(f"mtl_keras.{name}")
+
+
+class _RegisterWithKeras:
+    """An entry of `sys.meta_path`: registers our classes as soon as Keras is imported, and not before.
+
+    Importing Keras takes seconds, and `mtl_keras.runtime` and the command line's short answers do without it. So
+    `import mtl_keras` does not import it. Whoever imports Keras afterwards (the user, a library, a package of
+    ours) finds our classes registered when that import returns.
+    """
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """The spec that other finders give, its loader extended by the registration."""
+        if not _imports_keras(name):
+            return None
+        specs = (
+            finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self
+        )
+        spec = next((spec for spec in specs if spec is not None), None)
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def execute_and_register(module: ModuleType) -> None:
+            # Only the outermost import registers: then none of our packages is half imported.
+            sys.meta_path.remove(self)
+            try:
+                execute(module)
+            except BaseException:
+                sys.meta_path.insert(0, self)
+                raise
+            if "keras" in sys.modules:
+                _register_classes()
+            else:
+                sys.meta_path.insert(0, self)
+
+        spec.loader.exec_module = execute_and_register
+        return spec
+
+
+def _imports_keras(name: str) -> bool:
+    package, _, part = name.partition(".")
+    if package == "keras":
+        return not part
+    return package == "mtl_keras" and "." not in part and part not in _WITHOUT_KERAS
 
 
 def _open_checkout() -> None:
@@ -114,12 +119,12 @@ def _open_checkout() -> None:
     is_ours = (beside / "setup.cfg").is_file() and (
         beside / "saved_models" / "__init__.py"
     ).is_file()
-    if not (package / "zoo").is_dir() and is_ours and (beside / "zoo" / "shelf.py").is_file():
+    if not (package / "zoo").is_dir() and is_ours and (beside / "zoo" / "loading.py").is_file():
         __path__.append(str(beside))
 
 
 _open_checkout()
-if _is_command_line():
-    _spares_keras = True
-else:
+if "keras" in sys.modules:
     _register_classes()
+else:
+    sys.meta_path.insert(0, _RegisterWithKeras())

@@ -74,8 +74,13 @@ def _modules_after(code):
     return set(done.stdout.split())
 
 
-def test_importing_the_package_makes_saved_models_loadable_and_leaves_the_rest_for_later():
-    found = _modules_after("import mtl_keras") - _modules_after("import keras")
+def test_importing_the_package_imports_nothing_heavy():
+    heavy = {"keras", "tensorflow", "numpy", "ai_edge_litert", "typer", "rich", "matplotlib"}
+    assert not heavy & _modules_after("import mtl_keras")
+
+
+def test_keras_registers_our_classes_when_it_is_imported_and_leaves_the_rest_for_later():
+    found = _modules_after("import mtl_keras, keras") - _modules_after("import keras")
     assert {
         "mtl_keras.model",
         "mtl_keras.tasks.task_output",
@@ -93,6 +98,54 @@ def test_importing_the_package_makes_saved_models_loadable_and_leaves_the_rest_f
     # Beside its own modules it brings next to nothing that Keras has not imported already.
     others = {name.split(".")[0] for name in found} - {"mtl_keras"}
     assert len(others) <= 5, others
+
+
+_REGISTERED = """
+import keras
+for name in ("MultiTaskModel", "TaskOutput", "WordTokenizer"):
+    assert keras.saving.get_registered_object(f"mtl_keras>{name}") is not None, name
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import mtl_keras",
+        pytest.param("import keras, mtl_keras", marks=pytest.mark.large),
+        pytest.param("import mtl_keras, tensorflow", marks=pytest.mark.large),
+        pytest.param("from mtl_keras.tasks import Binary", marks=pytest.mark.large),
+        pytest.param("from mtl_keras.model import MultiTaskModel", marks=pytest.mark.large),
+        pytest.param("from mtl_keras import export", marks=pytest.mark.large),
+        pytest.param(
+            "import mtl_keras, importlib.util as u; u.find_spec('keras')", marks=pytest.mark.large
+        ),
+        pytest.param("from mtl_keras import runtime", marks=pytest.mark.large),
+    ],
+)
+def test_classes_are_registered_whatever_is_imported_first(code):
+    _modules_after(code + _REGISTERED)
+
+
+def test_an_import_of_keras_that_fails_is_tried_again(tmp_path):
+    """A module named `keras` that raises at first: our classes wait for the import that succeeds."""
+    (tmp_path / "keras.py").write_text(
+        "import os\nif os.environ.get('FAIL'): raise ImportError('not now')"
+    )
+    code = f"""
+import os, sys
+sys.path.insert(0, {str(tmp_path)!r})
+import mtl_keras
+calls = []
+mtl_keras._register_classes = lambda: calls.append(sys.modules["keras"])
+os.environ["FAIL"] = "1"
+try: import keras
+except ImportError: pass
+assert not calls
+del os.environ["FAIL"]
+import keras
+assert calls == [keras]
+"""
+    _modules_after(code)
 
 
 def test_the_library_never_imports_the_legacy_keras():

@@ -70,12 +70,10 @@ def test_blocks_that_overlap_in_two_threads_give_the_first_ones_level_back():
 
 def test_four_threads_with_many_inferences_leave_standard_error_open_and_the_loggers_as_they_were():
     file = zoo.path("flights") / "model.tflite"
-    # The process pretends to be our command: what runs a file needs no Keras, and the test no seconds for it.
     done = run(f"""
-import sys; sys.argv = ["mtl-keras"]
 import logging, os, threading
 import numpy as np
-from mtl_keras.export import TFLiteModel
+from mtl_keras.runtime import TFLiteModel
 levels = {{"absl": 17, "tensorflow": 23}}
 for name, level in levels.items(): logging.getLogger(name).setLevel(level)
 before, dup2 = os.fstat(2), []

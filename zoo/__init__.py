@@ -46,7 +46,7 @@ def path(name: str) -> Path:
 
 
 def info(name: str) -> dict[str, Any]:
-    """An entry's card: data, licence, tasks, recipe, scores of every artifact, sums of every file.
+    """An entry's card: data, license, tasks, recipe, scores of every artifact, sums of every file.
 
     Raises:
         ValueError: nobody knows the name.
@@ -66,10 +66,10 @@ def build(name: str) -> Any:
     Its encoder (vocabulary, means) is the shipped one.
     """
     from mtl_keras.runtime import encoders
-    from mtl_keras.zoo import shelf
+    from mtl_keras.zoo import loading
 
     entry = recipe(name)
-    shelf.verify(path(name), "encoder.json")
+    loading.verify(path(name), "encoder.json")
     return entry.build(
         encoder=encoders.encoder_from_json((path(name) / "encoder.json").read_text())
     )
@@ -89,9 +89,9 @@ def load(name: str, folder: str | os.PathLike[str] | None = None) -> Any:
         ValueError: nobody knows the name; close ones are listed.
         ArtifactError: a file is missing, truncated or changed.
     """
-    from mtl_keras.zoo import shelf
+    from mtl_keras.zoo import loading
 
-    return shelf.load_weights(recipe(name), Path(folder) if folder is not None else path(name))
+    return loading.load_weights(recipe(name), Path(folder) if folder is not None else path(name))
 
 
 def export(name: str, out: str | os.PathLike[str]) -> Path:
@@ -103,9 +103,9 @@ def export(name: str, out: str | os.PathLike[str]) -> Path:
         ValueError: nobody knows the name; close ones are listed.
         ArtifactError: a file is missing, truncated or changed.
     """
-    from mtl_keras.zoo import shelf
+    from mtl_keras.zoo import loading
 
-    return shelf.copy(path(name), Path(out))
+    return loading.copy(path(name), Path(out))
 
 
 def train(

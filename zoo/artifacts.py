@@ -18,7 +18,7 @@ from mtl_keras.runtime import encoders
 from mtl_keras.runtime.files import atomic_write
 from mtl_keras.version import __version__
 from mtl_keras.zoo import card as cards
-from mtl_keras.zoo import shelf
+from mtl_keras.zoo import loading
 from mtl_keras.zoo.base import Prepared, Recipe
 from mtl_keras.zoo.training import judged, predict
 
@@ -85,7 +85,7 @@ def write(
                 **{p: metadata.version(p) for p in ("tensorflow", "keras", "ai-edge-litert")},
                 "python": platform.python_version(),
             },
-            "licence": "Apache-2.0 (weights and code)",
+            "license": "Apache-2.0 (weights and code)",
             "data": dict(recipe.data),
             "tasks": [{**task.card(), "loss_weight": task.loss_weight} for task in tasks],
             "inputs": {
@@ -135,7 +135,7 @@ def rewrite_card(recipe: Recipe, folder: Path) -> dict[str, Any]:
     Returns:
         The card.
     """
-    card = shelf.verify(folder)
+    card = loading.verify(folder)
     card["evidence"] = judged(card["evidence"], recipe.tasks())
     for name, text in _card_files(card).items():
         with atomic_write(folder / name) as fresh:
@@ -164,8 +164,8 @@ def refresh(recipe: Recipe, folder: Path) -> dict[str, Any]:
 
     For maintainers, after a change of the exporter or of the card's form.
     """
-    card = shelf.verify(folder)
-    model = shelf.load_weights(recipe, folder)
+    card = loading.verify(folder)
+    model = loading.load_weights(recipe, folder)
     run = {key: card["recipe"][key] for key in ("seeds", "epochs", "command")}
     return write(
         recipe, recipe.prepare(), model, judged(card["evidence"], recipe.tasks()), run, folder

@@ -21,7 +21,7 @@ class Recipe:
 
     Attributes:
         name, summary: of the entry.
-        data: where its data come from, for the card: `source`, `licence`, `citation`, `split`.
+        data: where its data come from, for the card: `source`, `license`, `citation`, `split`.
         epochs, batch_size, learning_rate, weight_decay: the schedule: AdamW (Loshchilov & Hutter, ICLR 2019), one epoch of
             warm-up, then a cosine to zero.
         quantization: the second TFLite file, "int8" or "dynamic", and `why_quantization`.

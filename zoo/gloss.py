@@ -21,7 +21,7 @@ class Gloss(Recipe):
         return [
             Classification("part_of_speech", num_classes=4, labels=PARTS_OF_SPEECH, hidden=0),
             Classification("supersense", num_classes=45, labels=SUPERSENSES, hidden=0),
-            # Centre and spread of log(1 + synonyms) on the training labels.
+            # Center and spread of log(1 + synonyms) on the training labels.
             Regression("synonyms", log=True, mean=0.91, scale=0.34, unit="words"),
         ]
 
@@ -54,7 +54,7 @@ RECIPE = Gloss(
     summary="text: part of speech (4), supersense (45), number of synonyms of a defined word",
     data={
         "source": "WordNet 3.0 (Debian wordnet-base 3.0-37): 117,659 definitions, without their example sentences",
-        "licence": "WordNet 3.0 license (permissive)",
+        "license": "WordNet 3.0 license (permissive)",
         "citation": "Fellbaum (ed.), WordNet: An Electronic Lexical Database, MIT Press 1998; Princeton University 2006",
         "split": "by synset: 80 % to train on, 5 % to look at, 15 % to test",
     },

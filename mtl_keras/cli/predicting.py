@@ -12,6 +12,7 @@ import numpy as np
 
 from mtl_keras import zoo
 from mtl_keras.runtime import decoding
+from mtl_keras.runtime.tables import print_table
 
 __all__ = ["predict"]
 
@@ -39,19 +40,13 @@ def predict(name: str, inputs: Sequence[str], as_json: bool = False) -> list[dic
     if as_json:
         print(json.dumps(rows, indent=1))
         return rows
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    for column in rows[0]:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(short(value) for value in row.values()))
-    Console().print(table)
+    print_table(list(rows[0]), [[short(value) for value in row.values()] for row in rows])
     return rows
 
 
-# ------------------------------------------------------------------ models
+# === Models ===
+
+
 def _load(name: str) -> tuple[Any, Callable[[Mapping[str, Any]], Mapping[str, Any]] | None]:
     """A model, and what makes its encoder's columns from raw rows."""
     path = Path(name)
@@ -60,7 +55,7 @@ def _load(name: str) -> tuple[Any, Callable[[Mapping[str, Any]], Mapping[str, An
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {name}.")
     if path.suffix == ".tflite":
-        from mtl_keras.runtime.tflite_model import TFLiteModel
+        from mtl_keras.runtime import TFLiteModel
 
         return TFLiteModel(path), None
     if path.suffix == ".keras":
@@ -97,7 +92,9 @@ def _answers(model: Any, x: Any) -> dict[str, list[Any]]:
     return {name: decoding.decode({}, np.asarray(value)) for name, value in outputs.items()}
 
 
-# ------------------------------------------------------------------ inputs
+# === Inputs ===
+
+
 def read(
     model: Any,
     inputs: Sequence[str],
@@ -122,7 +119,12 @@ def read(
     return list(inputs), encoder.encode(inputs)
 
 
-def _table(inputs, encoder, columns):
+def _table(
+    inputs: Sequence[str],
+    encoder: Any,
+    columns: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None,
+) -> tuple[list[str], Any]:
+    """Rows of the one CSV file, encoded."""
     if len(inputs) != 1:
         raise ValueError("This model takes one CSV file with a row of column names.")
     # Spreadsheets put a mark in front of the first name.
@@ -135,49 +137,68 @@ def _table(inputs, encoder, columns):
     }
     if columns is not None:
         table = columns(table)
-    ready = dict(table)
-    for name in set(encoder.numeric) & set(table):
-        try:
-            ready[name] = [float("nan") if v is None else float(v) for v in table[name]]
-        except ValueError as error:
-            raise ValueError(
-                f"Column '{name}' of {inputs[0]} must hold numbers: {error}."
-            ) from None
-    return [f"row {i}" for i in range(1, len(rows) + 1)], encoder.encode(ready)
+    numbers = {
+        name: _to_numbers(inputs[0], name, table[name]) for name in encoder.numeric if name in table
+    }
+    return _row_labels(len(rows)), encoder.encode({**table, **numbers})
 
 
-def _arrays(file, shapes):
+def _to_numbers(file: str, column: str, values: Sequence[Any]) -> list[float]:
+    try:
+        return [float("nan") if value is None else float(value) for value in values]
+    except ValueError as error:
+        raise ValueError(f"Column '{column}' of {file} must hold numbers: {error}.") from None
+
+
+def _arrays(
+    file: str, shapes: Mapping[str, tuple[int | None, ...]]
+) -> tuple[list[str], dict[str, np.ndarray]]:
     """The network's inputs from a file of arrays, each of the shape that the network takes."""
+    arrays = _load_arrays(file, list(shapes))
+    for name, shape in shapes.items():
+        _check_shape(file, name, arrays[name], shape)
+    sizes = {name: len(arrays[name]) for name in shapes}
+    rows = next(iter(sizes.values()))
+    if len(set(sizes.values())) != 1 or not rows:
+        raise ValueError(
+            f"All inputs in {file} should have the same number of rows, at least one. Received: {sizes}."
+        )
+    return _row_labels(rows), {name: arrays[name] for name in shapes}
+
+
+def _load_arrays(file: str, names: Sequence[str]) -> dict[str, np.ndarray]:
     if not Path(file).is_file():
         raise FileNotFoundError(f"There is no file {file}.")
     try:
         content = np.load(file)
-        arrays = dict(content) if hasattr(content, "files") else {next(iter(shapes)): content}
+        has_names = hasattr(content, "files")
+        arrays = dict(content) if has_names else {names[0]: content}
     except (ValueError, EOFError, OSError) as error:
         raise ValueError(f"{file} holds no arrays: {error}.") from None
-    lacking = [name for name in shapes if name not in arrays]
-    if lacking or (not hasattr(content, "files") and len(shapes) > 1):
-        raise ValueError(f"{file} should hold {', '.join(shapes)}. Received: {', '.join(arrays)}.")
-    for name, shape in shapes.items():
-        value = arrays[name]
-        if value.ndim != len(shape) + 1 or any(
-            n not in (None, m) for n, m in zip(shape, value.shape[1:], strict=True)
-        ):
-            raise ValueError(
-                f"'{name}' in {file} should have shape {('rows', *shape)}. Received: {value.shape}."
-            )
-    sizes = {name: len(arrays[name]) for name in shapes}
-    if len(set(sizes.values())) != 1 or not next(iter(sizes.values())):
+    if any(name not in arrays for name in names):
+        raise ValueError(f"{file} should hold {', '.join(names)}. Received: {', '.join(arrays)}.")
+    return arrays
+
+
+def _check_shape(file: str, name: str, value: np.ndarray, shape: tuple[int | None, ...]) -> None:
+    fits = value.ndim == len(shape) + 1 and all(
+        size in (None, actual) for size, actual in zip(shape, value.shape[1:], strict=True)
+    )
+    if not fits:
         raise ValueError(
-            f"All inputs in {file} should have the same number of rows, at least one. Received: {sizes}."
+            f"'{name}' in {file} should have shape {('rows', *shape)}. Received: {value.shape}."
         )
-    rows = next(iter(sizes.values()))
-    return [f"row {i}" for i in range(1, rows + 1)], {name: arrays[name] for name in shapes}
 
 
-# ------------------------------------------------------------------ answers
+def _row_labels(rows: int) -> list[str]:
+    return [f"row {i}" for i in range(1, rows + 1)]
+
+
+# === Answers ===
+
+
 def readable(value: Any) -> Any:
-    """A decoded answer as JSON: a mask becomes its share of the picture and its rows of 0 and 1, other arrays lists."""
+    """A decoded answer as JSON. A mask becomes its share of the picture and its rows of 0 and 1; other arrays lists."""
     if isinstance(value, np.ndarray) and value.ndim == 2 and value.dtype.kind in "iub":
         mask = value.astype(int)
         return {
@@ -194,15 +215,20 @@ def readable(value: Any) -> Any:
 
 
 def short(value: Any) -> str:
+    """A readable answer as a few words, for a cell of a table."""
     if isinstance(value, dict):
-        if "rows" in value:
-            return f"{value['share']:.1%} of the picture"
-        if "probability" in value:
-            return f"{value['label']} ({value['probability']:.2f})"
-        return ", ".join(f"{k} {short(v)}" for k, v in value.items())
+        return _short_dict(value)
     if isinstance(value, list):
         shown = ", ".join(short(part) for part in value[:8])
         return shown if len(value) <= 8 else f"{shown}, ... ({len(value)})"
     if isinstance(value, float):
         return f"{value:.1f}" if abs(value) >= 100 else f"{value:.4g}"
     return str(value)
+
+
+def _short_dict(value: Mapping[str, Any]) -> str:
+    if "rows" in value:
+        return f"{value['share']:.1%} of the picture"
+    if "probability" in value:
+        return f"{value['label']} ({value['probability']:.2f})"
+    return ", ".join(f"{key} {short(part)}" for key, part in value.items())

@@ -1,4 +1,4 @@
-"""The quickstart: the whole road once, on real pictures, in under three minutes."""
+"""The quickstart: training, evaluation and export on real pictures, in under three minutes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from mtl_keras import analysis, export
 from mtl_keras.export.archive import by_name
 from mtl_keras.runtime.files import atomic_write, check_writable
+from mtl_keras.runtime.tables import print_table
 from mtl_keras.training import Progress
 from mtl_keras.zoo import training
 from mtl_keras.zoo.fashion_scene import RECIPE
@@ -42,7 +44,9 @@ def run(
     """
     from rich.console import Console
 
-    console, out, begun = Console(), Path(out), time.perf_counter()
+    console = Console()
+    out = Path(out)
+    start = time.perf_counter()
     check_writable(out / "results.json")
     console.print(
         "[bold]1/4[/] A network with three heads, trained from scratch on photographs of Fashion-MNIST"
@@ -87,42 +91,53 @@ def run(
         "parameters": model.count_params(),
         "epochs": epochs,
         "seed": seed,
-        "seconds": round(time.perf_counter() - begun, 1),
+        "seconds": round(time.perf_counter() - start, 1),
     }
     with atomic_write(out / "results.json") as fresh:
         fresh.write_text(json.dumps(results, indent=1) + "\n")
     with atomic_write(out / "predictions.png") as fresh:
-        _picture(fresh, model, x, labels, outputs, on_device)
-    _table(console, scores, reports)
-    here = _beside_python()
-    console.print(
-        f"\nAll of it is in [bold]{out}/[/] ({results['seconds']:.0f} s). Look at {out / 'predictions.png'}, then try:\n"
-        f"  {here / 'mtl-keras'} zoo list\n"
-        f"  {here / 'mtl-keras'} zoo info fashion_scene\n"
-        f"  {here / 'python'} -c \"from mtl_keras import zoo; model = zoo.load('fashion_scene'); print(model.task_names)\"\n"
-        f"  {here / 'python'} -c \"import mtl_keras, keras; keras.saving.load_model('{out / 'model.keras'}').summary()\"",
-        highlight=False,
-        soft_wrap=True,
-    )
+        _draw_predictions(fresh, model, x, labels, outputs, on_device)
+    _print_results(console, scores, reports)
+    _print_next_steps(console, out, results["seconds"])
     return results
 
 
-def _beside_python() -> Path:
+def _print_next_steps(console: Any, out: Path, seconds: float) -> None:
+    programs = _program_folder()
+    mtl_keras, python = programs / "mtl-keras", programs / "python"
+    load_entry = (
+        "from mtl_keras import zoo; model = zoo.load('fashion_scene'); print(model.task_names)"
+    )
+    load_file = (
+        f"import mtl_keras, keras; keras.saving.load_model('{out / 'model.keras'}').summary()"
+    )
+    console.print(
+        f"\nAll files are in [bold]{out}/[/] ({seconds:.0f} s). Look at {out / 'predictions.png'}, then try:\n"
+        f"  {mtl_keras} zoo list\n"
+        f"  {mtl_keras} zoo info fashion_scene\n"
+        f'  {python} -c "{load_entry}"\n'
+        f'  {python} -c "{load_file}"',
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _program_folder() -> Path:
     """The folder of this Python's programs as a user would type it."""
     folder = Path(sys.executable).parent
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
-def _table(console, scores, reports):
-    from rich.table import Table
-
-    table = Table(title="2,000 test pictures")
-    table.add_column("metric")
-    for column in scores:
-        table.add_column(column, justify="right")
-    for name in scores["keras"]:
-        table.add_row(name, *(f"{found[name]:.3f}" for found in scores.values()))
-    console.print(table)
+def _print_results(
+    console: Any, scores: Mapping[str, Mapping[str, float]], reports: Mapping[str, Any]
+) -> None:
+    rows = [
+        [metric, *(f"{values[metric]:.3f}" for values in scores.values())]
+        for metric in scores["keras"]
+    ]
+    print_table(
+        ("metric", *scores), rows, title="2,000 test pictures", left=["metric"], console=console
+    )
     for report in reports.values():
         worst = max(report.heads, key=lambda head: head.largest)
         console.print(
@@ -130,61 +145,58 @@ def _table(console, scores, reports):
         )
 
 
-def _picture(
+def _draw_predictions(
     path: Path, model: Any, x: Any, labels: Any, outputs: Any, on_device: Any, columns: int = 8
 ) -> None:
-    """Test pictures with true and predicted class, box and silhouette: float in the first row, int8 in the second."""
+    """Draw test pictures with their predictions: float in the first row, int8 in the second."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
 
-    names = model.task("item").labels
-    size = x.shape[1]
     figure = Figure(figsize=(2 * columns, 5), layout="constrained")
     axes = figure.subplots(2, columns)
-    for row, (title, found) in enumerate(
-        (("Keras, float32", outputs), ("TFLite, int8", on_device))
-    ):
+    files = (("Keras, float32", outputs), ("TFLite, int8", on_device))
+    for row, (title, predictions) in enumerate(files):
         for column in range(columns):
-            axis = axes[row][column]
-            axis.imshow(x[column, ..., 0], cmap="gray", vmin=0, vmax=1)
-            for box, colour, style in (
-                (labels["box"][column], "white", ":"),
-                (found["box"][column], "tab:red", "-"),
-            ):
-                left, top, right, bottom = np.asarray(box) * size - 0.5
-                axis.add_patch(
-                    Rectangle(
-                        (left, top),
-                        right - left,
-                        bottom - top,
-                        fill=False,
-                        color=colour,
-                        linestyle=style,
-                    )
-                )
-            axis.contour(
-                labels["mask"][column, ..., 0],
-                levels=[0.5],
-                colors="white",
-                linewidths=0.8,
-                linestyles=":",
+            truth = {task: labels[task][column] for task in ("item", "box", "mask")}
+            prediction = {task: predictions[task][column] for task in truth}
+            _draw_picture(
+                axes[row][column],
+                x[column, ..., 0],
+                truth,
+                prediction,
+                model.task("item").labels,
             )
-            axis.contour(
-                found["mask"][column, ..., 0], levels=[0.5], colors="tab:cyan", linewidths=1
-            )
-            truth, guess = (
-                names[int(labels["item"][column])],
-                names[int(np.argmax(found["item"][column]))],
-            )
-            axis.set_title(
-                f"{guess}\n(is: {truth})", fontsize=9, color="green" if guess == truth else "red"
-            )
-            axis.set_xticks([])
-            axis.set_yticks([])
         axes[row][0].set_ylabel(title)
     figure.suptitle(
         "Predicted and true class; predicted box (red) and silhouette (cyan), the true ones dotted",
         fontsize=10,
     )
     FigureCanvasAgg(figure).print_png(str(path))
+
+
+def _draw_picture(
+    axis: Any,
+    picture: np.ndarray,
+    truth: Mapping[str, Any],
+    prediction: Mapping[str, Any],
+    names: Sequence[str],
+) -> None:
+    """One picture with true and predicted class, box and silhouette."""
+    from matplotlib.patches import Rectangle
+
+    axis.imshow(picture, cmap="gray", vmin=0, vmax=1)
+    # Box
+    for box, color, style in ((truth["box"], "white", ":"), (prediction["box"], "tab:red", "-")):
+        left, top, right, bottom = np.asarray(box) * len(picture) - 0.5
+        edges = {"fill": False, "color": color, "linestyle": style}
+        axis.add_patch(Rectangle((left, top), right - left, bottom - top, **edges))
+    # Silhouette
+    dotted = {"colors": "white", "linewidths": 0.8, "linestyles": ":"}
+    axis.contour(truth["mask"][..., 0], levels=[0.5], **dotted)
+    axis.contour(prediction["mask"][..., 0], levels=[0.5], colors="tab:cyan", linewidths=1)
+    # Class
+    label, guess = names[int(truth["item"])], names[int(np.argmax(prediction["item"]))]
+    color = "green" if guess == label else "red"
+    axis.set_title(f"{guess}\n(is: {label})", fontsize=9, color=color)
+    axis.set_xticks([])
+    axis.set_yticks([])

@@ -46,7 +46,7 @@ def gloss(
     for file, part in _FILES.items():
         for line in (place / file).read_text("utf-8").splitlines():
             if line.startswith("  "):
-                continue  # the licence
+                continue  # the license
             fields, _, text = line.partition(" | ")
             fields = fields.split(" ", 4)
             definitions.append(text.split('; "')[0].strip())

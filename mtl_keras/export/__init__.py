@@ -1,10 +1,11 @@
 """Export: SavedModel and TFLite files, each loaded again and compared with Keras before it counts.
 
-`TFLiteModel`, `benchmark`, `snippets` and `web_page` work on a file with `ai-edge-litert` and NumPy alone; the rest needs
-Keras.
+`TFLiteModel`, `benchmark`, `snippets` and `web_page` come from `mtl_keras.runtime` and work without Keras. The others
+need Keras.
 """
 
-from mtl_keras import _uses_keras
+from typing import Any
+
 from mtl_keras.runtime import (
     BenchmarkReport,
     ExportError,
@@ -14,7 +15,19 @@ from mtl_keras.runtime import (
     web_page,
 )
 
-if _uses_keras():
+try:
+    import keras as _keras  # noqa: F401
+except ImportError as error:
+    _reason = str(error)
+
+    def __getattr__(name: str) -> Any:
+        if name in __all__:
+            raise ImportError(
+                f"`mtl_keras.export.{name}` needs Keras, which can't be imported: {_reason}"
+            )
+        raise AttributeError(f"module 'mtl_keras.export' has no attribute {name!r}")
+
+else:
     from mtl_keras.export.compress import CompressionReport, compress
     from mtl_keras.export.layer_errors import LayerError, LayerErrorReport, layer_errors
     from mtl_keras.export.open_formats import onnx, openvino

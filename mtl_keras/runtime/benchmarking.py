@@ -44,24 +44,17 @@ class BenchmarkReport:
     def show(self) -> None:
         """Print a table."""
         from rich.console import Console
-        from rich.table import Table
 
-        table = Table(title=f"on {self.cpu}")
-        for column in ("file", "kB", "threads", "median ms", "p95 ms", "peak MB", "partitions"):
-            table.add_column(column, justify="left" if column == "file" else "right")
-        for row in self.rows:
-            size, partitions = (
-                f"{row['bytes'] / 1000:.0f}",
-                "" if row["partitions"] is None else str(row["partitions"]),
-            )
-            times = (f"{row['median_ms']:.3f}", f"{row['p95_ms']:.3f}", f"{row['peak_mb']:.1f}")
-            table.add_row(row["file"], size, str(row["threads"]), *times, partitions)
+        from mtl_keras.runtime.tables import print_table
+
         console = Console()
-        console.print(table)
-        for threads, found in self.against.items():
+        columns = ("file", "kB", "threads", "median ms", "p95 ms", "peak MB", "partitions")
+        rows = [_format_row(row) for row in self.rows]
+        print_table(columns, rows, title=f"on {self.cpu}", left=["file"], console=console)
+        for threads, ratios in self.against.items():
             console.print(
                 f"{self.rows[0]['file']} against the single-task files together, {threads} threads: "
-                f"x {found['latency_ratio']:.2f} of their time, x {found['size_ratio']:.2f} of their size",
+                f"x {ratios['latency_ratio']:.2f} of their time, x {ratios['size_ratio']:.2f} of their size",
                 highlight=False,
             )
 
@@ -74,16 +67,16 @@ class BenchmarkReport:
         figure = Figure(figsize=(7, 1.2 + 0.4 * len(files) * len(threads)), layout="constrained")
         axis = figure.subplots()
         high = 0.8 / len(threads)
-        for place, count in enumerate(threads):
+        for position, count in enumerate(threads):
             rows = {row["file"]: row for row in self.rows if row["threads"] == count}
-            at = [i + place * high for i in range(len(files))]
+            bars = [i + position * high for i in range(len(files))]
             times = [rows[file]["median_ms"] for file in files]
             tails = [
                 max(0.0, rows[file]["p95_ms"] - time)
                 for file, time in zip(files, times, strict=True)
             ]
             axis.barh(
-                at,
+                bars,
                 times,
                 high,
                 xerr=[[0.0] * len(files), tails],
@@ -125,42 +118,72 @@ def benchmark(
     Example:
         >>> mtl.export.benchmark("out/model.tflite", threads=[1, 2]).show()
     """
-    given = [path] if isinstance(path, (str, os.PathLike)) else list(path)
-    files: list[Path] = []
-    for entry in map(Path, given):
-        files += sorted(entry.glob("*.tflite")) if entry.is_dir() else [entry]
-    if not files:
-        raise ValueError(f"No .tflite file in {', '.join(map(str, given)) or 'an empty list'}.")
-    for name, values in (("threads", list(threads)), ("runs", [runs]), ("rounds", [rounds])):
-        if not values or any(not isinstance(v, int) or v < 1 for v in values):
-            raise ValueError(f"`{name}` needs whole numbers of at least 1, got {values}.")
+    files = _list_files(path)
+    _check_counts(threads=threads, runs=[runs], rounds=[rounds])
     others = list(map(Path, singles))
     jobs = [(file, count) for file in dict.fromkeys([*files, *others]) for count in threads]
     best: dict[tuple[Path, int], dict[str, Any]] = {}
     for _ in range(rounds):
-        for file, count in jobs:
-            found = _apart(file, count, runs)
-            if (file, count) not in best or found["median_ms"] < best[file, count]["median_ms"]:
-                best[file, count] = found
+        for job in jobs:
+            timing = _measure_apart(*job, runs)
+            if job not in best or timing["median_ms"] < best[job]["median_ms"]:
+                best[job] = timing
     rows = [{"file": file.name, **best[file, count]} for file, count in jobs]
-    against = {}
-    for count in threads if others else ():
-        alone, mine = [best[file, count] for file in others], best[files[0], count]
-        time, size = (
-            sum(found["median_ms"] for found in alone),
-            sum(found["bytes"] for found in alone),
-        )
-        ratios = {"latency_ratio": mine["median_ms"] / time, "size_ratio": mine["bytes"] / size}
-        against[count] = {"sum_ms": time, "sum_bytes": size, **ratios}
+    against = {
+        count: _compare(best[files[0], count], [best[file, count] for file in others])
+        for count in (threads if others else ())
+    }
     return BenchmarkReport(measure.cpu_name(), rows, against)
 
 
-def _apart(file: Path, threads: int, runs: int) -> dict[str, Any]:
+def _list_files(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
+    paths = [path] if isinstance(path, (str, os.PathLike)) else list(path)
+    files: list[Path] = []
+    for entry in map(Path, paths):
+        files += sorted(entry.glob("*.tflite")) if entry.is_dir() else [entry]
+    if not files:
+        raise ValueError(f"No .tflite file in {', '.join(map(str, paths)) or 'an empty list'}.")
+    return files
+
+
+def _check_counts(**counts: Sequence[int]) -> None:
+    for name, values in counts.items():
+        values = list(values)
+        if not values or any(not isinstance(value, int) or value < 1 for value in values):
+            raise ValueError(f"`{name}` needs whole numbers of at least 1, got {values}.")
+
+
+def _compare(multi: dict[str, Any], singles: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """The multi-task file against the sum of single-task files."""
+    time = sum(timing["median_ms"] for timing in singles)
+    size = sum(timing["bytes"] for timing in singles)
+    return {
+        "sum_ms": time,
+        "sum_bytes": size,
+        "latency_ratio": multi["median_ms"] / time,
+        "size_ratio": multi["bytes"] / size,
+    }
+
+
+def _format_row(row: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        row["file"],
+        f"{row['bytes'] / 1000:.0f}",
+        str(row["threads"]),
+        f"{row['median_ms']:.3f}",
+        f"{row['p95_ms']:.3f}",
+        f"{row['peak_mb']:.1f}",
+        "" if row["partitions"] is None else str(row["partitions"]),
+    )
+
+
+def _measure_apart(file: Path, threads: int, runs: int) -> dict[str, Any]:
+    """Measure a file in a process of its own."""
     if not file.is_file():
         raise ExportError(f"{file} is not there.")
     command = [sys.executable, measure.__file__, os.fspath(file), str(threads), str(runs)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        told = [line for line in done.stderr.splitlines() if line.strip()]
-        raise ExportError(f"{file} can't be run: {(told or ['no message'])[-1][:300]}")
+        messages = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+        raise ExportError(f"{file} can't be run: {messages[-1][:300]}")
     return json.loads(done.stdout.splitlines()[-1])

@@ -45,7 +45,7 @@ def losses_by_task(tasks: Sequence[Task], losses: Any) -> dict[str, Any]:
     if not isinstance(losses, Mapping):
         return {task.name: losses for task in tasks}
     check_task_keys(tasks, "loss", losses)
-    return {task.name: losses[task.name] if task.name in losses else task.loss for task in tasks}
+    return {task.name: losses.get(task.name, task.loss) for task in tasks}
 
 
 def loss_weights_by_task(tasks: Sequence[Task], weights: Any) -> dict[str, keras.Variable]:

@@ -27,7 +27,7 @@ def test_zoo_list_names_every_entry(monkeypatch, capsys):
 @pytest.mark.parametrize("name", zoo.list_models())
 def test_zoo_info_shows_the_card(monkeypatch, capsys, name):
     code, out, _ = run(monkeypatch, capsys, "zoo", "info", name)
-    assert code == 0 and "Data" in out and "licence" in out
+    assert code == 0 and "Data" in out and "license" in out
     code, out, _ = run(monkeypatch, capsys, "zoo", "info", name, "--json")
     assert code == 0 and json.loads(out)["name"] == name
 

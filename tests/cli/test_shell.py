@@ -102,7 +102,7 @@ def test_a_script_of_somebody_elses_whatever_its_name_loads_models(folder, tmp_p
         (["balancers"], "NeurIPS"),
         (["balancers", "cagrad"], "Conflict-Averse"),
         (["zoo", "list"], "fashion_scene"),
-        (["zoo", "info", "gloss"], "Licence"),
+        (["zoo", "info", "gloss"], "license"),
         (["zoo", "export", "flights", "--out", "files"], "files"),
         (["data", "list"], "Fashion"),
         (["predict", "gloss", "a small domesticated carnivorous mammal"], "noun"),

@@ -33,7 +33,7 @@ def toy(monkeypatch, tmp_path):
 def test_data_are_downloaded_once_and_kept(toy, tmp_path):
     folder = sources.fetch("toy")
     assert (folder / "a.txt").read_bytes() == b"data" and str(folder).startswith(str(tmp_path))
-    assert sources.fetch("toy") == folder and len(toy()) == 1 and sources.here("toy")
+    assert sources.fetch("toy") == folder and len(toy()) == 1 and sources.is_cached("toy")
 
 
 def test_a_folder_of_the_users_serves_without_download(toy, tmp_path):
@@ -47,7 +47,7 @@ def test_damaged_data_are_refused_and_not_kept(toy):
     toy.content = b"damaged"
     with pytest.raises(DataError, match=r"SHA-256 .*expected"):
         sources.fetch("toy")
-    assert not sources.here("toy")
+    assert not sources.is_cached("toy")
     assert not any(p.name.startswith(".toy") for p in (sources.cache_dir() / "data").iterdir())
 
 

@@ -84,6 +84,6 @@ def test_reports_count_as_benchmarks_do(folder, monkeypatch):
     monkeypatch.setattr(measure, "_times", lambda *args, **kwargs: next(rounds["report"]))
     told = lambda *args: {"median_ms": next(rounds["benchmark"]), "bytes": 1}  # noqa: E731
     # The package's attribute of this name is the function.
-    monkeypatch.setattr(sys.modules["mtl_keras.runtime.benchmarking"], "_apart", told)
+    monkeypatch.setattr(sys.modules["mtl_keras.runtime.benchmarking"], "_measure_apart", told)
     assert measure.quick(folder / "model.tflite")[1] == 2.0
     assert mtl.export.benchmark(folder / "model.tflite", runs=3).rows[0]["median_ms"] == 2.0

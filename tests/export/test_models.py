@@ -263,13 +263,13 @@ def test_held_out_rows_of_every_form_are_the_same_rows():
 
 
 def test_the_shell_takes_the_rows_of_one_input_as_an_array(tmp_path):
-    from mtl_keras.cli.exporting import _rows
+    from mtl_keras.cli.exporting import load_rows
 
     model, (x, y) = table_model(), table_data(8)
     np.save(tmp_path / "x.npy", x)
     np.savez(tmp_path / "all.npz", numeric=x, **y)
     for file, labels in (("x.npy", {}), ("all.npz", y)):
-        rows, found = _rows(tmp_path / file, model)
+        rows, found = load_rows(tmp_path / file, model)
         np.testing.assert_array_equal(rows["numeric"], x)
         assert set(found) == set(labels)
 

@@ -10,7 +10,7 @@ import pytest
 import mtl_keras as mtl
 from mtl_keras import zoo
 from mtl_keras.data import fashion_scenes
-from mtl_keras.zoo import artifacts, shelf, training
+from mtl_keras.zoo import artifacts, loading, training
 
 NAMES = zoo.list_models()
 REACHED = {
@@ -28,7 +28,7 @@ def test_unknown_names_list_the_close_ones():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_file_is_the_one_on_the_card_and_all_are_small(name):
-    card = shelf.verify(zoo.path(name))
+    card = loading.verify(zoo.path(name))
     listed = {*card["files"], "card.json", "README.md"}
     there = {str(f.relative_to(zoo.path(name))) for f in zoo.path(name).rglob("*") if f.is_file()}
     assert there == listed
@@ -39,7 +39,7 @@ def test_every_file_is_the_one_on_the_card_and_all_are_small(name):
 def test_the_card_says_what_must_be_said(name):
     card = zoo.info(name)
     text = (zoo.path(name) / "README.md").read_text()
-    assert card["data"]["licence"] and card["data"]["source"] and card["licence"]
+    assert card["data"]["license"] and card["data"]["source"] and card["license"]
     assert card["recipe"]["seeds"] == [0, 1, 2] and card["recipe"]["command"] in text
     assert card["recipe"]["command"].startswith(f"mtl-keras zoo train {name}")
     recipe = zoo.recipe(name)
@@ -135,17 +135,17 @@ def test_damaged_weights_are_refused(tmp_path, damage):
     else:
         file.unlink()
     with pytest.raises(
-        shelf.ArtifactError,
+        loading.ArtifactError,
         match=r"model.weights.h5 is (damaged|missing).*mtl-keras zoo train flights",
     ):
         zoo.load("flights", folder)
 
 
 def test_a_folder_that_is_none_of_ours_is_refused(tmp_path):
-    with pytest.raises(shelf.ArtifactError, match=r"no card.json"):
+    with pytest.raises(loading.ArtifactError, match=r"no card.json"):
         zoo.load("flights", tmp_path)
     (tmp_path / "card.json").write_text("{")
-    with pytest.raises(shelf.ArtifactError, match=r"card.json is damaged"):
+    with pytest.raises(loading.ArtifactError, match=r"card.json is damaged"):
         zoo.load("flights", tmp_path)
 
 
@@ -154,7 +154,7 @@ def test_export_refuses_damaged_files_and_leaves_what_was_there(tmp_path, monkey
     shutil.copytree(zoo.path("flights"), folder)
     (folder / "model.tflite").write_bytes(b"x")
     monkeypatch.setattr(zoo, "path", lambda name: folder)
-    with pytest.raises(shelf.ArtifactError, match=r"model.tflite is damaged"):
+    with pytest.raises(loading.ArtifactError, match=r"model.tflite is damaged"):
         zoo.export("flights", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -199,13 +199,13 @@ def test_a_recipe_is_trained_with_its_twins_and_written_whole(small, tmp_path):
     run = {"seeds": [0, 1], "epochs": 1, "command": "mtl-keras zoo train small"}
     card = artifacts.write(small, prepared, model, results, run, tmp_path / "small")
     assert card == json.loads((tmp_path / "small" / "card.json").read_text())
-    shelf.verify(tmp_path / "small")
-    loaded = shelf.load_weights(small, tmp_path / "small")
+    loading.verify(tmp_path / "small")
+    loaded = loading.load_weights(small, tmp_path / "small")
     x = fashion_scenes("test", 4, limit=4)
     for name, value in loaded.predict(x, verbose=0).items():
         np.testing.assert_allclose(value, model.predict(x, verbose=0)[name], atol=1e-6)
     again = artifacts.refresh(small, tmp_path / "small")
-    shelf.verify(tmp_path / "small")
+    loading.verify(tmp_path / "small")
     assert again["evidence"] == card["evidence"] and again["scores"] == card["scores"]
 
 

@@ -18,7 +18,7 @@ class ImageEncoder:
 
     Args:
         size: `(height, width)`.
-        channels: 1 (grey) or 3 (colour).
+        channels: 1 (gray) or 3 (color).
         scale: float. Factor on byte values. Defaults to 1/255.
         name: str. The network's input.
     """
