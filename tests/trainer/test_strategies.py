@@ -11,7 +11,6 @@ from mtl_keras.trainer import strategies
 from mtl_keras.trainer.jacobian import task_gradients
 
 
-@strategies.register("majority_sign")
 class FromMajority(strategies.Strategy):
     """Every number moves by 1, in the direction that the weighted tasks vote for."""
 
@@ -25,7 +24,6 @@ class FromMajority(strategies.Strategy):
         return strategies.GradientUpdate(gradients, weights)
 
 
-@mtl.balancing.register("majority_sign_of_tests")
 class Majority(mtl.balancing.Balancer):
     """One vote per task."""
 
@@ -42,11 +40,15 @@ class Majority(mtl.balancing.Balancer):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _forget():
-    yield
+def _registered():
+    """Both are known while this file runs: other tests go through all names."""
     from mtl_keras.balancing import registry
 
-    registry._BALANCERS.pop("majority_sign_of_tests", None)
+    strategies.register("majority_sign")(FromMajority)
+    mtl.balancing.register("majority_sign_of_tests")(Majority)
+    yield
+    del registry._BALANCERS["majority_sign_of_tests"]
+    del strategies.base._STRATEGIES["majority_sign"]
 
 
 def test_a_strategy_from_outside_trains():
