@@ -33,6 +33,7 @@ __all__ = [
     "layers",
     "runtime",
     "tasks",
+    "testing",
     "training",
     "zoo",
 ]

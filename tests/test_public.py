@@ -13,12 +13,12 @@ import mtl_keras as mtl
 
 PUBLIC = {
     "mtl_keras": "MultiTaskModel __version__ analysis backbones balancing builders callbacks data export layers runtime "
-    "tasks training zoo",
+    "tasks testing training zoo",
     "mtl_keras.tasks": "Binary BoundingBox Classification Depth Detection Embedding Keypoints MultiLabel Normals Ordinal "
     "Regression Segmentation SequenceTranscription Task TaskMetric TaskOutput TokenTagging",
-    "mtl_keras.builders": "adapters aitm branches cgc complete_inputs cross_modal cross_stitch dselect_k esmm hard_sharing "
-    "hierarchical layerwise learned_branching mmoe mtan multi_input nddr omoe ple prune sluice soft_sharing "
-    "task_gated tensor_factorized",
+    "mtl_keras.builders": "SharedArguments VOCABULARY adapters aitm branches builder cgc complete_inputs cross_modal "
+    "cross_stitch dselect_k esmm hard_sharing hierarchical layerwise learned_branching mmoe mtan multi_input nddr omoe ple "
+    "prune sluice soft_sharing task_gated tensor_factorized",
     "mtl_keras.backbones": "bilstm deep_cross efficientnet_lite0 efficientnet_v2_b0 fpn frame_cnn get gru log_mel_cnn lstm "
     "mlp mobilenet_v2 mobilenet_v3_small resnet small_cnn text_cnn transformer",
     "mtl_keras.layers": "BlockIdentity BranchChoice BranchPath CategoricalEmbedding Cross CrossStitch DSelectKGate Experts "
@@ -39,6 +39,7 @@ PUBLIC = {
     "WordTokenizer batches complete fashion_scenes fetch labels mix register_encoder sources split_words",
     "mtl_keras.runtime": "BenchmarkReport CharTokenizer ExportError HashingTokenizer ImageEncoder TFLiteModel TableEncoder "
     "WordTokenizer benchmark decode encoder_from_json encoder_to_json register_encoder snippets web_page",
+    "mtl_keras.testing": "run_backbone_test run_balancer_test run_builder_test run_task_test table_data table_model",
     "mtl_keras.callbacks": "BalanceMonitor Progress",
     "mtl_keras.training": "balanced_gradients observe_updated_losses",
     "mtl_keras.zoo": "build export info list_models load path recipe train",
@@ -79,8 +80,20 @@ def test_importing_the_package_imports_nothing_heavy():
     assert not heavy & _modules_after("import mtl_keras")
 
 
-def test_keras_registers_our_classes_when_it_is_imported_and_leaves_the_rest_for_later():
-    found = _modules_after("import mtl_keras, keras") - _modules_after("import keras")
+@pytest.fixture(scope="module")
+def imported():
+    """The modules of one process after importing Keras, then the package, then its other public packages."""
+    steps = ("import keras", "import mtl_keras as m", "[getattr(m, name) for name in m.__all__]")
+    code = "\n".join(f"{step}\nprint(' '.join(sorted(sys.modules)))" for step in steps)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}"], check=True, capture_output=True, text=True
+    )
+    return [set(line.split()) for line in done.stdout.splitlines()]
+
+
+def test_our_classes_are_registered_and_the_rest_is_left_for_later(imported):
+    keras_modules, modules, _ = imported
+    found = modules - keras_modules
     assert {
         "mtl_keras.model",
         "mtl_keras.tasks.task_output",
@@ -148,11 +161,9 @@ assert calls == [keras]
     _modules_after(code)
 
 
-def test_the_library_never_imports_the_legacy_keras():
-    found = _modules_after(
-        "import mtl_keras as m; m.export, m.zoo, m.analysis, m.callbacks, m.data"
-    )
-    assert not {"tf_keras", "tensorflow_model_optimization"} & found
+def test_the_library_never_imports_the_legacy_keras(imported):
+    assert "mtl_keras.export" in imported[2]
+    assert not {"tf_keras", "tensorflow_model_optimization"} & imported[2]
 
 
 def test_the_command_line_starts_without_tensorflow():
@@ -229,7 +240,11 @@ def test_the_source_distribution_holds_what_its_tests_need(tmp_path):
     }
     assert not expected - {str(f.relative_to(unpacked)) for f in unpacked.rglob("*")}
     # Its own tests, on its own code.
-    some = ["tests/test_names.py", "tests/data/test_encoders.py", "tests/export/test_metadata.py"]
+    some = [
+        "tests/runtime/test_names.py",
+        "tests/runtime/test_encoders.py",
+        "tests/runtime/test_metadata.py",
+    ]
     code = (
         "import sys, pytest; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in str(f).lower()]; "
         "sys.path.insert(0, ''); import mtl_keras; assert mtl_keras.__file__.startswith(sys.argv[1]), mtl_keras.__file__; "

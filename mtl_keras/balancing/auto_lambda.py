@@ -12,7 +12,7 @@ from mtl_keras.balancing.balancer import VectorAdam, require
 from mtl_keras.balancing.held_out import HeldOutBalancer
 from mtl_keras.balancing.registry import register
 from mtl_keras.balancing.types import Config, Tensor
-from mtl_keras.names import unknown_name
+from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["AutoLambda"]
 

@@ -13,7 +13,7 @@ from keras import ops
 from mtl_keras.balancing.draws import Draws
 from mtl_keras.balancing.parameters import check_parameters
 from mtl_keras.balancing.types import Config, Tensor
-from mtl_keras.names import unknown_name
+from mtl_keras.runtime.names import unknown_name
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -251,6 +251,8 @@ class Balancer:
             learning_rate: scalar. The optimizer's.
             weights: `(tasks,)`. What `weigh` answered.
             rows: by variable, what `transform` answered, for methods that work on the gradients themselves.
+
+        Without `gram`, `weights` or `rows`, what is learned from them stays as it is.
         """
 
     def end_step(

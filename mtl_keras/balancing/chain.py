@@ -266,10 +266,12 @@ class EMA(_Composite):
         rows: Mapping[str, Tensor] | None = None,
     ) -> None:
         inner = self.parts[0]
-        if inner.variables:
+        if inner.variables and (gram is not None or inner.strategy == "losses"):
             # The part learns from its own weights, not from their mean.
             own_weights = inner.weigh(losses, present, gram)
             inner.update(losses, present, learning_rate, gram, own_weights)
+        if weights is None:
+            return
         mean = ops.where(present, ops.cast(weights, "float32"), self._mean.value)
         self._mean.assign(mean)
         self._seen.assign(ops.where(present, ops.ones_like(mean), self._seen.value))

@@ -62,6 +62,8 @@ class _DoubleSampling(GramBalancer):
         weights: Tensor | None = None,
         rows: Mapping[str, Tensor] | None = None,
     ) -> None:
+        if gram is None:
+            return
         # The descent is taken once more: the weights are float32, and its steps are long.
         before, mass = on_simplex(ops.cast(self.simplex.value, "float64"), present)
         after = self.descend(before, self.masked(gram, present), present)

@@ -11,7 +11,7 @@ from keras import ops
 from mtl_keras.balancing.balancer import Balancer, SharedLayer, VectorAdam, require
 from mtl_keras.balancing.registry import register
 from mtl_keras.balancing.types import Config, Tensor
-from mtl_keras.names import unknown_name
+from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["GradNorm"]
 
@@ -69,6 +69,8 @@ class GradNorm(Balancer):
         weights: Tensor | None = None,
         rows: Mapping[str, Tensor] | None = None,
     ) -> None:
+        if gram is None:
+            return
         before = self.task_weights.value * 1.0
         is_first = ops.logical_and(present, self._first.value <= 0)
         self._first.assign(ops.where(is_first, losses, self._first.value))

@@ -178,8 +178,9 @@ class GradVac(_PairwiseProjection):
         weights: Tensor | None = None,
         rows: Mapping[str, Tensor] | None = None,
     ) -> None:
-        _, targets = self.project(self.masked(gram, present), present)
-        self.targets.assign(ops.cast(targets, "float32"))
+        if gram is not None:
+            _, targets = self.project(self.masked(gram, present), present)
+            self.targets.assign(ops.cast(targets, "float32"))
         super().update(losses, present, learning_rate, gram, weights, rows)
 
     def get_config(self) -> Config:

@@ -72,7 +72,8 @@ class RLW(Balancer):
         weights: Tensor | None = None,
         rows: Mapping[str, Tensor] | None = None,
     ) -> None:
-        self._drawn.assign(ops.where(present, weights, self._drawn.value))
+        if weights is not None:
+            self._drawn.assign(ops.where(present, weights, self._drawn.value))
         self._draws.advance(ops.any(present))
 
     def current(self) -> dict[str, float]:

@@ -14,7 +14,7 @@ from mtl_keras.balancing.gradients import GradientBalancer
 from mtl_keras.balancing.registry import register
 from mtl_keras.balancing.solvers import project_simplex
 from mtl_keras.balancing.types import Config, Tensor
-from mtl_keras.names import unknown_name
+from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["DBMTL", "ExcessMTL", "MetaBalance", "MoCo"]
 
@@ -124,8 +124,9 @@ class MoCo(_Tracked):
         weights: Tensor | None = None,
         rows: Mapping[str, Tensor] | None = None,
     ) -> None:
-        _, mass = on_simplex(self.simplex.value, present)
-        self.simplex.assign(ops.where(present, mass * weights, self.simplex.value))
+        if weights is not None:
+            _, mass = on_simplex(self.simplex.value, present)
+            self.simplex.assign(ops.where(present, mass * weights, self.simplex.value))
         super().update(losses, present, learning_rate, gram, weights, rows)
 
     def current(self) -> dict[str, float]:
@@ -249,6 +250,8 @@ class ExcessMTL(GradientBalancer):
         for key, values in (rows or {}).items():
             squares = self._rows[key].value
             self._rows[key].assign(ops.where(present[:, None], squares + values**2, squares))
+        if gram is None or weights is None:
+            return
         is_first = ops.logical_and(present, self._first.value <= 0)
         self._first.assign(ops.where(is_first, gram, self._first.value))
         self.task_weights.assign(ops.where(present, weights, self.task_weights.value))

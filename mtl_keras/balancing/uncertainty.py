@@ -13,7 +13,7 @@ from mtl_keras.balancing.balancer import Balancer, VectorAdam
 from mtl_keras.balancing.likelihood import LIKELIHOODS, likelihood_of
 from mtl_keras.balancing.registry import register
 from mtl_keras.balancing.types import Config, Tensor
-from mtl_keras.names import unknown_name
+from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["Uncertainty"]
 

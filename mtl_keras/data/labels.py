@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl_keras.names import unknown_name
+from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["LabelScaleWarning", "check_data", "complete", "mix"]
 
@@ -19,6 +19,7 @@ class LabelScaleWarning(UserWarning):
     """Regression labels lie far from the unit that the task's head answers in; `Regression.fit_to` mends it.
 
     Example:
+        >>> import warnings
         >>> warnings.simplefilter("ignore", mtl.data.LabelScaleWarning)
     """
 

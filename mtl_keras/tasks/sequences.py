@@ -109,7 +109,7 @@ class TokenTagging(ClassTask):
         class_weights, beta, label_smoothing, focal_gamma: as in `Classification`, for tags.
 
     Example:
-        >>> TokenTagging("names", labels=["O", "B-PER", "I-PER", "B-LOC", "I-LOC"])
+        >>> mtl.tasks.TokenTagging("names", labels=["O", "B-PER", "I-PER", "B-LOC", "I-LOC"])
     """
 
     kind = "token_tagging"
@@ -296,7 +296,7 @@ class SequenceTranscription(Task):
             of writing); "height" for `log_mel_cnn`.
 
     Example:
-        >>> task = SequenceTranscription("said", alphabet="abcdefghijklmnopqrstuvwxyz ")
+        >>> task = mtl.tasks.SequenceTranscription("said", alphabet="abcdefghijklmnopqrstuvwxyz ")
         >>> labels = task.encode(["yes", "no"], length=10)
     """
 

@@ -13,8 +13,8 @@ from keras import ops
 
 from mtl_keras.graph import has_graph
 from mtl_keras.layers.sequences import MaskedMean, mask_of
-from mtl_keras.names import check_task_name, unknown_name
 from mtl_keras.runtime import decoding
+from mtl_keras.runtime.names import check_task_name, unknown_name
 from mtl_keras.tasks.types import Config, Tensor
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from mtl_keras.graph import layer_of, node_of, output_index
 from mtl_keras.tasks.task import Task
 from mtl_keras.tasks.types import Config, Tensor
 
@@ -38,12 +39,11 @@ def probabilities_from(tensor: Any) -> tuple[str, str] | None:
         `("softmax" or "sigmoid", name of the layer that makes them)`, or None: a layer with such an activation, `Softmax`,
         the output of another model or task that ends in one, and averages and reshapings of nothing but these.
     """
-    history = getattr(tensor, "_keras_history", None)
-    if history is None:
+    operation = layer_of(tensor)
+    if operation is None:
         return None
-    operation = history.operation
     if isinstance(operation, keras.Model):
-        return _inside(operation, history.tensor_index)
+        return _inside(operation, output_index(tensor))
     if isinstance(operation, TaskOutput):
         activation = operation.task.activation
         return None if activation is None else (activation, operation.name)
@@ -60,8 +60,7 @@ def probabilities_from(tensor: Any) -> tuple[str, str] | None:
         return kind, operation.name
     if type(operation).__name__ not in _KEEP_PROBABILITIES:
         return None
-    node = operation._inbound_nodes[history.node_index]
-    sources = [probabilities_from(x) for x in node.input_tensors]
+    sources = [probabilities_from(x) for x in node_of(tensor).input_tensors]
     if (
         not sources
         or None in sources
@@ -100,7 +99,7 @@ class TaskOutput(keras.layers.Layer):
         >>> digit = mtl.tasks.Classification("digit", num_classes=10)
         >>> x = keras.Input((64,))
         >>> logits = keras.layers.Dense(10)(x)
-        >>> model = mtl.MultiTaskModel(x, {"digit": TaskOutput(digit)(logits)})
+        >>> model = mtl.MultiTaskModel(x, {"digit": mtl.tasks.TaskOutput(digit)(logits)})
     """
 
     def __init__(

@@ -6,8 +6,8 @@ from typing import Any
 
 import keras
 
+from mtl_keras.graph.reach import Reach
 from mtl_keras.trainer.strategies.held_out import missing_data_message
-from mtl_keras.trainer.variables import Reach
 
 __all__ = ["check_balancer"]
 

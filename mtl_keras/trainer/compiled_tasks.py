@@ -13,11 +13,12 @@ from keras import ops
 
 from mtl_keras.balancing import Balancer
 from mtl_keras.balancing.balancer import SharedLayer
-from mtl_keras.graph import split
+from mtl_keras.graph import split, sublayers
+from mtl_keras.graph.reach import Reach
 from mtl_keras.tasks import Task, TaskMetric
 from mtl_keras.trainer import strategies
+from mtl_keras.trainer.shared_variables import BalancingReport, narrow
 from mtl_keras.trainer.task_losses import TaskLosses
-from mtl_keras.trainer.variables import BalancingReport, Reach, narrow
 
 __all__ = ["CompiledTasks"]
 
@@ -183,7 +184,7 @@ class CompiledTasks:
         """Variables of the one layer that the balancer looks at."""
         shared = {id(v) for v in self.reach.shared}
         layers = []
-        for layer in self.model._flatten_layers(include_self=False):
+        for layer in sublayers(self.model, include_self=False):
             variables = tuple(v for v in layer.trainable_variables if id(v) in shared)
             if not variables or hasattr(layer, "layers"):
                 continue

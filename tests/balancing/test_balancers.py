@@ -26,24 +26,6 @@ def _tensors(losses, present=(True, True, True)):
     return tf.constant(losses, tf.float32), tf.constant(present)
 
 
-@pytest.mark.parametrize("name", balancing.names())
-def test_every_balancer_has_a_docstring_a_name_and_a_config(name):
-    balancer = _built(name)
-    assert balancer.name == name and type(balancer).__doc__.strip()
-    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(balancer))
-    assert type(again) is type(balancer) and again.get_config() == balancer.get_config()
-
-
-@pytest.mark.parametrize("name", balancing.names())
-def test_every_balancer_leaves_an_absent_tasks_state_alone(name):
-    balancer = _built(name)
-    before = [v.numpy() for v in balancer.variables]
-    for _ in range(3):
-        balancer.update(*_tensors([4.0, 0.0, 2.0], [True, False, True]), 0.1)
-    for old, new in zip(before, balancer.variables, strict=True):
-        np.testing.assert_array_equal(old[1], new.numpy()[1])
-
-
 def test_equal_is_the_plain_sum():
     balancer = _built("equal")
     losses, present = _tensors([3.0, 5.0, 7.0])

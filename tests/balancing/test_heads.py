@@ -51,8 +51,8 @@ def _head_factors(model, x, y):
     [
         ("krum", "plain"),
         ("cagrad", "update_every"),
-        ("mgda", "gradient_groups"),
-        ("upgrad", "upper"),
+        pytest.param("mgda", "gradient_groups", marks=pytest.mark.large),
+        pytest.param("upgrad", "upper", marks=pytest.mark.large),
     ],
 )
 @pytest.mark.parametrize("scale", [True, False])

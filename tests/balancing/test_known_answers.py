@@ -40,11 +40,11 @@ def test_the_toys_losses_are_the_published_ones(toy):
 @pytest.mark.parametrize(
     ("name", "tolerance"),
     [
-        ("mgda", 0.3),
+        pytest.param("mgda", 0.3, marks=pytest.mark.large),
         ("famo", 0.4),
-        ("nash_mtl", 0.6),
+        pytest.param("nash_mtl", 0.6, marks=pytest.mark.large),
         ("imtl_g", 0.6),
-        ("cagrad", 0.1),
+        pytest.param("cagrad", 0.1, marks=pytest.mark.large),
         ("equal", 0.1),
     ],
 )
@@ -63,6 +63,7 @@ def test_methods_end_on_the_front_where_the_papers_do(toy, name, tolerance):
             assert abs(path[-1][0] - told) < tolerance, (name, i, path[-1])
 
 
+@pytest.mark.large
 def test_nash_and_imtl_do_not_see_how_a_loss_is_scaled_and_the_sum_does(toy):
     """The sharpest property: the same path at scale 1 and 0.1."""
     for name, same in (("nash_mtl", True), ("imtl_g", True), ("equal", False)):
@@ -75,6 +76,7 @@ def test_nash_and_imtl_do_not_see_how_a_loss_is_scaled_and_the_sum_does(toy):
         assert (np.abs(ends[0] - ends[1]).max() < 0.3) == same, (name, ends)
 
 
+@pytest.mark.large
 def test_gradnorm_orders_its_weights_against_the_scale_of_the_tasks():
     """f_i(x) = sigma_i tanh((B + e_i) x) (Chen et al., ICML 2018, section 4), smaller; weights fall as sigma rises."""
     rng = np.random.default_rng(0)

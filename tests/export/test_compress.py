@@ -60,6 +60,7 @@ def test_a_head_that_loses_too_much_is_refused_and_named():
     assert caught.value.tasks == ["cost"]
 
 
+@pytest.mark.large
 def test_qat_keeps_the_epoch_whose_worst_head_is_best():
     """What is kept is one of the epochs, before the first included; ruinous training is undone."""
     model, x, y = ruined_model()
@@ -78,6 +79,7 @@ def test_qat_keeps_the_epoch_whose_worst_head_is_best():
     assert scores(kept, data)["cost_r2"] < untrained["cost_r2"]
 
 
+@pytest.mark.large
 def test_metrics_that_the_data_do_not_define_choose_nothing(table):
     """Of one class only there is no area under the curve: the other head chooses."""
     model, x, y = table
@@ -88,6 +90,7 @@ def test_metrics_that_the_data_do_not_define_choose_nothing(table):
     assert sold[1:] == (0, 0) and after > before
 
 
+@pytest.mark.large
 def test_the_learning_rate_falls_along_a_cosine(table, monkeypatch):
     model, x, y = table
     seen, falling = [], sys.modules["mtl_keras.export.compress"]._Falling
@@ -133,6 +136,7 @@ def test_pruned_weights_are_zero_where_asked_and_the_rest_goes_on_learning(table
     assert "tf_keras" not in sys.modules and "tensorflow_model_optimization" not in sys.modules
 
 
+@pytest.mark.large
 @tfmot
 def test_combinations_keep_what_came_before(tmp_path):
     """A convolution with normalization behind, arrays, and sample weights."""
@@ -261,11 +265,13 @@ def lab():
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+@pytest.mark.large
 @tfmot
 def test_a_network_answers_the_same_in_the_older_keras(lab):
     assert lab["worst"] < 1e-4 and lab["back"] and lab["layers"] == 12 and lab["regularized"] == 1
 
 
+@pytest.mark.large
 @tfmot
 def test_two_zeros_in_every_four_neighbours(lab):
     # Neighbours along the inputs, as the runtime's kernels read them.
@@ -273,6 +279,7 @@ def test_two_zeros_in_every_four_neighbours(lab):
     assert kernel.shape == (16, 8) and (kernel.T.reshape(-1, 4).sum(-1) == 2).all()
 
 
+@pytest.mark.large
 @tfmot
 def test_clustered_layers_come_back_without_int8_behind(lab):
     for told in (lab["clustered"], lab["clusteredprune"]):
@@ -282,6 +289,7 @@ def test_clustered_layers_come_back_without_int8_behind(lab):
     )
 
 
+@pytest.mark.large
 @tfmot
 def test_what_a_later_stage_can_not_do_is_said_before_the_first_one_trains(lab):
     assert lab["rehearsed"] == ["gate", "norm"]
@@ -333,6 +341,7 @@ def _kernels_of(content):
     return kernels
 
 
+@pytest.mark.large
 @tfmot
 def test_what_tfmot_can_not_carry_is_named(lab, table):
     assert set(lab["reasons"]) == {"norm", "gate"} and "Multiply" in lab["reasons"]["gate"]
@@ -383,6 +392,7 @@ def test_without_tfmot_the_error_says_what_to_install(table, monkeypatch):
         compress(model, (x, y), method="prune")
 
 
+@pytest.mark.large
 @tfmot
 def test_a_training_that_fails_says_why(table):
     model, x, y = table

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from helpers import large_but
 
 import mtl_keras as mtl
 from mtl_keras.export import ladder, same_scale
@@ -26,8 +27,18 @@ def _coupled(link):
     return keras.Model(x, {"y": y, "z": h})
 
 
-@pytest.mark.parametrize("link", ["select", "concat", "maximum"])
-@pytest.mark.parametrize("io", ["float32", "int8"])
+@pytest.mark.parametrize(
+    ("link", "io"),
+    [
+        ("concat", "float32"),
+        *(
+            pytest.param(link, io, marks=pytest.mark.large)
+            for link in ("select", "concat", "maximum")
+            for io in ("float32", "int8")
+            if (link, io) != ("concat", "float32")
+        ),
+    ],
+)
 def test_no_head_gets_another_heads_scale(tmp_path, link, io):
     """Alone, the converter gives `z` the range of `y`: it loses its negative half, or all."""
     model = _coupled(link)
@@ -68,16 +79,16 @@ def _float_tensors(path):
             if graph.tensors[op.outputs[0]].type == 0 and kind not in ("DEQUANTIZE", "SOFTMAX")]  # fmt: skip
 
 
-def test_chosen_heads_stay_in_float_and_are_nearer_to_keras(trained, tmp_path):
+def test_chosen_heads_stay_in_float_and_are_nearer_to_keras(trained, exported, tmp_path):
     model, x, _ = trained
-    whole = mtl.export.tflite(model, tmp_path / "whole.tflite", "int8", calibration=x)
+    whole_path, whole = exported(quantization="int8")
     mixed = mtl.export.tflite(
         model, tmp_path / "mixed.tflite", "int8", calibration=x, keep_float=["box", "mask"]
     )
     names = _float_tensors(tmp_path / "mixed.tflite")
     assert names and all("box" in name or "mask" in name for name in names)
     assert {"box", "mask"} <= {name.rsplit("/", 1)[-1] for name in names} | set(names)
-    assert not _float_tensors(tmp_path / "whole.tflite")
+    assert not _float_tensors(whole_path)
     errors = [{head.name: head.mean for head in report.heads} for report in (whole, mixed)]
     assert errors[1]["box"] < errors[0]["box"] and errors[1]["mask"] < errors[0]["mask"]
     assert {head.name: head.scale is None for head in mixed.heads} == {
@@ -102,6 +113,7 @@ def test_a_chosen_layer_stays_in_float(trained, tmp_path):
     assert len(names) == 1 and "kind_hidden" in names[0]
 
 
+@pytest.mark.large
 def test_layers_whose_names_begin_alike_are_told_apart(tmp_path):
     keras.utils.set_random_seed(0)
     x = keras.Input((4,), name="x")
@@ -181,7 +193,12 @@ def test_a_file_may_be_written_all_the_same_with_a_warning(trained, tmp_path):
             model, tmp_path / "m.tflite", "int8", max_drop=0.01, on_drop="warn", **dark
         )
     assert (tmp_path / "m.tflite").stat().st_size == report.size
-    # Each head its own limit, in its own metric's unit.
+
+
+@pytest.mark.large
+def test_each_head_has_its_own_limit_in_its_own_metrics_unit(trained, tmp_path):
+    model, x, y = trained
+    dark = {"calibration": 0.3 * x, "samples": x, "evaluate": (x, y)}
     mtl.export.tflite(model, tmp_path / "m.tflite", "int8", max_drop={"box": 0.5}, **dark)
     with pytest.raises(mtl.export.ExportError, match=r"'mask' iou .*allowed: 0\.2\)") as error:
         mtl.export.tflite(model, tmp_path / "m.tflite", "int8", max_drop={"mask": 0.2}, **dark)
@@ -190,6 +207,7 @@ def test_a_file_may_be_written_all_the_same_with_a_warning(trained, tmp_path):
         mtl.export.tflite(model, tmp_path / "m.tflite", "int8", max_drop={"mast": 0.2}, **dark)
 
 
+@pytest.mark.large
 def test_auto_keeps_the_heads_in_float_that_need_it(tmp_path, monkeypatch):
     """One unit of a hidden layer is a thousand times larger than the others, and weighs as much less: the same function, of
     which int8, with one scale for all units, loses the others. The other head stays in int8."""
@@ -229,7 +247,7 @@ def test_auto_keeps_the_heads_in_float_that_need_it(tmp_path, monkeypatch):
     assert all(head.drop <= limits[head.name] for head in report.heads)
 
 
-def test_a_batch_on_request(trained, tmp_path):
+def test_a_batch_on_request(trained, exported, tmp_path):
     model, x, _ = trained
     mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=x, batch=4)
     file = mtl.export.TFLiteModel(tmp_path / "m.tflite")
@@ -240,20 +258,18 @@ def test_a_batch_on_request(trained, tmp_path):
         1,
     ]
     # Six rows are a batch and a half: rows come back one for one.
-    mtl.export.tflite(model, tmp_path / "one.tflite", "int8", calibration=x)
-    one = mtl.export.TFLiteModel(tmp_path / "one.tflite").run({"image": x[:6]})
+    one = mtl.export.TFLiteModel(exported(quantization="int8")[0]).run({"image": x[:6]})
     for name, value in file.run({"image": x[:6]}).items():
         np.testing.assert_allclose(value, one[name], atol=0.02)
 
 
-def test_a_last_softmax_stays_in_float_where_heads_are_real_numbers(trained, tmp_path):
+def test_a_last_softmax_stays_in_float_where_heads_are_real_numbers(trained, exported):
     """The CPU delegate has no int8 softmax: with one, the file falls into two parts."""
-    model, x, _ = trained
-    real = mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=x)
-    whole = mtl.export.tflite(model, tmp_path / "n.tflite", "int8", calibration=x, io="int8")
+    path, real = exported(quantization="int8")
+    _, whole = exported(quantization="int8", io="int8")
     assert real.partitions == 1
     assert [report.heads[0].scale for report in (real, whole)] == [None, 1 / 256]
-    found = mtl.export.run_tflite(tmp_path / "m.tflite", {"image": x})["kind"]
+    found = mtl.export.run_tflite(path, {"image": trained[1]})["kind"]
     np.testing.assert_allclose(found.sum(-1), 1, atol=1e-5)
     assert np.unique(found * 256 % 1).size > 1
 
@@ -287,7 +303,9 @@ def _left(found, expected):
     return (1 - error / np.var(expected.astype("float64"), axis=0)).min()
 
 
-@pytest.mark.parametrize("quantization", ["float16", "int8", "weights", "dynamic"])
+@pytest.mark.parametrize(
+    "quantization", large_but(("int8",), ["float16", "int8", "weights", "dynamic"])
+)
 def test_no_quantization_ruins_a_head_for_its_unit(tmp_path, quantization):
     """float16 ends at 65504 and has steps of 1 at 1985; the range of an int8 tensor holds zero."""
     model, x = _offset_heads()
@@ -390,7 +408,7 @@ def _trunk(link):
     )
 
 
-@pytest.mark.parametrize("link", ["concat", "twice", "sigmoid"])
+@pytest.mark.parametrize("link", large_but(("concat",), ["concat", "twice", "sigmoid"]))
 def test_a_trunk_tensor_keeps_its_scale_beside_a_link_to_a_wide_one(tmp_path, link):
     model = _trunk(link)
     x = np.random.default_rng(0).standard_normal((64, 8)).astype("float32")

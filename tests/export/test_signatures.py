@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from helpers import large_but
 
 import mtl_keras as mtl
 from mtl_keras.graph import split
 from mtl_keras.runtime import flatbuffer
 
 
-@pytest.mark.parametrize("quantization", [None, "dynamic", "int8"])
+@pytest.mark.parametrize("quantization", large_but((None,), [None, "dynamic", "int8"]))
 def test_one_head_or_the_features_once_and_heads_from_them(trained, tmp_path, quantization):
     from ai_edge_litert.interpreter import Interpreter
 
@@ -48,6 +49,7 @@ def test_one_head_or_the_features_once_and_heads_from_them(trained, tmp_path, qu
     }
 
 
+@pytest.mark.large
 def test_weights_are_stored_once_also_in_int8(tmp_path):
     from helpers import image_data, image_model
 
@@ -62,6 +64,7 @@ def test_weights_are_stored_once_also_in_int8(tmp_path):
     assert several.to_dict()["single_signature_bytes"] == several.single_size
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("kept", [["box"], ["kind", "box", "mask"]])
 def test_heads_in_float_leave_the_trunk_in_int8_in_every_signature(tmp_path, kept):
     """In `predict_box` everything leads to the box alone; the trunk is shared all the same."""
@@ -96,10 +99,10 @@ def test_a_file_can_be_left_with_its_first_signature(tmp_path):
     )
 
 
-def test_signatures_that_a_file_lacks_are_named(trained, tmp_path):
-    mtl.export.tflite(trained[0], tmp_path / "m.tflite")
+def test_signatures_that_a_file_lacks_are_named(trained, exported):
+    path, _ = exported(quantization=None)
     with pytest.raises(ValueError, match=r"Unknown signature 'predict_kind'.*serving_default"):
-        mtl.export.TFLiteModel(tmp_path / "m.tflite").run({"image": trained[1]}, "predict_kind")
+        mtl.export.TFLiteModel(path).run({"image": trained[1]}, "predict_kind")
 
 
 def test_a_model_of_several_streams_has_no_features(tmp_path):
@@ -144,7 +147,7 @@ def test_saved_models_have_the_same_signatures(trained, tmp_path):
     assert set(tf.saved_model.load(str(tmp_path / "one")).signatures) == {"serving_default"}
 
 
-@pytest.mark.parametrize("quantization", [None, "int8"])
+@pytest.mark.parametrize("quantization", large_but((None,), [None, "int8"]))
 def test_a_backbone_and_its_heads_in_files_of_their_own(trained, tmp_path, quantization):
     model, x, _ = trained
     reports = mtl.export.split(
@@ -177,7 +180,7 @@ def test_a_split_that_fails_leaves_what_was_there(trained, tmp_path):
     assert {p.name: p.read_bytes() for p in (tmp_path / "parts").iterdir()} == before
 
 
-@pytest.mark.parametrize("feed", [True, False])
+@pytest.mark.parametrize("feed", large_but((True,), [True, False]))
 def test_heads_at_several_depths_start_from_the_features_of_this_model(tmp_path, feed):
     """A backbone's layers were called once before they were fed with predictions: that call is not the model's."""
     tasks = [
@@ -189,8 +192,8 @@ def test_heads_at_several_depths_start_from_the_features_of_this_model(tmp_path,
         tasks,
         backbone="mlp",
         backbone_options={"widths": (8, 7)},
-        levels={"kind": "stage1"},
-        feed=feed,
+        task_stages={"kind": "stage1"},
+        feed_predictions=feed,
     )
     x = np.random.default_rng(0).standard_normal((16, 6)).astype("float32")
     trunk, heads, more = split(model, model.representation)

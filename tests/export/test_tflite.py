@@ -3,7 +3,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from helpers import image_model
+from helpers import image_model, large_but
 
 import mtl_keras as mtl
 from mtl_keras.export import int4, ladder
@@ -61,14 +61,13 @@ def test_float_files_agree_with_keras_for_images_text_and_tables(make, tmp_path)
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("quantization", KINDS)
-def test_names_order_and_batch_in_every_kind_of_file(trained, tmp_path, quantization):
+@pytest.mark.parametrize("quantization", large_but((None, "float16", "dynamic", "int8"), KINDS))
+def test_names_order_and_batch_in_every_kind_of_file(exported, quantization):
     """Names of signature and tensors are the tasks', in the tasks' order; the converter alone gives neither."""
     from ai_edge_litert.interpreter import Interpreter
 
-    model, x, _ = trained
-    report = mtl.export.tflite(model, tmp_path / "m.tflite", quantization, calibration=x)
-    interpreter = Interpreter(model_path=str(tmp_path / "m.tflite"))
+    path, report = exported(quantization=quantization)
+    interpreter = Interpreter(model_path=str(path))
     assert [d["name"] for d in interpreter.get_output_details()] == ["kind", "box", "mask"]
     inputs = interpreter.get_input_details()
     assert [(d["name"], d["shape"].tolist(), d["dtype"]) for d in inputs] == [
@@ -82,26 +81,33 @@ def test_names_order_and_batch_in_every_kind_of_file(trained, tmp_path, quantiza
 @pytest.mark.parametrize(
     "options",
     [
-        *({"quantization": kind} for kind in KINDS),
+        *(
+            pytest.param(
+                {"quantization": kind},
+                id=str(kind),
+                marks=[pytest.mark.large] if kind != "int8" else [],
+            )
+            for kind in KINDS
+        ),
         {"quantization": "int8", "io": "int8"},
-        {"quantization": "int8", "keep_float": ["box"]},
-        {"signatures": "all"},
-        {"quantization": "int8", "signatures": "all"},
-        {"decode": ["kind", "box"]},
+        pytest.param({"quantization": "int8", "keep_float": ["box"]}, marks=pytest.mark.large),
+        pytest.param({"signatures": "all"}, marks=pytest.mark.large),
+        pytest.param({"quantization": "int8", "signatures": "all"}, marks=pytest.mark.large),
+        pytest.param({"decode": ["kind", "box"]}, marks=pytest.mark.large),
     ],
     ids=lambda options: "-".join(map(str, options.values())),
 )
-def test_another_client_sees_the_same_names_and_answers(trained, tmp_path, options):
+def test_another_client_sees_the_same_names_and_answers(trained, exported, options):
     """`CompiledModel` gives outputs by their places: the first signature's are the heads, in the tasks' order."""
     from ai_edge_litert.compiled_model import CompiledModel
 
     from mtl_keras.quiet import quiet
 
-    model, x, _ = trained
-    mtl.export.tflite(model, tmp_path / "m.tflite", calibration=x, **options)
-    file = mtl.export.TFLiteModel(tmp_path / "m.tflite")
+    x = trained[1]
+    path, _ = exported(**options)
+    file = mtl.export.TFLiteModel(path)
     with quiet():
-        compiled = CompiledModel.from_file(str(tmp_path / "m.tflite"))
+        compiled = CompiledModel.from_file(str(path))
         signatures = compiled.get_signature_list()
         names = list(file.outputs)
         assert next(iter(signatures)) == "serving_default" and names[:3] == ["kind", "box", "mask"]
@@ -134,17 +140,18 @@ def test_another_client_sees_the_same_names_and_answers(trained, tmp_path, optio
             np.testing.assert_allclose(real, value, atol=step, err_msg=name)
 
 
-def test_int8_costs_each_heads_metric_little(trained, tmp_path):
+def test_int8_costs_each_heads_metric_little(trained, exported):
     model, x, y = trained
-    report = mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=x)
+    path, report = exported(quantization="int8")
     assert report.ops.get("QUANTIZE") and report.ops.get("DEQUANTIZE")
-    outputs = mtl.export.run_tflite(tmp_path / "m.tflite", {"image": x})
+    outputs = mtl.export.run_tflite(path, {"image": x})
     before = mtl.analysis.score(model.tasks, model.predict(x, verbose=0), y)
     after = mtl.analysis.score(model.tasks, outputs, y)
     for name in ("kind_accuracy", "box_iou", "mask_iou"):
         assert after[name] >= before[name] - 0.02, name
 
 
+@pytest.mark.large
 def test_smaller_files_are_smaller(trained, tmp_path):
     _model, x, _ = trained
     wide = image_model(widths=(32, 64))
@@ -158,19 +165,18 @@ def test_smaller_files_are_smaller(trained, tmp_path):
     )
 
 
-def test_it_runs_where_there_is_only_the_runtime_and_numpy(trained, tmp_path, without):
-    model, x, _ = trained
-    mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=x)
+def test_it_runs_where_there_is_only_the_runtime_and_numpy(trained, exported, tmp_path, without):
+    x, path = trained[1], exported(quantization="int8")[0]
     np.save(tmp_path / "x.npy", x[:1])
     code = f"""
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
-run = Interpreter(model_path={str(tmp_path / "m.tflite")!r}).get_signature_runner('serving_default')
+run = Interpreter(model_path={str(path)!r}).get_signature_runner('serving_default')
 np.savez({str(tmp_path / "out.npz")!r}, **run(image=np.load({str(tmp_path / "x.npy")!r})))
 """
     done = without(["tensorflow", "keras", "mtl_keras"], code)
     assert done.returncode == 0, done.stderr[-2000:]
-    here = mtl.export.run_tflite(tmp_path / "m.tflite", {"image": x[:1]})
+    here = mtl.export.run_tflite(path, {"image": x[:1]})
     with np.load(tmp_path / "out.npz") as found:
         assert set(found) == {"kind", "box", "mask"}
         for name in found:
@@ -185,8 +191,8 @@ def test_a_mixed_precision_model_is_exported_in_float32(tmp_path):
     assert max(h.largest for h in report.heads) < 1e-5
 
 
-def test_the_report_has_what_a_card_needs(trained, tmp_path, capsys):
-    report = mtl.export.tflite(trained[0], tmp_path / "m.tflite")
+def test_the_report_has_what_a_card_needs(exported, capsys):
+    _, report = exported(quantization=None)
     facts = report.to_dict()
     assert facts["bytes"] == report.size and set(facts["heads"]) == {"kind", "box", "mask"}
     report.show()
@@ -315,32 +321,29 @@ def test_inputs_that_no_exported_task_uses_are_left_out(tmp_path):
     assert set(found) == {"sold"}
 
 
-@pytest.mark.parametrize(("io", "dtype"), [("int8", np.int8), ("uint8", np.uint8)])
+@pytest.mark.parametrize(
+    ("io", "dtype"),
+    [("int8", np.int8), pytest.param("uint8", np.uint8, marks=pytest.mark.large)],
+)
 def test_whole_integer_files_take_and_give_integers_and_runs_apply_their_scales(
-    trained, tmp_path, io, dtype
+    exported, io, dtype
 ):
     from ai_edge_litert.interpreter import Interpreter
 
-    model, x, _ = trained
-    report = mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=x, io=io)
-    interpreter = Interpreter(model_path=str(tmp_path / "m.tflite"))
+    path, report = exported(quantization="int8", io=io)
+    interpreter = Interpreter(model_path=str(path))
     details = interpreter.get_input_details() + interpreter.get_output_details()
     assert {d["dtype"] for d in details} == {dtype}
     assert [d["name"] for d in interpreter.get_output_details()] == ["kind", "box", "mask"]
-    floats = mtl.export.tflite(model, tmp_path / "f.tflite", "int8", calibration=x)
+    _, floats = exported(quantization="int8")
     for whole, plain in zip(report.heads, floats.heads, strict=True):
         assert whole.largest <= plain.largest + 0.01
 
 
-def test_finer_activations_are_nearer_to_keras(trained, tmp_path):
-    model, x, _ = trained
+@pytest.mark.large
+def test_finer_activations_are_nearer_to_keras(exported):
     errors = {
-        q: np.mean(
-            [
-                head.mean
-                for head in mtl.export.tflite(model, tmp_path / "m.tflite", q, calibration=x).heads
-            ]
-        )
+        q: np.mean([head.mean for head in exported(quantization=q)[1].heads])
         for q in ("int8", "int16x8")
     }
     assert errors["int16x8"] < 0.5 * errors["int8"]
@@ -423,6 +426,7 @@ def test_more_bad_arguments_are_refused(trained, tmp_path, arguments, words):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.large
 def test_auto_takes_what_passes_and_says_why_not_the_others(trained, tmp_path, capsys, monkeypatch):
     model, x, y = trained
     monkeypatch.setattr(ladder, "KINDS", ("int8", "dynamic", "float32"))

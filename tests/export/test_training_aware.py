@@ -122,7 +122,17 @@ def test_statistics_of_normalization_stand_still_and_its_scale_is_trained():
 
 
 # ------------------------------------------------------------------ every builder
-@pytest.mark.parametrize(("builder", "kind"), [(b, KINDS[i % 3]) for i, b in enumerate(BUILDERS)])
+#: One on images, one on text, one on tables.
+ONE_OF_EACH_KIND = ("layerwise", "hard_sharing", "mmoe")
+
+
+@pytest.mark.parametrize(
+    ("builder", "kind"),
+    [
+        pytest.param(b, KINDS[i % 3], marks=[] if b in ONE_OF_EACH_KIND else pytest.mark.large)
+        for i, b in enumerate(BUILDERS)
+    ],
+)
 def test_every_builder_is_trained_and_comes_back(builder, kind, tmp_path):
     try:
         model, x, y = network(builder, kind)
@@ -155,6 +165,7 @@ def test_every_builder_is_trained_and_comes_back(builder, kind, tmp_path):
 
 
 # ------------------------------------------------------------------ as any model
+@pytest.mark.large
 def test_trains_with_a_balancer_and_missing_labels_and_goes_on_after_loading(tmp_path):
     x, y = table_data()
     y["cost"] = np.where(np.arange(len(x)) % 2, np.nan, y["cost"]).astype("float32")
@@ -200,6 +211,7 @@ def test_an_aware_network_computes_what_its_file_does(tmp_path):
     assert near < 0.25 * far
 
 
+@pytest.mark.large
 def test_a_head_that_int8_ruins_is_repaired(tmp_path):
     """Training in float for as long leaves the head as it was; training on what the file computes does not."""
     model, x, y = ruined_model()
@@ -228,6 +240,7 @@ def test_a_head_that_int8_ruins_is_repaired(tmp_path):
         )
 
 
+@pytest.mark.large
 def test_files_of_all_kinds_are_the_float_networks(trained, tmp_path):
     model, x, _ = trained
     aware = quantization_aware(model)

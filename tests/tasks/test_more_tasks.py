@@ -311,6 +311,7 @@ def _overlap(a, b):
     return width * height / (sum(area) - width * height)
 
 
+@pytest.mark.large
 def test_a_detector_learns_to_find_bright_squares():
     rng = np.random.default_rng(0)
     x, y = 0.1 * rng.random((64, 16, 16, 1)).astype("float32"), np.full((64, 2, 5), -1.0, "float32")
@@ -486,21 +487,6 @@ ALL = [
 ]
 
 
-@pytest.mark.parametrize("task", ALL, ids=lambda t: t.kind)
-def test_config_card_and_missing_labels(task):
-    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(task))
-    assert type(again) is type(task) and again.get_config() == task.get_config()
-    assert task.card()["kind"] == task.kind and task.new_metrics()
-    for metric in task.new_metrics():
-        copy = type(metric.metric).from_config(metric.metric.get_config())
-        assert copy.get_config() == metric.metric.get_config()
-    loss = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(task.loss))
-    assert loss.get_config() == task.loss.get_config()
-    missing = task.missing(3, (3, 4, 4, 3) if task.kind in ("depth", "normals") else (3, 6, 5))
-    task.check_labels(missing)
-    assert not _target(task, missing)[1].any()
-
-
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -548,6 +534,7 @@ def test_wrong_labels_are_refused(task, labels, words):
         task.check_labels(labels)
 
 
+@pytest.mark.large
 def test_all_of_them_train_together_and_go_to_the_phone(tmp_path):
     rng = np.random.default_rng(0)
     rows = 8

@@ -6,6 +6,7 @@ import shutil
 import keras
 import numpy as np
 import pytest
+from helpers import large_but
 
 import mtl_keras as mtl
 from mtl_keras import zoo
@@ -84,7 +85,7 @@ def test_the_pretrained_network_gives_its_golden_outputs(name):
             np.testing.assert_allclose(on_device[task], expected, atol=1e-4 * scale)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", large_but(("flights",), NAMES))
 def test_the_shipped_saved_model_serves_its_golden_outputs(name):
     import tensorflow as tf
 
@@ -98,6 +99,7 @@ def test_the_shipped_saved_model_serves_its_golden_outputs(name):
             )
 
 
+@pytest.mark.large
 def test_fashion_scene_reaches_its_metrics_on_200_scenes():
     model = zoo.load("fashion_scene")
     x, y = mtl.analysis.collect(fashion_scenes("test", 100, limit=200))
@@ -111,7 +113,7 @@ def test_fashion_scene_reaches_its_metrics_on_200_scenes():
         assert abs(found["mask_iou"] - card[name]["mask_iou"]) < 0.03
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", large_but(("flights",), NAMES))
 def test_build_gives_the_same_network_with_fresh_weights(name):
     fresh, trained = zoo.build(name), zoo.load(name)
     assert fresh.count_params() == trained.count_params() == zoo.info(name)["parameters"]
@@ -190,6 +192,7 @@ def small():
     return _Small(**{**vars(full), "name": "small", "epochs": 1})
 
 
+@pytest.mark.large
 def test_a_recipe_is_trained_with_its_twins_and_written_whole(small, tmp_path):
     prepared, said = small.prepare(), []
     model, results = training.evidence(small, prepared, [0, 1], None, said.append)
@@ -209,6 +212,7 @@ def test_a_recipe_is_trained_with_its_twins_and_written_whole(small, tmp_path):
     assert again["evidence"] == card["evidence"] and again["scores"] == card["scores"]
 
 
+@pytest.mark.large
 def test_the_same_seed_trains_the_same_network(small):
     prepared = small.prepare()
     first, second = (training.fit(small, prepared, seed=3) for _ in range(2))
@@ -224,6 +228,7 @@ def test_a_twin_has_one_task_and_the_same_trunk(small):
     assert [layer.name for layer in twin.layers if layer.name.startswith("small_cnn")] == trunk
 
 
+@pytest.mark.large
 def test_the_quickstart_leaves_what_it_promises(monkeypatch, tmp_path, capsys, small):
     from mtl_keras.cli import quickstart
 

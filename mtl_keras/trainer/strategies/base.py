@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mtl_keras.balancing import Balancer
-from mtl_keras.names import unknown_name
+from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["GradientUpdate", "Scope", "Strategy", "get", "names", "register"]
 

@@ -113,6 +113,7 @@ def test_pictures_boxes_and_labels_in_standard_words(tmp_path):
     assert sorted(zipfile.ZipFile(path).namelist()) == ["kind_labels.txt", "tags_labels.txt"]
 
 
+@pytest.mark.large
 def test_pixels_follow_the_calibration_where_there_is_no_encoder(tmp_path):
     model = image_model()
     x = image_data()[0] * 3 - 1
@@ -133,6 +134,7 @@ def test_pixels_follow_the_calibration_where_there_is_no_encoder(tmp_path):
     assert heads[-1].text(0) == "kind_decoded" and heads[-1].text(1) == "kind, decoded"
 
 
+@pytest.mark.large
 def test_files_with_several_signatures_and_of_a_split(tmp_path):
     model = image_model()
     mtl.export.tflite(model, tmp_path / "a.tflite", signatures="all")

@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import image_data, image_model, same, table_data, table_model
+from helpers import image_data, image_model, large_but, same, table_data, table_model
 
 import mtl_keras as mtl
 from mtl_keras import balancing
-from mtl_keras.trainer.variables import Reach
+from mtl_keras.graph.reach import Reach
 
 TABLE = {"batch_size": 16, "shuffle": False, "verbose": 0}
 
@@ -27,7 +27,13 @@ def _fit(model, balancer, epochs=1, data=None, optimizer=None, **compiled):
 
 
 @pytest.mark.parametrize(
-    ("name", "passes"), [("cagrad", 1), ("nash_mtl", 2), ("pcgrad", 9), ("imtl", 3)]
+    ("name", "passes"),
+    [
+        ("cagrad", 1),
+        pytest.param("nash_mtl", 2, marks=pytest.mark.large),
+        pytest.param("pcgrad", 9, marks=pytest.mark.large),
+        pytest.param("imtl", 3, marks=pytest.mark.large),
+    ],
 )
 def test_two_passes_make_the_same_step_as_one(name, passes):
     one, two = _twins(lambda: table_model(widths=(8, 6)))
@@ -38,7 +44,14 @@ def test_two_passes_make_the_same_step_as_one(name, passes):
     same(one.balancer.variables, two.balancer.variables, rtol=1e-4)
 
 
-@pytest.mark.parametrize("options", [{}, {"gradient_groups": 1}, {"gradients": "representation"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        pytest.param({"gradient_groups": 1}, marks=pytest.mark.large),
+        pytest.param({"gradients": "representation"}, marks=pytest.mark.large),
+    ],
+)
 def test_amortized_weights_are_those_of_the_last_solution(options):
     """update_every=3: weights of steps 0 and 3, with plain weighted gradients between."""
     x, y = table_data(64)
@@ -79,8 +92,8 @@ def test_amortized_weights_are_those_of_the_last_solution(options):
 @pytest.mark.parametrize(
     "options",
     [
-        {"update_every": 2},
-        {"gradients": "representation"},
+        pytest.param({"update_every": 2}, marks=pytest.mark.large),
+        pytest.param({"gradients": "representation"}, marks=pytest.mark.large),
         {"gradients": "representation", "update_every": 2},
     ],
 )
@@ -103,7 +116,7 @@ def test_cheaper_gradients_make_the_same_update_on_replicas(options):
     same(one.balancer.variables, two.balancer.variables)
 
 
-@pytest.mark.parametrize("name", ["mgda", "cagrad", "config"])
+@pytest.mark.parametrize("name", large_but(("config",), ["mgda", "cagrad", "config"]))
 def test_representation_gradients_are_taken_where_the_heads_begin(name):
     """Against gradients by hand at the one shared tensor, flattened with the batch; then the weighted losses' step."""
     x, y = table_data(16)
@@ -136,7 +149,11 @@ def test_representation_gradients_are_taken_where_the_heads_begin(name):
 
 
 @pytest.mark.parametrize(
-    "balancer", [balancing.MGDA(gradients="representation"), balancing.GradDrop(seed=1)]
+    "balancer",
+    [
+        pytest.param(balancing.MGDA(gradients="representation"), marks=pytest.mark.large),
+        balancing.GradDrop(seed=1),
+    ],
 )
 def test_representations_of_several_tensors_train(balancer):
     """Heads that take different stages of one trunk: what leads from one stage to the next belongs to the trunk."""
@@ -305,7 +322,7 @@ def test_shared_variables_can_be_narrowed():
 
 
 # ------------------------------------------------------------------ other data
-@pytest.mark.parametrize("name", ["SDMGrad", "MoDo"])
+@pytest.mark.parametrize("name", large_but(("MoDo",), ["SDMGrad", "MoDo"]))
 def test_double_sampling_takes_its_products_from_other_batches(name):
     """With data of its own: J1 J2^T from there, the step on the training batch."""
     x, y = table_data(16)
@@ -422,7 +439,7 @@ def test_what_a_method_lacks_is_said_at_compile():
             bare.compile("sgd", balancer=balancer)
 
 
-@pytest.mark.parametrize("eagerly", [False, True])
+@pytest.mark.parametrize("eagerly", large_but((False,), [False, True]))
 def test_losses_that_are_not_finite_name_the_task_and_the_step_and_are_not_learned_from(eagerly):
     x, y = table_data(48)
     x = x.copy()
@@ -449,20 +466,31 @@ def test_negative_losses_are_refused_by_methods_that_take_logarithms():
         model.fit(x, y, **TABLE)
 
 
-def test_a_step_that_mixed_precision_skips_moves_no_state():
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda: balancing.get("uncertainty"), id="uncertainty"),
+        pytest.param(lambda: balancing.get("gradvac"), id="gradvac", marks=pytest.mark.large),
+        pytest.param(lambda: balancing.get("moco"), id="moco", marks=pytest.mark.large),
+        pytest.param(lambda: balancing.get("famo"), id="famo", marks=pytest.mark.large),
+        pytest.param(
+            lambda: balancing.CAGrad(update_every=2), id="update_every", marks=pytest.mark.large
+        ),
+    ],
+)
+def test_a_step_that_mixed_precision_skips_moves_no_state(make):
     keras.config.set_dtype_policy("mixed_float16")
     x, y = table_data()
-    for balancer in ("uncertainty", "gradvac", "moco", "famo", balancing.CAGrad(update_every=2)):
-        model = table_model()
-        model.compile(keras.optimizers.SGD(0.01), balancer=balancer)
-        model.optimizer.build(model.trainable_variables)
-        model.optimizer.dynamic_scale.assign(1e30)  # overflows float16
-        before = [v.numpy() for k, v in model.balancer._state.items() if k != "steps"]
-        weights = model.get_weights()
-        model.fit(x, y, batch_size=32, verbose=0)
-        after = [v.numpy() for k, v in model.balancer._state.items() if k != "steps"]
-        same(before, after, rtol=0, atol=0)
-        same(weights, model.get_weights(), rtol=0, atol=0)
+    model = table_model()
+    model.compile(keras.optimizers.SGD(0.01), balancer=make())
+    model.optimizer.build(model.trainable_variables)
+    model.optimizer.dynamic_scale.assign(1e30)  # overflows float16
+    before = [v.numpy() for k, v in model.balancer._state.items() if k != "steps"]
+    weights = model.get_weights()
+    model.fit(x, y, batch_size=32, verbose=0)
+    after = [v.numpy() for k, v in model.balancer._state.items() if k != "steps"]
+    same(before, after, rtol=0, atol=0)
+    same(weights, model.get_weights(), rtol=0, atol=0)
 
 
 # ------------------------------------------------------------------ second looks
@@ -495,35 +523,44 @@ def test_famo_looks_again_without_leaving_a_trace():
 
 
 # ------------------------------------------------------------------ seen
-def test_the_monitor_shows_weights_norms_and_cosines(tmp_path):
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda: "cagrad", id="cagrad", marks=pytest.mark.large),
+        pytest.param(lambda: "uncertainty", id="uncertainty"),
+        pytest.param(lambda: "moco", id="moco", marks=pytest.mark.large),
+        pytest.param(
+            lambda: balancing.MGDA(update_every=2), id="update_every", marks=pytest.mark.large
+        ),
+        pytest.param(
+            lambda: balancing.MGDA(gradients="representation"),
+            id="representation",
+            marks=pytest.mark.large,
+        ),
+    ],
+)
+def test_the_monitor_shows_weights_norms_and_cosines(make, tmp_path):
     x, y = table_data()
     picture = tmp_path / "balance.png"
-    for balancer in (
-        "cagrad",
-        "uncertainty",
-        "moco",
-        balancing.MGDA(update_every=2),
-        balancing.MGDA(gradients="representation"),
+    model = table_model()
+    model.compile(keras.optimizers.SGD(0.05), balancer=make())
+    monitor = mtl.callbacks.BalanceMonitor(picture)
+    history = model.fit(
+        x, y, epochs=2, validation_data=(x, y), callbacks=[monitor], **TABLE
+    ).history
+    for key in (
+        "cost_weight",
+        "sold_weight",
+        "cost_gradient_norm",
+        "sold_gradient_norm",
+        "cosine_cost_sold",
     ):
-        model = table_model()
-        model.compile(keras.optimizers.SGD(0.05), balancer=balancer)
-        monitor = mtl.callbacks.BalanceMonitor(picture)
-        history = model.fit(
-            x, y, epochs=2, validation_data=(x, y), callbacks=[monitor], **TABLE
-        ).history
-        for key in (
-            "cost_weight",
-            "sold_weight",
-            "cost_gradient_norm",
-            "sold_gradient_norm",
-            "cosine_cost_sold",
-        ):
-            assert np.isfinite(history[key]).all(), (balancer, key)
-            assert f"val_{key}" not in history
-        assert (np.abs(history["cosine_cost_sold"]) <= 1).all()
-        assert picture.read_bytes()[:4] == b"\x89PNG"
-        again = model.fit(x, y, **TABLE).history
-        assert "cost_weight" not in again  # the monitor is gone with its fit
+        assert np.isfinite(history[key]).all(), key
+        assert f"val_{key}" not in history
+    assert (np.abs(history["cosine_cost_sold"]) <= 1).all()
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    again = model.fit(x, y, **TABLE).history
+    assert "cost_weight" not in again  # the monitor is gone with its fit
 
 
 def test_the_monitors_numbers_are_those_of_the_gradients():
@@ -557,21 +594,30 @@ def test_the_monitors_numbers_are_those_of_the_gradients():
     )
 
 
-def test_all_of_it_also_runs_eagerly_and_under_xla():
+@pytest.mark.parametrize("options", [{"run_eagerly": True}, {"jit_compile": True}])
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(
+            lambda: balancing.CAGrad(update_every=2), id="update_every", marks=pytest.mark.large
+        ),
+        pytest.param(
+            lambda: balancing.MGDA(gradients="representation"),
+            id="representation",
+            marks=pytest.mark.large,
+        ),
+        pytest.param(lambda: "graddrop", id="graddrop", marks=pytest.mark.large),
+        pytest.param(lambda: "moco", id="moco", marks=pytest.mark.large),
+        pytest.param(lambda: "famo", id="famo", marks=pytest.mark.large),
+        pytest.param(lambda: "gradnorm", id="gradnorm"),
+        pytest.param(lambda: ["uncertainty", "fairgrad"], id="list", marks=pytest.mark.large),
+    ],
+)
+def test_all_of_it_also_runs_eagerly_and_under_xla(make, options):
     x, y = table_data()
-    for options in ({"run_eagerly": True}, {"jit_compile": True}):
-        for balancer in (
-            balancing.CAGrad(update_every=2),
-            balancing.MGDA(gradients="representation"),
-            "graddrop",
-            "moco",
-            "famo",
-            "gradnorm",
-            ["uncertainty", "fairgrad"],
-        ):
-            model = table_model()
-            model.compile("sgd", balancer=balancer, **options)
-            assert np.isfinite(model.fit(x, y, **TABLE).history["loss"]).all()
+    model = table_model()
+    model.compile("sgd", balancer=make(), **options)
+    assert np.isfinite(model.fit(x, y, **TABLE).history["loss"]).all()
 
 
 def test_the_table_of_methods_is_complete():
