@@ -18,7 +18,6 @@ HOUSE = [
     {"training", "callbacks"},
     {"builders"},
     {"model"},
-    {"from_keras", "sharing"},
     {"trainer"},
     {"balancing", "backbones"},
     {"tasks"},
@@ -26,10 +25,12 @@ HOUSE = [
     {"data"},
     {"graph"},
     {"runtime"},
-    {"names", "quiet", "version"},
+    {"quiet", "version"},
 ]
 #: What may look up, and why.
-EXCEPTIONS: dict[tuple[str, str], str] = {}
+EXCEPTIONS = {
+    ("model", "builders"): "`MultiTaskModel.from_keras` is a builder that is called on the class",
+}
 
 
 def _modules():

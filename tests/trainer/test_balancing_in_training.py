@@ -163,7 +163,7 @@ def test_representations_of_several_tensors_train(balancer):
     model.compile("adam", balancer=balancer)
     history = model.fit(x, y, epochs=6, batch_size=8, verbose=0).history
     assert np.isfinite(history["loss"]).all() and history["loss"][-1] < history["loss"][0]
-    trunk, heads = model._training.sides(model.trainable_variables)
+    trunk, heads = model._compiled.sides(model.trainable_variables)
     assert {id(v) for v in trunk}.isdisjoint(id(v) for v in heads)
     assert len(trunk) + len(heads) == len(model.trainable_variables)
 
