@@ -63,7 +63,7 @@ def test_a_dict_compiles_a_model():
             TypeError,
             "c, rescale, gradients, update_every, gradient_groups, scale_heads",
         ),
-        ("imtl", {"balancers": []}, TypeError, "learning_rate, gradients, every"),
+        ("imtl", {"balancers": []}, TypeError, "learning_rate, gradients, update_every"),
         ("graddrop", {"update_every": 2}, TypeError, "gradients, leak, seed"),
         ("equal", {"c": 0.4}, TypeError, "It has none"),
         (None, {"c": 0.4}, TypeError, "Equal"),
@@ -136,10 +136,10 @@ def test_a_question_in_float64_does_not_change_training(make):
     exact = np.asarray(asked.weights(gram))
     # The smallest eigenvalue that counts scales the weights: far less where the second gradient counts as one of its own.
     assert np.abs(exact).max() < 0.01 * np.abs(expected).max()
-    solver = asked.parts[0] if hasattr(asked, "parts") else asked
+    solver = asked.parts[0] if asked.parts else asked
     assert solver.rounding == 2.0**-23
     np.testing.assert_allclose(make().weights(gram.astype("float32")), expected)
-    if not hasattr(asked, "parts"):
+    if not asked.parts:
         np.testing.assert_allclose(asked.weights(gram.astype("float32")), expected)
 
 
