@@ -126,8 +126,8 @@ def steps(rounds: int) -> dict:
 
 BUILDS = {
     "hard_sharing": {},
-    "layerwise": {"leaves": {"t0": "stage1"}},
-    "hierarchical": {"levels": {"t0": "stage1"}},
+    "layerwise": {"task_stages": {"t0": "stage1"}},
+    "hierarchical": {"task_stages": {"t0": "stage1"}},
     "soft_sharing": {},
     "cross_stitch": {},
     "sluice": {},

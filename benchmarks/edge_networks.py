@@ -27,6 +27,7 @@ import keras
 import numpy as np
 
 import mtl_keras as mtl
+from mtl_keras.graph import layer_of, sublayers
 from mtl_keras.runtime import flatbuffer
 
 DOCS = Path(__file__).parents[1] / "docs" / "export.md"
@@ -98,15 +99,15 @@ def cross_modal() -> tuple[keras.Model, dict[str, np.ndarray]]:
 
 BUILDERS: dict[str, dict[str, Any]] = {
     "hard_sharing": {},
-    "layerwise": {"leaves": {"age": "stage1"}},
-    "hierarchical": {"levels": {"age": "stage1"}},
+    "layerwise": {"task_stages": {"age": "stage1"}},
+    "hierarchical": {"task_stages": {"age": "stage1"}},
     "soft_sharing": {},
     "cross_stitch": {},
     "sluice": {"subspaces": 2},
     "nddr": {},
     "mtan": {},
     "task_gated": {"channels": 4, "stages": ["stage1", "stage2"]},
-    "adapters": {"bottleneck": 2},
+    "adapters": {"units": 2},
     "mmoe": {"units": 6},
     "omoe": {"units": 6},
     "cgc": {"units": 6},
@@ -181,7 +182,7 @@ def settle(model: keras.Model, x: dict[str, np.ndarray]) -> None:
     mean 0 and standard deviation 1.5. A head that hardly moves says nothing of int8: a sigmoid has steps of 1/256 there.
     """
     rows = feed(model, x)
-    for layer in model._flatten_layers():
+    for layer in sublayers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0
     model(keras.tree.map_structure(keras.ops.convert_to_tensor, rows), training=True)
@@ -199,7 +200,7 @@ def last_weighted_layer(tensor: Any) -> keras.layers.Layer:
     """The nearest layer before a head that has a kernel and an output channel per column of it."""
     waiting = [tensor]
     while waiting:
-        layer = waiting.pop(0)._keras_history.operation
+        layer = layer_of(waiting.pop(0))
         if hasattr(layer, "kernel") and hasattr(layer, "bias"):
             return layer
         waiting += keras.tree.flatten(layer.input)

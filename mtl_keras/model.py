@@ -12,17 +12,18 @@ import numpy as np
 from mtl_keras import balancing, trainer
 from mtl_keras.balancing.registry import warn_unregistered
 from mtl_keras.data import labels
-from mtl_keras.from_keras import task_graph
+from mtl_keras.graph import layer_of
+from mtl_keras.graph.sharing import SharingReport, sharing_report
 from mtl_keras.layers import TaskOutput
-from mtl_keras.names import check_input_name, check_task_names, unknown_name
 from mtl_keras.runtime import encoders
-from mtl_keras.sharing import SharingReport, sharing_report
+from mtl_keras.runtime.names import check_input_name, check_task_names, unknown_name
 from mtl_keras.tasks import Task, TaskMetric
 from mtl_keras.tasks.task import check_loss_weight
 from mtl_keras.trainer import class_counts, fitting, weighting
 from mtl_keras.trainer.checks import check_balancer
 from mtl_keras.trainer.label_scale import warn_of_label_scale
-from mtl_keras.trainer.reach import BalancingReport
+from mtl_keras.trainer.shared_variables import BalancingReport
+from mtl_keras.trainer.step_functions import StepPerRanks
 from mtl_keras.trainer.support import check_strategy, check_tensorflow
 
 __all__ = ["MultiTaskModel"]
@@ -112,6 +113,8 @@ class MultiTaskModel(keras.Model):
             >>> model = mtl.MultiTaskModel.from_keras(
             ...     plain, [mtl.tasks.Classification("animal", num_classes=10), mtl.tasks.Regression("age")])
         """
+        from mtl_keras.builders.from_keras import task_graph
+
         inputs, outputs = task_graph(model, tasks, activated)
         return cls(
             inputs,
@@ -156,7 +159,7 @@ class MultiTaskModel(keras.Model):
         inherited = super().losses
         # Keras asks while the model is being made.
         tie = self.tie if getattr(self, "_facts", None) is not None else None
-        return inherited if tie is None or not tie.weight else [*inherited, tie(self)]
+        return inherited if tie is None or not tie.penalty_weight else [*inherited, tie(self)]
 
     def task(self, name: str) -> Task:
         """The task of this name."""
@@ -522,6 +525,31 @@ class MultiTaskModel(keras.Model):
         with self.compiled_training.evaluation():
             return super().test_on_batch(x, y, sample_weight=sample_weight, return_dict=return_dict)
 
+    def make_train_function(self, force: bool = False) -> Any:
+        """As in Keras; the step is traced for each set of ranks, so that labels may come as `(rows,)` or `(rows, 1)`."""
+        if force or self.train_function is None:
+            self.train_function = StepPerRanks(self._make_train_step)
+        return self.train_function
+
+    def make_test_function(self, force: bool = False) -> Any:
+        """As in Keras; traced as the training step is."""
+        if force or self.test_function is None:
+            self.test_function = StepPerRanks(self._make_test_step)
+        return self.test_function
+
+    def _make_train_step(self) -> Any:
+        """A training step of Keras's that has traced nothing yet."""
+        current, self.train_function = self.train_function, None
+        super().make_train_function()
+        step, self.train_function = self.train_function, current
+        return step
+
+    def _make_test_step(self) -> Any:
+        current, self.test_function = self.test_function, None
+        super().make_test_function()
+        step, self.test_function = self.test_function, current
+        return step
+
     def train_step(self, data: Any) -> dict[str, Any]:
         return trainer.train_step(self, data)
 
@@ -627,8 +655,7 @@ def _tasks_of(outputs: Any) -> list[Task]:
         )
     tasks = []
     for name, tensor in outputs.items():
-        history = getattr(tensor, "_keras_history", None)
-        layer = history.operation if history is not None else None
+        layer = layer_of(tensor)
         if not isinstance(layer, TaskOutput):
             found = type(layer).__name__ if layer is not None else type(tensor).__name__
             raise ValueError(

@@ -199,7 +199,7 @@ def pair_of(builder, length):
     tasks = [mtl.tasks.Regression("cost", hidden=0), mtl.tasks.Binary("sold", hidden=0)]
     options = {"vocabulary_size": 20, **OPTIONS["gru"], "units": 4}
     extra = {
-        "hierarchical": {"levels": {"sold": "stage1"}},
+        "hierarchical": {"task_stages": {"sold": "stage1"}},
         "task_gated": {"channels": 4, "stages": ["stage1"]},
     }
     extra = {"sluice": {"subspaces": 2}, **extra}.get(builder, {})

@@ -16,9 +16,9 @@ PUBLIC = {
     "tasks testing training zoo",
     "mtl_keras.tasks": "Binary BoundingBox Classification Depth Detection Embedding Keypoints MultiLabel Normals Ordinal "
     "Regression Segmentation SequenceTranscription Task TaskMetric TokenTagging",
-    "mtl_keras.builders": "adapters aitm branches cgc complete_inputs cross_modal cross_stitch dselect_k esmm hard_sharing "
-    "hierarchical layerwise learned_branching mmoe mtan multi_input nddr omoe ple prune sluice soft_sharing "
-    "task_gated tensor_factorized",
+    "mtl_keras.builders": "SharedArguments VOCABULARY adapters aitm branches builder cgc complete_inputs cross_modal "
+    "cross_stitch dselect_k esmm hard_sharing hierarchical layerwise learned_branching mmoe mtan multi_input nddr omoe ple "
+    "prune sluice soft_sharing task_gated tensor_factorized",
     "mtl_keras.backbones": "bilstm deep_cross efficientnet_lite0 efficientnet_v2_b0 fpn frame_cnn get gru log_mel_cnn lstm "
     "mlp mobilenet_v2 mobilenet_v3_small resnet small_cnn text_cnn transformer",
     "mtl_keras.layers": "BlockIdentity BranchChoice BranchPath CategoricalEmbedding Cross CrossStitch DSelectKGate Experts "
@@ -239,7 +239,7 @@ def test_the_source_distribution_holds_what_its_tests_need(tmp_path):
     assert not expected - {str(f.relative_to(unpacked)) for f in unpacked.rglob("*")}
     # Its own tests, on its own code.
     some = [
-        "tests/test_names.py",
+        "tests/runtime/test_names.py",
         "tests/runtime/test_encoders.py",
         "tests/runtime/test_metadata.py",
     ]

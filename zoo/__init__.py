@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mtl_keras.names import unknown_name
+from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["build", "export", "info", "list", "load", "path", "recipe", "train"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl_keras.names import unknown_name
+from mtl_keras.runtime.names import unknown_name
 from mtl_keras.tasks import Task
 
 __all__ = ["DeltaReport", "delta_m", "delta_report", "judging_metrics"]

@@ -17,7 +17,7 @@ from mtl_keras.backbones.resnet import resnet
 from mtl_keras.backbones.small_cnn import small_cnn
 from mtl_keras.backbones.sound import log_mel_cnn
 from mtl_keras.backbones.text import gru, lstm, text_cnn, transformer
-from mtl_keras.names import unknown_name
+from mtl_keras.runtime.names import unknown_name
 
 __all__ = [
     "bilstm",

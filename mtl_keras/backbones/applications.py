@@ -10,7 +10,7 @@ import keras
 from keras import layers
 
 from mtl_keras.backbones.common import image_input, rescaled
-from mtl_keras.graph import play
+from mtl_keras.graph import inline, layer_of, nodes_of_layer
 
 __all__ = ["efficientnet_v2_b0", "mobilenet_v2", "mobilenet_v3_small"]
 
@@ -137,7 +137,7 @@ def _wrap(
 
     ends = {f"stage{i}": tensor for i, tensor in enumerate(_ends(template), 1)}
     staged = keras.Model(template.inputs, ends)
-    model = keras.Model(inputs, play(staged, x, renamed), name=name)
+    model = keras.Model(inputs, inline(staged, x, renamed), name=name)
     if trained:
         model.set_weights(staged.get_weights())
     return model
@@ -150,12 +150,12 @@ def _ends(model: keras.Model) -> list[Any]:
     equals: what expands a block for the next size is wider.
     """
     order = [layer for layer in model.layers if isinstance(layer.output, keras.KerasTensor)]
-    place = {id(layer): i for i, layer in enumerate(order)}
+    position = {id(layer): i for i, layer in enumerate(order)}
     until = [0] * len(order)
     for i, layer in enumerate(order):
-        for node in layer._inbound_nodes:
+        for node in nodes_of_layer(layer):
             for tensor in node.input_tensors:
-                before = place.get(id(tensor._keras_history.operation))
+                before = position.get(id(layer_of(tensor)))
                 if before is not None:
                     until[before] = max(until[before], i)
     found: dict[tuple[int, ...], Any] = {}

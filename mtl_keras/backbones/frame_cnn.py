@@ -10,7 +10,7 @@ from keras import layers
 
 from mtl_keras.backbones.common import rank_input
 from mtl_keras.backbones.trunks import as_trunk
-from mtl_keras.graph import has_graph, play
+from mtl_keras.graph import has_graph, inline
 from mtl_keras.layers import FoldFrames, UnfoldFrames
 
 __all__ = ["frame_cnn"]
@@ -65,7 +65,7 @@ def frame_cnn(
         if not isinstance(model, keras.Model):
             model = keras.Model(picture, model)
         model = model if has_graph(model) else as_trunk(model, picture)
-    stages = play(model, x)
+    stages = inline(model, x)
     x = list(stages.values())[-1] if isinstance(stages, dict) else stages
     if len(x.shape) == 4:
         x = layers.GlobalAveragePooling2D(name=f"{name}_places")(x)

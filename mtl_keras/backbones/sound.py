@@ -9,7 +9,7 @@ from keras import layers
 
 from mtl_keras.backbones.common import rank_input
 from mtl_keras.backbones.small_cnn import small_cnn
-from mtl_keras.graph import play
+from mtl_keras.graph import inline
 from mtl_keras.layers import LogMel
 
 __all__ = ["log_mel_cnn"]
@@ -47,4 +47,4 @@ def log_mel_cnn(
     # Loudness differs between recordings: what the convolutions see is centred and scaled.
     x = layers.BatchNormalization(momentum=0.95, name=f"{name}_level")(x)
     trunk = small_cnn(keras.Input(x.shape[1:]), widths, depth, dropout=dropout, name=name)
-    return keras.Model(inputs, play(trunk, x), name=name)
+    return keras.Model(inputs, inline(trunk, x), name=name)

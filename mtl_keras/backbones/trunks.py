@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import tree
 
-from mtl_keras.graph import has_graph, has_own_config, is_functional, rewire
+from mtl_keras.graph import has_graph, has_own_config, is_functional, layer_of, reapply
 
 __all__ = ["as_trunk", "on_inputs"]
 
@@ -69,7 +69,7 @@ def _computed(model: keras.Model, own: Any, tensors: Any) -> keras.Model:
         flat = (
             model
             if tensors is own
-            else keras.Model(tensors, rewire(model, tensors), name=model.name)
+            else keras.Model(tensors, reapply(model, tensors), name=model.name)
         )
         if not has_own_config(model):
             return flat
@@ -111,7 +111,7 @@ def _fitted_inputs(name: str, own: Any, inputs: Any) -> Any:
         return own
 
     def renewed(tensor):
-        optional = getattr(tensor._keras_history.operation, "optional", False)
+        optional = getattr(layer_of(tensor), "optional", False)
         # Keras numbers the inputs that nobody named: such a name would become that of the exported file's input.
         label = "inputs" if tensor.name.startswith("keras_tensor") else tensor.name
         return keras.Input(shapes[tensor.name], dtype=tensor.dtype, name=label, optional=optional)

@@ -10,7 +10,7 @@ from keras import ops
 
 from mtl_keras.balancing.balancer import Balancer, VectorAdam, require
 from mtl_keras.balancing.registry import register
-from mtl_keras.names import unknown_name
+from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["AutoLambda"]
 

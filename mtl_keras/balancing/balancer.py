@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from mtl_keras.balancing.parameters import check_parameters
-from mtl_keras.names import unknown_name
+from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["Balancer", "NamedTask", "VectorAdam", "on_simplex", "require"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from mtl_keras.balancing.balancer import Balancer
-from mtl_keras.names import unknown_name
+from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["get", "names", "register", "warn_unregistered"]
 

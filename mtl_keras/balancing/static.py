@@ -8,7 +8,7 @@ from keras import ops
 
 from mtl_keras.balancing.balancer import Balancer
 from mtl_keras.balancing.registry import register
-from mtl_keras.names import unknown_name
+from mtl_keras.runtime.names import unknown_name
 from mtl_keras.tasks.task import check_loss_weight
 
 __all__ = ["Static"]

@@ -9,7 +9,7 @@ from mtl_keras.balancing.balancer import on_simplex, require
 from mtl_keras.balancing.gradients import GradientBalancer
 from mtl_keras.balancing.registry import register
 from mtl_keras.balancing.solvers import project_simplex
-from mtl_keras.names import unknown_name
+from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["DBMTL", "ExcessMTL", "MetaBalance", "MoCo"]
 

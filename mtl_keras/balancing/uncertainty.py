@@ -11,7 +11,7 @@ from keras import ops
 from mtl_keras.balancing.balancer import Balancer, VectorAdam
 from mtl_keras.balancing.likelihood import LIKELIHOODS, likelihood_of
 from mtl_keras.balancing.registry import register
-from mtl_keras.names import unknown_name
+from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["Uncertainty"]
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from mtl_keras.builders.arguments import SharedArguments, Unpack, builder
 from mtl_keras.builders.common import finish, start
 from mtl_keras.builders.copies import copy_values
-from mtl_keras.builders.streams import bypassed, lockstep
-from mtl_keras.graph import nodes
+from mtl_keras.builders.streams import build_parallel_streams, find_bypassed_stages
+from mtl_keras.graph import layer_of, nodes, output_index
 from mtl_keras.layers import BranchChoice, BranchPath, TaskOutput
 from mtl_keras.model import MultiTaskModel
 from mtl_keras.tasks import Task
 
-__all__ = ["branches", "learned_branching", "prune"]
+__all__ = ["branches", "count_copies", "learned_branching", "prune"]
 
 
+@builder
 def learned_branching(
     inputs: Any,
     tasks: Sequence[Task],
@@ -26,36 +28,38 @@ def learned_branching(
     *,
     branches: int | None = None,
     temperature: float = 5.0,
-    decay: float = 0.999,
-    lowest: float = 0.1,
-    warm_up: int = 0,
+    temperature_decay: float = 0.999,
+    min_temperature: float = 0.1,
+    warmup_steps: int = 0,
     seed: int | None = None,
-    backbone_options: Mapping[str, Any] | None = None,
-    encoder: Any = None,
-    name: str = "learned_branching",
+    **shared: Unpack[SharedArguments],
 ) -> MultiTaskModel:
-    """Several copies of every stage; each copy learns which copy of the stage before it follows, each task which copy of the
-    last it ends on.
+    """Several copies of every stage; each copy learns which copy of the stage before it follows,
+    each task which copy of the last it ends on.
 
-    Choices are samples of the Gumbel-softmax while training, and the most probable parent at inference: nothing is random
-    there. The model goes on to hold and to compute all copies. `mtl.builders.branches(model)` shows the tree that was
-    learned, and `mtl.builders.prune(model)` gives it as a network of its own, to train further and to export. Heads see the
-    stages on their own path.
+    Choices are samples of the Gumbel-softmax while training, and the most probable parent at
+    inference: nothing is random there. The model goes on to hold and to compute all copies.
+    `mtl.builders.branches(model)` shows the tree that was learned, and `mtl.builders.prune(model)`
+    gives it as a network of its own, to train further. `mtl.export` writes the tree alone. Heads see
+    the stages on their own path.
 
     Args:
         inputs, tasks, backbone, backbone_options, encoder, name: as in `hard_sharing`.
         branches: int >= 1. Copies of every stage. Defaults to the number of tasks.
-        temperature, decay, lowest: floats. The samples' temperature starts here, and falls by this factor a step down to the
-            lowest. Default to 5, 0.999, 0.1.
-        warm_up: int. Steps during which all parents count alike, so that copies learn something before they are chosen.
+        temperature, temperature_decay, min_temperature: floats. The samples' temperature starts at
+            the first, and falls by the second as a factor per step, down to the third. Default to
+            5, 0.999, 0.1.
+        warmup_steps: int. Steps during which all parents count alike, so that copies learn
+            something before they are chosen. Defaults to 0.
         seed: int or None. Of the samples.
 
     Returns:
         `MultiTaskModel`.
 
     Raises:
-        ValueError: settings out of range; a backbone in which learned features go around a stage (the states of recurrent
-            layers, parallel branches, the pyramid `fpn`); what `hard_sharing` refuses.
+        ValueError: settings out of range; a backbone in which learned features go around a stage
+            (the states of recurrent layers, parallel branches, the pyramid `fpn`); what
+            `hard_sharing` refuses.
 
     Example:
         >>> model = mtl.builders.learned_branching((32, 32, 3), [mtl.tasks.Binary("cat"), mtl.tasks.Binary("dog")])
@@ -65,19 +69,24 @@ def learned_branching(
     Reference:
         Guo, Lee, Ulbricht, "Learning to Branch for Multi-Task Learning", ICML 2020.
     """
-    base = start(inputs, tasks, backbone, backbone_options)
+    base = start(inputs, tasks, backbone, **shared)
     count = len(base.tasks) if branches is None else int(branches)
     if count < 1:
-        raise ValueError(f"Builder '{name}' needs at least one branch, got {branches}.")
-    around = bypassed(base.trunk)
+        raise ValueError(f"Builder '{base.name}' needs at least one branch, got {branches}.")
+    around = find_bypassed_stages(base.trunk)
     if around:
         raise ValueError(
-            f"Builder '{name}' chooses what each stage goes on with, and in this backbone something goes around "
+            f"Builder '{base.name}' chooses what each stage goes on with, and in this backbone something goes around "
             f"{', '.join(around)} (states of a recurrent layer, a parallel branch, or a pyramid, whose stages are outputs "
             "only). Take a backbone whose stages follow each other, for example small_cnn, resnet, text_cnn, transformer or "
             "mlp."
         )
-    settings = {"temperature": temperature, "decay": decay, "lowest": lowest, "warm_up": warm_up}
+    settings = {
+        "temperature": temperature,
+        "temperature_decay": temperature_decay,
+        "min_temperature": min_temperature,
+        "warmup_steps": warmup_steps,
+    }
     copies: dict[str, list[Any]] = {}
     shares: list[Any] = []
 
@@ -86,7 +95,7 @@ def learned_branching(
         children = len(base.tasks) if stage == base.deepest else count
         own_seed = None if seed is None else seed + len(copies)
         *chosen, share = BranchChoice(
-            children, stage=stage, seed=own_seed, name=f"{name}_{stage}", **settings
+            children, stage=stage, seed=own_seed, name=f"{base.name}_{stage}", **settings
         )(tensors)
         shares.append(share)
         if stage != base.deepest:
@@ -96,20 +105,21 @@ def learned_branching(
 
     ends: dict[str, Any] = {}
     suffixes = [f"branch{i}" for i in range(count)]
-    lockstep(base.trunk, suffixes, at_stage=at_stage, copy_weights=base.pretrained)
+    build_parallel_streams(base.trunk, suffixes, at_stage=at_stage, copy_weights=base.pretrained)
     features: dict[str, dict[str, Any]] = {task: {} for task in base.names}
     for level, stage in enumerate(list(base.stages)[:-1]):
         # Decoders of maps also look at earlier stages: at the copies on their task's path.
-        path = BranchPath(name=f"{name}_{stage}_path")([shares[level:][::-1], copies[stage]])
+        path = BranchPath(name=f"{base.name}_{stage}_path")([shares[level:][::-1], copies[stage]])
         for task, x in zip(base.names, path, strict=True):
             features[task][stage] = x
     for task in base.names:
         features[task][base.deepest] = ends[task]
-    return finish(base, features, name=name, encoder=encoder)
+    return finish(base, features)
 
 
 def branches(model: MultiTaskModel) -> dict[str, list[str]]:
-    """By task, the copies of each stage that its head follows at inference, from the first stage to the deepest.
+    """By task, the copies of each stage that its head follows at inference, from the first stage to
+    the deepest.
 
     Raises:
         ValueError: a model that `learned_branching` did not build.
@@ -125,18 +135,36 @@ def branches(model: MultiTaskModel) -> dict[str, list[str]]:
     return paths
 
 
+def count_copies(model: keras.Model) -> tuple[int, int] | None:
+    """How many copies of stages heads follow at inference, and how many the model holds.
+
+    Returns:
+        `(used, total)`, or None for a model without choices: of another builder, or pruned already.
+    """
+    if not any(isinstance(layer, BranchChoice) for layer in model.layers):
+        return None
+    used = total = 0
+    copies: set[int] | None = None
+    for layer, chosen in reversed(_parents(model).items()):
+        copies = set(chosen) if copies is None else {chosen[child] for child in copies}
+        used += len(copies)
+        total += layer.parents
+    return used, total
+
+
 def prune(model: MultiTaskModel) -> MultiTaskModel:
     """The tree that `learned_branching` has learned, without the copies that no task follows.
 
-    It answers as the model does at inference. Its layers are copies, with the model's weights and names; training one does
-    not change the other. Copies that several tasks follow are there once, so that the tree costs between one network and a
-    network for each task.
+    It answers as the model does at inference. Its layers are copies, with the model's weights and
+    names; training one does not change the other. Copies that several tasks follow are there once,
+    so that the tree costs between one network and a network for each task.
 
     Args:
         model: model of `learned_branching`, trained or loaded.
 
     Returns:
-        `MultiTaskModel`, not compiled: an optimizer's state belongs to the variables of the model that was trained.
+        `MultiTaskModel`, not compiled: an optimizer's state belongs to the variables of the model
+            that was trained.
 
     Raises:
         ValueError: a model that `learned_branching` did not build.
@@ -146,59 +174,75 @@ def prune(model: MultiTaskModel) -> MultiTaskModel:
         >>> model.compile("adam")
         >>> model.fit(images, {"cat": cats, "dog": dogs})
         >>> tree = mtl.builders.prune(model)
-        >>> mtl.export.tflite(tree, "tree.tflite")
+        >>> tree.compile("adam")
+
+    Note:
+        Exports prune by themselves: their files hold the tree.
     """
-    parents = _parents(model)
-    calls = {id(tensor): node for node in nodes(model) for tensor in node.outputs}
-
-    def chosen(tensor):
-        """What stands for a tensor once nothing is left to choose."""
-        while id(tensor) in calls:
-            node, index = calls[id(tensor)], tensor._keras_history.tensor_index
-            if isinstance(node.operation, BranchChoice):
-                tensor = node.input_tensors[parents[node.operation][index]]
-            elif isinstance(node.operation, BranchPath):
-                shares, copies = node.arguments.args[0]
-                for share in shares:
-                    index = parents[share._keras_history.operation][index]
-                tensor = copies[index]
-            else:
-                break
-        return tensor
-
-    # What the outputs need.
-    needed: set[int] = set()
-    waiting = list(model.output.values())
-    while waiting:
-        node = calls.get(id(chosen(waiting.pop())))
-        if node is not None and id(node) not in needed:
-            needed.add(id(node))
-            waiting += node.input_tensors
-
-    # The tree, of new layers with the same values.
+    choices = _Choices(model)
+    needed = choices.needed_nodes()
     tensors = {id(tensor): tensor for tensor in model.inputs}
     copies: dict[int, Any] = {}
     for node in nodes(model):
         if id(node) not in needed:
             continue
         layer = node.operation
-        args, kwargs = node.arguments.fill_in(
-            {id(x): tensors[id(chosen(x))] for x in node.input_tensors}
-        )
         is_layer = isinstance(layer, keras.layers.Layer)
         if id(layer) not in copies:
-            copies[id(layer)] = _twin(layer) if is_layer else layer
+            copies[id(layer)] = _copy_layer(layer) if is_layer else layer
+        args, kwargs = node.arguments.fill_in(
+            {id(x): tensors[id(choices.resolve(x))] for x in node.input_tensors}
+        )
         outputs = keras.tree.flatten(copies[id(layer)](*args, **kwargs))
         if is_layer:
             copy_values(layer, copies[id(layer)])
         tensors.update({id(old): new for old, new in zip(node.outputs, outputs, strict=True)})
     heads = {task: tensors[id(tensor)] for task, tensor in model.output.items()}
+    if not isinstance(model, MultiTaskModel):
+        return keras.Model(model.input, heads, name=model.name)
     return MultiTaskModel(model.input, heads, encoder=model.encoder, name=model.name)
 
 
-def _twin(layer: keras.layers.Layer) -> keras.layers.Layer:
+class _Choices:
+    """What a model of `learned_branching` has chosen, as a view on its graph."""
+
+    def __init__(self, model: MultiTaskModel):
+        self.model = model
+        self.parents = _parents(model)
+        self.node_behind = {id(tensor): node for node in nodes(model) for tensor in node.outputs}
+
+    def resolve(self, tensor: Any) -> Any:
+        """What stands for a tensor once nothing is left to choose."""
+        while id(tensor) in self.node_behind:
+            node = self.node_behind[id(tensor)]
+            index = output_index(tensor)
+            if isinstance(node.operation, BranchChoice):
+                tensor = node.input_tensors[self.parents[node.operation][index]]
+            elif isinstance(node.operation, BranchPath):
+                shares, copies = node.arguments.args[0]
+                for share in shares:
+                    index = self.parents[layer_of(share)][index]
+                tensor = copies[index]
+            else:
+                break
+        return tensor
+
+    def needed_nodes(self) -> set[int]:
+        """Ids of the calls that the model's outputs need."""
+        needed: set[int] = set()
+        waiting = list(self.model.output.values())
+        while waiting:
+            node = self.node_behind.get(id(self.resolve(waiting.pop())))
+            if node is not None and id(node) not in needed:
+                needed.add(id(node))
+                waiting += node.input_tensors
+        return needed
+
+
+def _copy_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
     if isinstance(layer, TaskOutput):
-        # The task itself: a loss that is nobody's registered object does not come back from a config.
+        # The task itself: a loss that is nobody's registered object does not come back from a
+        # config.
         return TaskOutput(
             layer.task, tie=layer.tie, activated=layer.activated, separate=layer.separate
         )
@@ -206,7 +250,8 @@ def _twin(layer: keras.layers.Layer) -> keras.layers.Layer:
 
 
 def _parents(model: MultiTaskModel) -> dict[BranchChoice, list[int]]:
-    """By choice, from the first stage to the deepest, the parent that each of its children follows at inference.
+    """By choice, from the first stage to the deepest, the parent that each of its children follows
+    at inference.
 
     Raises:
         ValueError: a model without choices.

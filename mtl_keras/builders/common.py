@@ -14,20 +14,19 @@ import keras
 
 from mtl_keras import backbones
 from mtl_keras.backbones.trunks import as_trunk, on_inputs
-from mtl_keras.graph import has_graph
+from mtl_keras.builders.arguments import SharedArguments, Unpack
+from mtl_keras.graph import has_graph, layer_of
 from mtl_keras.layers import TaskOutput
 from mtl_keras.layers.resized import resize_like
 from mtl_keras.layers.sequences import MaskedMean, mask_of
 from mtl_keras.model import MultiTaskModel
-from mtl_keras.names import check_task_names, unknown_name
+from mtl_keras.runtime.names import check_task_names, unknown_name
 from mtl_keras.tasks import Task
 
 __all__ = [
     "Base",
     "SeparateNetworks",
     "attach_head",
-    "bring_to",
-    "check_leaves",
     "check_stage",
     "check_tasks",
     "default_backbone",
@@ -35,23 +34,30 @@ __all__ = [
     "layer_sizes",
     "make_backbone",
     "make_inputs",
+    "match_shape",
     "one_size",
     "repeat_like",
+    "resolve_task_stages",
     "start",
 ]
 
 
 @dataclass
 class Base:
-    """What a builder begins with.
+    """What a builder begins with, and hands to `finish`.
 
     Attributes:
+        name: the model's name.
+        encoder: what makes the network's input, or None.
         inputs: symbolic input, or a dict of them.
         trunk: the backbone's model.
         tasks: checked list of tasks.
-        pretrained: whether the backbone came with weights, so that copies of its layers start from them.
+        pretrained: whether the backbone came with weights, so that copies of its layers start from
+            them.
     """
 
+    name: str
+    encoder: Any
     inputs: Any
     trunk: keras.Model
     tasks: list[Task]
@@ -72,18 +78,22 @@ class Base:
     @property
     def representation(self) -> list[str]:
         """The layers that end the backbone's stages."""
-        return [tensor._keras_history.operation.name for tensor in self.stages.values()]
+        return [layer_of(tensor).name for tensor in self.stages.values()]
 
 
 def start(
-    inputs: Any, tasks: Sequence[Task], backbone: Any, options: Mapping[str, Any] | None
+    inputs: Any, tasks: Sequence[Task], backbone: Any, **shared: Unpack[SharedArguments]
 ) -> Base:
     """Check tasks, make inputs and the backbone.
+
+    Args:
+        inputs, tasks, backbone, **shared: as every builder takes them.
 
     Raises:
         ValueError: bad tasks, an unknown backbone, a task with the name of a layer of the backbone.
     """
     tasks = check_tasks(tasks)
+    options = shared.get("backbone_options")
     backbone = default_backbone(inputs, options) if backbone is None else backbone
     if isinstance(backbone, keras.Model):
         backbone = as_trunk(backbone, None if inputs is None else make_inputs(inputs, None))
@@ -93,18 +103,19 @@ def start(
     else:
         inputs = make_inputs(inputs, backbone)
     trunk = make_backbone(backbone, inputs, options)
-    taken = {layer.name for layer in trunk.layers}
+    layer_names = {layer.name for layer in trunk.layers}
     for task in tasks:
-        if task.name in taken:
+        if task.name in layer_names:
             raise ValueError(
                 f"Task '{task.name}' has the name of a layer of the backbone. Rename the task."
             )
     pretrained = isinstance(backbone, keras.Model) or bool((options or {}).get("weights"))
-    return Base(inputs, trunk, tasks, pretrained)
+    return Base(shared["name"], shared.get("encoder"), inputs, trunk, tasks, pretrained)
 
 
 class SeparateNetworks:
-    """What `hard_sharing` would build for each task alone, on one backbone: as one model, made when it is asked for."""
+    """What `hard_sharing` would build for each task alone, on one backbone: as one model, made when
+    it is asked for."""
 
     def __init__(self, inputs: Any, trunk: keras.Model, tasks: Sequence[Task]):
         self._parts = inputs, trunk, tasks
@@ -129,7 +140,8 @@ class SeparateNetworks:
 
 
 def _with_new_head(task: Task) -> Task:
-    """The task, with a copy of a head that is a layer: calling a layer again would make its `output` ambiguous."""
+    """The task, with a copy of a head that is a layer: calling a layer again would make its
+    `output` ambiguous."""
     head = task._head
     if not isinstance(head, keras.layers.Layer):
         return task
@@ -142,8 +154,6 @@ def finish(
     base: Base,
     features: Mapping[str, Mapping[str, Any]],
     *,
-    name: str,
-    encoder: Any = None,
     representation: Sequence[str] = (),
     outputs: Mapping[str, Any] | None = None,
     tie: Any = None,
@@ -155,23 +165,28 @@ def finish(
         features: by task name, a dict of stages for its head.
         outputs: by task name, outputs that stand already.
         tie: `WeightTie` or None.
-        separate: the trunk of a network for one task alone, where that is not the backbone; False where such a network is
-            what a task uses of this model.
+        separate: the trunk of a network for one task alone, where that is not the backbone; False
+            where such a network is what a task uses of this model.
     """
-    made = dict(outputs or {})
-    for task in base.tasks:
-        if task.name not in made:
-            made[task.name] = attach_head(task, features[task.name], base.inputs)
-    ordered = {task.name: made[task.name] for task in base.tasks}
+    outputs = outputs or {}
+    heads = {
+        task.name: outputs[task.name]
+        if task.name in outputs
+        else attach_head(task, features[task.name], base.inputs)
+        for task in base.tasks
+    }
     # Carried by the first output's layer, so that clones and loaded models keep it.
-    ordered[base.names[0]]._keras_history.operation.tie = tie
+    carrier = layer_of(heads[base.names[0]])
+    carrier.tie = tie
     if separate is not False:
         trunk = base.trunk if separate is True else separate
-        ordered[base.names[0]]._keras_history.operation.separate = SeparateNetworks(
-            base.inputs, trunk, base.tasks
-        )
+        carrier.separate = SeparateNetworks(base.inputs, trunk, base.tasks)
     model = MultiTaskModel(
-        base.inputs, ordered, encoder=encoder, representation=list(representation), name=name
+        base.inputs,
+        heads,
+        encoder=base.encoder,
+        representation=list(representation),
+        name=base.name,
     )
     # Stages that no head uses are not in the model.
     used = {layer.name for layer in model.layers}
@@ -199,9 +214,10 @@ def default_backbone(inputs: Any, options: Mapping[str, Any] | None = None) -> s
         options: of the backbone.
 
     Returns:
-        "small_cnn" for images `(height, width, channels)`, "mlp" for tables (a vector of numbers, or inputs named `numeric`
-        and `categorical`), "text_cnn" for an input named `tokens`, "log_mel_cnn" for one named `waveform`, "frame_cnn" for
-        video `(frames, height, width, channels)`.
+        "small_cnn" for images `(height, width, channels)`, "mlp" for tables (a vector of numbers,
+        or inputs named `numeric` and `categorical`), "text_cnn" for an input named `tokens`,
+        "log_mel_cnn" for one named `waveform`, "frame_cnn" for video `(frames, height, width,
+        channels)`.
 
     Raises:
         ValueError: no input, another kind of input, token ids without `vocabulary_size`.
@@ -278,8 +294,8 @@ def make_inputs(inputs: Any, backbone: Any) -> Any:
     if isinstance(inputs, keras.KerasTensor):
         return inputs
     if isinstance(inputs, Mapping):
-        made = {name: _one_input(name, value) for name, value in inputs.items()}
-        return next(iter(made.values())) if len(made) == 1 else made
+        tensors = {name: _one_input(name, value) for name, value in inputs.items()}
+        return next(iter(tensors.values())) if len(tensors) == 1 else tensors
     if isinstance(inputs, int):
         inputs = (inputs,)
     if not isinstance(inputs, (tuple, list)):
@@ -301,8 +317,8 @@ def make_backbone(
 ) -> keras.Model:
     """A backbone's model on these inputs, its outputs a dict of stages.
 
-    A `keras.Model` is used itself, with its own inputs and weights (see `as_trunk`); any other callable is called with the
-    inputs, and may return a model of any kind.
+    A `keras.Model` is used itself, with its own inputs and weights (see `as_trunk`); any other
+    callable is called with the inputs, and may return a model of any kind.
 
     Raises:
         TypeError: a backbone that cannot be called.
@@ -345,11 +361,11 @@ def attach_head(task: Task, features: Mapping[str, Any], inputs: Any) -> keras.K
     image = inputs if isinstance(inputs, keras.KerasTensor) else next(iter(inputs.values()))
     logits = task.head(dict(features), tuple(image.shape[1:]))
     expected = tuple(s for s in task.output_shape if s is not None)
-    found = tuple(logits.shape[1:])
-    if expected and (found[-len(expected) :] != expected or len(found) != len(task.output_shape)):
-        hint = " Pool or flatten the features first." if len(found) > len(task.output_shape) else ""
+    shape = tuple(logits.shape[1:])
+    if expected and (shape[-len(expected) :] != expected or len(shape) != len(task.output_shape)):
+        hint = " Pool or flatten the features first." if len(shape) > len(task.output_shape) else ""
         raise ValueError(
-            f"The head of task '{task.name}' ends in shape {found}; the task needs {task.output_shape}.{hint}"
+            f"The head of task '{task.name}' ends in shape {shape}; the task needs {task.output_shape}.{hint}"
         )
     return TaskOutput(task)(logits)
 
@@ -361,22 +377,22 @@ def check_stage(stages: Mapping[str, Any], name: str, what: str) -> str:
     return name
 
 
-def check_leaves(base: Base, given: Mapping[str, str], what: str) -> dict[str, str]:
-    """By task, the stage it belongs to; the deepest for those that are not named.
+def resolve_task_stages(base: Base, task_stages: Mapping[str, str]) -> dict[str, str]:
+    """The stage of every task, by its name; the deepest for tasks that are not named.
 
     Raises:
         ValueError: an unknown task or stage, a backbone with one stage only.
     """
     if len(base.stages) < 2:
         raise ValueError(
-            f"`{what}` places tasks at stages, and this backbone has only one. Give a backbone whose outputs are a dict of "
-            "stages, from the input to the deepest."
+            "`task_stages` places tasks at stages, and this backbone has only one. Give a backbone whose "
+            "outputs are a dict of stages, from the input to the deepest."
         )
-    for task, stage in given.items():
+    for task, stage in task_stages.items():
         if task not in base.names:
-            raise ValueError(unknown_name(f"task in `{what}`:", task, base.names))
-        check_stage(base.stages, stage, f"`{what}` of task '{task}'")
-    return {name: given.get(name, base.deepest) for name in base.names}
+            raise ValueError(unknown_name("task in `task_stages`:", task, base.names))
+        check_stage(base.stages, stage, f"`task_stages` of task '{task}'")
+    return {name: task_stages.get(name, base.deepest) for name in base.names}
 
 
 def repeat_like(x: Any, target: Any, name: str) -> Any:
@@ -393,8 +409,9 @@ def repeat_like(x: Any, target: Any, name: str) -> Any:
     return keras.layers.RepeatVector(target.shape[1], name=name)(x)
 
 
-def bring_to(x: Any, target: Any, name: str) -> Any:
-    """A tensor in another's shape: resized or averaged over places, then a linear layer to its channels."""
+def match_shape(x: Any, target: Any, name: str) -> Any:
+    """A tensor in another's shape: resized or averaged over places, then a linear layer to its
+    channels."""
     layers = keras.layers
     width = target.shape[-1]
     if len(target.shape) == 2 and len(x.shape) == 4:

@@ -1,4 +1,5 @@
-"""Copies of a backbone's layers: trained values go along, random first values are drawn anew for each copy."""
+"""Copies of a backbone's layers: trained values go along, random first values are drawn anew for
+each copy."""
 
 from __future__ import annotations
 
@@ -16,12 +17,13 @@ __all__ = ["LayerCopies", "copy_values", "is_trained"]
 class LayerCopies:
     """Makes copies of a trunk's layers.
 
-    A layer is as it was drawn where its initializers give its values once more; Keras's initializers give the same values
-    every time they are asked. The copies of such a layer keep the values that they drew themselves, so that no two copies
-    start alike. Everything else was trained, loaded or adapted, and the copies start from it.
+    A layer is as it was drawn where its initializers give its values once more; Keras's
+    initializers give the same values every time they are asked. The copies of such a layer keep the
+    values that they drew themselves, so that no two copies start alike. Everything else was
+    trained, loaded or adapted, and the copies start from it.
 
-    A layer whose initializers are not its attributes cannot be asked. It counts as the rest of the trunk: as drawn where
-    other layers are and none is trained, otherwise as trained.
+    A layer whose initializers are not its attributes cannot be asked. It counts as the rest of the
+    trunk: as drawn where other layers are and none is trained, otherwise as trained.
 
     Args:
         trunk: functional model, whose layers are copied.
@@ -62,7 +64,8 @@ class LayerCopies:
             was_redrawn = _was_redrawn(layer, variable)
             if was_redrawn or np.array_equal(_value(variable), _value(fresh)):
                 continue
-            # Values that are not drawn at random are equal in all copies until someone changes them.
+            # Values that are not drawn at random are equal in all copies until someone changes
+            # them.
             if (
                 was_redrawn is False
                 or not variable.trainable
@@ -81,7 +84,8 @@ def copy_values(layer: keras.layers.Layer, copied: keras.layers.Layer) -> None:
 
 
 def _copy_own_values(layer: keras.layers.Layer, copied: keras.layers.Layer) -> None:
-    # Not `set_weights`: some layers compute from their variables, such as an adapted `Normalization`.
+    # Not `set_weights`: some layers compute from their variables, such as an adapted
+    # `Normalization`.
     values: dict[str, Any] = {}
     layer.save_own_variables(values)
     copied.load_own_variables({key: ops.convert_to_numpy(value) for key, value in values.items()})
@@ -95,7 +99,8 @@ def is_trained(layer: keras.layers.Layer) -> bool:
 
 
 def _was_redrawn(layer: keras.layers.Layer, variable: Any) -> bool | None:
-    """Whether the variable's random initializer draws its value once more; None where none can be asked."""
+    """Whether the variable's random initializer draws its value once more; None where none can be
+    asked."""
     initializer = _initializer(layer, variable)
     # A seed generator gives other values every time.
     if not isinstance(getattr(initializer, "seed", None), int):
@@ -105,10 +110,11 @@ def _was_redrawn(layer: keras.layers.Layer, variable: Any) -> bool | None:
 
 
 def _initializer(layer: keras.layers.Layer, variable: Any) -> Any:
-    """What a layer's attributes say about a variable's first value, by Keras's rule for their names, or None."""
+    """What a layer's attributes say about a variable's first value, by Keras's rule for their
+    names, or None."""
     name = variable.name
-    # "kernel" and, in separable and recurrent layers, "depthwise" for "depthwise_kernel". A depthwise layer calls its
-    # kernel "kernel".
+    # "kernel" and, in separable and recurrent layers, "depthwise" for "depthwise_kernel". A
+    # depthwise layer calls its kernel "kernel".
     for stem in (name, name.rsplit("_", 1)[0], *(["depthwise"] if name == "kernel" else [])):
         initializer = getattr(layer, f"{stem}_initializer", None)
         if initializer is not None:

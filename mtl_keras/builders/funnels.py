@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 from keras import layers
 
+from mtl_keras.builders.arguments import SharedArguments, Unpack, builder
 from mtl_keras.builders.common import Base, finish, layer_sizes, start
 from mtl_keras.layers import InformationTransfer, OrderCalibrator, ProbabilityProduct, TaskOutput
 from mtl_keras.model import MultiTaskModel
@@ -17,26 +18,28 @@ from mtl_keras.tasks.task import vector
 __all__ = ["aitm", "esmm"]
 
 
+@builder
 def esmm(
     inputs: Any,
     tasks: Sequence[Task],
     backbone: str | Callable | keras.Model | None = None,
     *,
     units: int | Sequence[int] = (64,),
-    backbone_options: Mapping[str, Any] | None = None,
-    encoder: Any = None,
-    name: str = "esmm",
+    **shared: Unpack[SharedArguments],
 ) -> MultiTaskModel:
-    """Entire-space model of a funnel: each step's output is the probability of having come that far.
+    """Entire-space model of a funnel: each step's output is the probability of having come that
+    far.
 
-    For tasks `[click, conversion]`: `click = pCTR`, `conversion = pCTCVR = pCTR * pCVR`. Both are defined, and supervised, on
-    every impression, so that the conversion rate learns without the bias of clicked samples. The product is taken on
-    logits. The rate among those who clicked, `pCVR`, is the quotient of the two outputs.
+    For tasks `[click, conversion]`: `click = pCTR`, `conversion = pCTCVR = pCTR * pCVR`. Both are
+    defined, and supervised, on every impression, so that the conversion rate learns without the
+    bias of clicked samples. The product is taken on logits. The rate among those who clicked,
+    `pCVR`, is the quotient of the two outputs.
 
     Args:
-        inputs, tasks, backbone, backbone_options, encoder, name: as in `hard_sharing`. The tasks are `Binary`, in the
-            funnel's order; two or more.
-        units: int, or list of int. Hidden layers of each step's tower on the backbone's deepest stage. Defaults to (64,).
+        inputs, tasks, backbone, backbone_options, encoder, name: as in `hard_sharing`. The tasks
+            are `Binary`, in the funnel's order; two or more.
+        units: int, or list of int. Hidden layers of each step's tower on the backbone's deepest
+            stage. Defaults to (64,).
 
     Returns:
         `MultiTaskModel`. Labels of a later step are 1 only where the earlier one's are.
@@ -48,11 +51,11 @@ def esmm(
         >>> model = mtl.builders.esmm((20,), [mtl.tasks.Binary("click"), mtl.tasks.Binary("conversion")])
 
     Reference:
-        Ma, Zhao, Huang, Wang, Hu, Zhu, Gai, "Entire Space Multi-Task Model: An Effective Approach for Estimating
-        Post-Click Conversion Rate", SIGIR 2018.
+        Ma, Zhao, Huang, Wang, Hu, Zhu, Gai, "Entire Space Multi-Task Model: An Effective Approach
+        for Estimating Post-Click Conversion Rate", SIGIR 2018.
     """
-    units = layer_sizes("units", units, name)
-    base = _funnel(inputs, tasks, backbone, backbone_options, name)
+    base = _funnel(inputs, tasks, backbone, **shared)
+    units = layer_sizes("units", units, base.name)
     outputs: dict[str, Any] = {}
     before = None
     for task in base.tasks:
@@ -66,31 +69,31 @@ def esmm(
         base,
         {},
         outputs=outputs,
-        name=name,
-        encoder=encoder,
         representation=base.representation[-1:],
     )
 
 
+@builder
 def aitm(
     inputs: Any,
     tasks: Sequence[Task],
     backbone: str | Callable | keras.Model | None = None,
     *,
     units: int | Sequence[int] = (64,),
-    calibration: float = 0.6,
-    backbone_options: Mapping[str, Any] | None = None,
-    encoder: Any = None,
-    name: str = "aitm",
+    penalty_weight: float = 0.6,
+    **shared: Unpack[SharedArguments],
 ) -> MultiTaskModel:
-    """Adaptive information transfer along a funnel: each step attends to what the step before passes on and to its own
-    features, and a calibrator keeps later steps less probable than earlier ones.
+    """Adaptive information transfer along a funnel: each step attends to what the step before
+    passes on and to its own features, and a calibrator keeps later steps less probable than earlier
+    ones.
 
-    Step t: `z_1 = q_1`, `z_t = attention(relu(W z_(t-1)), q_t)` with the tower's features `q_t`; `p_t = sigmoid(w_t z_t)`.
+    Step t: `z_1 = q_1`, `z_t = attention(relu(W z_(t-1)), q_t)` with the tower's features `q_t`;
+        `p_t = sigmoid(w_t z_t)`.
 
     Args:
         inputs, tasks, backbone, units, backbone_options, encoder, name: as in `esmm`.
-        calibration: float >= 0. Weight of the calibrator's penalty `max(p_t - p_(t-1), 0)`. Defaults to 0.6, as in the paper.
+        penalty_weight: float >= 0. Factor of the calibrator's penalty `max(p_t - p_(t-1), 0)`.
+            Defaults to 0.6, as in the paper.
 
     Returns:
         `MultiTaskModel`.
@@ -103,13 +106,13 @@ def aitm(
         >>> model = mtl.builders.aitm((20,), steps)
 
     Reference:
-        Xi, Chen, Yan, Zhang, Zhu, Zhuang, Chen, "Modeling the Sequential Dependence among Audience Multi-step Conversions with
-        Multi-task Learning in Targeted Display Advertising", KDD 2021.
+        Xi, Chen, Yan, Zhang, Zhu, Zhuang, Chen, "Modeling the Sequential Dependence among Audience
+        Multi-step Conversions with Multi-task Learning in Targeted Display Advertising", KDD 2021.
     """
-    units = layer_sizes("units", units, name)
+    base = _funnel(inputs, tasks, backbone, **shared)
+    units = layer_sizes("units", units, base.name)
     if not units:
-        raise ValueError(f"Builder '{name}' needs at least one hidden layer in `units`.")
-    base = _funnel(inputs, tasks, backbone, backbone_options, name)
+        raise ValueError(f"Builder '{base.name}' needs at least one hidden layer in `units`.")
     logits, before = [], None
     for task in base.tasks:
         z = _tower(base, task.name, units)
@@ -118,7 +121,7 @@ def aitm(
             z = InformationTransfer(units[-1], name=f"{task.name}_transfer")([passed, z])
         before = z
         logits.append(layers.Dense(1, name=f"{task.name}_linear")(z))
-    ordered = OrderCalibrator(calibration, name=f"{name}_calibrator")(logits)
+    ordered = OrderCalibrator(penalty_weight, name=f"{base.name}_calibrator")(logits)
     outputs = {
         task.name: TaskOutput(task)(logit) for task, logit in zip(base.tasks, ordered, strict=True)
     }
@@ -126,26 +129,28 @@ def aitm(
         base,
         {},
         outputs=outputs,
-        name=name,
-        encoder=encoder,
         representation=base.representation[-1:],
     )
 
 
-def _funnel(inputs, tasks, backbone, options, name) -> Base:
-    base = start(inputs, tasks, backbone, options)
+def _funnel(
+    inputs: Any, tasks: Sequence[Task], backbone: Any, **shared: Unpack[SharedArguments]
+) -> Base:
+    """The beginning of a funnel: two or more `Binary` tasks without heads of their own."""
+    base = start(inputs, tasks, backbone, **shared)
     if len(base.tasks) < 2:
         raise ValueError(
-            f"Builder '{name}' takes two or more tasks in the funnel's order, got {len(base.tasks)}."
+            f"Builder '{base.name}' takes two or more tasks in the funnel's order, got {len(base.tasks)}."
         )
     for task in base.tasks:
         if not isinstance(task, Binary):
             raise ValueError(
-                f"Builder '{name}' takes Binary tasks (it happened, or not); task '{task.name}' is a {type(task).__name__}."
+                f"Builder '{base.name}' takes Binary tasks (it happened, or not); task '{task.name}' is a "
+                f"{type(task).__name__}."
             )
         if task._head is not None:
             raise ValueError(
-                f"Builder '{name}' makes the heads itself; task '{task.name}' brings a head of its own."
+                f"Builder '{base.name}' makes the heads itself; task '{task.name}' brings a head of its own."
             )
     return base
 

@@ -7,44 +7,46 @@ from typing import Any
 
 import keras
 
-from mtl_keras.builders.common import check_leaves, finish, start
+from mtl_keras.builders.arguments import SharedArguments, Unpack, builder
+from mtl_keras.builders.common import finish, resolve_task_stages, start
 from mtl_keras.model import MultiTaskModel
 from mtl_keras.tasks import Task
 
 __all__ = ["hard_sharing", "layerwise"]
 
 
+@builder
 def hard_sharing(
     inputs: Any,
     tasks: Sequence[Task],
     backbone: str | Callable | keras.Model | None = None,
-    *,
-    backbone_options: Mapping[str, Any] | None = None,
-    encoder: Any = None,
-    name: str = "hard_sharing",
+    **shared: Unpack[SharedArguments],
 ) -> MultiTaskModel:
-    """One trunk for all tasks and a head for each (Caruana, "Multitask Learning: A Knowledge-Based Source of Inductive
-    Bias", ICML 1993).
+    """One trunk for all tasks and a head for each (Caruana, "Multitask Learning: A Knowledge-Based
+    Source of Inductive Bias", ICML 1993).
 
     Args:
-        inputs: shape of one row, for example `(32, 32, 3)`; a `keras.Input`; or a dict of these by name. Where the backbone
-            is a model with inputs of its own: None, or the sizes that those leave open.
+        inputs: shape of one row, for example `(32, 32, 3)`; a `keras.Input`; or a dict of these by
+            name. Where the backbone is a model with inputs of its own: None, or the sizes that
+            those leave open.
         tasks: list of `Task`.
-        backbone: name (`mtl.backbones`), function of the symbolic inputs, or any `keras.Model` (functional, `Sequential`,
-            built or not, or a subclass): its outputs, a tensor or a list or dict of stages, are what the heads see. A model
-            given here is used itself, with its weights, not copied. None takes the default of the kind of input: "small_cnn"
-            for images, "mlp" for tables, "text_cnn" for an input named `tokens`, "log_mel_cnn" for one named `waveform`,
-            "frame_cnn" for video.
+        backbone: name (`mtl.backbones`), function of the symbolic inputs, or any `keras.Model`
+            (functional, `Sequential`, built or not, or a subclass): its outputs, a tensor or a list
+            or dict of stages, are what the heads see. A model given here is used itself, with its
+            weights, not copied. None takes the default of the kind of input: "small_cnn" for
+            images, "mlp" for tables, "text_cnn" for an input named `tokens`, "log_mel_cnn" for one
+            named `waveform`, "frame_cnn" for video.
         backbone_options: dict. Arguments of the backbone's function.
-        encoder: object of `mtl.data` that makes this network's input from what a person has; saved with the model.
+        encoder: object of `mtl.data` that makes this network's input from what a person has; saved
+            with the model.
         name: str. The model's name.
 
     Returns:
         `MultiTaskModel` with one output a task, named like it.
 
     Raises:
-        ValueError: duplicate or invalid task names, an unknown backbone, a task whose name is that of a backbone's
-            layer, features that a head can't use.
+        ValueError: duplicate or invalid task names, an unknown backbone, a task whose name is that
+            of a backbone's layer, features that a head can't use.
 
     Example:
         >>> model = mtl.builders.hard_sharing(
@@ -54,55 +56,57 @@ def hard_sharing(
         >>> sorted(model.output)
         ['box', 'digit']
     """
-    base = start(inputs, tasks, backbone, backbone_options)
+    base = start(inputs, tasks, backbone, **shared)
     features = dict.fromkeys(base.names, base.stages)
     return finish(
         base,
         features,
-        name=name,
-        encoder=encoder,
         representation=base.representation,
         separate=False,
     )
 
 
+@builder
 def layerwise(
     inputs: Any,
     tasks: Sequence[Task],
     backbone: str | Callable | keras.Model | None = None,
     *,
-    leaves: Mapping[str, str],
-    backbone_options: Mapping[str, Any] | None = None,
-    encoder: Any = None,
-    name: str = "layerwise",
+    task_stages: Mapping[str, str],
+    **shared: Unpack[SharedArguments],
 ) -> MultiTaskModel:
-    """One trunk that each task leaves at a stage of its own: its head sees that stage and those before it.
+    """One trunk that each task leaves at a stage of its own: its head sees that stage and those
+    before it.
 
     A task that needs little depth costs little, and does not shape the layers behind its stage.
 
     Args:
         inputs, tasks, backbone, backbone_options, encoder, name: as in `hard_sharing`.
-        leaves: dict of task name to the stage after which it leaves. Tasks that are not named go to the deepest.
+        task_stages: dict of task name to the stage after which it leaves. Tasks that are not named
+            go to the deepest.
 
     Returns:
         `MultiTaskModel`.
 
     Raises:
-        ValueError: a task or stage that does not exist; a backbone with one stage; what `hard_sharing` refuses.
+        ValueError: a task or stage that does not exist; a backbone with one stage; what
+            `hard_sharing` refuses.
 
     Example:
         >>> model = mtl.builders.layerwise((32, 32, 3), [mtl.tasks.Binary("edge"), mtl.tasks.Binary("cat")],
-        ...     leaves={"edge": "stage1"})
+        ...     task_stages={"edge": "stage1"})
 
     Reference:
-        Shared layers that end at different depths: Sogaard & Goldberg, "Deep multi-task learning with low level tasks
-        supervised at lower layers", ACL 2016; Ruder, "An Overview of Multi-Task Learning in Deep Neural Networks", 2017.
+        Shared layers that end at different depths: Sogaard & Goldberg, "Deep multi-task learning
+            with low level tasks
+        supervised at lower layers", ACL 2016; Ruder, "An Overview of Multi-Task Learning in Deep
+        Neural Networks", 2017.
     """
-    base = start(inputs, tasks, backbone, backbone_options)
-    stages, places = base.stages, check_leaves(base, leaves, "leaves")
+    base = start(inputs, tasks, backbone, **shared)
+    stages, stage_of = base.stages, resolve_task_stages(base, task_stages)
     order = list(stages)
-    seen = {
-        task: {s: stages[s] for s in order[: order.index(place) + 1]}
-        for task, place in places.items()
+    features = {
+        task: {s: stages[s] for s in order[: order.index(stage) + 1]}
+        for task, stage in stage_of.items()
     }
-    return finish(base, seen, name=name, encoder=encoder, representation=base.representation)
+    return finish(base, features, representation=base.representation)

@@ -7,61 +7,65 @@ from typing import Any
 
 import keras
 
-from mtl_keras.builders.common import attach_head, bring_to, check_leaves, finish, start
-from mtl_keras.builders.streams import goes_on, lockstep
+from mtl_keras.builders.arguments import SharedArguments, Unpack, builder
+from mtl_keras.builders.common import attach_head, finish, match_shape, resolve_task_stages, start
+from mtl_keras.builders.streams import build_parallel_streams, is_continued
+from mtl_keras.graph import layer_of
 from mtl_keras.model import MultiTaskModel
 from mtl_keras.tasks import Task
 
 __all__ = ["hierarchical"]
 
 
+@builder
 def hierarchical(
     inputs: Any,
     tasks: Sequence[Task],
     backbone: str | Callable | keras.Model | None = None,
     *,
-    levels: Mapping[str, str],
-    feed: bool = True,
-    backbone_options: Mapping[str, Any] | None = None,
-    encoder: Any = None,
-    name: str = "hierarchical",
+    task_stages: Mapping[str, str],
+    feed_predictions: bool = True,
+    **shared: Unpack[SharedArguments],
 ) -> MultiTaskModel:
-    """One trunk; a low-level task is supervised at its stage, and the next stages see what it predicts.
+    """One trunk; a low-level task is supervised at its stage, and the next stages see what it
+    predicts.
 
-    After a stage with tasks the trunk goes on with `features + sum_t W_t prediction_t`, places aligned (a map is resized to
-    the stage, a vector is added everywhere). Followed by the next linear layer this is that layer on features and
-    predictions side by side. Gradients of later tasks flow back through the predictions.
+    After a stage with tasks the trunk goes on with `features + sum_t W_t prediction_t`, places
+    aligned (a map is resized to the stage, a vector is added everywhere). Followed by the next
+    linear layer this is that layer on features and predictions side by side. Gradients of later
+    tasks flow back through the predictions.
 
     Args:
         inputs, tasks, backbone, backbone_options, encoder, name: as in `hard_sharing`.
-        levels: dict of task name to its stage. Tasks that are not named are at the deepest.
-        feed: bool. False supervises low stages without feeding predictions upward (Sogaard & Goldberg). Defaults to True
-            (JMT).
+        task_stages: dict of task name to its stage. Tasks that are not named are at the deepest.
+        feed_predictions: bool. False supervises low stages without feeding predictions upward
+            (Sogaard & Goldberg). Defaults to True (JMT).
 
     Returns:
         `MultiTaskModel`.
 
     Raises:
-        ValueError: a task or stage that does not exist; a backbone with one stage; with `feed`, a stage from which no other
-            stage is computed (those of `fpn`); what `hard_sharing` refuses.
+        ValueError: a task or stage that does not exist; a backbone with one stage; with
+            `feed_predictions`, a stage from which no other stage is computed (those of `fpn`); what
+            `hard_sharing` refuses.
 
     Example:
         >>> model = mtl.builders.hierarchical((32, 32, 3), [mtl.tasks.Segmentation("edges"), mtl.tasks.Binary("cat")],
-        ...     levels={"edges": "stage2"})
+        ...     task_stages={"edges": "stage2"})
 
     References:
-        Sogaard & Goldberg, "Deep multi-task learning with low level tasks supervised at lower layers", ACL 2016; Hashimoto,
-        Xiong, Tsuruoka, Socher, "A Joint Many-Task Model", EMNLP 2017. JMT's successive regularization, which needs training
-        in turns, is not part of it.
+        Sogaard & Goldberg, "Deep multi-task learning with low level tasks supervised at lower
+        layers", ACL 2016; Hashimoto, Xiong, Tsuruoka, Socher, "A Joint Many-Task Model", EMNLP
+        2017. JMT's successive regularization, which needs training in turns, is not part of it.
     """
-    base = start(inputs, tasks, backbone, backbone_options)
-    places = check_leaves(base, levels, "levels")
-    for task, stage in places.items():
-        if feed and stage != base.deepest and not goes_on(base.trunk, stage):
+    base = start(inputs, tasks, backbone, **shared)
+    stage_of = resolve_task_stages(base, task_stages)
+    for task, stage in stage_of.items():
+        if feed_predictions and stage != base.deepest and not is_continued(base.trunk, stage):
             raise ValueError(
-                f"Builder '{name}' feeds what task '{task}' predicts at '{stage}' to the stages behind it, and in this "
+                f"Builder '{base.name}' feeds what task '{task}' predicts at '{stage}' to the stages behind it, and in this "
                 f"backbone no other stage is computed from '{stage}': its stages are outputs only, as those of the pyramid "
-                "'fpn' are. Take a backbone whose stages follow each other, or give feed=False."
+                "'fpn' are. Take a backbone whose stages follow each other, or give feed_predictions=False."
             )
     outputs: dict[str, Any] = {}
     seen: dict[str, Any] = {}
@@ -70,25 +74,25 @@ def hierarchical(
     def at_stage(stage, tensors):
         x = tensors[0]
         seen[stage] = x
-        here = [task for task, place in places.items() if place == stage]
-        for task in here:
+        stage_tasks = [task for task, task_stage in stage_of.items() if task_stage == stage]
+        for task in stage_tasks:
             outputs[task] = attach_head(by_name[task], seen, base.inputs)
-        if not feed or stage == base.deepest:
+        if not feed_predictions or stage == base.deepest:
             return tensors
         parts = [x]
-        for task in here:
-            parts.append(bring_to(outputs[task], x, f"{name}_{task}"))
+        for task in stage_tasks:
+            parts.append(match_shape(outputs[task], x, f"{base.name}_{task}"))
             if len(parts[-1].shape) == 2 and len(x.shape) == 3:
                 parts[-1] = keras.layers.Reshape(
-                    (1, x.shape[-1]), name=f"{name}_{task}_everywhere"
+                    (1, x.shape[-1]), name=f"{base.name}_{task}_everywhere"
                 )(parts[-1])
-        return tensors if len(parts) == 1 else [keras.layers.Add(name=f"{name}_{stage}")(parts)]
+        return (
+            tensors if len(parts) == 1 else [keras.layers.Add(name=f"{base.name}_{stage}")(parts)]
+        )
 
-    lockstep(base.trunk, ["trunk"], own=False, at_stage=at_stage)
-    return finish(
-        base, {}, outputs=outputs, name=name, encoder=encoder, representation=_layers(seen)
-    )
+    build_parallel_streams(base.trunk, ["trunk"], copy_layers=False, at_stage=at_stage)
+    return finish(base, {}, outputs=outputs, representation=_layers(seen))
 
 
 def _layers(seen: Mapping[str, Any]) -> list[str]:
-    return [tensor._keras_history.operation.name for tensor in seen.values()]
+    return [layer_of(tensor).name for tensor in seen.values()]

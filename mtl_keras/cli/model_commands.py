@@ -29,7 +29,7 @@ def balancers(
 ) -> None:
     """All balancing methods: what each needs, what a step costs, and who published it."""
     from mtl_keras import balancing
-    from mtl_keras.names import unknown_name
+    from mtl_keras.runtime.names import unknown_name
     from mtl_keras.runtime.tables import print_table
 
     entries = {entry.name: entry for entry in balancing.list()}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl_keras.names import unknown_name
+from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["LabelScaleWarning", "check_data", "complete", "mix"]
 

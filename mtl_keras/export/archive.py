@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from mtl_keras.builders.branching import count_copies, prune
 from mtl_keras.export import decoded
 from mtl_keras.export.models import functional
 from mtl_keras.export.training_aware import float_twin, is_quantization_aware
-from mtl_keras.graph import output_of, split
-from mtl_keras.names import check_input_name, unknown_name
+from mtl_keras.graph import ancestors, output_of, split, sublayers
 from mtl_keras.quiet import quiet
 from mtl_keras.runtime.files import ExportError
+from mtl_keras.runtime.names import check_input_name, unknown_name
 
 __all__ = [
     "SIGNATURES",
@@ -177,7 +178,7 @@ def _from_features(
     made = [Endpoint("features", specs, tuple(names), features)]
     for name in model.output:
         # A head may use some of the shared tensors only.
-        used = _ancestors([heads.output[name]])
+        used = {id(x) for x in ancestors([heads.output[name]])}
         here = [n for n, t in zip(everything, heads.inputs, strict=True) if id(t) in used]
         call = _filled(functools.partial(head, name), everything)
         made.append(
@@ -226,7 +227,7 @@ def write_archive(
 
 def as_float32(model: keras.Model) -> keras.Model:
     """The model itself, or, where a layer computes in half precision, its copy in float32 with the same weights."""
-    policies = {layer.dtype_policy.name for layer in model._flatten_layers()}
+    policies = {layer.dtype_policy.name for layer in sublayers(model)}
     if not any(_is_half(name) for name in policies):
         return model
     config = _without_mixed(model.get_config())
@@ -252,10 +253,22 @@ def _without_mixed(config: Any) -> Any:
     return config
 
 
+def notes(model: keras.Model) -> list[str]:
+    """What a report says of what `subset` leaves out."""
+    copies = count_copies(functional(model))
+    if copies is None:
+        return []
+    used, total = copies
+    return [
+        f"learned branches: the file holds the {used} of {total} copies of stages that a task follows"
+    ]
+
+
 def subset(model: keras.Model, tasks: Sequence[str] | None) -> keras.Model:
     """The model with some of its tasks only, in their order in the model; layers and inputs that no kept task uses are gone.
 
-    Of a quantization-aware model, its float network: every export begins here.
+    Of a quantization-aware model, its float network; of a network with learned branches, the tree: every export begins
+    here.
 
     Raises:
         ValueError: no task, or one that the model does not have.
@@ -263,6 +276,8 @@ def subset(model: keras.Model, tasks: Sequence[str] | None) -> keras.Model:
     model = functional(model)
     if is_quantization_aware(model):
         model = float_twin(model)
+    if count_copies(model) is not None:
+        model = prune(model)
     if any(
         keras.backend.standardize_dtype(tensor.dtype) in ("float16", "bfloat16")
         for tensor in model.inputs
@@ -279,7 +294,7 @@ def subset(model: keras.Model, tasks: Sequence[str] | None) -> keras.Model:
     if not chosen:
         raise ValueError(f"`tasks` is empty; the model has {', '.join(known)}.")
     outputs = {name: tensor for name, tensor in model.output.items() if name in chosen}
-    used = _ancestors(outputs.values())
+    used = {id(x) for x in ancestors(outputs.values())}
     inputs = {tensor.name: tensor for tensor in model.inputs if id(tensor) in used}
     kept = (
         inputs
@@ -295,17 +310,3 @@ def subset(model: keras.Model, tasks: Sequence[str] | None) -> keras.Model:
     if shared:
         facts["representation"] = shared
     return type(model)(kept, outputs, name=model.name, **facts)
-
-
-def _ancestors(tensors: Iterable[Any]) -> set[int]:
-    """Ids of the tensors that tensors are made of, themselves included."""
-    seen, waiting = set(), list(tensors)
-    while waiting:
-        tensor = waiting.pop()
-        if id(tensor) in seen:
-            continue
-        seen.add(id(tensor))
-        waiting += tensor._keras_history.operation._inbound_nodes[
-            tensor._keras_history.node_index
-        ].input_tensors
-    return seen

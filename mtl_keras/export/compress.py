@@ -23,8 +23,8 @@ from mtl_keras.export.backend import needs_tensorflow
 from mtl_keras.export.training_aware import is_quantization_aware, own_layers, quantization_aware
 from mtl_keras.graph import nodes
 from mtl_keras.layers import TaskOutput
-from mtl_keras.names import unknown_name
 from mtl_keras.runtime.files import ExportError
+from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["CompressionReport", "compress", "distinct", "zeros"]
 

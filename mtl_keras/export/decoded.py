@@ -9,9 +9,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from mtl_keras.names import unknown_name
 from mtl_keras.runtime.decoding import SUFFIX
 from mtl_keras.runtime.files import ExportError
+from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["SUFFIX", "agree", "check", "decode"]
 

@@ -11,8 +11,8 @@ import numpy as np
 from mtl_keras.analysis import score
 from mtl_keras.export import archive, rows
 from mtl_keras.export.report import ExportReport
-from mtl_keras.names import unknown_name
 from mtl_keras.runtime.files import ExportError
+from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["drops", "held_out", "judge", "limits", "scores"]
 

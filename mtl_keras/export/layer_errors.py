@@ -15,6 +15,7 @@ import numpy as np
 from mtl_keras.export import archive, quantization, sampling
 from mtl_keras.export.backend import needs_tensorflow
 from mtl_keras.export.tflite import CALIBRATED, _check, _convert
+from mtl_keras.graph import sublayers
 from mtl_keras.runtime import flatbuffer
 from mtl_keras.runtime.files import ExportError
 from mtl_keras.runtime.tflite_model import TFLiteModel
@@ -224,7 +225,7 @@ def _as_real(interpreter: Any, position: int) -> np.ndarray:
 
 def _compare(model: keras.Model, reference: _Tensors, compared: _Tensors) -> list[LayerError]:
     """The tensors that both files have, in order; names survive the converter's quantization."""
-    layers = [layer.name for layer in model._flatten_layers(include_self=False)]
+    layers = [layer.name for layer in sublayers(model, include_self=False)]
     errors: dict[str, float] = {}
     entries = []
     for name, (operator, inputs) in reference.operators.items():

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import tree
 
+from mtl_keras.graph import layer_of
 from mtl_keras.runtime.files import ExportError
 
 __all__ = ["functional"]
@@ -35,7 +36,7 @@ def functional(model: keras.Model) -> keras.Model:
     if isinstance(outputs, Mapping) and all(hasattr(value, "shape") for value in outputs.values()):
         return model
     flat = tree.flatten(outputs)
-    names = [tensor._keras_history.operation.name for tensor in flat]
+    names = [layer_of(tensor).name for tensor in flat]
     return keras.Model(model.input, dict(zip(_unique(names), flat, strict=True)), name=model.name)
 
 

@@ -74,6 +74,7 @@ def onnx(
         >>> mtl.export.onnx(model, "out/model.onnx").show()
     """
     _check("onnx", path, ".onnx")
+    notes = archive.notes(model)
     model, inputs, signature = _prepare(model, samples, tasks, batch)
     options = {} if opset is None else {"opset_version": opset}
     with atomic_write(path) as fresh:
@@ -83,6 +84,7 @@ def onnx(
             model, inputs, _run_onnx(fresh, inputs, batch), FLOAT_TOLERANCE, "ONNX file"
         )
         report.path, report.size = Path(path), fresh.stat().st_size
+        report.notes = notes
     return report
 
 
@@ -121,6 +123,7 @@ def openvino(
     """
     _check("openvino", path, ".xml")
     path = Path(path)
+    notes = archive.notes(model)
     model, inputs, signature = _prepare(model, samples, tasks, batch)
     with atomic_write(path) as fresh, atomic_write(path.with_suffix(".bin")) as weights:
         _export(model, fresh.with_name("converted.xml"), "openvino", signature)
@@ -129,6 +132,7 @@ def openvino(
         report = compare(model, inputs, answers, FLOAT_TOLERANCE, "OpenVINO model")
         binary = fresh.with_suffix(".bin")
         report.path, report.size = path, fresh.stat().st_size + binary.stat().st_size
+        report.notes = notes
         os.replace(binary, weights)
     return report
 

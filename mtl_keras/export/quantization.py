@@ -16,10 +16,10 @@ from mtl_keras.export import same_scale
 from mtl_keras.export.exact import exact_operators
 from mtl_keras.export.offsets import take_out_offsets
 from mtl_keras.export.same_scale import SAME_SCALE, WIDE, heads_of, measured_range, operators_of
-from mtl_keras.names import unknown_name
 from mtl_keras.quiet import quiet
 from mtl_keras.runtime import flatbuffer
 from mtl_keras.runtime.files import ExportError
+from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["float_nodes", "head_ranges", "measure_ranges", "quantize", "sparse_size"]
 

@@ -9,9 +9,9 @@ import keras
 from keras import tree
 
 from mtl_keras.export.models import functional
-from mtl_keras.graph import replay
+from mtl_keras.graph import rewire_graph
 from mtl_keras.layers import RawImage
-from mtl_keras.names import unknown_name
+from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["with_raw_images"]
 
@@ -80,7 +80,7 @@ def with_raw_images(
             fresh[given.name] = found[id(given)] = keras.Input(
                 given.shape[1:], dtype=given.dtype, name=given.name
             )
-    replay(model, found, lambda node, args, kwargs: node.operation(*args, **kwargs))
+    rewire_graph(model, found, lambda node, args, kwargs: node.operation(*args, **kwargs))
     outputs = {name: found[id(output)] for name, output in model.output.items()}
     facts = (
         {"representation": model.representation} if getattr(model, "representation", None) else {}

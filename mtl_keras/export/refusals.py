@@ -7,6 +7,8 @@ from collections.abc import Collection
 
 import keras
 
+from mtl_keras.graph import sublayers
+
 __all__ = ["recurrent", "why"]
 
 _ARGMAX = "`keras.ops.argmax` does this: leave the choice to `decode=` or to `TFLiteModel.predict`, or use `tf.argmax`"
@@ -31,7 +33,7 @@ _OTHERWISE = "replace it by products, convolutions, pooling and elementwise func
 
 def why(error: Exception, model: keras.Model) -> str:
     """The converter's report as a sentence a layer."""
-    known = {layer.name: layer for layer in model._flatten_layers(include_self=False)}
+    known = {layer.name: layer for layer in sublayers(model, include_self=False)}
     found: dict[str | None, list[str]] = {}
     pattern = r"""loc\((?:callsite\()*fused\["[^"]*", "([^"@]+)[^"]*"\](?:(?!error:).)*?'tf\.(\w+)' op is neither"""
     for path, operation in re.findall(pattern, str(error), re.S):
@@ -77,7 +79,7 @@ def _layer(path: str, known: Collection[str]) -> str | None:
 
 def recurrent(model: keras.Model) -> str | None:
     """Why a model with recurrent layers has no full-int8 form, or None: the converter's calibration of their loops crashes."""
-    for layer in model._flatten_layers(include_self=False):
+    for layer in sublayers(model, include_self=False):
         if isinstance(layer, keras.layers.RNN) and not layer.unroll:
             return (
                 f"Layer '{layer.name}' is recurrent, and TensorFlow's converter has no full-int8 form of its loop. Use "

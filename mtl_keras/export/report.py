@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from mtl_keras.export import archive
+from mtl_keras.graph import layer_of
 from mtl_keras.runtime.files import ExportError
 
 __all__ = [
@@ -93,6 +94,7 @@ class ExportReport:
     where there was one row only: the errors on new data are not known then (NaN). `in_float32` names the constants of a
     float16 file that float16 can't hold. `rungs` lists what "auto" measured. `passed` is False, and `path` None, where
     nothing was written (`on_drop="report"`).
+    `notes` says in a sentence each what the file leaves out by itself, such as copies of stages that no task follows.
     `single_size` is what a file with several signatures would be with `serving_default` alone; None where that is all it has.
     """
 
@@ -116,6 +118,7 @@ class ExportReport:
     in_float32: list[str] = field(default_factory=list)
     rungs: list[Rung] = field(default_factory=list)
     passed: bool = True
+    notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings, for JSON."""
@@ -150,6 +153,8 @@ class ExportReport:
             facts |= {"calibration_rows": self.calibration_rows, "new_rows": self.new_rows}
         if self.in_float32:
             facts["in_float32"] = self.in_float32
+        if self.notes:
+            facts["notes"] = self.notes
         if self.rungs:
             facts["rungs"] = [dataclasses.asdict(rung) for rung in self.rungs]
         return facts
@@ -168,6 +173,8 @@ class ExportReport:
         console = Console()
         written = self.path if self.passed else "not written"
         console.print(f"{self.format}: {written} ({sizes})", highlight=False)
+        for note in self.notes:
+            console.print(note, highlight=False)
         whole = any(head.scale is not None for head in self.heads)
         rows = []
         for head in self.heads:
@@ -317,7 +324,7 @@ def bounded_heads(model: keras.Model) -> set[str]:
         if task.facts().get("activation") in ("sigmoid", "softmax")
     }
     for name, tensor in model.output.items():
-        activation = getattr(tensor._keras_history.operation, "activation", None)
+        activation = getattr(layer_of(tensor), "activation", None)
         if getattr(activation, "__name__", "") in ("sigmoid", "softmax"):
             names.add(name)
     return names

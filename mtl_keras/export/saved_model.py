@@ -62,6 +62,7 @@ def saved_model(
         >>> mtl.export.saved_model(model, "out/saved_model").show()
     """
     check_folder(path, _foreign)
+    notes = archive.notes(model)
     model = archive.subset(model, tasks)
     plain = archive.as_float32(model)
     inputs = sampling.take(model, samples, 8)
@@ -82,6 +83,7 @@ def saved_model(
                 expected, found, FLOAT_TOLERANCE, f"SavedModel, signature '{endpoint.name}'"
             )
             known |= expected if endpoint.name == "features" else {}
+        report.notes = notes
         report.path, report.size = (
             Path(path),
             sum(f.stat().st_size for f in fresh.rglob("*") if f.is_file()),

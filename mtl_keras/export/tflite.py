@@ -38,6 +38,7 @@ from mtl_keras.export.saved_model import FLOAT_TOLERANCE
 from mtl_keras.export.training_aware import own_layers
 from mtl_keras.export.warning import warn_caller
 from mtl_keras.export.weights import int8_weights
+from mtl_keras.graph import sublayers
 from mtl_keras.quiet import quiet
 from mtl_keras.runtime import encoders, flatbuffer, measure, metadata
 from mtl_keras.runtime.files import ExportError, atomic_write, check_file, check_folder
@@ -170,6 +171,7 @@ def tflite(
         if budget is not None:
             raise ValueError(f"`budget` goes with quantization='auto'; got {quantization!r}.")
     limits_of_file = ladder.check_budget(budget)
+    notes = archive.notes(model)
     model = archive.subset(model, tasks)
     decode = decoded.check(model, decode)
     if decode and io != "float32":
@@ -187,7 +189,7 @@ def tflite(
     plain = archive.as_float32(model)
     made = archive.endpoints(plain, signatures, batch, decode)
     holds = max_drop is None and on_drop == "raise" and rows.are_typical
-    job = _Job(model, plain, made, tuple(decode), rows, io, percentile, holds)
+    job = _Job(model, plain, made, tuple(decode), rows, io, percentile, holds, notes)
     if quantization == "auto":
         return _cheapest_that_passes(job, path, data, limits, limits_of_file, on_drop)
     try:
@@ -227,6 +229,7 @@ class _Job:
     percentile: float | None = None
     # Whether a head that keeps little of what moves in it is refused: where the tasks' own metrics do not judge.
     holds_fidelity: bool = True
+    notes: Sequence[str] = ()
     # What the converter gave, by kind: float files of several kinds are made of one.
     converted: dict[str | None, bytes] = dataclasses.field(default_factory=dict)
 
@@ -264,7 +267,7 @@ def _build(
 
 
 def _layers_of(model: keras.Model, message: str) -> str:
-    names = [layer.name for layer in model._flatten_layers(include_self=False)]
+    names = [layer.name for layer in sublayers(model, include_self=False)]
     return ", ".join(
         f"'{name}'" for name in names if re.search(rf"\b{re.escape(name)}(_\d+)?\b", message)
     )
@@ -302,6 +305,7 @@ def _build_and_compare(
     file = TFLiteModel(fresh)
     answers = file.run(inputs)
     report = compare(plain, inputs, answers, tolerance, what, job.holds_fidelity)
+    report.notes = list(job.notes)
     for name in job.decode:
         decoded.agree(
             plain,
@@ -629,7 +633,7 @@ def _convert(
         )
         content = quantizing.measure_ranges(content, batches, percentile)
         floats = set()
-        layers = [layer.name for layer in model._flatten_layers(include_self=False)]
+        layers = [layer.name for layer in sublayers(model, include_self=False)]
         if keep_float:
             own = own_layers(
                 model, [name for name in keep_float if name in model.output], "keep_float"

@@ -93,7 +93,7 @@ def rebuilt(model: Any) -> tuple[Any, dict[str, list[str]]]:
     """The network up to its heads' activations, in tf_keras, with its weights; names of each layer's weights."""
     import tf_keras
 
-    from mtl_keras.graph import replay
+    from mtl_keras.graph import rewire_graph
     from mtl_keras.layers import TaskOutput
 
     found: dict[int, Any] = {}
@@ -125,7 +125,7 @@ def rebuilt(model: Any) -> tuple[Any, dict[str, list[str]]]:
             ) from error
         return outputs
 
-    replay(model, found, call)
+    rewire_graph(model, found, call)
     outputs = [found[id(model.output[name])] for name in model.task_names]
     return tf_keras.Model(inputs, outputs, name=model.name), names
 

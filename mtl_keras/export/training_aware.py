@@ -9,10 +9,10 @@ import keras
 from keras import layers, tree
 
 from mtl_keras.export.models import functional
-from mtl_keras.graph import nodes, replay
+from mtl_keras.graph import nodes, rewire_graph
 from mtl_keras.layers import FakeQuantize, QuantizedWeights, TaskOutput
-from mtl_keras.names import unknown_name
 from mtl_keras.runtime.files import ExportError
+from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["float_twin", "is_quantization_aware", "own_layers", "quantization_aware"]
 
@@ -168,7 +168,7 @@ def _replayed(
             after(operation, tensor, output, first + i) for i, (tensor, output) in enumerate(pairs)
         ]
 
-    replay(model, found, call)
+    rewire_graph(model, found, call)
     for old, new in copies.values():
         if isinstance(old, keras.layers.Layer):
             new.set_weights(old.get_weights())

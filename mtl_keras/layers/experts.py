@@ -17,8 +17,9 @@ __all__ = ["DSelectKGate", "Experts", "Gate", "Mixture"]
 class Experts(layers.Layer):
     """Several dense layers over the same features, computed as one matrix product.
 
-    Their outputs stand side by side on the last axis, the first expert's first. An axis of its own for the experts would make
-    feature maps 5-D, and older TFLite runtimes and GPU delegates stop at four axes.
+    Their outputs stand side by side on the last axis, the first expert's first. An axis of its own
+    for the experts would make feature maps 5-D, and older TFLite runtimes and GPU delegates stop at
+    four axes.
 
     Args:
         experts: int >= 1.
@@ -50,12 +51,13 @@ class Experts(layers.Layer):
         size = input_shape[-1]
 
         def side_by_side(shape, dtype=None):
-            # Each starts as a dense layer of its own would; an initializer gives the same values every time it is asked.
-            made = [
+            # Each starts as a dense layer of its own would; an initializer gives the same values
+            # every time it is asked.
+            kernels = [
                 keras.initializers.GlorotUniform()((size, self.units), dtype=dtype)
                 for _ in range(self.experts)
             ]
-            return ops.concatenate(made, axis=1)
+            return ops.concatenate(kernels, axis=1)
 
         self.kernel = self.add_weight(
             shape=(size, self.experts * self.units), initializer=side_by_side, name="kernel"
@@ -121,31 +123,35 @@ class Gate(layers.Layer):
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class DSelectKGate(layers.Layer):
-    """Weights over experts of which at most `k` are not zero once training has settled; smooth all the way.
+    """Weights over experts of which at most `k` are not zero once training has settled; smooth all
+    the way.
 
-    Each of k selectors writes the number of an expert in `m = ceil(log2 experts)` bits `s = S(z)`, with the smooth step
-    `S(t) = -2/g^3 t^3 + 3/(2g) t + 1/2` between -g/2 and g/2, 0 before and 1 behind. Expert e gets from a selector the
-    product of its bits, `s_b` or `1 - s_b`, and from the gate the mixture of the selectors by a softmax. The entropy of the
-    selectors, times `entropy`, is added to the losses while training and drives the bits to 0 and 1. Where `experts` is no
-    power of two, the codes that are left name experts again, from the first.
+    Each of k selectors writes the number of an expert in `m = ceil(log2 experts)` bits `s = S(z)`,
+    with the smooth step `S(t) = -2/g^3 t^3 + 3/(2g) t + 1/2` between -g/2 and g/2, 0 before and 1
+    behind. Expert e gets from a selector the product of its bits, `s_b` or `1 - s_b`, and from the
+    gate the mixture of the selectors by a softmax. The entropy of the selectors, times
+    `penalty_weight`, is added to the losses while training and drives the bits to 0 and 1. Where
+    `experts` is no power of two, the codes that are left name experts again, from the first.
 
     Args:
         experts: int >= 1.
         k: int >= 1. How many experts at most.
-        per_example: bool. Bits and mixture depend on the row (linear layers), else they are learned for all rows. Defaults to
-            False.
+        per_example: bool. Bits and mixture depend on the row (linear layers), else they are learned
+            for all rows. Defaults to False.
         gamma: float > 0. Width of the smooth step. Defaults to 1.
-        entropy: float >= 0. Factor of the regularizer. Defaults to 1e-6, that of the official code; selection needs
-            larger ones, or long training.
+        penalty_weight: float >= 0. Factor of the regularizer. Defaults to 1e-6, that of the
+            official code; selection needs larger ones, or long training.
 
     Shapes:
         `(rows, ..., features)` to `(rows, experts)`; rows sum to 1.
 
     Reference:
-        Hazimeh, Zhao, Chowdhery, Sathiamoorthy, Chen, Mazumder, Hong, Chi, "DSelect-k: Differentiable Selection in the
-        Mixture of Experts with Applications to Multi-Task Learning", NeurIPS 2021. Departure: the official code lets codes
-        beyond the last expert name none, leaves sums below 1 there, and adds `sum_i 1 / (selector i's weight on the others)`
-        against it; with codes that all name an expert rows sum to 1 from the first step, and nothing has to be added.
+        Hazimeh, Zhao, Chowdhery, Sathiamoorthy, Chen, Mazumder, Hong, Chi, "DSelect-k:
+        Differentiable Selection in the Mixture of Experts with Applications to Multi-Task
+        Learning", NeurIPS 2021. Departure: the official code lets codes beyond the last expert name
+        none, leaves sums below 1 there, and adds `sum_i 1 / (selector i's weight on the others)`
+        against it; with codes that all name an expert rows sum to 1 from the first step, and
+        nothing has to be added.
     """
 
     def __init__(
@@ -154,17 +160,17 @@ class DSelectKGate(layers.Layer):
         k: int = 2,
         per_example: bool = False,
         gamma: float = 1.0,
-        entropy: float = 1e-6,
+        penalty_weight: float = 1e-6,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if experts < 1 or not 1 <= k <= experts or not gamma > 0 or not entropy >= 0:
+        if experts < 1 or not 1 <= k <= experts or not gamma > 0 or not penalty_weight >= 0:
             raise ValueError(
-                f"Layer '{self.name}' needs experts >= 1, 1 <= k <= experts, gamma > 0 and entropy >= 0; got {experts}, {k}, "
-                f"{gamma}, {entropy}."
+                f"Layer '{self.name}' needs experts >= 1, 1 <= k <= experts, gamma > 0 and penalty_weight >= "
+                f"0; got {experts}, {k}, {gamma}, {penalty_weight}."
             )
         self.experts, self.k, self.per_example = int(experts), int(k), bool(per_example)
-        self.gamma, self.entropy = float(gamma), float(entropy)
+        self.gamma, self.penalty_weight = float(gamma), float(penalty_weight)
         self.bits = math.ceil(math.log2(experts))
         # Which bits the number of each expert has, the lowest first.
         codes = np.arange(2**self.bits)
@@ -201,10 +207,11 @@ class DSelectKGate(layers.Layer):
             chances = chances * (step * code + (1.0 - step) * (1.0 - code))
         if 2**self.bits > self.experts:
             chances = ops.matmul(chances, ops.cast(self._named, w.dtype))
-        if training and self.entropy and self.bits:
-            self.add_loss(self.entropy * _entropy(chances))
+        if training and self.penalty_weight and self.bits:
+            self.add_loss(self.penalty_weight * _entropy(chances))
         gate = ops.sum(chances * ops.expand_dims(ops.softmax(w), -1), axis=1)
-        # One row for all where it does not depend on the row; written out so that every gate has the same shape.
+        # One row for all where it does not depend on the row; written out so that every gate has
+        # the same shape.
         return gate + ops.zeros_like(x[:, :1])
 
     def _smooth_step(self, t):
@@ -222,7 +229,7 @@ class DSelectKGate(layers.Layer):
             "k": self.k,
             "per_example": self.per_example,
             "gamma": self.gamma,
-            "entropy": self.entropy,
+            "penalty_weight": self.penalty_weight,
         }
 
 
@@ -238,8 +245,8 @@ class Mixture(layers.Layer):
     """The experts' outputs, weighted by a gate and summed.
 
     Shapes:
-        `[(rows, ..., experts * units), (rows, experts)]` to `(rows, ..., units)`: the outputs of `Experts`, or of several of
-        them side by side.
+        `[(rows, ..., experts * units), (rows, experts)]` to `(rows, ..., units)`: the outputs of
+        `Experts`, or of several of them side by side.
 
     Raises:
         ValueError: a gate whose number of experts does not divide the outputs.

@@ -23,9 +23,9 @@ class _Factorized(layers.Layer):
     - "tensor_train": `(in, r)`, `(r, out, k)`, and a factor for tasks.
     - "last_axis": `(in, out, k)`, and a factor for tasks.
 
-    `r` is the rank, at most in and out; `k` the rank of the tasks' axis, at most the number of tasks. A task's row of the last
-    factor is a variable of its own, and so is its bias; all else is shared.
-    """
+    `r` is the rank, at most in and out; `k` the rank of the tasks' axis, at most the number of
+    tasks. A task's row of the last factor is a variable of its own, and so is its bias; all else is
+    shared."""
 
     def __init__(
         self,
@@ -81,15 +81,15 @@ class _Factorized(layers.Layer):
 
     def kernels(self) -> list[Any]:
         """Each task's kernel, `(in, out)`."""
-        found = []
+        kernels = []
         for row in self.rows:
             kernel = ops.matmul(self.core, ops.expand_dims(row, -1))[..., 0]
             if self.factorization != "last_axis":
                 kernel = ops.matmul(self.into, kernel)
             if self.factorization == "tucker":
                 kernel = ops.matmul(kernel, ops.transpose(self.out))
-            found.append(kernel)
-        return found
+            kernels.append(kernel)
+        return kernels
 
     def _finish(self, outputs: Sequence[Any]) -> list[Any]:
         if self.use_bias:
@@ -127,14 +127,16 @@ class FactorizedDense(_Factorized):
         units: int. Width of each.
         tasks: list of str. One network each.
         factorization: "tucker", "tensor_train" or "last_axis".
-        rank, task_rank: int. Largest rank of the kernels' axes, and rank of the tasks' axis (2 unless given).
+        rank, task_rank: int. Largest rank of the kernels' axes, and rank of the tasks' axis (2
+            unless given).
         activation, use_bias: as in `keras.layers.Dense`.
 
     Shapes:
         List of `(rows, ..., in)`, one a task, to a list of `(rows, ..., units)`.
 
     Reference:
-        Yang & Hospedales, "Deep Multi-task Representation Learning: A Tensor Factorisation Approach", ICLR 2017.
+        Yang & Hospedales, "Deep Multi-task Representation Learning: A Tensor Factorisation
+        Approach", ICLR 2017.
     """
 
     def build(self, input_shape):
@@ -223,7 +225,8 @@ class FactorizedConv1D(_FactorizedConv):
         tasks, factorization, rank, task_rank, activation, use_bias: as in `FactorizedDense`.
 
     Shapes:
-        List of `(rows, length, channels)`, one a task, to a list of sequences with `filters` channels.
+        List of `(rows, length, channels)`, one a task, to a list of sequences with `filters`
+        channels.
 
     Reference:
         Yang & Hospedales, ICLR 2017.
@@ -242,7 +245,8 @@ class FactorizedConv2D(_FactorizedConv):
         tasks, factorization, rank, task_rank, activation, use_bias: as in `FactorizedDense`.
 
     Shapes:
-        List of `(rows, height, width, channels)`, one a task, to a list of maps with `filters` channels.
+        List of `(rows, height, width, channels)`, one a task, to a list of maps with `filters`
+        channels.
 
     Reference:
         Yang & Hospedales, ICLR 2017.

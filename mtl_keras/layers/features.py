@@ -23,8 +23,8 @@ class FiLM(layers.Layer):
     """A learned factor and offset for every channel: `gamma * x + beta`, starting as `x`.
 
     Reference:
-        Perez, Strub, de Vries, Dumoulin, Courville, "FiLM: Visual Reasoning with a General Conditioning Layer", AAAI 2018,
-        with a task in place of the question.
+        Perez, Strub, de Vries, Dumoulin, Courville, "FiLM: Visual Reasoning with a General
+        Conditioning Layer", AAAI 2018, with a task in place of the question.
     """
 
     def __init__(self, **kwargs: Any):
@@ -50,7 +50,8 @@ class Cross(layers.Layer):
         rank: int or None. W is a product of two thin matrices of this rank; None keeps it full.
 
     Shapes:
-        `[(rows, size), (rows, size)]`, the first features and the last crossed ones, to `(rows, size)`.
+        `[(rows, size), (rows, size)]`, the first features and the last crossed ones, to `(rows,
+        size)`.
 
     Reference:
         Wang et al., "DCN V2", WWW 2021.
@@ -94,7 +95,8 @@ class Cross(layers.Layer):
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class StageMixture(layers.Layer):
-    """Several tensors of one shape, weighed by learned factors and added; the last starts with 0.9 of the weight.
+    """Several tensors of one shape, weighed by learned factors and added; the last starts with 0.9
+    of the weight.
 
     Shapes:
         List of `(rows, ..., channels)` to the same.
@@ -130,8 +132,9 @@ class StageMixture(layers.Layer):
 class ProbabilityProduct(layers.Layer):
     """The logit of a product of probabilities that are given as logits.
 
-    With `p = sigmoid(a) sigmoid(b)`: `logit(p) = -log(exp(-a) + exp(-b) + exp(-a - b))`. Nothing over- or underflows, and
-    the gradient lives where the product of two sigmoids has rounded to 0 or 1.
+    With `p = sigmoid(a) sigmoid(b)`: `logit(p) = -log(exp(-a) + exp(-b) + exp(-a - b))`. Nothing
+    over- or underflows, and the gradient lives where the product of two sigmoids has rounded to 0
+    or 1.
 
     Shapes:
         `[(rows, 1), (rows, 1)]` to `(rows, 1)`.
@@ -150,8 +153,8 @@ class ProbabilityProduct(layers.Layer):
 class InformationTransfer(layers.Layer):
     """Attention over what the task before passes on and a task's own features.
 
-    For each of the two vectors `u`, `w_u = <key(u), query(u)> / sqrt(units)`; the result is the sum of `value(u)` with
-    weights `softmax(w)`. Key, query and value are linear.
+    For each of the two vectors `u`, `w_u = <key(u), query(u)> / sqrt(units)`; the result is the sum
+    of `value(u)` with weights `softmax(w)`. Key, query and value are linear.
 
     Args:
         units: int. Length of the result.
@@ -160,8 +163,9 @@ class InformationTransfer(layers.Layer):
         `[(rows, size), (rows, size)]` to `(rows, units)`.
 
     Reference:
-        Xi, Chen, Yan, Zhang, Zhu, Zhuang, Chen, "Modeling the Sequential Dependence among Audience Multi-step Conversions with
-        Multi-task Learning in Targeted Display Advertising", KDD 2021 (AITM).
+        Xi, Chen, Yan, Zhang, Zhu, Zhuang, Chen, "Modeling the Sequential Dependence among Audience
+        Multi-step Conversions with Multi-task Learning in Targeted Display Advertising", KDD 2021
+        (AITM).
     """
 
     def __init__(self, units: int, **kwargs: Any):
@@ -198,12 +202,14 @@ class InformationTransfer(layers.Layer):
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class OrderCalibrator(layers.Layer):
-    """Logits as they are, with a penalty where a later step is more probable than the one before it.
+    """Logits as they are, with a penalty where a later step is more probable than the one before
+    it.
 
-    Adds `weight * mean(sum_t max(p_t - p_(t-1), 0))` to the losses while training: a person who converts has clicked.
+    Adds `weight * mean(sum_t max(p_t - p_(t-1), 0))` to the losses while training: a person who
+    converts has clicked.
 
     Args:
-        weight: float >= 0.
+        penalty_weight: float >= 0.
 
     Shapes:
         List of `(rows, 1)`, in the steps' order, to the same.
@@ -212,22 +218,24 @@ class OrderCalibrator(layers.Layer):
         Xi et al., KDD 2021 (AITM's behavioural expectation calibrator).
     """
 
-    def __init__(self, weight: float = 0.6, **kwargs: Any):
+    def __init__(self, penalty_weight: float = 0.6, **kwargs: Any):
         super().__init__(**kwargs)
-        if not weight >= 0:
-            raise ValueError(f"Layer '{self.name}' needs a weight >= 0, got {weight}.")
-        self.weight = float(weight)
+        if not penalty_weight >= 0:
+            raise ValueError(
+                f"Layer '{self.name}' needs penalty_weight >= 0, got {penalty_weight}."
+            )
+        self.penalty_weight = float(penalty_weight)
 
     def call(self, inputs, training=False):
-        if training and self.weight:
+        if training and self.penalty_weight:
             chances = [ops.sigmoid(ops.cast(x, "float32")) for x in inputs]
             over = [ops.maximum(b - a, 0.0) for a, b in pairwise(chances)]
             if over:
-                self.add_loss(self.weight * ops.mean(sum(over)))
+                self.add_loss(self.penalty_weight * ops.mean(sum(over)))
         return [x * 1.0 for x in inputs]
 
     def compute_output_shape(self, input_shape):
         return [tuple(shape) for shape in input_shape]
 
     def get_config(self):
-        return {**super().get_config(), "weight": self.weight}
+        return {**super().get_config(), "penalty_weight": self.penalty_weight}

@@ -14,22 +14,25 @@ __all__ = ["ModalityAttention", "ModalityDefault"]
 class ModalityDefault(layers.Layer):
     """Features where the modality is there, a learned vector where it is not.
 
-    While training a part of the rows is treated as if it lacked the modality, so that the vector learns and the network gets
-    used to it.
+    While training a part of the rows is treated as if it lacked the modality, so that the vector
+    learns and the network gets used to it.
 
     Args:
-        drop: float from 0 to below 1. That part. Defaults to 0.1.
+        modality_dropout: float from 0 to below 1. That part. Defaults to 0.1.
         seed: int or None.
 
     Shapes:
-        `[(rows, size), (rows, 1)]`, the second above 0.5 where the modality is there, to `(rows, size)`.
+        `[(rows, size), (rows, 1)]`, the second above 0.5 where the modality is there, to `(rows,
+        size)`.
     """
 
-    def __init__(self, drop: float = 0.1, seed: int | None = None, **kwargs: Any):
+    def __init__(self, modality_dropout: float = 0.1, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
-        if not 0 <= drop < 1:
-            raise ValueError(f"Layer '{self.name}' needs 0 <= drop < 1, got {drop}.")
-        self.drop, self.seed = float(drop), seed
+        if not 0 <= modality_dropout < 1:
+            raise ValueError(
+                f"Layer '{self.name}' needs 0 <= modality_dropout < 1, got {modality_dropout}."
+            )
+        self.modality_dropout, self.seed = float(modality_dropout), seed
         self.generator = keras.random.SeedGenerator(seed)
 
     def build(self, input_shape):
@@ -40,31 +43,40 @@ class ModalityDefault(layers.Layer):
 
     def call(self, inputs, training=False):
         features, present = inputs
-        there = ops.cast(present > 0.5, features.dtype)
-        if training and self.drop:
-            kept = keras.random.uniform(ops.shape(there), seed=self.generator) >= self.drop
-            there = there * ops.cast(kept, there.dtype)
-        return features * there + self.default * (1.0 - there)
+        is_present = ops.cast(present > 0.5, features.dtype)
+        if training and self.modality_dropout:
+            is_kept = (
+                keras.random.uniform(ops.shape(is_present), seed=self.generator)
+                >= self.modality_dropout
+            )
+            is_present = is_present * ops.cast(is_kept, is_present.dtype)
+        return features * is_present + self.default * (1.0 - is_present)
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape[0])
 
     def get_config(self):
-        return {**super().get_config(), "drop": self.drop, "seed": self.seed}
+        return {
+            **super().get_config(),
+            "modality_dropout": self.modality_dropout,
+            "seed": self.seed,
+        }
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class ModalityAttention(layers.Layer):
     """Several vectors, each seen by all, joined into one.
 
-    Vectors u_1..u_n with learned marks of their modality go through scaled dot-product self-attention with a residual, and
-    are averaged with weights `softmax(<u_i, query> / sqrt(size))`.
+    Vectors u_1..u_n with learned marks of their modality go through scaled dot-product
+    self-attention with a residual, and are averaged with weights `softmax(<u_i, query> /
+    sqrt(size))`.
 
     Shapes:
         List of `(rows, size)` to `(rows, size)`.
 
     Reference:
-        Vaswani et al., "Attention Is All You Need", NeurIPS 2017 (one head, over modalities in place of words).
+        Vaswani et al., "Attention Is All You Need", NeurIPS 2017 (one head, over modalities in
+        place of words).
     """
 
     def build(self, input_shape):

@@ -18,7 +18,8 @@ __all__ = [
 
 
 class _Streams(layers.Layer):
-    """A layer over several tensors of one shape, place by place: each stream keeps its Keras mask."""
+    """A layer over several tensors of one shape, place by place: each stream keeps its Keras
+    mask."""
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
@@ -48,23 +49,25 @@ class _Streams(layers.Layer):
 class CrossStitch(_Streams):
     """Each stream goes on with a learned linear mixture of all streams, channel by channel.
 
-    `y_i = sum_j alpha_ij * x_j`, with `alpha_ii = own` and the rest of 1 spread over the others at the start. Each target's
-    factors are one variable.
+    `y_i = sum_j alpha_ij * x_j`, with `alpha_ii = self_weight` and the rest of 1 spread over the
+    others at the start. Each target's factors are one variable.
 
     Args:
-        own: float. Starting factor of a stream for itself. 1 starts as independent networks. Defaults to 0.9.
+        self_weight: float. Starting factor of a stream for itself. 1 starts as independent
+            networks. Defaults to 0.9.
         per_channel: bool. A factor a channel, else one a pair of streams. Defaults to True.
 
     Shapes:
         List of `(rows, ..., channels)` to a list of the same.
 
     Reference:
-        Misra, Shrivastava, Gupta, Hebert, "Cross-stitch Networks for Multi-task Learning", CVPR 2016.
+        Misra, Shrivastava, Gupta, Hebert, "Cross-stitch Networks for Multi-task Learning", CVPR
+        2016.
     """
 
-    def __init__(self, own: float = 0.9, per_channel: bool = True, **kwargs: Any):
+    def __init__(self, self_weight: float = 0.9, per_channel: bool = True, **kwargs: Any):
         super().__init__(**kwargs)
-        self.own, self.per_channel = float(own), bool(per_channel)
+        self.self_weight, self.per_channel = float(self_weight), bool(per_channel)
 
     def build(self, input_shape):
         first = self._check_streams(input_shape)
@@ -73,7 +76,7 @@ class CrossStitch(_Streams):
         self.alpha = []
         for i in range(count):
             start = [
-                [self.own if i == j else (1 - self.own) / max(count - 1, 1)] * size
+                [self.self_weight if i == j else (1 - self.self_weight) / max(count - 1, 1)] * size
                 for j in range(count)
             ]
             self.alpha.append(
@@ -84,40 +87,51 @@ class CrossStitch(_Streams):
         return [sum(x * row[j] for j, x in enumerate(inputs)) for row in self.alpha]
 
     def get_config(self):
-        return {**super().get_config(), "own": self.own, "per_channel": self.per_channel}
+        return {
+            **super().get_config(),
+            "self_weight": self.self_weight,
+            "per_channel": self.per_channel,
+        }
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class SubspaceStitch(_Streams):
-    """A cross-stitch between parts of the streams: each stream's channels are cut into subspaces, and every subspace goes on
-    as a mixture of all streams' subspaces. A penalty keeps a stream's subspaces from saying the same.
+    """A cross-stitch between parts of the streams: each stream's channels are cut into subspaces,
+    and every subspace goes on as a mixture of all streams' subspaces. A penalty keeps a stream's
+    subspaces from saying the same.
 
-    `[y_i1; ..; y_iG] = A_i [x_11; ..; x_TG]`, `A` starting at `own` on the diagonal and the rest of 1 spread over the others.
-    The penalty is the squared Frobenius norm of the products between subspaces' columns (features over all rows and places,
-    each of unit length), averaged over pairs of columns, times `orthogonality`.
+    `[y_i1; ..; y_iG] = A_i [x_11; ..; x_TG]`, `A` starting at `self_weight` on the diagonal and the
+    rest of 1 spread over the others. The penalty is the squared Frobenius norm of the products
+    between subspaces' columns (features over all rows and places, each of unit length), averaged
+    over pairs of columns, times `penalty_weight`.
 
     Args:
         subspaces: int >= 1. Defaults to 2, one to share and one to keep.
-        own: float. Defaults to 0.9.
-        orthogonality: float >= 0. Defaults to 0.
+        self_weight: float. Defaults to 0.9.
+        penalty_weight: float >= 0. Defaults to 0.
 
     Reference:
-        Ruder, Bingel, Augenstein, Sogaard, "Latent Multi-task Architecture Learning", AAAI 2019 (sluice networks). There the
-        penalty is on the layers' weights; on features it is defined for every kind of layer.
+        Ruder, Bingel, Augenstein, Sogaard, "Latent Multi-task Architecture Learning", AAAI 2019
+        (sluice networks). There the penalty is on the layers' weights; on features it is defined
+        for every kind of layer.
     """
 
     def __init__(
-        self, subspaces: int = 2, own: float = 0.9, orthogonality: float = 0.0, **kwargs: Any
+        self,
+        subspaces: int = 2,
+        self_weight: float = 0.9,
+        penalty_weight: float = 0.0,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if subspaces < 1 or orthogonality < 0:
+        if subspaces < 1 or penalty_weight < 0:
             raise ValueError(
-                f"Layer '{self.name}' needs subspaces >= 1 and orthogonality >= 0, got {subspaces} and {orthogonality}."
+                f"Layer '{self.name}' needs subspaces >= 1 and penalty_weight >= 0, got {subspaces} and {penalty_weight}."
             )
-        self.subspaces, self.own, self.orthogonality = (
+        self.subspaces, self.self_weight, self.penalty_weight = (
             int(subspaces),
-            float(own),
-            float(orthogonality),
+            float(self_weight),
+            float(penalty_weight),
         )
 
     def build(self, input_shape):
@@ -132,7 +146,9 @@ class SubspaceStitch(_Streams):
         for i in range(len(input_shape)):
             start = [
                 [
-                    self.own if g == i * self.subspaces + p else (1 - self.own) / max(total - 1, 1)
+                    self.self_weight
+                    if g == i * self.subspaces + p
+                    else (1 - self.self_weight) / max(total - 1, 1)
                     for g in range(total)
                 ]
                 for p in range(self.subspaces)
@@ -145,26 +161,26 @@ class SubspaceStitch(_Streams):
 
     def call(self, inputs, training=False):
         parts = [part for x in inputs for part in ops.split(x, self.subspaces, axis=-1)]
-        if training and self.orthogonality and self.subspaces > 1:
+        if training and self.penalty_weight and self.subspaces > 1:
             for i in range(len(inputs)):
                 self.add_loss(
-                    self.orthogonality
+                    self.penalty_weight
                     * _overlap(parts[i * self.subspaces : (i + 1) * self.subspaces])
                 )
         mixed = []
         for row in self.alpha:
-            mine = [
+            outputs = [
                 sum(part * row[p, g] for g, part in enumerate(parts)) for p in range(self.subspaces)
             ]
-            mixed.append(mine[0] if len(mine) == 1 else ops.concatenate(mine, axis=-1))
+            mixed.append(outputs[0] if len(outputs) == 1 else ops.concatenate(outputs, axis=-1))
         return mixed
 
     def get_config(self):
         return {
             **super().get_config(),
             "subspaces": self.subspaces,
-            "own": self.own,
-            "orthogonality": self.orthogonality,
+            "self_weight": self.self_weight,
+            "penalty_weight": self.penalty_weight,
         }
 
 
@@ -186,25 +202,27 @@ def _overlap(parts):
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class MutualInformation(_Streams):
-    """Streams as they are, with a penalty that falls as corresponding channels tell more about each other.
+    """Streams as they are, with a penalty that falls as corresponding channels tell more about each
+    other.
 
-    For two channels that are jointly Gaussian over the rows, with correlation r, the mutual information is
-    `-log(1 - r^2) / 2`; the penalty is `1 - r^2 = exp(-2 I)`, which is bounded, averaged over channels and pairs of streams.
-    Feature maps and sequences count by their means. It is there while training.
+    For two channels that are jointly Gaussian over the rows, with correlation r, the mutual
+    information is `-log(1 - r^2) / 2`; the penalty is `1 - r^2 = exp(-2 I)`, which is bounded,
+    averaged over channels and pairs of streams. Feature maps and sequences count by their means. It
+    is there while training.
 
     Args:
-        weight: float >= 0.
+        penalty_weight: float >= 0.
     """
 
-    def __init__(self, weight: float = 0.01, **kwargs: Any):
+    def __init__(self, penalty_weight: float = 0.01, **kwargs: Any):
         super().__init__(**kwargs)
-        self.weight = float(weight)
+        self.penalty_weight = float(penalty_weight)
 
     def build(self, input_shape):
         self._check_streams(input_shape)
 
     def call(self, inputs, training=False):
-        if training and self.weight and len(inputs) > 1:
+        if training and self.penalty_weight and len(inputs) > 1:
             rows = []
             for x in inputs:
                 places = tuple(range(1, len(x.shape) - 1))
@@ -222,62 +240,70 @@ class MutualInformation(_Streams):
                         1.0 - ops.where(known, shared / ops.where(known, size, 1.0), 0.0)
                     )
                     pairs += 1
-            self.add_loss(self.weight * total / pairs)
+            self.add_loss(self.penalty_weight * total / pairs)
         return [x * 1.0 for x in inputs]
 
     def get_config(self):
-        return {**super().get_config(), "weight": self.weight}
+        return {**super().get_config(), "penalty_weight": self.penalty_weight}
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class BranchChoice(layers.Layer):
     """Each child takes one of several parents, chosen by logits that are learned.
 
-    While training a child takes the parents' mixture by a sample of the Gumbel-softmax at a temperature that falls from
-    `temperature` by the factor `decay` a step, down to `lowest`; for the first `warm_up` steps it takes their plain mean.
-    At inference it takes the parent with the largest logit, the first of equals. Each child's logits are one variable.
+    While training a child takes the parents' mixture by a sample of the Gumbel-softmax at a
+    temperature that falls from `temperature` by the factor `temperature_decay` a step, down to
+    `min_temperature`; for the first `warmup_steps` steps it takes their plain mean. At inference it
+    takes the parent with the largest logit, the first of equals. Each child's logits are one
+    variable.
 
     Args:
         children: int. How many tensors come out.
-        temperature, decay, lowest: floats > 0. Defaults 5, 0.999, 0.1.
-        warm_up: int. Steps of training before the choice begins. Defaults to 0.
+        temperature, temperature_decay, min_temperature: floats > 0. Defaults 5, 0.999, 0.1.
+        warmup_steps: int. Steps of training before the choice begins. Defaults to 0.
         stage: str. Whose copies the parents are, for `mtl.builders.branches`.
         seed: int or None. Of the samples.
 
     Shapes:
-        List of `parents` tensors `(rows, ...)` to a list of `children` of the same shape and, last, each child's shares of
-        its parents, `(children, parents)`; rows sum to 1.
+        List of `parents` tensors `(rows, ...)` to a list of `children` of the same shape and, last,
+        each child's shares of its parents, `(children, parents)`; rows sum to 1.
 
     Reference:
-        Guo, Lee, Ulbricht, "Learning to Branch for Multi-Task Learning", ICML 2020; Jang, Gu, Poole, "Categorical
-        Reparameterization with Gumbel-Softmax", ICLR 2017.
+        Guo, Lee, Ulbricht, "Learning to Branch for Multi-Task Learning", ICML 2020; Jang, Gu,
+        Poole, "Categorical Reparameterization with Gumbel-Softmax", ICLR 2017.
     """
 
     def __init__(
         self,
         children: int,
         temperature: float = 5.0,
-        decay: float = 0.999,
-        lowest: float = 0.1,
-        warm_up: int = 0,
+        temperature_decay: float = 0.999,
+        min_temperature: float = 0.1,
+        warmup_steps: int = 0,
         stage: str = "",
         seed: int | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if children < 1 or not 0 < lowest <= temperature or not 0 < decay <= 1 or warm_up < 0:
+        if (
+            children < 1
+            or not 0 < min_temperature <= temperature
+            or not 0 < temperature_decay <= 1
+            or warmup_steps < 0
+        ):
             raise ValueError(
-                f"Layer '{self.name}' needs children >= 1, 0 < lowest <= temperature, 0 < decay <= 1 and warm_up >= 0; got "
-                f"{children}, {lowest}, {temperature}, {decay}, {warm_up}."
+                f"Layer '{self.name}' needs children >= 1, 0 < min_temperature <= temperature, "
+                "0 < temperature_decay <= 1 and warmup_steps >= 0; got "
+                f"{children}, {min_temperature}, {temperature}, {temperature_decay}, {warmup_steps}."
             )
-        self.children, self.temperature, self.decay = (
+        self.children, self.temperature, self.temperature_decay = (
             int(children),
             float(temperature),
-            float(decay),
+            float(temperature_decay),
         )
-        self.lowest, self.warm_up, self.stage, self.seed = (
-            float(lowest),
-            int(warm_up),
+        self.min_temperature, self.warmup_steps, self.stage, self.seed = (
+            float(min_temperature),
+            int(warmup_steps),
             str(stage),
             seed,
         )
@@ -286,7 +312,8 @@ class BranchChoice(layers.Layer):
     def build(self, input_shape):
         self.parents = len(input_shape)
         self.logits = [
-            # In float32 under mixed precision too: half floats would round what training adds, and stop counting at 2048.
+            # In float32 under mixed precision too: half floats would round what training adds, and
+            # stop counting at 2048.
             self.add_weight(
                 shape=(self.parents,),
                 initializer="zeros",
@@ -315,10 +342,12 @@ class BranchChoice(layers.Layer):
         noise = keras.random.uniform(
             (self.children, self.parents), 1e-6, 1 - 1e-6, dtype="float32", seed=self.generator
         )
-        heat = ops.maximum(self.temperature * ops.power(self.decay, self.steps), self.lowest)
+        heat = ops.maximum(
+            self.temperature * ops.power(self.temperature_decay, self.steps), self.min_temperature
+        )
         sampled = ops.softmax((ops.log_softmax(logits) - ops.log(-ops.log(noise))) / heat)
         return ops.where(
-            self.steps < self.warm_up, ops.full_like(sampled, 1 / self.parents), sampled
+            self.steps < self.warmup_steps, ops.full_like(sampled, 1 / self.parents), sampled
         )
 
     def call(self, inputs, training=False):
@@ -339,9 +368,9 @@ class BranchChoice(layers.Layer):
             **super().get_config(),
             "children": self.children,
             "temperature": self.temperature,
-            "decay": self.decay,
-            "lowest": self.lowest,
-            "warm_up": self.warm_up,
+            "temperature_decay": self.temperature_decay,
+            "min_temperature": self.min_temperature,
+            "warmup_steps": self.warmup_steps,
             "stage": self.stage,
             "seed": self.seed,
         }
@@ -352,7 +381,8 @@ class BranchPath(layers.Layer):
     """What lies on chosen paths at an earlier stage.
 
     Shapes:
-        A list of two lists: shares from the ends back to this stage, `(ends, n)`, ..., `(m, copies)`, and the stage's copies,
+        A list of two lists: shares from the ends back to this stage, `(ends, n)`, ..., `(m,
+            copies)`, and the stage's copies,
         tensors of one shape; to a list of `ends` tensors of that shape.
     """
 
@@ -377,29 +407,29 @@ def _mixtures(shares, tensors):
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class BlockIdentity(keras.initializers.Initializer):
-    """A kernel over several streams' channels side by side: `own` times the identity for one of them, the rest of 1 spread
-    over the others' identities.
+    """A kernel over several streams' channels side by side: `self_weight` times the identity for
+    one of them, the rest of 1 spread over the others' identities.
 
     Args:
         index: int. Which stream is its own.
         streams: int.
-        own: float. Defaults to 0.9.
+        self_weight: float. Defaults to 0.9.
     """
 
-    def __init__(self, index: int, streams: int, own: float = 0.9):
-        self.index, self.streams, self.own = int(index), int(streams), float(own)
+    def __init__(self, index: int, streams: int, self_weight: float = 0.9):
+        self.index, self.streams, self.self_weight = int(index), int(streams), float(self_weight)
 
     def __call__(self, shape, dtype=None):
         width = shape[-1]
-        rest = (1 - self.own) / max(self.streams - 1, 1)
+        rest = (1 - self.self_weight) / max(self.streams - 1, 1)
         blocks = [
-            ops.eye(width, dtype=dtype) * (self.own if j == self.index else rest)
+            ops.eye(width, dtype=dtype) * (self.self_weight if j == self.index else rest)
             for j in range(self.streams)
         ]
         return ops.reshape(ops.concatenate(blocks, axis=0), shape)
 
     def get_config(self):
-        return {"index": self.index, "streams": self.streams, "own": self.own}
+        return {"index": self.index, "streams": self.streams, "self_weight": self.self_weight}
 
 
 class _Given(keras.initializers.Initializer):

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from mtl_keras.graph import layer_of, node_of, output_index
 from mtl_keras.tasks.task import Task
 
 __all__ = ["TaskOutput", "probabilities_from"]
@@ -37,12 +38,11 @@ def probabilities_from(tensor: Any) -> tuple[str, str] | None:
         `("softmax" or "sigmoid", name of the layer that makes them)`, or None: a layer with such an activation, `Softmax`,
         the output of another model or task that ends in one, and averages and reshapings of nothing but these.
     """
-    history = getattr(tensor, "_keras_history", None)
-    if history is None:
+    operation = layer_of(tensor)
+    if operation is None:
         return None
-    operation = history.operation
     if isinstance(operation, keras.Model):
-        return _inside(operation, history.tensor_index)
+        return _inside(operation, output_index(tensor))
     if isinstance(operation, TaskOutput):
         activation = operation.task.activation
         return None if activation is None else (activation, operation.name)
@@ -59,8 +59,7 @@ def probabilities_from(tensor: Any) -> tuple[str, str] | None:
         return kind, operation.name
     if type(operation).__name__ not in _KEEP_PROBABILITIES:
         return None
-    node = operation._inbound_nodes[history.node_index]
-    sources = [probabilities_from(x) for x in node.input_tensors]
+    sources = [probabilities_from(x) for x in node_of(tensor).input_tensors]
     if not sources or None in sources or len({kind for kind, _ in sources}) > 1:
         return None
     return sources[0]

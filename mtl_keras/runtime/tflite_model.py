@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from mtl_keras.names import unknown_name
 from mtl_keras.quiet import quiet
 from mtl_keras.runtime import decoding, encoders, flatbuffer, metadata
 from mtl_keras.runtime.files import ExportError
 from mtl_keras.runtime.measure import main_runner
+from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["TFLiteModel", "padded"]
 

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mtl_keras.names import unknown_name
+from mtl_keras.runtime.names import unknown_name
 from mtl_keras.tasks.task import Task
 
 __all__ = ["ClassCrossentropy", "ClassTask", "check_probabilities", "class_weights_from_counts"]

@@ -12,8 +12,8 @@ import numpy as np
 from keras import ops
 
 from mtl_keras.graph import has_graph
-from mtl_keras.names import check_task_name, unknown_name
 from mtl_keras.runtime import decoding
+from mtl_keras.runtime.names import check_task_name, unknown_name
 
 __all__ = ["Task", "TaskMetric"]
 

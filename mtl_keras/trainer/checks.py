@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from mtl_keras.trainer.reach import Reach
+from mtl_keras.graph.reach import Reach
 from mtl_keras.trainer.step import no_data
 
 __all__ = ["check_balancer"]

@@ -12,10 +12,11 @@ import tensorflow as tf
 from keras import ops
 
 from mtl_keras.balancing import Balancer
-from mtl_keras.graph import split
-from mtl_keras.names import unknown_name
+from mtl_keras.graph import split, sublayers
+from mtl_keras.graph.reach import Reach
+from mtl_keras.runtime.names import unknown_name
 from mtl_keras.tasks import Task, TaskMetric
-from mtl_keras.trainer.reach import BalancingReport, Reach, narrow
+from mtl_keras.trainer.shared_variables import BalancingReport, narrow
 from mtl_keras.trainer.task_losses import TaskLosses
 
 __all__ = ["Training"]
@@ -187,7 +188,7 @@ class Training:
         shared = {id(v) for v in self.reach.shared}
         layers = [
             layer
-            for layer in self.model._flatten_layers(include_self=False)
+            for layer in sublayers(self.model, include_self=False)
             if any(id(v) in shared for v in layer.trainable_variables)
             and not hasattr(layer, "layers")
         ]

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from mtl_keras.balancing import Balancer
-from mtl_keras.names import unknown_name
+from mtl_keras.runtime.names import unknown_name
 from mtl_keras.tasks import Task
 from mtl_keras.trainer import gradients as strategies
 from mtl_keras.trainer.losses import all_sum, replicas

@@ -220,7 +220,7 @@ def _check_phone(model, x, folder):
 
 def test_stages_of_a_nested_model_are_layers_that_heads_can_share_and_leave(strangers):
     trunk = strangers.Stages(name="trunk")
-    model = mtl.builders.layerwise(IMAGE, _tasks(), trunk, leaves={"sold": "low"})
+    model = mtl.builders.layerwise(IMAGE, _tasks(), trunk, task_stages={"sold": "low"})
     assert model.representation == ["trunk_low", "trunk_high"]
     x = _images()
     for stage, answer in trunk(x, training=False).items():

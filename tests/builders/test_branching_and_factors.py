@@ -7,6 +7,7 @@ import tensorflow as tf
 from helpers import image_data, table_data
 
 import mtl_keras as mtl
+from mtl_keras.builders.branching import count_copies
 
 TASKS = [mtl.tasks.Regression("cost", hidden=0), mtl.tasks.Binary("sold", hidden=0)]
 MLP = {"backbone": "mlp", "backbone_options": {"widths": (8, 6), "normalize": False}}
@@ -60,7 +61,9 @@ def test_earlier_stages_are_those_of_the_path():
 
 
 def test_choices_are_samples_of_the_gumbel_softmax():
-    layer = mtl.layers.BranchChoice(2, temperature=0.1, lowest=0.1, decay=1.0, seed=1)
+    layer = mtl.layers.BranchChoice(
+        2, temperature=0.1, min_temperature=0.1, temperature_decay=1.0, seed=1
+    )
     layer.build([(None, 4)] * 3)
     layer.logits[0].assign(np.log([0.2, 0.3, 0.5]))
     drawn = np.stack([np.asarray(layer.shares(training=True)) for _ in range(2000)])
@@ -74,7 +77,9 @@ def test_choices_are_samples_of_the_gumbel_softmax():
 
 
 def test_warm_up_takes_all_parents_alike_and_the_temperature_falls():
-    layer = mtl.layers.BranchChoice(1, temperature=4.0, decay=0.5, lowest=1.0, warm_up=2)
+    layer = mtl.layers.BranchChoice(
+        1, temperature=4.0, temperature_decay=0.5, min_temperature=1.0, warmup_steps=2
+    )
     x = [np.zeros((1, 1), "float32"), np.ones((1, 1), "float32")]
     assert [float(layer(x, training=True)[0][0, 0]) for _ in range(2)] == [0.5, 0.5]
     assert float(layer(x, training=True)[0][0, 0]) != 0.5
@@ -86,7 +91,9 @@ def test_training_chooses_the_parent_that_serves():
     # One parent is the answer, the other noise.
     rng = np.random.default_rng(0)
     good = rng.standard_normal((64, 1)).astype("float32")
-    layer = mtl.layers.BranchChoice(1, temperature=2.0, lowest=0.5, decay=0.99, seed=3)
+    layer = mtl.layers.BranchChoice(
+        1, temperature=2.0, min_temperature=0.5, temperature_decay=0.99, seed=3
+    )
     layer.build([(None, 1)] * 2)
     optimizer = keras.optimizers.Adam(0.05)
     for _ in range(150):
@@ -141,14 +148,71 @@ def test_the_pruned_network_is_the_tree_and_answers_the_same(tmp_path):
     assert after.multiply_adds[("mask", "cat")] == stage
     assert sum(before.multiply_adds.values()) - sum(after.multiply_adds.values()) >= stage
     assert tree.count_params() < model.count_params()
-    # To the phone, and back from a file.
-    report = mtl.export.tflite(tree, tmp_path / "tree.tflite", calibration=x)
-    assert report.size < mtl.export.tflite(model, tmp_path / "all.tflite", calibration=x).size
     tree.save(tmp_path / "tree.keras")
     loaded = keras.saving.load_model(tmp_path / "tree.keras", safe_mode=True)
     np.testing.assert_allclose(
         loaded.predict(x, verbose=0)["cat"], whole["cat"], rtol=1e-5, atol=1e-6
     )
+
+
+def _heads_alike(answers, expected, tolerance=1e-5):
+    assert list(answers) == list(expected)
+    for task, value in expected.items():
+        np.testing.assert_allclose(answers[task], value, rtol=tolerance, atol=tolerance)
+
+
+def test_the_exported_file_of_an_unpruned_network_is_the_tree(tmp_path):
+    x, _ = image_data(4)
+    model = _decided()
+    expected = model.predict(x, verbose=0)
+    report = mtl.export.tflite(model, tmp_path / "model.tflite", samples=x)
+    pruned = mtl.export.tflite(B.prune(model), tmp_path / "tree.tflite", samples=x)
+    assert (report.size, report.ops) == (pruned.size, pruned.ops)
+    assert report.notes == [
+        "learned branches: the file holds the 3 of 4 copies of stages that a task follows"
+    ]
+    assert pruned.notes == []
+    file = mtl.export.TFLiteModel(tmp_path / "model.tflite")
+    _heads_alike(file.run({model.inputs[0].name: x}), expected)
+    # What is exported is another network: this one still has its copies, and trains on.
+    assert count_copies(model) == (3, 4)
+    _heads_alike(model.predict(x, verbose=0), expected, 0)
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("form", ["saved_model", "onnx", "openvino", "int8", "one task", "aware"])
+def test_every_export_of_an_unpruned_network_is_the_tree(form, tmp_path):
+    x, _ = image_data(32)
+    model = _decided()
+    tree = B.prune(model)
+
+    def export(network, name):
+        if form == "aware":
+            network = mtl.export.quantization_aware(network)
+        if form in ("int8", "aware"):
+            return mtl.export.tflite(network, tmp_path / f"{name}.tflite", "int8", calibration=x)
+        if form == "one task":
+            return mtl.export.tflite(network, tmp_path / f"{name}.tflite", samples=x, tasks="cat")
+        suffix = {"saved_model": "", "onnx": ".onnx", "openvino": ".xml"}[form]
+        return getattr(mtl.export, form)(network, tmp_path / f"{name}{suffix}", samples=x)
+
+    unpruned, pruned = export(model, "model"), export(tree, "other")
+    # Both compare their file with Keras; names in the graph may differ in length.
+    assert abs(unpruned.size - pruned.size) < 0.02 * pruned.size
+    assert "3 of 4 copies" in unpruned.notes[0] and pruned.notes == []
+
+
+@pytest.mark.parametrize("choose", [0, 1])
+def test_copies_are_counted_as_the_tree_has_them(choose):
+    """Beside the layers of the tree itself: one convolution per copy of a stage."""
+    model = _decided()
+    for row in (*model.get_layer("b_stage1").logits, *model.get_layer("b_stage2").logits):
+        row.assign(np.eye(2)[choose])
+    used, total = count_copies(model)
+    names = {layer.name for layer in B.prune(model).layers}
+    assert used == sum("_block1_conv_" in name for name in names) == 2
+    assert total == sum("_block1_conv_" in layer.name for layer in model.layers) == 4
+    assert count_copies(B.prune(model)) is None
 
 
 def test_training_the_tree_leaves_the_network_it_was_cut_from_alone():
@@ -265,7 +329,10 @@ def test_factors_are_shared_and_rows_and_biases_are_the_tasks_own():
     ("make", "words"),
     [
         (lambda: B.learned_branching((5,), TASKS, branches=0, **MLP), "at least one branch, got 0"),
-        (lambda: B.learned_branching((5,), TASKS, lowest=9.0, **MLP), "lowest <= temperature"),
+        (
+            lambda: B.learned_branching((5,), TASKS, min_temperature=9.0, **MLP),
+            "min_temperature <= temperature",
+        ),
         (
             lambda: B.learned_branching(
                 (6,), TASKS, "lstm", backbone_options={"vocabulary_size": 9}
@@ -282,7 +349,7 @@ def test_factors_are_shared_and_rows_and_biases_are_the_tasks_own():
         ),
         (lambda: B.prune(B.hard_sharing((5,), TASKS, **MLP)), "has no branches to show"),
         (
-            lambda: B.hierarchical((16, 16, 1), TASKS, "fpn", levels={"cost": "stage1"}),
+            lambda: B.hierarchical((16, 16, 1), TASKS, "fpn", task_stages={"cost": "stage1"}),
             "no other stage is computed from 'stage1'",
         ),
         (lambda: B.branches(B.hard_sharing((5,), TASKS, **MLP)), "has no branches to show"),

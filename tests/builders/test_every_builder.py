@@ -23,7 +23,8 @@ KINDS = ("image", "text", "table")
 BUILDERS = [
     name
     for name in mtl.builders.__all__
-    if "tasks" in inspect.signature(getattr(mtl.builders, name)).parameters
+    if inspect.isfunction(getattr(mtl.builders, name))
+    and "tasks" in inspect.signature(getattr(mtl.builders, name)).parameters
 ]
 ROWS = 8
 _RNG = np.random.default_rng(0)
@@ -42,10 +43,10 @@ BACKBONES = {
 }
 #: Arguments that a builder needs, or that keep its network small.
 EXTRA = {
-    "layerwise": lambda tasks: {"leaves": {tasks[1].name: "stage1"}},
-    "hierarchical": lambda tasks: {"levels": {tasks[1].name: "stage1"}},
+    "layerwise": lambda tasks: {"task_stages": {tasks[1].name: "stage1"}},
+    "hierarchical": lambda tasks: {"task_stages": {tasks[1].name: "stage1"}},
     "task_gated": lambda tasks: {"channels": 4, "stages": ["stage1", "stage2"]},
-    "adapters": lambda tasks: {"bottleneck": 2},
+    "adapters": lambda tasks: {"units": 2},
     "sluice": lambda tasks: {"subspaces": 2},
     "tensor_factorized": lambda tasks: {"rank": 2},
     **{name: lambda tasks: {"units": 6} for name in ("mmoe", "omoe", "dselect_k", "cgc", "ple")},
@@ -90,7 +91,7 @@ def network(builder, kind):
             {"main": backbone, "side": "mlp"},
             fusion=fusion,
             units=4,
-            shared=(4,),
+            fusion_units=(4,),
             optional=("main",),
             backbone_options={"main": options, "side": {"widths": (4,)}},
         )

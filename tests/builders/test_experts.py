@@ -71,7 +71,9 @@ def test_experts_start_different_and_gates_belong_to_their_task():
 # ------------------------------------------------------------------ CGC and PLE
 def test_levels_follow_the_papers_formula():
     x, _ = table_data(6)
-    model = mtl.builders.ple((5,), TASKS, levels=2, experts=2, shared_experts=1, units=3, name="p")
+    model = mtl.builders.ple(
+        (5,), TASKS, levels=2, task_experts=2, shared_experts=1, units=3, name="p"
+    )
 
     def experts(name, z):
         layer = model.get_layer(name)
@@ -109,8 +111,8 @@ def test_levels_follow_the_papers_formula():
 
 def test_one_level_of_ple_is_cgc():
     x, _ = table_data(6)
-    a = mtl.builders.ple((5,), TASKS, levels=1, experts=2, shared_experts=3, units=4)
-    b = mtl.builders.cgc((5,), TASKS, experts=2, shared_experts=3, units=4)
+    a = mtl.builders.ple((5,), TASKS, levels=1, task_experts=2, shared_experts=3, units=4)
+    b = mtl.builders.cgc((5,), TASKS, task_experts=2, shared_experts=3, units=4)
     assert [w.shape for w in a.weights] == [w.shape for w in b.weights]
     b.set_weights(a.get_weights())
     one, other = a.predict(x, verbose=0), b.predict(x, verbose=0)
@@ -125,7 +127,7 @@ def test_one_level_of_ple_is_cgc():
 def test_ple_has_the_number_of_parameters_of_the_formula(levels):
     tasks, own, shared, units, size = 2, 3, 2, 4, 5
     model = mtl.builders.ple(
-        (size,), TASKS, levels=levels, experts=own, shared_experts=shared, units=units
+        (size,), TASKS, levels=levels, task_experts=own, shared_experts=shared, units=units
     )
     count = tasks * (units + 1)
     for level in range(levels):
@@ -176,7 +178,9 @@ def test_a_gate_whose_bits_are_set_selects_the_experts_of_these_codes():
 @pytest.mark.large
 def test_after_training_with_the_regularizer_at_most_k_experts_are_left():
     x, y = table_data(64)
-    model = mtl.builders.dselect_k((5,), TASKS, experts=6, k=2, units=4, entropy=1.0, name="d")
+    model = mtl.builders.dselect_k(
+        (5,), TASKS, experts=6, k=2, units=4, penalty_weight=1.0, name="d"
+    )
     model.compile(keras.optimizers.Adam(0.02))
     model.fit(x, y, epochs=150, batch_size=64, verbose=0)
     for task in model.task_names:

@@ -65,7 +65,7 @@ def test_the_calibrator_orders_the_probabilities():
     apart = []
     for weight in (0.0, 20.0):
         keras.utils.set_random_seed(1)
-        model = B.aitm((5,), STEPS[:2], calibration=weight, **SMALL)
+        model = B.aitm((5,), STEPS[:2], penalty_weight=weight, **SMALL)
         model.compile(keras.optimizers.Adam(0.02))
         model.fit(x, y, epochs=60, batch_size=64, verbose=0)
         out = model.predict(x, verbose=0)
@@ -74,7 +74,7 @@ def test_the_calibrator_orders_the_probabilities():
 
 
 def test_the_calibrators_penalty_is_its_formula():
-    layer = mtl.layers.OrderCalibrator(weight=0.6)
+    layer = mtl.layers.OrderCalibrator(penalty_weight=0.6)
     logits = [_rows(8, 1, seed=i) for i in range(3)]
     same = layer(logits, training=True)
     np.testing.assert_array_equal(same[1], logits[1])
@@ -107,7 +107,7 @@ def _cross(fusion="early", **options):
         backbones,
         fusion=fusion,
         units=8,
-        shared=(8,),
+        fusion_units=(8,),
         backbone_options=sizes,
         name="x",
         **options,
@@ -137,7 +137,7 @@ def test_without_a_modality_its_input_has_no_effect_and_a_learned_vector_stands_
 
 
 def test_the_stand_in_learns_by_dropping_the_modality_while_training():
-    layer = mtl.layers.ModalityDefault(drop=0.5, seed=0)
+    layer = mtl.layers.ModalityDefault(modality_dropout=0.5, seed=0)
     x, there = np.ones((2000, 1), "float32"), np.ones((2000, 1), "float32")
     kept = np.asarray(layer([x, there], training=True)) == 1.0
     assert 0.45 < kept.mean() < 0.55
@@ -205,8 +205,8 @@ def test_stems_bring_domains_of_any_shape_to_the_trunk():
         (lambda: B.esmm((5,), STEPS[:1]), "two or more tasks"),
         (lambda: B.esmm((5,), NUMBERS), "takes Binary tasks .*'cost' is a Regression"),
         (lambda: B.aitm((5,), STEPS, units=()), "at least one hidden layer"),
-        (lambda: B.aitm((5,), STEPS, calibration=-1), "weight >= 0, got -1"),
-        (lambda: _cross("middle"), "Unknown fusion 'middle'. Known: early, late, attention"),
+        (lambda: B.aitm((5,), STEPS, penalty_weight=-1), "penalty_weight >= 0, got -1"),
+        (lambda: _cross("middle"), "Unknown fusion 'middle'. Known: attention, early, late"),
         (lambda: _cross(optional=("foto",)), "Did you mean 'photo'"),
         (
             lambda: B.cross_modal({"row": (5,), "note": (3,)}, NUMBERS, {"row": "mlp"}),

@@ -30,7 +30,7 @@ def _shared(model):
 
 # ------------------------------------------------------------------ layerwise
 def test_a_task_leaves_at_its_stage_and_does_not_reach_what_lies_behind():
-    model = B.layerwise((5,), numbers(), leaves={"cost": "stage1"}, **MLP)
+    model = B.layerwise((5,), numbers(), task_stages={"cost": "stage1"}, **MLP)
     assert _shared(model) == {"mlp_stage1_dense/kernel", "mlp_stage1_dense/bias"}
     assert model.get_layer("cost_linear").kernel.shape == (8, 1)
     assert model.get_layer("sold_linear").kernel.shape == (6, 1)
@@ -38,7 +38,7 @@ def test_a_task_leaves_at_its_stage_and_does_not_reach_what_lies_behind():
 
 def test_leaving_at_the_end_is_hard_sharing():
     x = np.random.default_rng(0).random((4, 5)).astype("float32")
-    a = B.layerwise((5,), numbers(), leaves={}, **MLP)
+    a = B.layerwise((5,), numbers(), task_stages={}, **MLP)
     b = B.hard_sharing((5,), numbers(), **MLP)
     b.set_weights(a.get_weights())
     np.testing.assert_array_equal(a.predict(x, verbose=0)["cost"], b.predict(x, verbose=0)["cost"])
@@ -47,7 +47,7 @@ def test_leaving_at_the_end_is_hard_sharing():
 # ------------------------------------------------------------------ hierarchical
 def test_predictions_are_fed_upward_as_the_formula_says():
     x = np.random.default_rng(0).standard_normal((4, 5)).astype("float32")
-    model = B.hierarchical((5,), numbers(), levels={"sold": "stage1"}, name="h", **MLP)
+    model = B.hierarchical((5,), numbers(), task_stages={"sold": "stage1"}, name="h", **MLP)
 
     def dense(name, z):
         kernel, bias = model.get_layer(name).get_weights()
@@ -64,14 +64,16 @@ def test_predictions_are_fed_upward_as_the_formula_says():
 
 
 def test_without_feeding_it_is_layerwise():
-    model = B.hierarchical((5,), numbers(), levels={"sold": "stage1"}, feed=False, **MLP)
-    other = B.layerwise((5,), numbers(), leaves={"sold": "stage1"}, **MLP)
+    model = B.hierarchical(
+        (5,), numbers(), task_stages={"sold": "stage1"}, feed_predictions=False, **MLP
+    )
+    other = B.layerwise((5,), numbers(), task_stages={"sold": "stage1"}, **MLP)
     assert model.count_params() == other.count_params()
     assert _shared(model) == _shared(other)
 
 
 def test_maps_and_tags_are_fed_upward_in_place():
-    model = B.hierarchical((16, 16, 1), tasks(), levels={"mask": "stage1"}, name="h", **CNN)
+    model = B.hierarchical((16, 16, 1), tasks(), task_stages={"mask": "stage1"}, name="h", **CNN)
     assert model.get_layer("h_mask_project").output.shape == (None, 8, 8, 4)
     words = [mtl.tasks.TokenTagging("pos", 4), mtl.tasks.Binary("topic", hidden=0)]
     options = {"vocabulary_size": 9, "dim": 8, "heads": 2, "hidden": 8}
@@ -79,7 +81,7 @@ def test_maps_and_tags_are_fed_upward_in_place():
         {"tokens": (6,)},
         words,
         "transformer",
-        levels={"pos": "stage1"},
+        task_stages={"pos": "stage1"},
         backbone_options=options,
         name="h",
     )
@@ -159,7 +161,7 @@ def test_one_task_has_nobody_to_take_from():
 )
 def test_adapters_start_as_hard_sharing_and_cost_what_they_say(kind, count):
     x = np.random.default_rng(0).standard_normal((6, 5)).astype("float32")
-    model = B.adapters((5,), numbers(), kind=kind, bottleneck=2, **MLP)
+    model = B.adapters((5,), numbers(), adapter=kind, units=2, **MLP)
     hard = B.hard_sharing((5,), numbers(), **MLP)
     for layer in hard.layers:
         if layer.weights:
@@ -173,7 +175,7 @@ def test_adapters_start_as_hard_sharing_and_cost_what_they_say(kind, count):
 
 
 def test_adapters_stand_only_where_they_were_asked_for():
-    model = B.adapters((5,), numbers(), stages=["stage2"], bottleneck=2, name="a", **MLP)
+    model = B.adapters((5,), numbers(), stages=["stage2"], units=2, name="a", **MLP)
     assert {layer.name for layer in model.layers if layer.name.endswith("_down")} == {
         "a_stage2_cost_down",
         "a_stage2_sold_down",
@@ -184,22 +186,28 @@ def test_adapters_stand_only_where_they_were_asked_for():
     ("make", "words"),
     [
         (
-            lambda: B.layerwise((5,), numbers(), leaves={"cost": "stage3"}, **MLP),
+            lambda: B.layerwise((5,), numbers(), task_stages={"cost": "stage3"}, **MLP),
             "of task 'cost'.*'stage3'.*stage1, stage2",
         ),
         (
-            lambda: B.layerwise((5,), numbers(), leaves={"coast": "stage1"}, **MLP),
+            lambda: B.layerwise((5,), numbers(), task_stages={"coast": "stage1"}, **MLP),
             "Did you mean 'cost'",
         ),
         (
             lambda: B.hierarchical(
-                (5,), numbers(), lambda i: keras.layers.Dense(3)(i), levels={"cost": "stage1"}
+                (5,), numbers(), lambda i: keras.layers.Dense(3)(i), task_stages={"cost": "stage1"}
             ),
             "has only one",
         ),
-        (lambda: B.task_gated((5,), numbers(), channels=0, **MLP), "channels >= 1, got 0"),
+        (
+            lambda: B.task_gated((5,), numbers(), channels=0, **MLP),
+            "`channels` should be a whole number >= 1",
+        ),
         (lambda: B.task_gated((5,), numbers(), stages=["top"], **MLP), "`stages`.*'top'"),
-        (lambda: B.adapters((5,), numbers(), kind="lora", **MLP), "'residual' or 'film'"),
+        (
+            lambda: B.adapters((5,), numbers(), adapter="lora", **MLP),
+            "adapter 'lora'.*film, residual",
+        ),
         (lambda: B.adapters((5,), numbers(), stages=["stage0"], **MLP), "`stages`.*'stage0'"),
     ],
 )

@@ -38,7 +38,7 @@ CASES = [
     (B.hard_sharing, "fpn", {}),
     (B.mtan, "small_cnn", {}),
     (B.task_gated, "small_cnn", {"channels": 4, "stages": ["stage1", "stage2"]}),
-    (B.hierarchical, "small_cnn", {"levels": {"parts": "stage1"}}),
+    (B.hierarchical, "small_cnn", {"task_stages": {"parts": "stage1"}}),
     (B.sluice, "small_cnn", {}),
     (B.mmoe, "small_cnn", {"units": 4}),
 ]

@@ -26,11 +26,11 @@ def _alone(model, task):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: B.soft_sharing((5,), TASKS, weight=0.0, **MLP),
-        lambda: B.cross_stitch((5,), TASKS, own=1.0, **MLP),
-        lambda: B.cross_stitch((5,), TASKS, own=1.0, per_channel=False, **MLP),
-        lambda: B.nddr((5,), TASKS, own=1.0, normalize=False, **MLP),
-        lambda: B.nddr((5,), TASKS, own=1.0, normalize=True, **MLP),
+        lambda: B.soft_sharing((5,), TASKS, penalty_weight=0.0, **MLP),
+        lambda: B.cross_stitch((5,), TASKS, self_weight=1.0, **MLP),
+        lambda: B.cross_stitch((5,), TASKS, self_weight=1.0, per_channel=False, **MLP),
+        lambda: B.nddr((5,), TASKS, self_weight=1.0, normalize=False, **MLP),
+        lambda: B.nddr((5,), TASKS, self_weight=1.0, normalize=True, **MLP),
     ],
     ids=["soft_sharing", "cross_stitch", "cross_stitch a pair", "nddr", "nddr normalized"],
 )
@@ -48,7 +48,7 @@ def test_at_identity_the_networks_are_independent(make):
 
 def test_without_a_penalty_training_is_that_of_independent_networks():
     x, y = table_data()
-    model = B.soft_sharing((5,), TASKS, weight=0.0, **MLP)
+    model = B.soft_sharing((5,), TASKS, penalty_weight=0.0, **MLP)
     alone = {task: _alone(model, task) for task in model.task_names}
     model.compile(keras.optimizers.SGD(0.1))
     model.fit(x, y, epochs=3, batch_size=8, shuffle=False, verbose=0)
@@ -74,7 +74,7 @@ def test_networks_are_pulled_together_as_the_weight_grows():
     apart = []
     for weight in (0.0, 0.5):
         keras.utils.set_random_seed(3)
-        model = B.soft_sharing((5,), TASKS, penalty="l2", weight=weight, **MLP)
+        model = B.soft_sharing((5,), TASKS, penalty="l2", penalty_weight=weight, **MLP)
         model.compile(keras.optimizers.Adam(0.02))
         model.fit(x, y, epochs=40, batch_size=32, verbose=0)
         apart.append(_spread(model))
@@ -83,7 +83,7 @@ def test_networks_are_pulled_together_as_the_weight_grows():
 
 def test_the_trace_norm_lets_the_smallest_direction_die_first():
     # Along its gradient all singular values fall alike, so that the smallest reaches 0 while others are left.
-    model = B.soft_sharing((5,), TASKS, penalty="trace", weight=1.0, **MLP)
+    model = B.soft_sharing((5,), TASKS, penalty="trace", penalty_weight=1.0, **MLP)
     kernels = [model.get_layer(f"mlp_stage1_dense_{t}").kernel for t in model.task_names]
 
     def singular():
@@ -108,7 +108,9 @@ def test_features_tell_more_of_each_other_as_the_weight_grows():
     found = []
     for weight in (0.0, 100.0):
         keras.utils.set_random_seed(3)
-        model = B.soft_sharing((5,), TASKS, penalty="mutual_information", weight=weight, **MLP)
+        model = B.soft_sharing(
+            (5,), TASKS, penalty="mutual_information", penalty_weight=weight, **MLP
+        )
         model.compile(keras.optimizers.Adam(0.02))
         model.fit(x, y, epochs=40, batch_size=64, verbose=0)
         layers = [model.get_layer(f"mlp_stage1_relu_{t}").output for t in model.task_names]
@@ -121,7 +123,7 @@ def test_features_tell_more_of_each_other_as_the_weight_grows():
 
 
 def test_penalties_are_what_their_formulas_say():
-    model = B.soft_sharing((5,), TASKS, weight=0.5, **MLP)
+    model = B.soft_sharing((5,), TASKS, penalty_weight=0.5, **MLP)
     layers = ("mlp_stage1_dense", "mlp_stage2_dense")
     pairs = [
         [model.get_layer(f"{layer}_{t}").get_weights() for t in model.task_names]
@@ -131,7 +133,7 @@ def test_penalties_are_what_their_formulas_say():
         np.sum((a - b) ** 2) for one, two in pairs for a, b in zip(one, two, strict=True)
     )
     np.testing.assert_allclose(float(model.losses[0]), expected, rtol=1e-5)
-    model = B.soft_sharing((5,), TASKS, penalty="trace", weight=0.5, **MLP)
+    model = B.soft_sharing((5,), TASKS, penalty="trace", penalty_weight=0.5, **MLP)
     stacked = [
         np.stack(
             [np.ravel(model.get_layer(f"{layer}_{t}").get_weights()[i]) for t in model.task_names]
@@ -185,7 +187,7 @@ def test_the_pairwise_trace_norm_trains_and_is_saved_with_the_model(tmp_path):
     options = {"widths": (2, 3), "depth": 1}
     tasks = [mtl.tasks.Binary("cat", hidden=0), mtl.tasks.Binary("dog", hidden=0)]
     model = B.soft_sharing(
-        (16, 16, 1), tasks, penalty="pairwise_trace", weight=0.1, backbone_options=options
+        (16, 16, 1), tasks, penalty="pairwise_trace", penalty_weight=0.1, backbone_options=options
     )
     expected = 0.0
     for group in model.tie.groups:
@@ -254,7 +256,7 @@ def test_the_nuclear_norm_has_the_gradient_of_its_singular_vectors():
 
 def test_a_tie_is_saved_and_cloned_with_its_model(tmp_path):
     x, _ = table_data(4)
-    model = B.soft_sharing((5,), TASKS, penalty="trace", weight=0.2, **MLP)
+    model = B.soft_sharing((5,), TASKS, penalty="trace", penalty_weight=0.2, **MLP)
     model.compile("sgd")
     model.save(tmp_path / "m.keras")
     for other in (keras.saving.load_model(tmp_path / "m.keras"), keras.models.clone_model(model)):
@@ -284,7 +286,7 @@ def test_no_variable_of_separate_networks_is_shared_and_gradient_methods_say_so(
 
 
 def test_stitches_follow_their_formula_and_belong_to_their_target():
-    layer = mtl.layers.CrossStitch(own=0.7)
+    layer = mtl.layers.CrossStitch(self_weight=0.7)
     x = [np.random.default_rng(i).random((4, 3, 2)).astype("float32") for i in range(3)]
     y = layer(x)
     np.testing.assert_allclose(y[1], 0.7 * x[1] + 0.15 * (x[0] + x[2]), rtol=1e-5)
@@ -320,7 +322,7 @@ def test_the_number_of_parameters_is_that_of_the_formulas():
 
 
 def test_subspaces_are_mixed_and_their_overlap_is_penalized():
-    layer = mtl.layers.SubspaceStitch(subspaces=2, own=1.0, orthogonality=2.0)
+    layer = mtl.layers.SubspaceStitch(subspaces=2, self_weight=1.0, penalty_weight=2.0)
     rng = np.random.default_rng(0)
     x = [rng.standard_normal((6, 4)).astype("float32") for _ in range(2)]
     same = layer(x, training=True)
@@ -342,7 +344,7 @@ def test_a_pretrained_backbone_is_copied_with_its_weights():
     inputs = keras.Input((16, 16, 1), name="image")
     trunk = mtl.backbones.small_cnn(inputs, widths=(4,), depth=1)
     tasks = [mtl.tasks.Classification("kind", 3, hidden=0), mtl.tasks.Binary("cat", hidden=0)]
-    model = B.cross_stitch(None, tasks, trunk, own=1.0)
+    model = B.cross_stitch(None, tasks, trunk, self_weight=1.0)
     expected = trunk.predict(x, verbose=0)["stage1"]
     for task in ("kind", "cat"):
         part = keras.Model(
@@ -358,7 +360,7 @@ def test_a_pretrained_backbone_is_copied_with_its_weights():
             lambda: B.soft_sharing((5,), TASKS, penalty="l1", **MLP),
             "Unknown penalty 'l1'. Known: l2, trace",
         ),
-        (lambda: B.soft_sharing((5,), TASKS, weight=-1, **MLP), "must be >= 0, got -1"),
+        (lambda: B.soft_sharing((5,), TASKS, penalty_weight=-1, **MLP), "must be >= 0, got -1"),
         (
             lambda: B.cross_stitch((5,), TASKS, split_after="stage9", **MLP),
             "split_after: .*'stage9'.*stage1, stage2",

@@ -192,8 +192,8 @@ def test_heads_at_several_depths_start_from_the_features_of_this_model(tmp_path,
         tasks,
         backbone="mlp",
         backbone_options={"widths": (8, 7)},
-        levels={"kind": "stage1"},
-        feed=feed,
+        task_stages={"kind": "stage1"},
+        feed_predictions=feed,
     )
     x = np.random.default_rng(0).standard_normal((16, 6)).astype("float32")
     trunk, heads, more = split(model, model.representation)

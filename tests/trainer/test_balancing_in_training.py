@@ -8,7 +8,7 @@ from helpers import image_data, image_model, large_but, same, table_data, table_
 
 import mtl_keras as mtl
 from mtl_keras import balancing
-from mtl_keras.trainer.reach import Reach
+from mtl_keras.graph.reach import Reach
 
 TABLE = {"batch_size": 16, "shuffle": False, "verbose": 0}
 

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mtl_keras.names import unknown_name
 from mtl_keras.runtime import decoding
 from mtl_keras.runtime.codegen.identifiers import (
     class_name,
@@ -25,6 +24,7 @@ from mtl_keras.runtime.codegen.identifiers import (
 )
 from mtl_keras.runtime.codegen.text_rules import rules_of, unicode_tables
 from mtl_keras.runtime.files import MARK, ExportError, atomic_write, check_file
+from mtl_keras.runtime.names import unknown_name
 from mtl_keras.runtime.tflite_model import TFLiteModel
 from mtl_keras.version import __version__
 

@@ -12,7 +12,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from mtl_keras.trainer.reach import Reach, print_table
+from mtl_keras.graph.reach import Reach
+from mtl_keras.graph.tables import print_table
 
 __all__ = ["SharingReport", "sharing_report"]
 
@@ -24,10 +25,11 @@ class SharingReport:
     Attributes:
         tasks: the tasks' names.
         variables: `(path, shape, tasks that its value reaches)` for every trainable variable.
-        parameters, multiply_adds: dict of tuple of task names to how many only these tasks use together.
-        separate_parameters, separate_multiply_adds: dict of task name to what a separate network would need: the one that
-            `hard_sharing` builds for this task alone on the same backbone. For models that no builder with one backbone made,
-            all that the task uses here.
+        parameters, multiply_adds: dict of tuple of task names to how many only these tasks use
+            together.
+        separate_parameters, separate_multiply_adds: dict of task name to what a separate network
+            would need: the one that `hard_sharing` builds for this task alone on the same backbone.
+            For models that no builder with one backbone made, all that the task uses here.
     """
 
     tasks: tuple[str, ...]
@@ -55,12 +57,13 @@ class SharingReport:
         raise ValueError("`counts` should be this report's `parameters` or `multiply_adds`.")
 
     def rows(self) -> list[tuple[str, ...]]:
-        """The table's rows: users, parameters, multiply-adds, then totals against separate networks."""
+        """The table's rows: users, parameters, multiply-adds, then totals against separate
+        networks."""
         users = sorted(
             {*self.parameters, *self.multiply_adds},
             key=lambda u: (-len(u), [self.tasks.index(t) for t in u]),
         )
-        found = [
+        rows = [
             (
                 ", ".join(u),
                 f"{self.parameters.get(u, 0):,}",
@@ -70,20 +73,20 @@ class SharingReport:
             for u in users
             if u
         ]
-        whole = [sum(counts.values()) for counts in (self.parameters, self.multiply_adds)]
+        totals = [sum(counts.values()) for counts in (self.parameters, self.multiply_adds)]
         alone = [
             sum(self.separate(counts).values()) for counts in (self.parameters, self.multiply_adds)
         ]
-        found.append(("together", *(f"{n:,}" for n in whole), ""))
-        found.append(("separate networks", *(f"{n:,}" for n in alone), ""))
-        found.append(
+        rows.append(("together", *(f"{n:,}" for n in totals), ""))
+        rows.append(("separate networks", *(f"{n:,}" for n in alone), ""))
+        rows.append(
             (
                 "together / separate",
-                *(f"{w / a:.3f}" if a else "-" for w, a in zip(whole, alone, strict=True)),
+                *(f"{w / a:.3f}" if a else "-" for w, a in zip(totals, alone, strict=True)),
                 "",
             )
         )
-        return found
+        return rows
 
     def __str__(self) -> str:
         variables = [
@@ -109,16 +112,16 @@ class SharingReport:
             left = dict.fromkeys(self.tasks, 0)
             ordered = sorted((u for u in counts if u), key=lambda u: (-len(u), u))
             for i, users in enumerate(ordered):
-                here = [t for t in self.tasks if t in users]
+                tasks = [t for t in self.tasks if t in users]
                 axis.barh(
-                    here,
-                    [counts[users]] * len(here),
-                    left=[left[t] for t in here],
+                    tasks,
+                    [counts[users]] * len(tasks),
+                    left=[left[t] for t in tasks],
                     color=f"C{i % 10}",
                     label=_kind(users, self.tasks)
                     + (f": {', '.join(users)}" if len(users) < len(self.tasks) else ""),
                 )
-                for task in here:
+                for task in tasks:
                     left[task] += counts[users]
             total, alone = sum(counts.values()), sum(self.separate(counts).values())
             axis.set_title(f"{title}: {total:,}, separate {alone:,}", fontsize=9)
@@ -136,11 +139,11 @@ def _kind(users: tuple[str, ...], tasks: Iterable[str]) -> str:
 def sharing_report(model: Any) -> SharingReport:
     """Count a model's variables and multiply-adds by the tasks that use them.
 
-    What separate networks need is counted on the networks that `hard_sharing` would build for one task each.
+    What separate networks need is counted on the networks that `hard_sharing` would build for one
+    task each.
 
-    Multiply-adds are those of matrix products and convolutions at inference, for one row; loops count every turn (once
-    where the number of turns is not known before).
-    """
+    Multiply-adds are those of matrix products and convolutions at inference, for one row; loops
+    count every turn (once where the number of turns is not known before)."""
     tasks = tuple(model.task_names)
     variables, parameters, multiply_adds = _count(model, tasks)
     network = _separate_networks(model)
@@ -177,13 +180,13 @@ def _count(model: Any, tasks: tuple[str, ...]) -> tuple[list[Any], dict[Any, int
     for task in tasks:
         for op in _behind(graph.structured_outputs[task]):
             users_of.setdefault(op.name, []).append(task)
-    found: dict[tuple[str, ...], int] = {}
+    multiply_adds: dict[tuple[str, ...], int] = {}
     for op in graph.get_operations():
         users = tuple(users_of.get(op.name, ()))
         count = _multiply_adds(op, graph)
         if users and count:
-            found[users] = found.get(users, 0) + count
-    return variables, parameters, found
+            multiply_adds[users] = multiply_adds.get(users, 0) + count
+    return variables, parameters, multiply_adds
 
 
 def _behind(outputs: Any) -> list[Any]:
@@ -235,7 +238,8 @@ def _multiply_adds(op: Any, graph: Any) -> int:
 
 
 def _turns(op: Any) -> int:
-    """How often a loop runs: its limit where that is a constant, else the length of the lists it reads."""
+    """How often a loop runs: its limit where that is a constant, else the length of the lists it
+    reads."""
     limit = tf.get_static_value(op.inputs[1])
     if limit is not None and limit > 0:
         return int(limit)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from mtl_keras.graph import output_of
-from mtl_keras.names import unknown_name
+from mtl_keras.graph.walking import output_of
 
-__all__ = ["BalancingReport", "Reach", "narrow", "print_table"]
+__all__ = ["Reach"]
 
 
 class Reach:
-    """The trainable variables that each task's output depends on through operations that have a gradient.
+    """The trainable variables that each task's output depends on through operations that have a
+    gradient.
 
     Args:
         model: the model.
@@ -28,9 +26,9 @@ class Reach:
     def __init__(self, model: Any, tasks: Sequence[str], stop: Sequence[str] = ()):
         self.tasks = list(tasks)
         variables = model.trainable_variables
-        found = _trace_and_walk(model, self.tasks, stop)
+        reached = _trace_and_walk(model, self.tasks, stop)
         self._tasks_of = {
-            id(v): [name for name in self.tasks if id(v) in found[name]] for v in variables
+            id(v): [name for name in self.tasks if id(v) in reached[name]] for v in variables
         }
         self.variables = variables
 
@@ -44,9 +42,9 @@ class Reach:
         """
         reach = object.__new__(cls)
         reach.tasks, reach.variables = list(outputs), list(variables)
-        found = _walk(tf.compat.v1.get_default_graph(), outputs, variables)
+        reached = _walk(tf.compat.v1.get_default_graph(), outputs, variables)
         reach._tasks_of = {
-            id(v): [name for name in reach.tasks if id(v) in found[name]] for v in variables
+            id(v): [name for name in reach.tasks if id(v) in reached[name]] for v in variables
         }
         return reach
 
@@ -56,7 +54,8 @@ class Reach:
 
     @property
     def shared(self) -> list[Any]:
-        """Variables that two or more tasks reach (all that are reached, where there is one task)."""
+        """Variables that two or more tasks reach (all that are reached, where there is one
+        task)."""
         return [v for v in self.variables if len(self.tasks_of(v)) >= min(2, len(self.tasks))]
 
 
@@ -86,7 +85,8 @@ def _trace_and_walk(model: Any, tasks: Sequence[str], stop: Sequence[str]) -> di
 def _walk(
     graph: Any, outputs: Mapping[str, Any], variables: Sequence[Any], ends: Collection[Any] = ()
 ) -> dict[str, set[int]]:
-    """By task, ids of the Keras variables behind its output; references in `ends` are not followed."""
+    """By task, ids of the Keras variables behind its output; references in `ends` are not
+    followed."""
     # Variables come into the graph as captured handles.
     handles: dict[int, int] = {}
     for variable in variables:
@@ -109,8 +109,8 @@ def _walk(
                 continue
             if tensor.op.type in ("StopGradient", "PreventGradient"):
                 continue
-            # Gradients flow through real numbers only; resources are the variables themselves, and loops keep the numbers of
-            # all turns in lists, which are variants.
+            # Gradients flow through real numbers only; resources are the variables themselves, and
+            # loops keep the numbers of all turns in lists, which are variants.
             waiting += [
                 t
                 for t in tensor.op.inputs
@@ -118,79 +118,3 @@ def _walk(
             ]
         result[task] = reached
     return result
-
-
-def narrow(shared: Sequence[Any], chosen: Any) -> list[Any]:
-    """The shared variables whose path matches a regular expression, or one of several.
-
-    Raises:
-        ValueError: an expression that matches none.
-    """
-    if chosen is None:
-        return list(shared)
-    patterns = [chosen] if isinstance(chosen, str) else list(chosen)
-    kept = set()
-    for pattern in patterns:
-        found = {id(v) for v in shared if re.search(pattern, v.path)}
-        if not found:
-            raise ValueError(unknown_name("shared variables:", pattern, [v.path for v in shared]))
-        kept |= found
-    return [v for v in shared if id(v) in kept]
-
-
-@dataclass(frozen=True)
-class BalancingReport:
-    """What the balancer balances. Printing it shows a table.
-
-    Attributes:
-        balancer: the balancer's name.
-        gradients: whose gradients it looks at.
-        rows: one a trainable variable: `(path, shape, tasks that reach it, "shared", "narrowed out" or "head")`.
-        representation: names of the layers whose outputs the heads share.
-    """
-
-    balancer: str
-    gradients: str
-    rows: tuple[tuple[str, tuple[int, ...], tuple[str, ...], str], ...]
-    representation: tuple[str, ...]
-
-    @property
-    def shared(self) -> list[str]:
-        """Paths of the shared variables that are balanced."""
-        return [row[0] for row in self.rows if row[3] == "shared"]
-
-    def __str__(self) -> str:
-        rows = [
-            (path, "x".join(map(str, s)) or "scalar", ", ".join(tasks), role)
-            for path, s, tasks, role in self.rows
-        ]
-        text = print_table(
-            f"balancer '{self.balancer}' ({self.gradients})",
-            ("variable", "shape", "tasks", "role"),
-            rows,
-        )
-        return text + (
-            f"representation: {', '.join(self.representation)}\n" if self.representation else ""
-        )
-
-
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table as text."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console = Console(width=120, record=True, file=_Nowhere())
-    console.print(table)
-    return console.export_text()
-
-
-class _Nowhere:
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None: ...

@@ -1,6 +1,6 @@
 import pytest
 
-from mtl_keras.names import check_task_name, check_task_names, unknown_name
+from mtl_keras.runtime.names import check_task_name, check_task_names, unknown_name
 
 
 @pytest.mark.parametrize("name", ["digit", "arrival_delay", "A1"])

@@ -8,9 +8,10 @@ from typing import Any
 
 import keras
 
+from mtl_keras.graph import sublayers
 from mtl_keras.layers import TaskOutput
 from mtl_keras.layers.task_output import probabilities_from
-from mtl_keras.names import check_task_names, unknown_name
+from mtl_keras.runtime.names import check_task_names, unknown_name
 from mtl_keras.tasks import Task
 
 __all__ = ["task_graph"]
@@ -101,8 +102,9 @@ def _tasks_by_output(tasks: Any, outputs: list[str]) -> dict[str, Task]:
 
 
 def _copy(model: keras.Model, reserved: Sequence[str]) -> keras.Model:
-    """A copy with weights of its own; layers that have the name of a task are called `<name>_head`."""
-    taken = {layer.name for layer in model.layers} | set(reserved)
+    """A copy with weights of its own; layers that have the name of a task are called
+    `<name>_head`."""
+    layer_names = {layer.name for layer in model.layers} | set(reserved)
     for tensor in model.inputs:
         if tensor.name in reserved:
             raise ValueError(
@@ -113,15 +115,15 @@ def _copy(model: keras.Model, reserved: Sequence[str]) -> keras.Model:
         config = layer.get_config()
         if config["name"] in reserved:
             name = f"{layer.name}_head"
-            while name in taken:
+            while name in layer_names:
                 name += "_"
-            taken.add(name)
+            layer_names.add(name)
             config["name"] = name
         return type(layer).from_config(config)
 
     copied = keras.models.clone_model(model, clone_function=clone)
     copied.set_weights(model.get_weights())
-    for old, new in zip(model._flatten_layers(), copied._flatten_layers(), strict=True):
+    for old, new in zip(sublayers(model), sublayers(copied), strict=True):
         if hasattr(old, "save_assets"):
             # Vocabularies of lookup layers are no weights.
             with tempfile.TemporaryDirectory() as folder:

@@ -19,7 +19,7 @@ def _two(**options):
 
 def test_variables_and_multiply_adds_are_counted_by_who_uses_them(tmp_path, capsys):
     tasks, settings = _two()
-    model = mtl.builders.layerwise((5,), tasks, leaves={"cost": "stage1"}, **settings)
+    model = mtl.builders.layerwise((5,), tasks, task_stages={"cost": "stage1"}, **settings)
     report = model.summary_sharing(tmp_path / "sharing.png")
     both, cost, sold = ("cost", "sold"), ("cost",), ("sold",)
     assert report.multiply_adds == {both: 5 * 8, cost: 8, sold: 8 * 6 + 6}
@@ -63,9 +63,9 @@ BUILDERS = [
     ("sluice", {}),
     ("soft_sharing", {}),
     ("task_gated", {"channels": 4}),
-    ("adapters", {"bottleneck": 2}),
-    ("layerwise", {"leaves": {"cat": "stage1"}}),
-    ("hierarchical", {"levels": {"mask": "stage1"}}),
+    ("adapters", {"units": 2}),
+    ("layerwise", {"task_stages": {"cat": "stage1"}}),
+    ("hierarchical", {"task_stages": {"mask": "stage1"}}),
     ("mmoe", {"units": 4}),
     ("ple", {"units": 4}),
     ("learned_branching", {}),
