@@ -13,9 +13,9 @@ from mtl_keras.builders.common import finish, start
 from mtl_keras.builders.copies import copy_values
 from mtl_keras.builders.streams import build_parallel_streams, find_bypassed_stages
 from mtl_keras.graph import layer_of, nodes, output_index
-from mtl_keras.layers import BranchChoice, BranchPath, TaskOutput
+from mtl_keras.layers import BranchChoice, BranchPath
 from mtl_keras.model import MultiTaskModel
-from mtl_keras.tasks import Task
+from mtl_keras.tasks import Task, TaskOutput
 
 __all__ = ["branches", "count_copies", "learned_branching", "prune"]
 
@@ -164,13 +164,14 @@ def prune(model: MultiTaskModel) -> MultiTaskModel:
 
     Returns:
         `MultiTaskModel`, not compiled: an optimizer's state belongs to the variables of the model
-            that was trained.
+        that was trained.
 
     Raises:
         ValueError: a model that `learned_branching` did not build.
 
     Example:
-        >>> model = mtl.builders.learned_branching((32, 32, 3), [mtl.tasks.Binary("cat"), mtl.tasks.Binary("dog")])
+        >>> tasks = [mtl.tasks.Classification("digit", num_classes=10), mtl.tasks.BoundingBox("box")]
+        >>> model = mtl.builders.learned_branching((32, 32, 3), tasks)
         >>> model.compile("adam")
         >>> model.fit(images, {"cat": cats, "dog": dogs})
         >>> tree = mtl.builders.prune(model)

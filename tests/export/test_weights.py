@@ -6,7 +6,7 @@ import pytest
 from helpers import large_but
 
 import mtl_keras as mtl
-from mtl_keras.export import same_scale
+from mtl_keras.export.converter import same_scale
 from mtl_keras.runtime import flatbuffer
 
 
