@@ -278,7 +278,7 @@ def test_a_loss_that_returns_one_number_is_refused_by_the_tasks_name():
 
 
 # ------------------------------------------------------------------ replicas
-@pytest.mark.parametrize("balancer", large_but(("uncertainty", "cagrad"), mtl.balancing.names()))
+@pytest.mark.parametrize("balancer", large_but(("uncertainty",), mtl.balancing.names()))
 def test_two_replicas_make_the_update_of_one_device(balancer):
     """Also where labels are missing on one replica more than on the other."""
     x, y = table_data()
