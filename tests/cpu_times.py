@@ -49,6 +49,9 @@ class CpuTimes:
         values = [value for name, value in report.user_properties if name == KEY]
         if values:
             self.tests[report.nodeid] += values[-1]
+        # A run that is cut short leaves what it measured.
+        if report.when == "teardown" and len(self.tests) % 20 == 0:
+            self.path.write_text(cpu_table(self.tests, self.imports))
 
     def pytest_sessionfinish(self, session):
         if hasattr(session.config, "workeroutput"):

@@ -171,6 +171,7 @@ def test_clone_model_keeps_class_tasks_and_compilation():
 
 
 # ------------------------------------------------------------------ Keras features
+@pytest.mark.large
 def test_backup_and_restore_goes_on_where_it_was_killed(tmp_path):
     x, y = table_data()
     options = {"batch_size": 8, "shuffle": False, "verbose": 0}
@@ -217,7 +218,12 @@ def test_early_stopping_and_checkpoints_go_by_a_tasks_metric(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{"run_eagerly": True}, {"steps_per_execution": 3}, {"jit_compile": True}]
+    "options",
+    [
+        {"run_eagerly": True},
+        pytest.param({"steps_per_execution": 3}, marks=pytest.mark.large),
+        pytest.param({"jit_compile": True}, marks=pytest.mark.large),
+    ],
 )
 def test_ways_to_run_a_step_give_the_same_weights(options):
     x, y = table_data(rows=40)
@@ -248,9 +254,17 @@ def test_mixed_precision_trains_with_float32_heads():
     "optimizer",
     [
         lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1),
-        lambda: keras.optimizers.SGD(0.01, use_ema=True),
-        lambda: keras.optimizers.SGD(0.01, gradient_accumulation_steps=2),
-        lambda: keras.optimizers.SGD(0.01, clipnorm=0.5),
+        pytest.param(
+            lambda: keras.optimizers.SGD(0.01, use_ema=True), marks=pytest.mark.large, id="ema"
+        ),
+        pytest.param(
+            lambda: keras.optimizers.SGD(0.01, gradient_accumulation_steps=2),
+            marks=pytest.mark.large,
+            id="accumulation",
+        ),
+        pytest.param(
+            lambda: keras.optimizers.SGD(0.01, clipnorm=0.5), marks=pytest.mark.large, id="clipnorm"
+        ),
     ],
 )
 def test_features_of_keras_optimizers_work_as_in_plain_keras(optimizer):

@@ -6,9 +6,6 @@ from helpers import ONE_OF_EACH, large_but
 
 import mtl_keras as mtl
 
-#: Methods whose `weigh` moves state today.
-MOVES_STATE = ("ema", "famo", "gradnorm", "gradvac", "modo", "pcgrad", "rlw", "sdmgrad")
-
 
 def _balancer(name):
     """What the harness takes; held-out data for the one that needs them."""
@@ -19,15 +16,11 @@ def _balancer(name):
 
 
 @pytest.mark.parametrize("name", mtl.balancing.names())
-def test_its_mathematics(name, request):
-    if name in MOVES_STATE:
-        request.applymarker(pytest.mark.xfail(raises=AssertionError, strict=False))
+def test_its_mathematics(name):
     balancer = mtl.testing.run_balancer_test(_balancer(name), has_training=False)
     assert balancer.name == name
 
 
 @pytest.mark.parametrize("name", large_but(ONE_OF_EACH, mtl.balancing.names()))
-def test_in_training(name, request):
-    if name in MOVES_STATE:
-        request.applymarker(pytest.mark.xfail(raises=AssertionError, strict=False))
+def test_in_training(name):
     mtl.testing.run_balancer_test(_balancer(name))

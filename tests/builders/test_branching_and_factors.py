@@ -86,6 +86,7 @@ def test_warm_up_takes_all_parents_alike_and_the_temperature_falls():
     assert int(layer.steps) == 3
 
 
+@pytest.mark.large
 def test_training_chooses_the_parent_that_serves():
     # One parent is the answer, the other noise.
     rng = np.random.default_rng(0)

@@ -175,6 +175,7 @@ def test_a_gate_whose_bits_are_set_selects_the_experts_of_these_codes():
     np.testing.assert_allclose(gate, np.eye(8)[3] * 0.25 + np.eye(8)[4] * 0.75, atol=1e-6)
 
 
+@pytest.mark.large
 def test_after_training_with_the_regularizer_at_most_k_experts_are_left():
     x, y = table_data(64)
     model = mtl.builders.dselect_k(

@@ -57,6 +57,7 @@ def test_the_second_loss_reaches_both_towers_and_the_first_only_its_own():
 
 
 # ------------------------------------------------------------------ AITM
+@pytest.mark.large
 def test_the_calibrator_orders_the_probabilities():
     # Labels that ask for the contrary: the second step happens more often than the first.
     x = _rows(64)

@@ -68,6 +68,7 @@ def _spread(model):
     return np.linalg.norm(a - b) / np.sqrt(np.linalg.norm(a) * np.linalg.norm(b))
 
 
+@pytest.mark.large
 def test_networks_are_pulled_together_as_the_weight_grows():
     x, y = table_data()
     apart = []
@@ -101,6 +102,7 @@ def test_the_trace_norm_lets_the_smallest_direction_die_first():
     assert last[1] < 1e-2 * first[1] < last[0]
 
 
+@pytest.mark.large
 def test_features_tell_more_of_each_other_as_the_weight_grows():
     x, y = table_data(64)
     found = []

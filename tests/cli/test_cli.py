@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -275,9 +276,9 @@ def test_inspect_tells_what_a_file_is(tmp_path, capsys, monkeypatch):
     assert "cup, hat" in printed and "FULLY_CONNECTED" in printed
 
 
-@pytest.fixture
-def saved(tmp_path):
-    """A small network in a `.keras` file, and data for it in a `.npz` file."""
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A folder with a small trained network in a `.keras` file, and data for it in a `.npz` file."""
     import keras
     import numpy as np
 
@@ -292,9 +293,16 @@ def saved(tmp_path):
     y = {"cost": x[:, 0], "sold": (x[:, 1] > 0).astype("int32")}
     model.compile(keras.optimizers.Adam(0.05))
     model.fit(x, y, epochs=10, verbose=0)
-    model.save(tmp_path / "shop.keras")
-    np.savez(tmp_path / "data.npz", **{model.inputs[0].name: x}, **y)
-    return tmp_path
+    folder = tmp_path_factory.mktemp("shop")
+    model.save(folder / "shop.keras")
+    np.savez(folder / "data.npz", **{model.inputs[0].name: x}, **y)
+    return folder
+
+
+@pytest.fixture
+def saved(shop, tmp_path):
+    """A copy of these files, to write beside."""
+    return shutil.copytree(shop, tmp_path, dirs_exist_ok=True)
 
 
 def test_export_of_a_saved_model_with_a_gate(monkeypatch, capsys, saved):
@@ -322,6 +330,7 @@ def test_export_of_a_saved_model_with_a_gate(monkeypatch, capsys, saved):
     assert code == 1 and "loses more than allowed" in err and not (saved / "n.tflite").exists()
 
 
+@pytest.mark.large
 def test_export_to_other_forms_and_of_the_zoo(monkeypatch, capsys, saved, tmp_path):
     code, _, err = run(
         monkeypatch,

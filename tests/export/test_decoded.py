@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import table_model
+from helpers import large_but, table_model
 
 import mtl_keras as mtl
 from mtl_keras.export import ExportError
@@ -37,7 +37,7 @@ def network():
     return model, (bright * np.random.default_rng(0).random((24, 16, 24, 1))).astype("float32")
 
 
-@pytest.mark.parametrize("quantization", [None, "int8"])
+@pytest.mark.parametrize("quantization", large_but((None,), [None, "int8"]))
 def test_the_file_says_what_its_heads_mean(network, tmp_path, quantization):
     model, x = network
     mtl.export.tflite(model, tmp_path / "m.tflite", quantization, x, samples=x, decode=NAMES[::-1])

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from helpers import large_but
 
 import mtl_keras as mtl
 from mtl_keras.export.converter import same_scale
@@ -65,7 +66,7 @@ def _kernels(path):
     return found
 
 
-@pytest.mark.parametrize("quantization", ["weights", "dynamic"])
+@pytest.mark.parametrize("quantization", large_but(("weights",), ["weights", "dynamic"]))
 def test_small_layers_are_quantized_too(tmp_path, quantization):
     """TensorFlow's own dynamic quantization leaves a network whose layers have fewer than 1,024 weights as it is."""
     model = _small()
