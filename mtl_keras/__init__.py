@@ -61,7 +61,7 @@ def __dir__() -> list[str]:
 #: Packages whose classes stand in saved models.
 _REGISTERED = ("tasks", "layers", "balancing", "backbones", "builders")
 #: Parts of this package that never import Keras.
-_WITHOUT_KERAS = ("cli", "data", "names", "quiet", "runtime", "version", "zoo")
+_WITHOUT_KERAS = ("cli", "data", "quiet", "runtime", "version", "zoo")
 
 
 def _register_classes() -> None:

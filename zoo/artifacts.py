@@ -35,10 +35,10 @@ def write(
     run: dict[str, Any],
     folder: Path,
 ) -> dict[str, Any]:
-    """Write all artifacts of a trained network; the folder appears whole or not at all.
+    """Write all artifacts of a trained network: the folder is written completely or not at all.
 
     Args:
-        results: what `training.evidence` found.
+        results: the scores of `training.evidence`.
         run: seeds, epochs and the command, for the card.
 
     Returns:
@@ -128,7 +128,7 @@ def _card_files(card: dict[str, Any]) -> dict[str, str]:
 
 
 def rewrite_card(recipe: Recipe, folder: Path) -> dict[str, Any]:
-    """Write a folder's card anew from the numbers that are on it: nothing is trained or exported.
+    """Write a folder's card again from its own numbers. Nothing is trained or exported.
 
     For maintainers, after a change of how scores are compared or of the card's form: `python -m mtl_keras.zoo.artifacts`.
 

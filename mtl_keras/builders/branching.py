@@ -164,13 +164,14 @@ def prune(model: MultiTaskModel) -> MultiTaskModel:
 
     Returns:
         `MultiTaskModel`, not compiled: an optimizer's state belongs to the variables of the model
-            that was trained.
+        that was trained.
 
     Raises:
         ValueError: a model that `learned_branching` did not build.
 
     Example:
-        >>> model = mtl.builders.learned_branching((32, 32, 3), [mtl.tasks.Binary("cat"), mtl.tasks.Binary("dog")])
+        >>> tasks = [mtl.tasks.Classification("digit", num_classes=10), mtl.tasks.BoundingBox("box")]
+        >>> model = mtl.builders.learned_branching((32, 32, 3), tasks)
         >>> model.compile("adam")
         >>> model.fit(images, {"cat": cats, "dog": dogs})
         >>> tree = mtl.builders.prune(model)
