@@ -42,7 +42,9 @@ def _metadata(artifact: TFLiteArtifact) -> dict[str, Any]:
         "in_float": list(artifact.keep_float),
         "inputs": _inputs(endpoint, artifact.request.rows.calibration),
         "tasks": [task.facts() for task in tasks],
-        "encoder": encoders.to_dict(encoder) if is_registered and takes_model_inputs else None,
+        "encoder": encoders.encoder_to_dict(encoder)
+        if is_registered and takes_model_inputs
+        else None,
     }
 
 
