@@ -19,6 +19,7 @@ class LabelScaleWarning(UserWarning):
     """Regression labels lie far from the unit that the task's head answers in; `Regression.fit_to` mends it.
 
     Example:
+        >>> import warnings
         >>> warnings.simplefilter("ignore", mtl.data.LabelScaleWarning)
     """
 

@@ -373,7 +373,8 @@ def split(
     Example:
         >>> mtl.export.split(model, "out", "int8", calibration=train)
         >>> features = mtl.export.TFLiteModel("out/backbone.tflite").run({"image": images})
-        >>> mtl.export.TFLiteModel("out/digit.tflite").predict(features)
+        >>> digit = mtl.export.TFLiteModel("out/digit.tflite")
+        >>> digit.predict({name: features[name] for name in digit.inputs})
     """
     _check(quantization, "file.tflite", calibration)
     check_folder(folder, _foreign)

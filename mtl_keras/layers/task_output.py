@@ -94,7 +94,7 @@ class TaskOutput(keras.layers.Layer):
         >>> digit = mtl.tasks.Classification("digit", num_classes=10)
         >>> x = keras.Input((64,))
         >>> logits = keras.layers.Dense(10)(x)
-        >>> model = mtl.MultiTaskModel(x, {"digit": TaskOutput(digit)(logits)})
+        >>> model = mtl.MultiTaskModel(x, {"digit": mtl.layers.TaskOutput(digit)(logits)})
     """
 
     def __init__(

@@ -73,7 +73,7 @@ class BoundingBox(Task):
             where things are, which pooling would forget. Defaults to 32.
 
     Example:
-        >>> task = BoundingBox("box", loss_weight=0.3)
+        >>> task = mtl.tasks.BoundingBox("box", loss_weight=0.3)
     """
 
     kind = "bounding_box"

@@ -63,8 +63,8 @@ class Classification(_OneAnswer):
         focal_gamma: float >= 0. Defaults to 0.
 
     Example:
-        >>> rare = Classification("defect", num_classes=4, class_weights="balanced", label_smoothing=0.1)
-        >>> task = Classification("digit", num_classes=10, loss_weight=0.7)
+        >>> rare = mtl.tasks.Classification("defect", num_classes=4, class_weights="balanced", label_smoothing=0.1)
+        >>> task = mtl.tasks.Classification("digit", num_classes=10, loss_weight=0.7)
         >>> task.decode(np.eye(10)[[3]])
         [{'label': 3, 'probability': 1.0}]
     """

@@ -276,7 +276,7 @@ class Detection(Task):
         max_objects: int. `decode` and the metric look at this many peaks. Defaults to 20.
 
     Example:
-        >>> Detection("things", num_classes=2, labels=["cup", "plate"])
+        >>> mtl.tasks.Detection("things", num_classes=2, labels=["cup", "plate"])
 
     Reference:
         Zhou, Wang, Kraehenbuehl, "Objects as Points", 2019 (CenterNet).

@@ -144,7 +144,7 @@ class MultiLabel(ClassTask):
         beta, label_smoothing, focal_gamma: as in `Classification`.
 
     Example:
-        >>> MultiLabel("genre", num_labels=3, labels=["comedy", "drama", "western"])
+        >>> mtl.tasks.MultiLabel("genre", num_labels=3, labels=["comedy", "drama", "western"])
     """
 
     kind = "multi_label"

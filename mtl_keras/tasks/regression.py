@@ -35,7 +35,7 @@ class Regression(Task):
         error: "mse", "mae" or "huber". The loss, on normalized values. Defaults to "mse".
 
     Example:
-        >>> delay = Regression("arrival_delay", unit="minutes", low=-60, high=180).fit_to(minutes)
+        >>> delay = mtl.tasks.Regression("arrival_delay", unit="minutes", low=-60, high=180).fit_to(minutes)
     """
 
     kind = "regression"

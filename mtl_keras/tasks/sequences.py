@@ -106,7 +106,7 @@ class TokenTagging(ClassTask):
         class_weights, beta, label_smoothing, focal_gamma: as in `Classification`, for tags.
 
     Example:
-        >>> TokenTagging("names", labels=["O", "B-PER", "I-PER", "B-LOC", "I-LOC"])
+        >>> mtl.tasks.TokenTagging("names", labels=["O", "B-PER", "I-PER", "B-LOC", "I-LOC"])
     """
 
     kind = "token_tagging"
@@ -291,7 +291,7 @@ class SequenceTranscription(Task):
             of writing); "height" for `log_mel_cnn`.
 
     Example:
-        >>> task = SequenceTranscription("said", alphabet="abcdefghijklmnopqrstuvwxyz ")
+        >>> task = mtl.tasks.SequenceTranscription("said", alphabet="abcdefghijklmnopqrstuvwxyz ")
         >>> labels = task.encode(["yes", "no"], length=10)
     """
 

@@ -1,0 +1,62 @@
+"""Every module with public functions or classes is tested: a file is named after it, or a test names what it holds."""
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+#: What no test needs to name, with the reason: rooms by their name, modules as "room.module".
+REACHED_OTHERWISE = {
+    # Rooms of steps: tests call what is public, and look at what comes out.
+    "converter": "steps of `mtl.export.tflite`: tests/export holds the files that they make",
+    "export": "steps of `mtl.export.tflite`: tests/export holds the files that they make",
+    "trainer": "parts of the training step: tests/trainer holds what `fit` does",
+    "strategies": "parts of the training step: tests/trainer holds what `fit` does",
+    # Helpers of one room.
+    "backbones.trunks": "a backbone given as a model: tests/backbones/test_models_as_backbones.py",
+    "balancing.parameters": "checks of hyper-parameters: tests/balancing/test_registry.py",
+    "builders.streams": "the streams of builders: tests/builders/test_soft_sharing.py",
+    "cli.completion": "values that the shell completes: tests/cli/test_shell.py",
+    "tasks.maps": "decoders of dense tasks: tests/tasks/test_every_task.py",
+    "testing.checks": "the harnesses' own checks: tests/testing/test_harnesses.py breaks each promise once",
+    # The zoo: recipes are called by name.
+    "zoo.card": "cards as they are shipped: tests/zoo/test_zoo.py",
+    "zoo.fashion_scene": "a recipe: tests/zoo/test_zoo.py takes all by name",
+    "zoo.flights": "a recipe: tests/zoo/test_zoo.py takes all by name",
+    "zoo.gloss": "a recipe: tests/zoo/test_zoo.py takes all by name",
+}
+
+
+def _modules():
+    """Paths of the modules of the package and of its zoo, with the public names that each defines."""
+    for path in sorted([*(ROOT / "mtl_keras").rglob("*.py"), *(ROOT / "zoo").glob("*.py")]):
+        tree = ast.parse(path.read_text())
+        names = [
+            node.name
+            for node in tree.body
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")
+        ]
+        if names and not path.stem.startswith("_"):
+            yield path, names
+
+
+def _untested():
+    files = [path for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__)]
+    mirrored = {path.stem.removeprefix("test_") for path in files}
+    words = set()
+    for path in files:
+        words |= set(re.findall(r"\w+", path.read_text()))
+    for path, names in _modules():
+        if path.stem not in mirrored and not words & set(names):
+            yield f"{path.parent.name}.{path.stem}"
+
+
+def test_every_module_is_tested_or_listed_with_a_reason():
+    untested = [
+        name
+        for name in _untested()
+        if name not in REACHED_OTHERWISE and name.split(".")[0] not in REACHED_OTHERWISE
+    ]
+    assert not untested, (
+        f"Without a test: {untested}. Add `tests/<room>/test_<module>.py`, or a reason to `REACHED_OTHERWISE`."
+    )
