@@ -30,7 +30,7 @@ import numpy as np
 
 import mtl_keras as mtl
 from mtl_keras import zoo
-from mtl_keras.export.gate import held_out
+from mtl_keras.export.judge import held_out
 
 KINDS = (None, "float16", "weights", "dynamic", "int8", "int16x8")
 

@@ -41,7 +41,6 @@ __all__ = [
 # === Public names, imported when they are first used (PEP 562) ===
 
 _MODULES = {name: name for name in __all__ if name not in ("MultiTaskModel", "__version__")}
-_MODULES["callbacks"] = "training.callbacks"
 
 
 def __getattr__(name: str) -> Any:
@@ -61,7 +60,7 @@ def __dir__() -> list[str]:
 #: Packages whose classes stand in saved models.
 _REGISTERED = ("tasks", "layers", "balancing", "backbones", "builders")
 #: Parts of this package that never import Keras.
-_WITHOUT_KERAS = ("cli", "data", "names", "quiet", "runtime", "version", "zoo")
+_WITHOUT_KERAS = ("cli", "data", "quiet", "runtime", "version", "zoo")
 
 
 def _register_classes() -> None:

@@ -30,6 +30,7 @@ TEXT = ("text", "json", "cpp", "js", "kotlin", "swift", "html")
 QUICK = ("sharing.md",)
 #: Lines that need the network, hours, or a machine of their own: they are parsed and not run.
 NOT_HERE = (
+    "pip install",  # downloads
     "mtl-keras data fetch",  # downloads
     "mtl-keras zoo train",  # needs what that downloads
     "mtl-keras --install-completion",  # writes into the user's shell

@@ -6,7 +6,6 @@ model = zoo.load("fashion_scene")
 
 from __future__ import annotations
 
-import builtins
 import importlib
 import importlib.util
 import json
@@ -18,13 +17,13 @@ from typing import Any
 
 from mtl_keras.runtime.names import unknown_name
 
-__all__ = ["build", "export", "info", "list", "load", "path", "recipe", "train"]
+__all__ = ["build", "export", "info", "list_models", "load", "path", "recipe", "train"]
 
 # Names only: listing the zoo must not import TensorFlow, nor read any recipe.
 _RECIPES = ("fashion_scene", "flights", "gloss")
 
 
-def list() -> builtins.list[str]:
+def list_models() -> list[str]:
     """The names of all entries."""
     return sorted(_RECIPES)
 
@@ -33,7 +32,7 @@ def recipe(name: str) -> Any:
     """The recipe of this name.
 
     Raises:
-        ValueError: nobody knows the name; close ones are listed.
+        ValueError: an unknown name. The message lists close names.
     """
     _check(name)
     return importlib.import_module(f"mtl_keras.zoo.{name}").RECIPE
@@ -50,7 +49,7 @@ def info(name: str) -> dict[str, Any]:
     """An entry's card: data, license, tasks, recipe, scores of every artifact, sums of every file.
 
     Raises:
-        ValueError: nobody knows the name.
+        ValueError: an unknown name.
         FileNotFoundError: the entry was not trained yet.
     """
     card = path(name) / "card.json"
@@ -87,7 +86,7 @@ def load(name: str, folder: str | os.PathLike[str] | None = None) -> Any:
         `MultiTaskModel`, not compiled; its `encoder` makes its input from raw data.
 
     Raises:
-        ValueError: nobody knows the name; close ones are listed.
+        ValueError: an unknown name. The message lists close names.
         ArtifactError: a file is missing, truncated or changed.
     """
     from mtl_keras.zoo import loading
@@ -101,7 +100,7 @@ def export(name: str, out: str | os.PathLike[str]) -> Path:
     To export in other ways, load the entry: `mtl.export.tflite(zoo.load(name), ...)`.
 
     Raises:
-        ValueError: nobody knows the name; close ones are listed.
+        ValueError: an unknown name. The message lists close names.
         ArtifactError: a file is missing, truncated or changed.
     """
     from mtl_keras.zoo import loading
@@ -123,13 +122,13 @@ def train(
         out: folder for the artifacts. Defaults to `runs/<name>` in the working folder.
         seeds: list of int. Each trains the network and its twins; the first one's network is kept.
         epochs: int. None takes the recipe's.
-        say: function of a line of progress.
+        say: function that takes a line of progress.
 
     Returns:
         The trained `MultiTaskModel` of the first seed.
 
     Raises:
-        DataError: the data are not there (`mtl-keras data fetch NAME`).
+        DataError: the data are not downloaded (`mtl-keras data fetch NAME`).
     """
     from mtl_keras.runtime.files import check_folder, check_writable
     from mtl_keras.zoo import artifacts, training

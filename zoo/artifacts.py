@@ -13,7 +13,7 @@ import numpy as np
 
 from mtl_keras import analysis, export
 from mtl_keras.data.sources import sha256
-from mtl_keras.export.archive import by_name
+from mtl_keras.export.models import inputs_by_name
 from mtl_keras.runtime import encoders
 from mtl_keras.runtime.files import atomic_write
 from mtl_keras.version import __version__
@@ -35,10 +35,10 @@ def write(
     run: dict[str, Any],
     folder: Path,
 ) -> dict[str, Any]:
-    """Write all artifacts of a trained network; the folder appears whole or not at all.
+    """Write all artifacts of a trained network: the folder is written completely or not at all.
 
     Args:
-        results: what `training.evidence` found.
+        results: the scores of `training.evidence`.
         run: seeds, epochs and the command, for the card.
 
     Returns:
@@ -68,7 +68,7 @@ def write(
         }
         keras_outputs = predict(plain, x)
         scores = {"keras": analysis.score(tasks, keras_outputs, labels)}
-        inputs = by_name(plain, x)
+        inputs = inputs_by_name(plain, x)
         for file in ("model.tflite", quantized):
             scores[file] = analysis.score(tasks, export.run_tflite(fresh / file, inputs), labels)
         golden = {f"input_{name}": value[:_GOLDEN_ROWS] for name, value in inputs.items()}
@@ -128,7 +128,7 @@ def _card_files(card: dict[str, Any]) -> dict[str, str]:
 
 
 def rewrite_card(recipe: Recipe, folder: Path) -> dict[str, Any]:
-    """Write a folder's card anew from the numbers that are on it: nothing is trained or exported.
+    """Write a folder's card again from its own numbers. Nothing is trained or exported.
 
     For maintainers, after a change of how scores are compared or of the card's form: `python -m mtl_keras.zoo.artifacts`.
 
@@ -175,6 +175,6 @@ def refresh(recipe: Recipe, folder: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     from mtl_keras import zoo
 
-    for _name in zoo.list():
+    for _name in zoo.list_models():
         rewrite_card(zoo.recipe(_name), zoo.path(_name))
         print(f"{_name}: card written anew from its own numbers")

@@ -25,7 +25,7 @@ class Recipe:
         epochs, batch_size, learning_rate, weight_decay: the schedule: AdamW (Loshchilov & Hutter, ICLR 2019), one epoch of
             warm-up, then a cosine to zero.
         quantization: the second TFLite file, "int8" or "dynamic", and `why_quantization`.
-        notes: what a user has to know, for the card.
+        notes: for the card: what a user should know.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Recipe:
 
     # ------------------------------------------------------------------ filled in by recipes
     def prepare(self) -> Prepared:
-        """Load the data and measure what the network needs to know of them."""
+        """Load the data, and measure the statistics that the network needs."""
         raise NotImplementedError
 
     def tasks(self) -> list[Task]:
@@ -67,7 +67,7 @@ class Recipe:
         Args:
             parts: "train", "validation" and "test" to raw inputs and labels.
             encoder: makes the network's input from raw inputs.
-            rows: int. Rows of a batch of "validation" and "test".
+            rows: int. Rows per batch of "validation" and "test".
         """
         encoded = {part: (encoder.encode(raw), labels) for part, (raw, labels) in parts.items()}
         x, y = encoded["train"]
@@ -98,8 +98,8 @@ class Prepared:
     """A recipe's data, ready to train on.
 
     Attributes:
-        train: function of a seed to an endless `tf.data.Dataset` of batches.
-        steps: batches a pass.
+        train: function that takes a seed and returns an endless `tf.data.Dataset` of batches.
+        steps: batches per pass.
         validation, test: finite data sets.
         train_labels: all training labels by task, for trivial baselines.
         encoder: what makes the network's input from raw data.

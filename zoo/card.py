@@ -9,7 +9,8 @@ __all__ = ["markdown"]
 
 def markdown(card: dict[str, Any]) -> str:
     """The card that a person reads."""
-    scores, found = card["scores"], card["evidence"]
+    scores = card["scores"]
+    evidence = card["evidence"]
     artifacts = list(scores)
     lines = [
         f"# {card['name']}",
@@ -45,13 +46,13 @@ def markdown(card: dict[str, Any]) -> str:
         "| metric | trivial | single-task | multi-task |",
         "|---|---|---|---|",
     ]
-    for name, multi in found["multi_task"].items():
-        single = found["single_task"][name]
+    for name, multi in evidence["multi_task"].items():
+        single = evidence["single_task"][name]
         lines.append(
-            f"| {name} | {found['trivial'][name]:.4f} | {single['mean']:.4f} ± {single['sd']:.4f} | "
+            f"| {name} | {evidence['trivial'][name]:.4f} | {single['mean']:.4f} ± {single['sd']:.4f} | "
             f"{multi['mean']:.4f} ± {multi['sd']:.4f} |"
         )
-    delta = found["delta_m"]
+    delta = evidence["delta_m"]
     recipe = card["recipe"]
     lines += [
         "",
@@ -95,11 +96,11 @@ def markdown(card: dict[str, Any]) -> str:
         "",
         "| file | bytes |",
         "|---|---|",
-        *(f"| {name} | {facts['bytes']:,} |" for name, facts in card["files"].items()),
+        *(f"| {name} | {entry['bytes']:,} |" for name, entry in card["files"].items()),
         "",
         f"`{card['quantization']['file']}`: {card['quantization']['why']}",
     ]
     if card["notes"]:
         lines += ["", "## Notes", "", *(f"- {note}" for note in card["notes"])]
-    made = ", ".join(f"{k} {v}" for k, v in card["made_with"].items())
-    return "\n".join([*lines, "", f"Made {card['made']} with {made}.", ""])
+    versions = ", ".join(f"{k} {v}" for k, v in card["made_with"].items())
+    return "\n".join([*lines, "", f"Made {card['made']} with {versions}.", ""])

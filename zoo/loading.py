@@ -1,4 +1,4 @@
-"""Reading artifacts: every file is held to the sum on its card before it is used.
+"""Loading artifacts: every file is checked against the checksum on its card before it is used.
 
 Imports neither Keras nor TensorFlow.
 """
@@ -17,14 +17,14 @@ __all__ = ["ArtifactError", "copy", "load_weights", "read_card", "verify"]
 
 
 class ArtifactError(RuntimeError):
-    """An artifact that is missing, damaged, or not what its card says."""
+    """An artifact that is missing, damaged, or differs from its card."""
 
 
 def read_card(folder: Path) -> dict[str, Any]:
     """The card of a folder of artifacts.
 
     Raises:
-        ArtifactError: there is none, or it is no card.
+        ArtifactError: the card is missing or damaged.
     """
     path = folder / "card.json"
     try:
@@ -36,7 +36,7 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def verify(folder: Path, only: str | None = None) -> dict[str, Any]:
-    """Check the files of a folder against the sums on its card, and return the card.
+    """Check the files of a folder against the checksums on its card, and return the card.
 
     Args:
         only: name of one file; None checks all.
@@ -45,7 +45,7 @@ def verify(folder: Path, only: str | None = None) -> dict[str, Any]:
         ArtifactError: a file is missing, truncated or changed.
     """
     card = read_card(folder)
-    for name, facts in card["files"].items():
+    for name, entry in card["files"].items():
         if only is not None and name != only:
             continue
         path = folder / name
@@ -54,9 +54,9 @@ def verify(folder: Path, only: str | None = None) -> dict[str, Any]:
                 f"{path} is missing. Install the package again, or make it: {card['recipe']['command']}"
             )
         size = path.stat().st_size
-        if size != facts["bytes"] or sha256(path) != facts["sha256"]:
+        if size != entry["bytes"] or sha256(path) != entry["sha256"]:
             raise ArtifactError(
-                f"{path} is damaged: {size} bytes, expected {facts['bytes']}, or another SHA-256 than its card's. Install "
+                f"{path} is damaged: {size} bytes, expected {entry['bytes']}, or another SHA-256 than its card's. Install "
                 f"the package again, or make it: {card['recipe']['command']}"
             )
     return card

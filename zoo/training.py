@@ -27,8 +27,9 @@ def fit(
     """Train one network of a recipe from scratch.
 
     Args:
-        recipe, prepared: what, and on which data.
-        seed: int. Of the weights, the dropout and the order of the data.
+        recipe: the recipe to train.
+        prepared: its data.
+        seed: int. Seed of the weights, the dropout and the order of the data.
         tasks: names of the tasks; None is all of them.
         epochs: int. None takes the recipe's.
         callbacks: Keras callbacks.
@@ -58,7 +59,7 @@ def evidence(
     """Train the network and a single-task twin of each task, for every seed, and score all of them on the test data.
 
     Args:
-        say: function of a line of progress.
+        say: function that takes a line of progress.
 
     Returns:
         `(model, results)`: the multi-task network of the first seed (the one that is shipped: chosen before training, not

@@ -11,7 +11,8 @@ import keras
 import numpy as np
 
 from mtl_keras import export, zoo
-from mtl_keras.export import archive, rows
+from mtl_keras.export import rows
+from mtl_keras.export.models import inputs_by_name
 from mtl_keras.runtime.codegen import LANGUAGES
 
 __all__ = ["FORMATS", "ExportRequest", "load_rows", "parse_max_drop", "run"]
@@ -269,11 +270,11 @@ def load_rows(
     """Inputs by name and labels by task of a `.npz` file, or the one input's rows of a `.npy` file."""
     arrays = rows.load_arrays(path)
     if not isinstance(arrays, dict):
-        return archive.by_name(model, arrays), {}
+        return inputs_by_name(model, arrays), {}
     names = [tensor.name for tensor in model.inputs]
     inputs = {key: value for key, value in arrays.items() if key in names}
     labels = {key: value for key, value in arrays.items() if key not in names}
-    return archive.by_name(model, inputs), labels
+    return inputs_by_name(model, inputs), labels
 
 
 # === Options as texts ===

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from mtl_keras import analysis, export
-from mtl_keras.export.archive import by_name
+from mtl_keras.callbacks import Progress
+from mtl_keras.export.models import inputs_by_name
 from mtl_keras.runtime.files import atomic_write, check_writable
 from mtl_keras.runtime.tables import print_table
-from mtl_keras.training import Progress
 from mtl_keras.zoo import training
 from mtl_keras.zoo.fashion_scene import RECIPE
 
@@ -82,7 +82,7 @@ def run(
     }
 
     console.print("[bold]4/4[/] The int8 file on the test pictures, in the runtime that phones use")
-    on_device = export.run_tflite(out / "model_int8.tflite", by_name(model, x))
+    on_device = export.run_tflite(out / "model_int8.tflite", inputs_by_name(model, x))
     scores["model_int8.tflite"] = analysis.score(model.tasks, on_device, labels)
 
     results = {

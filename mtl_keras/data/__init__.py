@@ -1,4 +1,4 @@
-"""Data: sources, labels that may be missing, encoders. Knows nothing of models."""
+"""Data: sources, labels that may be missing, encoders. Independent of models."""
 
 from mtl_keras.data import batches, labels, sources
 from mtl_keras.data.labels import LabelScaleWarning, complete, mix

@@ -11,12 +11,12 @@ __all__ = ["from_arrays", "passes"]
 
 
 def passes(one_pass: Callable, make: Callable, count: int, batch_size: int, endless: bool) -> Any:
-    """Batches from passes over `count` rows, one pass after the other, without a seam where `endless`.
+    """Batches from passes over `count` rows. Where `endless`, a batch may span two passes.
 
     Args:
         one_pass: function of the pass's number to a `tf.data.Dataset` of what `make` needs for each row.
         make: function of a batch of that to `(x, y)`.
-        count: int. Rows a pass.
+        count: int. Rows per pass.
         batch_size: int.
         endless: bool. False stops after one pass.
     """
@@ -45,8 +45,8 @@ def from_arrays(
         x: array, or dict of arrays.
         y: dict of task name to labels.
         batch_size: int.
-        seed: int. Of the order.
-        shuffle: bool. True goes on for ever, every row once a pass, each pass in another order; False is one pass in
+        seed: int. Seed of the order.
+        shuffle: bool. True: an endless data set; each pass holds every row once, in another order. False: one pass in
             order.
         sample_weight: array, or dict of task name to arrays, or None.
 

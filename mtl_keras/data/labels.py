@@ -1,6 +1,6 @@
-"""Labels that may be missing: checked before training, completed where a task has none.
+"""Labels that may be missing: checked before training, and completed for tasks without labels.
 
-Knows models only as what it is handed: something with `tasks` and a dict of `output` tensors.
+Of a model these functions use `tasks` and the dict of `output` tensors only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["LabelScaleWarning", "check_data", "complete", "mix"]
 
 
 class LabelScaleWarning(UserWarning):
-    """Regression labels lie far from the unit that the task's head answers in; `Regression.fit_to` mends it.
+    """Regression labels are far from the unit of the task's head. `Regression.fit_to` corrects this.
 
     Example:
         >>> import warnings
@@ -25,7 +25,7 @@ class LabelScaleWarning(UserWarning):
 
 
 def complete(data: Any, model: Any) -> Any:
-    """Give data that lack some tasks' labels the missing-label value of those tasks.
+    """Add missing-label values for the tasks that the data have no labels of.
 
     Args:
         data: dict of task name to labels (arrays), or a batched `tf.data.Dataset` of `(x, y)` or `(x, y, sample_weight)`
@@ -86,26 +86,26 @@ def mix(
 ) -> Any:
     """One stream of batches from several data sets, each of which may lack some tasks.
 
-    Data sets are drawn from in their shares, in random order, which is another one each epoch. The stream knows its length
-    where the data sets know theirs.
+    Each batch comes from one data set, chosen at random by its share. Each epoch has another order. The stream's length
+    is known if the lengths of the data sets are known.
 
     Args:
-        datasets: batched `tf.data.Dataset`s of `(x, y)` or `(x, y, sample_weight)`. Shuffle them: the parts of a longer data
-            set that a shorter one cuts off are then others each epoch.
+        datasets: batched `tf.data.Dataset`s of `(x, y)` or `(x, y, sample_weight)`. Shuffle them: then each epoch leaves out
+            other parts of the longer data sets.
         model: the `MultiTaskModel` that will be trained.
-        weights: list of float >= 0, one for each data set: its share of the batches. Defaults to equal shares.
+        weights: list of float >= 0, one per data set: its share of the batches. Defaults to equal shares.
         seed: int. Of the order. The same seed gives the same orders, epoch by epoch.
-        ends: "shortest": an epoch ends where the first data set is used up in its share, and no batch comes twice. "longest":
-            it ends where the last one is used up; the others start anew as often as needed. Data sets that are repeated
-            without end are never used up. Defaults to "shortest".
+        ends: "shortest": an epoch ends when the first data set is used up; no batch comes twice. "longest": an epoch ends
+            when the last data set is used up; the others are repeated as often as needed. Endless data sets are never
+            used up. Defaults to "shortest".
 
     Returns:
         `tf.data.Dataset` of `(x, y)`, `y` with every task of the model; of `(x, y, sample_weight)` where any data set has
-        weights (rows of the others weigh 1). Endless where all data sets are, or one of them with `ends="longest"`.
+        weights (rows of the others weigh 1). Endless if all data sets are endless, or if one of them is and `ends="longest"`.
 
     Raises:
-        ValueError: no data sets, weights that are no shares, data sets with different inputs, an empty one, or one whose
-            length is not known with `ends="longest"` (`tf.data.experimental.assert_cardinality` says it).
+        ValueError: no data sets; invalid weights; data sets with different inputs; an empty data set; with
+            `ends="longest"`, a data set of unknown length (`tf.data.experimental.assert_cardinality` sets it).
 
     Example:
         >>> train = mtl.data.mix([reviews.shuffle(100), headlines.shuffle(100)], model, weights=[0.7, 0.3])
@@ -149,7 +149,7 @@ def mix(
             full, weights=shares, seed=seed, rerandomize_each_iteration=True
         )
         return stream.apply(tf.data.experimental.assert_cardinality(endless))
-    # Batches an epoch in which the data set that decides is used up exactly.
+    # Batches per epoch: the deciding data set is used up exactly.
     total = (min if ends == "shortest" else max)(length / share for length, share in finite)
     counts = [max(1, round(total * share)) for share in shares]
     if ends == "longest":
@@ -222,11 +222,11 @@ def _aligned(datasets: Sequence[Any], model: Any) -> list[Any]:
         rows = tf.shape(tf.nest.flatten(x)[0])[0]
         if not by_task:
             return x, y, weigh(weight, rows, ranks[""])
-        given = weight if isinstance(weight, Mapping) else dict.fromkeys(y, weight)
+        by_name = weight if isinstance(weight, Mapping) else dict.fromkeys(y, weight)
         return (
             x,
             y,
-            {n: weigh(given.get(n), rows, max(ranks.get(n, 1), ranks.get("", 1))) for n in y},
+            {n: weigh(by_name.get(n), rows, max(ranks.get(n, 1), ranks.get("", 1))) for n in y},
         )
 
     return [dataset.map(align) for dataset in datasets]
@@ -269,12 +269,13 @@ def _missing(task, model, rows):
 
 
 def check_data(x: Any, y: Any, sample_weight: Any, model: Any, purpose: str) -> tuple[Any, Any]:
-    """Refuse labels that can't be right before the first step. See `MultiTaskModel.fit` for what is refused.
+    """Refuse invalid labels before the first step. `MultiTaskModel.fit` lists what is refused.
 
-    Arrays are checked whole. Of a `tf.data.Dataset` names, shapes and dtypes are checked, and the first batch's values.
+    Arrays are checked completely. For a `tf.data.Dataset`, names, shapes and dtypes are checked, and the values of the
+    first batch.
 
     Returns:
-        `(inputs, labels by task)` that were looked at, or `(None, None)`.
+        The `(inputs, labels by task)` that were checked, or `(None, None)`.
     """
     if x is None and y is None:
         return None, None
@@ -336,10 +337,10 @@ def _check_names(y, model, what, need_all):
     for name in y:
         if name not in names:
             raise ValueError(unknown_name(f"task in the {what}:", name, names))
-    lacking = [name for name in names if name not in y]
-    if need_all and lacking:
+    missing = [name for name in names if name not in y]
+    if need_all and missing:
         raise ValueError(
-            f"The {what} lack {', '.join(repr(n) for n in lacking)}. If these data have no such labels, say so: "
+            f"The {what} lack {', '.join(repr(n) for n in missing)}. If these data have no such labels, say so: "
             "`mtl.data.complete(y, model)` fills them in as missing."
         )
 

@@ -1,7 +1,7 @@
 """Fashion scenes: one real photograph of an item of clothing somewhere on a canvas, among fragments of others.
 
-Scenes are composed on the fly in `tf.data`, many at a time, and depend on the seed and their number only: not on batch
-size, threads, or what was drawn before.
+Scenes are composed in `tf.data`, many at a time. A scene depends on the seed and its number only: not on the batch
+size, the threads, or earlier scenes.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def fashion() -> dict[str, np.ndarray]:
 
 
 def silhouettes(images: np.ndarray) -> np.ndarray:
-    """Where the item is, shape `(rows, 28, 28)`, bool: all pixels but the background that touches the border.
+    """Masks of the items, shape `(rows, 28, 28)`, bool: all pixels but the background that touches the border.
 
     Fashion-MNIST's background is 0; dark spots inside an item are 0 too and belong to it.
     """
@@ -105,9 +105,9 @@ def fashion_scenes(
         split: "train", "validation" (the last 1,000 of the bundled training items, which "train" leaves out) or "test".
         batch_size: int.
         seed: int. Another seed gives other scenes.
-        shuffle: bool. True goes on for ever, every item once a pass, each pass with new scenes; False gives one pass in
-            the items' order. Defaults to True for "train".
-        limit: int or None. Only the first so many items.
+        shuffle: bool. True: an endless data set; each pass holds every item once, in new scenes. False: one pass in the
+            items' order. Defaults to True for "train".
+        limit: int or None. Number of items to use, from the first.
 
     Returns:
         `tf.data.Dataset` of `((rows, 40, 40, 1), {"item": (rows,), "box": (rows, 4), "mask": (rows, 40, 40, 1)})`:
@@ -133,26 +133,26 @@ def fashion_scenes(
 
     def one_pass(number):
         key = tf.stack([tf.cast(number, tf.int32), tf.constant(seed, tf.int32)])
-        places = tf.random.stateless_uniform((count, 3), key)
+        positions = tf.random.stateless_uniform((count, 3), key)
         clutter = tf.random.stateless_uniform((count, _FRAGMENTS, 7), key + 7919)
         order = tf.range(count)
         if shuffle:
             order = tf.random.experimental.stateless_shuffle(order, seed=key + 104729)
-        return tf.data.Dataset.from_tensor_slices((order, places, clutter))
+        return tf.data.Dataset.from_tensor_slices((order, positions, clutter))
 
-    def compose(index, place, clutter):
-        return _compose(tf, items, classes, index, place, clutter)
+    def compose(index, position, clutter):
+        return _compose(tf, items, classes, index, position, clutter)
 
     return batches.passes(one_pass, compose, count, batch_size, endless=shuffle)
 
 
-def _compose(tf: Any, items: Any, classes: Any, index: Any, place: Any, clutter: Any) -> Any:
-    """Many scenes at once. `place` and `clutter` are numbers from 0 to 1 that say where everything goes."""
+def _compose(tf: Any, items: Any, classes: Any, index: Any, position: Any, clutter: Any) -> Any:
+    """Many scenes at once. `position` and `clutter` are numbers from 0 to 1 that set where everything stands."""
     rows = tf.shape(index)[0]
     # The item: a frame of 20 to 34 pixels anywhere inside the canvas, drawn by sampling the photograph on the canvas's grid.
-    side = _SMALLEST + tf.floor(place[:, 0] * (_LARGEST - _SMALLEST + 1))
-    top = tf.floor(place[:, 1] * (CANVAS - side + 1))
-    left = tf.floor(place[:, 2] * (CANVAS - side + 1))
+    side = _SMALLEST + tf.floor(position[:, 0] * (_LARGEST - _SMALLEST + 1))
+    top = tf.floor(position[:, 1] * (CANVAS - side + 1))
+    left = tf.floor(position[:, 2] * (CANVAS - side + 1))
     drawn = _draw(tf, tf.gather(items, index), tf.range(rows), top, left, side)
     item, mask = drawn[..., :1], tf.cast(drawn[..., 1:] >= 0.5, tf.float32)
     # Fragments: small windows of other items, drawn at the scale of a full frame, darker, behind the item.

@@ -28,14 +28,15 @@ except ImportError as error:
         raise AttributeError(f"module 'mtl_keras.export' has no attribute {name!r}")
 
 else:
-    from mtl_keras.export.compress import CompressionReport, compress
+    from mtl_keras.export.compression.compress import CompressionReport, compress
+    from mtl_keras.export.compression.training_aware import float_twin, quantization_aware
+    from mtl_keras.export.converter.open_formats import onnx, openvino
+    from mtl_keras.export.converter.saved_model import saved_model
     from mtl_keras.export.layer_errors import LayerError, LayerErrorReport, layer_errors
-    from mtl_keras.export.open_formats import onnx, openvino
     from mtl_keras.export.raw_images import with_raw_images
     from mtl_keras.export.report import ExportReport, HeadReport
-    from mtl_keras.export.saved_model import saved_model
-    from mtl_keras.export.tflite import run_tflite, split, tflite
-    from mtl_keras.export.training_aware import float_twin, quantization_aware
+    from mtl_keras.export.split import split
+    from mtl_keras.export.tflite import run_tflite, tflite
 
 __all__ = [
     "BenchmarkReport",

@@ -12,9 +12,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from mtl_keras.export import archive, quantization, sampling
+from mtl_keras.export import sampling
 from mtl_keras.export.backend import needs_tensorflow
-from mtl_keras.export.tflite import CALIBRATED, _check, _convert
+from mtl_keras.export.converter import archive, quantization
+from mtl_keras.export.converter.convert import Converter
+from mtl_keras.export.options import CALIBRATED, TFLiteOptions
+from mtl_keras.export.prepare import as_float32, subset
 from mtl_keras.graph import sublayers
 from mtl_keras.runtime import flatbuffer
 from mtl_keras.runtime.files import ExportError
@@ -125,10 +128,12 @@ def layer_errors(
         raise ValueError(
             f"`quantization` should be one kind of quantized file. Received: quantization={quantization!r}."
         )
-    _check(quantization, "file.tflite", calibration)
-    model = archive.as_float32(archive.subset(model, None))
-    rows = sampling.take(model, samples if samples is not None else calibration, 64)
-    calibration = sampling.take(model, calibration, 256) if quantization in CALIBRATED else None
+    TFLiteOptions(path="file.tflite", quantization=quantization, calibration=calibration)
+    model = as_float32(subset(model, None))
+    rows = sampling.take_rows(model, samples if samples is not None else calibration, 64)
+    calibration = (
+        sampling.take_rows(model, calibration, 256) if quantization in CALIBRATED else None
+    )
     with tempfile.TemporaryDirectory() as folder:
         reference = _run_all(_write(model, folder, None, None), rows)
         compared = _run_all(_write(model, folder, quantization, calibration), rows)
@@ -163,7 +168,7 @@ def _write(
     """Convert without the checks that refuse a bad file: a bad file is what is looked at here."""
     path = Path(folder) / f"{quantization or 'float32'}.tflite"
     endpoints = archive.endpoints(model, batch=1)
-    content, _ = _convert(model, endpoints, quantization, calibration, **options)
+    content, _ = Converter(model, endpoints, calibration).make(quantization, **options)
     path.write_bytes(flatbuffer.name_and_order(content, {e.name: e.outputs for e in endpoints}))
     return path
 

@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import tree
 
 from mtl_keras.graph import layer_of
 from mtl_keras.runtime.files import ExportError
+from mtl_keras.runtime.names import check_input_name
 
-__all__ = ["functional"]
+__all__ = ["functional", "input_specs", "inputs_by_name", "pack_inputs"]
 
 
 def functional(model: keras.Model) -> keras.Model:
@@ -114,3 +116,48 @@ def _unique(names: Sequence[str]) -> list[str]:
             fresh = f"{name}_{number}"
         unique.append(fresh)
     return unique
+
+
+def input_specs(model: keras.Model, batch: int | None) -> dict[str, keras.InputSpec]:
+    """The model's inputs by name, with this batch size.
+
+    Raises:
+        ExportError: an input whose other dimensions are not fixed, where the batch size is.
+    """
+    specs = {}
+    for tensor in model.inputs:
+        name, shape = tensor.name, tuple(tensor.shape[1:])
+        try:
+            check_input_name(name)
+        except ValueError as error:
+            raise ExportError(
+                f"{error} Rename it, and copy the weights: `renamed.set_weights(model.get_weights())`."
+            ) from None
+        if batch is not None and None in shape:
+            raise ExportError(
+                f"Input '{name}' has shape {(batch, *shape)}; a file for a device needs every size fixed. Build the model "
+                "with fixed input sizes."
+            )
+        specs[name] = keras.InputSpec(
+            shape=(batch, *shape), dtype=keras.backend.standardize_dtype(tensor.dtype), name=name
+        )
+    return specs
+
+
+def pack_inputs(model: keras.Model, inputs: Mapping[str, Any]) -> Any:
+    """Inputs by name in the structure that the model was built with."""
+    return keras.tree.map_structure(lambda tensor: inputs[tensor.name], model.input)
+
+
+def inputs_by_name(model: keras.Model, x: Any) -> dict[str, np.ndarray]:
+    """A batch in the model's structure, a list, or a dict by name, as a dict by name."""
+    names = [tensor.name for tensor in model.inputs]
+    if isinstance(x, Mapping):
+        lacking = [name for name in names if name not in x]
+        if lacking:
+            raise ValueError(f"Inputs {', '.join(lacking)} are missing; got {sorted(x)}.")
+        return {name: np.asarray(x[name]) for name in names}
+    flat = keras.tree.flatten(x)
+    if len(flat) != len(names):
+        raise ValueError(f"The model has the inputs {', '.join(names)}; got {len(flat)} arrays.")
+    return {name: np.asarray(value) for name, value in zip(names, flat, strict=True)}

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mtl_keras.export import archive
+from mtl_keras.export.models import pack_inputs
 from mtl_keras.graph import layer_of
 from mtl_keras.runtime.files import ExportError
 
@@ -20,9 +20,9 @@ __all__ = [
     "ExportReport",
     "HeadReport",
     "Rung",
-    "beside_keras",
     "bounded_heads",
     "compare",
+    "compare_heads",
     "float_noise",
     "ruined_heads",
 ]
@@ -298,13 +298,13 @@ def compare(
         ExportError: a head is missing, has another shape, is not finite, is dead (the same for all rows, where Keras's
             is not), is ruined (most of what moves in it is lost), or differs by more than `tolerance`.
     """
-    expected = model.predict_on_batch(archive.feed(model, inputs))
+    expected = model.predict_on_batch(pack_inputs(model, inputs))
 
     def answer() -> Mapping[str, Any]:
-        return model(archive.feed(model, inputs), training=False)
+        return model(pack_inputs(model, inputs), training=False)
 
     noise = functools.partial(float_noise, answer, model)
-    heads = beside_keras(
+    heads = compare_heads(
         expected,
         outputs,
         tolerance,
@@ -358,7 +358,7 @@ def float_noise(answer: Callable[[], Mapping[str, Any]], model: keras.Model) -> 
     }
 
 
-def beside_keras(
+def compare_heads(
     expected: Mapping[str, np.ndarray],
     outputs: Mapping[str, np.ndarray],
     tolerance: float | None,

@@ -14,7 +14,7 @@ __all__ = ["load_arrays", "unify"]
 
 
 def unify(model: keras.Model, data: Any) -> Any:
-    """Data as `sampling.take` knows them: arrays (or `(x, y)`), a `tf.data.Dataset`, or an iterator over batches.
+    """Data as `sampling.take_rows` knows them: arrays (or `(x, y)`), a `tf.data.Dataset`, or an iterator over batches.
 
     Args:
         model: functional model.

@@ -9,13 +9,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from mtl_keras.export import archive
+from mtl_keras.export.models import input_specs, inputs_by_name
 from mtl_keras.export.rows import unify
 from mtl_keras.export.warning import warn_caller
 from mtl_keras.graph import nodes
 from mtl_keras.runtime.encoders import ImageEncoder
 
-__all__ = ["Rows", "calibration_and_comparison", "check_spread", "take"]
+__all__ = ["Rows", "calibration_and_comparison", "check_spread", "take_rows"]
 
 #: Rows that int8 measures its ranges on, and rows that the file is compared on.
 CALIBRATION_ROWS, COMPARISON_ROWS = 256, 64
@@ -60,13 +60,13 @@ def calibration_and_comparison(
         measures: whether ranges are measured: `calibration` has to move, and few rows are warned of.
 
     Raises:
-        ValueError: as `take` and `check_spread`.
+        ValueError: as `take_rows` and `check_spread`.
     """
     apart = samples is not None or held_out is not None
     typical, comparison, are_new = None, None, True
     if calibration is not None:
         count = CALIBRATION_ROWS + (0 if apart else COMPARISON_ROWS)
-        typical = take(model, calibration, count)
+        typical = take_rows(model, calibration, count)
         if measures:
             check_spread(typical)
         rows = _rows(typical)
@@ -78,11 +78,11 @@ def calibration_and_comparison(
         if measures:
             _warn_of_few(_rows(typical), are_new)
     if samples is not None:
-        comparison = take(model, samples, COMPARISON_ROWS)
+        comparison = take_rows(model, samples, COMPARISON_ROWS)
     elif held_out is not None:
-        comparison = take(model, held_out, COMPARISON_ROWS)
+        comparison = take_rows(model, held_out, COMPARISON_ROWS)
     if comparison is None:
-        return Rows(None, take(model, None, 16), are_typical=False)
+        return Rows(None, take_rows(model, None, 16), are_typical=False)
     return Rows(typical, comparison, are_new=are_new)
 
 
@@ -104,7 +104,7 @@ def _warn_of_few(rows: int, are_new: bool) -> None:
     warn_caller(message)
 
 
-def take(model: keras.Model, data: Any, count: int, seed: int = 0) -> dict[str, np.ndarray]:
+def take_rows(model: keras.Model, data: Any, count: int, seed: int = 0) -> dict[str, np.ndarray]:
     """`count` rows, drawn at random over all of the data, as arrays by input name.
 
     Args:
@@ -125,7 +125,7 @@ def take(model: keras.Model, data: Any, count: int, seed: int = 0) -> dict[str, 
     rng = np.random.default_rng(seed)
     if data is None:
         inputs = {}
-        for name, spec in archive.input_specs(model, count).items():
+        for name, spec in input_specs(model, count).items():
             integer = "int" in spec.dtype
             inputs[name] = (
                 rng.integers(0, 2, spec.shape).astype(spec.dtype)
@@ -137,14 +137,14 @@ def take(model: keras.Model, data: Any, count: int, seed: int = 0) -> dict[str, 
     if hasattr(stream, "element_spec") or hasattr(stream, "__next__"):
         drawn = _reservoir(model, stream, count, rng, _most_rows(data))
     else:
-        rows = archive.by_name(model, stream[0] if isinstance(stream, tuple) else stream)
+        rows = inputs_by_name(model, stream[0] if isinstance(stream, tuple) else stream)
         _check_lengths(rows)
         number = _rows(rows)
         chosen = rng.permutation(number)[:count]
         drawn = {name: value[chosen] for name, value in rows.items()}
     if not _rows(drawn):
         raise ValueError("The sample data are empty: at least one row is needed.")
-    for name, spec in archive.input_specs(model, None).items():
+    for name, spec in input_specs(model, None).items():
         _check(model, name, spec, drawn[name])
         drawn[name] = drawn[name].astype(spec.dtype)
     return drawn
@@ -162,7 +162,7 @@ def _reservoir(
     """`count` rows of a stream: those with the smallest of random keys, so that every row has the same chance."""
     keys, pool, seen = np.zeros(0), None, 0
     for batch in stream:
-        rows = archive.by_name(model, batch[0] if isinstance(batch, tuple) else batch)
+        rows = inputs_by_name(model, batch[0] if isinstance(batch, tuple) else batch)
         _check_lengths(rows)
         number = _rows(rows)
         fresh = rng.random(number)

@@ -1,6 +1,7 @@
-"""From raw outputs to what a person reads, in NumPy only: by the facts that tasks and exported files carry.
+"""From raw outputs to labels, boxes and numbers, in NumPy only.
 
-Tasks decode with these functions, and so does `mtl.export.TFLiteModel` where neither Keras nor TensorFlow is installed.
+What a decoder needs to know stands in the task's metadata, which exported files carry. Tasks decode with these
+functions, and so does `mtl.runtime.TFLiteModel`.
 """
 
 from __future__ import annotations
@@ -12,53 +13,55 @@ import numpy as np
 
 __all__ = ["DECODERS", "SUFFIX", "decode", "is_bio", "spans"]
 
-#: Of outputs that a file decodes itself: `<task>_decoded`.
+#: Ending of the outputs that a file decodes itself: `<task>_decoded`.
 SUFFIX = "_decoded"
 
-Facts = Mapping[str, Any]
+Metadata = Mapping[str, Any]
 
 
-def decode(facts: Facts, output: Any) -> list[Any]:
-    """A task's outputs, `(rows, ...)`, decoded: one entry a row. Kinds that are not known stay as they are.
+def decode(metadata: Metadata, output: Any) -> list[Any]:
+    """Decode a task's outputs, `(rows, ...)`: one entry per row. Outputs of an unknown kind stay as they are.
 
     Args:
-        facts: the task's, as `Task.facts()` gives them: `kind`, and what the kind needs.
+        metadata: the task's, as `Task.facts()` gives it: `kind`, and what the kind needs.
         output: array.
     """
     output = np.asarray(output)
-    decoder = DECODERS.get(facts.get("kind", ""))
-    return list(output) if decoder is None else decoder(facts, output)
+    decoder = DECODERS.get(metadata.get("kind", ""))
+    return list(output) if decoder is None else decoder(metadata, output)
 
 
-def _names(facts: Facts, key: str) -> Sequence[Any]:
-    return facts.get("labels") or list(range(int(facts[key])))
+def _names(metadata: Metadata, key: str) -> Sequence[Any]:
+    return metadata.get("labels") or list(range(int(metadata[key])))
 
 
-def _classification(facts: Facts, output: np.ndarray) -> list[Any]:
-    names = _names(facts, "num_classes")
+def _classification(metadata: Metadata, output: np.ndarray) -> list[Any]:
+    names = _names(metadata, "num_classes")
     return [
         {"label": names[i], "probability": float(row[i])}
         for i, row in zip(output.argmax(-1), output, strict=True)
     ]
 
 
-def _binary(facts: Facts, output: np.ndarray) -> list[Any]:
-    return [{"label": bool(p >= facts["threshold"]), "probability": float(p)} for p in output[:, 0]]
+def _binary(metadata: Metadata, output: np.ndarray) -> list[Any]:
+    return [
+        {"label": bool(p >= metadata["threshold"]), "probability": float(p)} for p in output[:, 0]
+    ]
 
 
-def _multi_label(facts: Facts, output: np.ndarray) -> list[Any]:
-    names = _names(facts, "num_labels")
+def _multi_label(metadata: Metadata, output: np.ndarray) -> list[Any]:
+    names = _names(metadata, "num_labels")
     return [
         [
             {"label": names[i], "probability": float(row[i])}
-            for i in np.flatnonzero(row >= facts["threshold"])
+            for i in np.flatnonzero(row >= metadata["threshold"])
         ]
         for row in output
     ]
 
 
-def _ordinal(facts: Facts, output: np.ndarray) -> list[Any]:
-    names = _names(facts, "num_classes")
+def _ordinal(metadata: Metadata, output: np.ndarray) -> list[Any]:
+    names = _names(metadata, "num_classes")
     above = np.concatenate([np.ones((len(output), 1)), output, np.zeros((len(output), 1))], axis=1)
     level = (output >= 0.5).sum(1)
     rows = np.arange(len(output))
@@ -68,61 +71,63 @@ def _ordinal(facts: Facts, output: np.ndarray) -> list[Any]:
     ]
 
 
-def _regression(facts: Facts, output: np.ndarray) -> list[Any]:
+def _regression(metadata: Metadata, output: np.ndarray) -> list[Any]:
     y = output.astype(float)
-    low, high = facts["range"]
+    low, high = metadata["range"]
     if low is not None or high is not None:
         y = np.clip(y, low, high)
-    y = np.expm1(y) if facts["log"] else y
-    return [float(v[0]) if facts["size"] == 1 else v.tolist() for v in y]
+    y = np.expm1(y) if metadata["log"] else y
+    return [float(v[0]) if metadata["size"] == 1 else v.tolist() for v in y]
 
 
-def _bounding_box(facts: Facts, output: np.ndarray) -> list[Any]:
+def _bounding_box(metadata: Metadata, output: np.ndarray) -> list[Any]:
     return [
         dict(zip(("left", "top", "right", "bottom"), map(float, row), strict=True))
         for row in output
     ]
 
 
-def _segmentation(facts: Facts, output: np.ndarray) -> list[Any]:
-    return list(output[..., 0] >= 0.5) if facts["num_classes"] == 1 else list(output.argmax(-1))
+def _segmentation(metadata: Metadata, output: np.ndarray) -> list[Any]:
+    return list(output[..., 0] >= 0.5) if metadata["num_classes"] == 1 else list(output.argmax(-1))
 
 
-def _depth(facts: Facts, output: np.ndarray) -> list[Any]:
+def _depth(metadata: Metadata, output: np.ndarray) -> list[Any]:
     return list(output[..., 0])
 
 
-def _keypoints(facts: Facts, output: np.ndarray) -> list[Any]:
-    names = _names(facts, "num_points")
+def _keypoints(metadata: Metadata, output: np.ndarray) -> list[Any]:
+    names = _names(metadata, "num_points")
     return [
         {n: {"x": float(x), "y": float(y)} for n, (x, y) in zip(names, row, strict=True)}
         for row in output
     ]
 
 
-def _detection(facts: Facts, output: np.ndarray) -> list[Any]:
-    names = _names(facts, "num_classes")
-    found = []
-    for row in output.astype(float):
-        heat, places = row[..., :-4], row[..., -4:]
-        height, width = heat.shape[:2]
-        padded = np.pad(heat, ((1, 1), (1, 1), (0, 0)), constant_values=-1)
-        around = [padded[i : i + height, j : j + width] for i in range(3) for j in range(3)]
-        top = (heat >= np.max(around, axis=0)) & (heat >= facts["threshold"])
-        items = sorted(np.argwhere(top).tolist(), key=lambda place, heat=heat: -heat[tuple(place)])
-        kept: list[dict[str, Any]] = []
-        for r, c, k in items[: facts["max_objects"]]:
-            wide, high, dx, dy = places[r, c]
-            x, y = (c + dx) / width, (r + dy) / height
-            box = np.clip([x - wide / 2, y - high / 2, x + wide / 2, y + high / 2], 0, 1)
-            if all(
-                other["label"] != names[k] or _overlap(other, box) <= facts["overlap"]
-                for other in kept
-            ):
-                edges = dict(zip(("left", "top", "right", "bottom"), map(float, box), strict=True))
-                kept.append({"label": names[k], "probability": float(heat[r, c, k]), **edges})
-        found.append(kept)
-    return found
+def _detection(metadata: Metadata, output: np.ndarray) -> list[Any]:
+    return [_detect_objects(metadata, row) for row in output.astype(float)]
+
+
+def _detect_objects(metadata: Metadata, row: np.ndarray) -> list[dict[str, Any]]:
+    """The objects of one picture, the most probable first."""
+    names = _names(metadata, "num_classes")
+    heat, boxes = row[..., :-4], row[..., -4:]
+    height, width = heat.shape[:2]
+    # Peaks: cells that no neighbor exceeds.
+    padded = np.pad(heat, ((1, 1), (1, 1), (0, 0)), constant_values=-1)
+    neighbors = [padded[i : i + height, j : j + width] for i in range(3) for j in range(3)]
+    is_peak = (heat >= np.max(neighbors, axis=0)) & (heat >= metadata["threshold"])
+    peaks = sorted(np.argwhere(is_peak).tolist(), key=lambda peak: -heat[tuple(peak)])
+    objects: list[dict[str, Any]] = []
+    for r, c, k in peaks[: metadata["max_objects"]]:
+        wide, high, dx, dy = boxes[r, c]
+        x, y = (c + dx) / width, (r + dy) / height
+        box = np.clip([x - wide / 2, y - high / 2, x + wide / 2, y + high / 2], 0, 1)
+        # An object of the same class that overlaps is the same object.
+        rivals = [other for other in objects if other["label"] == names[k]]
+        if all(_overlap(other, box) <= metadata["overlap"] for other in rivals):
+            edges = dict(zip(("left", "top", "right", "bottom"), map(float, box), strict=True))
+            objects.append({"label": names[k], "probability": float(heat[r, c, k]), **edges})
+    return objects
 
 
 def _overlap(a: Mapping[str, Any], box: np.ndarray) -> float:
@@ -147,32 +152,34 @@ def is_bio(labels: Sequence[str] | None) -> bool:
 
 
 def spans(tags: Sequence[str]) -> list[dict[str, Any]]:
-    """Spans of B-/I-/O tags; `end` is the place behind the last token."""
-    found: list[dict[str, Any]] = []
-    for place, tag in enumerate(tags):
+    """Spans of B-/I-/O tags; `end` is the position after the last token."""
+    result: list[dict[str, Any]] = []
+    for position, tag in enumerate(tags):
         prefix, _, kind = tag.partition("-")
-        if prefix == "I" and found and found[-1]["end"] == place and found[-1]["label"] == kind:
-            found[-1]["end"] = place + 1
+        is_next = bool(result) and result[-1]["end"] == position and result[-1]["label"] == kind
+        if prefix == "I" and is_next:
+            result[-1]["end"] = position + 1
         elif prefix != "O":
-            found.append({"label": kind, "start": place, "end": place + 1})
-    return found
+            result.append({"label": kind, "start": position, "end": position + 1})
+    return result
 
 
-def _token_tagging(facts: Facts, output: np.ndarray) -> list[Any]:
-    names = _names(facts, "num_tags")
+def _token_tagging(metadata: Metadata, output: np.ndarray) -> list[Any]:
+    names = _names(metadata, "num_tags")
     rows = [[names[t] for t in row] for row in output.argmax(-1).tolist()]
-    return [spans(row) for row in rows] if is_bio(facts.get("labels")) else rows
+    return [spans(row) for row in rows] if is_bio(metadata.get("labels")) else rows
 
 
-def _transcription(facts: Facts, output: np.ndarray) -> list[Any]:
+def _transcription(metadata: Metadata, output: np.ndarray) -> list[Any]:
     texts = []
     for row in output.argmax(-1):
-        kept = [c for c, before in zip(row, [0, *row[:-1]], strict=True) if c and c != before]
-        texts.append("".join(facts["alphabet"][c - 1] for c in kept))
+        # CTC: repeated letters are one, and 0 is the blank.
+        letters = [c for c, before in zip(row, [0, *row[:-1]], strict=True) if c and c != before]
+        texts.append("".join(metadata["alphabet"][c - 1] for c in letters))
     return texts
 
 
-DECODERS: dict[str, Callable[[Facts, np.ndarray], list[Any]]] = {
+DECODERS: dict[str, Callable[[Metadata, np.ndarray], list[Any]]] = {
     "classification": _classification,
     "binary": _binary,
     "multi_label": _multi_label,

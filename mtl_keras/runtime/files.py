@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place, checked, then moved into it."""
+"""Files that are written completely or not at all: to a temporary path first, then renamed."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ MARK = "Written by mtl_keras"
 
 
 class ExportError(RuntimeError):
-    """A model that can't be exported, or a file that is not what the model is.
+    """A model that can't be exported, or a file that differs from its model.
 
     Attributes:
-        tasks: list of str. The heads that it is about, where it is about some.
+        tasks: list of str. The heads concerned; may be empty.
     """
 
     def __init__(self, message: str, tasks: Sequence[str] = ()):
@@ -86,10 +86,10 @@ def check_folder(path: str | os.PathLike[str], foreign: Callable[[Path], Sequenc
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path next to `path`; what is there when the block ends well takes `path`'s place.
+    """Write a file or folder through a temporary path, which replaces `path` when the block ends without an error.
 
-    Works for files and for folders. What was at `path` stays until then, and stays for good if the block raises. What a
-    process left that was killed in between is cleared up by the next call for the same path.
+    The old content of `path` stays until then, and stays if the block raises. The next call for the same path removes
+    what a killed process left behind.
 
     Raises:
         ExportError: the folder can't be written to.

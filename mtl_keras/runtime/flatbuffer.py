@@ -99,18 +99,18 @@ def name_and_order(content: bytes, signatures: Mapping[str, Sequence[str]]) -> b
         ExportError: the file does not have exactly these signatures and outputs.
     """
     model = read(content)
-    there = {text(signature.signatureKey): signature for signature in model.signatureDefs or ()}
-    if set(there) != set(signatures):
+    converted = {text(signature.signatureKey): signature for signature in model.signatureDefs or ()}
+    if set(converted) != set(signatures):
         raise ExportError(
-            f"The converted file has the signatures {sorted(there)}; it should have {sorted(signatures)}."
+            f"The converted file has the signatures {sorted(converted)}; it should have {sorted(signatures)}."
         )
     for key, outputs in signatures.items():
-        signature = there[key]
+        signature = converted[key]
         graph = model.subgraphs[signature.subgraphIndex]
-        found = {text(entry.name): entry for entry in signature.outputs}
-        if set(found) != set(outputs):
+        heads = {text(entry.name): entry for entry in signature.outputs}
+        if set(heads) != set(outputs):
             raise ExportError(
-                f"The converted file has the heads {sorted(found)}; the model has {sorted(outputs)}."
+                f"The converted file has the heads {sorted(heads)}; the model has {sorted(outputs)}."
             )
         named: set[int] = set()
         for entry in (*signature.outputs, *signature.inputs):
@@ -118,9 +118,9 @@ def name_and_order(content: bytes, signatures: Mapping[str, Sequence[str]]) -> b
             if entry.tensorIndex not in named:
                 graph.tensors[entry.tensorIndex].name = text(entry.name).encode()
                 named.add(entry.tensorIndex)
-        signature.outputs = [found[name] for name in outputs]
-        graph.outputs = [found[name].tensorIndex for name in outputs]
-    model.signatureDefs = [there[key] for key in signatures]
+        signature.outputs = [heads[name] for name in outputs]
+        graph.outputs = [heads[name].tensorIndex for name in outputs]
+    model.signatureDefs = [converted[key] for key in signatures]
     _first(model, model.signatureDefs[0].subgraphIndex)
     return write(model)
 
@@ -155,11 +155,11 @@ def first_alone(content: bytes) -> bytes:
         for option, key in _calls(model.subgraphs[index]):
             if getattr(option, key) not in needed:
                 needed.append(getattr(option, key))
-    place = {index: i for i, index in enumerate(needed)}
+    position = {index: i for i, index in enumerate(needed)}
     model.subgraphs = [model.subgraphs[index] for index in needed]
     for graph in model.subgraphs:
         for option, key in _calls(graph):
-            setattr(option, key, place[getattr(option, key)])
+            setattr(option, key, position[getattr(option, key)])
     model.signatureDefs = model.signatureDefs[:1]
     return share_buffers(write(model))
 
@@ -169,7 +169,8 @@ def share_buffers(content: bytes) -> bytes:
     weights anew."""
     model = read(content)
     first: dict[bytes, int] = {}
-    place, kept = {}, []
+    position: dict[int, int] = {}
+    buffers: list[Any] = []
     used = {
         0,
         *(t.buffer for graph in model.subgraphs for t in graph.tensors),
@@ -181,18 +182,18 @@ def share_buffers(content: bytes) -> bytes:
         data = b"" if buffer.data is None else bytes(bytearray(buffer.data))
         # Empty buffers are the places of tensors that a run fills; the first of all must stay the first.
         if data and data in first:
-            place[index] = first[data]
+            position[index] = first[data]
             continue
-        place[index] = len(kept)
+        position[index] = len(buffers)
         if data:
-            first[data] = len(kept)
-        kept.append(buffer)
+            first[data] = len(buffers)
+        buffers.append(buffer)
     for graph in model.subgraphs:
         for tensor in graph.tensors:
-            tensor.buffer = place[tensor.buffer]
+            tensor.buffer = position[tensor.buffer]
     for entry in model.metadata or ():
-        entry.buffer = place[entry.buffer]
-    model.buffers = kept
+        entry.buffer = position[entry.buffer]
+    model.buffers = buffers
     return write(model)
 
 

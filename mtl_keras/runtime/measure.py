@@ -101,13 +101,13 @@ def _partitions(interpreter: Any) -> int | None:
 
 
 def _times(runner: Any, x: dict[str, Any], runs: int, warmup: int) -> list[float]:
-    found = []
+    milliseconds = []
     for i in range(warmup + runs):
         start = time.perf_counter()
         runner(**x)
         if i >= warmup:
-            found.append(1e3 * (time.perf_counter() - start))
-    return found
+            milliseconds.append(1e3 * (time.perf_counter() - start))
+    return milliseconds
 
 
 def quick(path: str | os.PathLike[str]) -> tuple[int | None, float, str]:

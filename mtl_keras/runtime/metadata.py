@@ -1,4 +1,4 @@
-"""What a file tells of itself: the tasks' facts as JSON, and standard TFLite metadata.
+"""What a file says of itself: the tasks' metadata as JSON, and standard TFLite metadata.
 
 Standard metadata is what generic tools (MediaPipe Tasks, ML Kit, Android Studio) read: what each tensor is, how pixels become
 numbers, labels in a zip archive behind the network. TensorFlow's writer was given up in 2023; MediaPipe's does not import as
@@ -103,9 +103,11 @@ def _standard(model: Any, facts: Mapping[str, Any], files: dict[str, str]) -> by
     graph, signature = model.subgraphs[0], model.signatureDefs[0]
     names = {entry.tensorIndex: text(entry.name) for entry in signature.inputs}
     heads = [text(entry.name) for entry in signature.outputs]
-    given = {entry["name"]: entry for entry in facts["inputs"]}
+    entries = {entry["name"]: entry for entry in facts["inputs"]}
     tasks = {task["name"]: task for task in facts["tasks"]}
-    inputs = [_input(names[i], graph.tensors[i], given, facts.get("encoder")) for i in graph.inputs]
+    inputs = [
+        _input(names[i], graph.tensors[i], entries, facts.get("encoder")) for i in graph.inputs
+    ]
     outputs = [_output(name, tasks, files) for name in heads]
     main = _table(
         "SubGraphMetadata",
@@ -126,9 +128,9 @@ def _standard(model: Any, facts: Mapping[str, Any], files: dict[str, str]) -> by
 
 
 def _input(
-    name: str, tensor: Any, given: Mapping[str, Any], encoder: Mapping[str, Any] | None
+    name: str, tensor: Any, entries: Mapping[str, Any], encoder: Mapping[str, Any] | None
 ) -> dict[int, Any]:
-    entry = given.get(name, {})
+    entry = entries.get(name, {})
     shape, span = list(tensor.shape), entry.get("range")
     fields: dict[str, Any] = {"name": name, "content": _content("FeatureProperties")}
     if span is not None:
@@ -171,25 +173,25 @@ def _output(
         if name.endswith(SUFFIX) and name.removesuffix(SUFFIX) in tasks:
             fields["description"] = f"{name.removesuffix(SUFFIX)}, decoded"
         return _table("TensorMetadata", **fields)
-    told = [
+    words = [
         task["kind"],
         *(f"{key}: {task[key]}" for key in ("activation", "format", "unit") if task.get(key)),
     ]
-    fields["description"] = ", ".join(told)
+    fields["description"] = ", ".join(words)
     if task["kind"] == "bounding_box":
-        places = np.arange(4, dtype="uint32")
+        order = np.arange(4, dtype="uint32")
         fields["content"] = _content(
-            "BoundingBoxProperties", index=places, type=_BOUNDARIES
+            "BoundingBoxProperties", index=order, type=_BOUNDARIES
         )  # left, top, right, bottom
     number = task.get("num_labels" if task["kind"] == "multi_label" else "num_classes", 1)
     if task["kind"] in ("classification", "multi_label", "segmentation") and number > 1:
         file = f"{name}_labels.txt"
         labels = task.get("labels") or range(number)
         files[file] = "".join(f"{' '.join(str(label).splitlines())}\n" for label in labels)
-        told_file = _table(
+        labels_file = _table(
             "AssociatedFile", name=file, description="A label a line, in order.", type=_AXIS_LABELS
         )
-        fields["associated_files"] = [told_file]
+        fields["associated_files"] = [labels_file]
     if task.get("activation") in ("sigmoid", "softmax"):
         fields["stats"] = _table(
             "Stats", max=np.array([1], "float32"), min=np.array([0], "float32")
@@ -218,8 +220,8 @@ def _table(kind: str, **fields: Any) -> dict[int, Any]:
 
 def _pack(builder: flatbuffers.Builder, table: Mapping[int, Any]) -> int:
     """Write a table, what it refers to first; returns where it stands."""
-    places = {
-        field: _place(builder, value)
+    offsets = {
+        field: _write_value(builder, value)
         for field, value in table.items()
         if not isinstance(value, (int, float))
     }
@@ -230,11 +232,11 @@ def _pack(builder: flatbuffers.Builder, table: Mapping[int, Any]) -> int:
         elif isinstance(value, int):
             builder.PrependUint8Slot(field, value, 0)
         else:
-            builder.PrependUOffsetTRelativeSlot(field, places[field], 0)
+            builder.PrependUOffsetTRelativeSlot(field, offsets[field], 0)
     return builder.EndObject()
 
 
-def _place(
+def _write_value(
     builder: flatbuffers.Builder,
     value: str | np.ndarray | Mapping[int, Any] | Sequence[Mapping[int, Any]],
 ) -> int:
@@ -244,8 +246,8 @@ def _place(
         return builder.CreateNumpyVector(value)
     if isinstance(value, Mapping):
         return _pack(builder, value)
-    places = [_pack(builder, one) for one in value]
-    builder.StartVector(4, len(places), 4)
-    for place in reversed(places):
-        builder.PrependUOffsetTRelative(place)
+    offsets = [_pack(builder, one) for one in value]
+    builder.StartVector(4, len(offsets), 4)
+    for offset in reversed(offsets):
+        builder.PrependUOffsetTRelative(offset)
     return builder.EndVector()

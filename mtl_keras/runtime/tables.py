@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 __all__ = ["build_table", "print_table"]
 
+#: Characters up to which a name is not folded.
+_WHOLE = 24
 _BOXES = {"plain": None, "light": "SIMPLE_HEAD", "heavy": "HEAVY_HEAD"}
 
 
@@ -46,21 +48,25 @@ def build_table(
     table = Table(title=title, box=getattr(boxes, style) if style else None)
     if style is None:
         table.pad_edge, table.padding = False, (0, 2, 0, 0)
+    rows = [tuple(map(str, row)) for row in rows]
+    for row in rows:
+        if len(row) != len(columns):
+            raise ValueError(
+                f"A row should have {len(columns)} values, one per column. Received: {row!r}."
+            )
+    # The first column names the row: short names stay whole.
+    names = [len(line) for row in rows for line in row[0].splitlines()] if columns else []
+    width = min(max(names, default=0), _WHOLE)
     for i, column in enumerate(columns):
         is_left = left is None or column in left
         table.add_column(
             column,
             justify="left" if is_left else "right",
             overflow="fold",
-            # The first column names the row: a plain table keeps it whole.
-            no_wrap=style is None and i == 0,
+            min_width=width if i == 0 else None,
         )
     for row in rows:
-        if len(row) != len(columns):
-            raise ValueError(
-                f"A row should have {len(columns)} values, one per column. Received: {row!r}."
-            )
-        table.add_row(*map(str, row))
+        table.add_row(*row)
     return table
 
 

@@ -1,4 +1,4 @@
-"""Exported files where they are used: with `ai-edge-litert` and NumPy, without Keras or TensorFlow."""
+"""A `.tflite` file: what it says of itself, and its predictions."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ __all__ = ["TFLiteModel", "padded"]
 
 
 class TFLiteModel:
-    """A `.tflite` file and what it says of itself.
+    """A `.tflite` file: its metadata, raw outputs and decoded predictions.
 
-    Files that `mtl.export.tflite` wrote carry their tasks' facts (kinds, labels, units, thresholds), their encoder, and the
-    package's version: inputs can be raw and answers are decoded. Other files run too, with raw outputs, also those without a
-    `serving_default` signature, or without any: their tensors then go by their own names.
+    Files that `mtl.export.tflite` wrote carry metadata: the tasks' kinds, labels, units and thresholds, the encoder, and
+    the package's version. So raw inputs can be encoded and outputs are decoded. Files of other tools run too, with raw
+    outputs: with their own signature, or by the names of their tensors where they have none.
 
     Args:
         path: the file.
-        threads: int or None. Of the interpreter.
+        threads: int or None. Number of threads of the interpreter.
 
     Raises:
         ExportError: the file is missing, no TFLite file, or damaged.
 
     Example:
-        >>> model = mtl.export.TFLiteModel("model.tflite")
+        >>> model = mtl.runtime.TFLiteModel("model.tflite")
         >>> model.predict({"image": images})["digit"]
         [{'label': 3, 'probability': 0.98}]
     """
@@ -87,8 +87,8 @@ class TFLiteModel:
     @property
     def encoder(self) -> Any:
         """What turns pictures, sentences or table rows into the inputs, or None."""
-        given = self.facts.get("encoder")
-        return None if given is None else encoders.encoder_from_dict(given)
+        description = self.facts.get("encoder")
+        return None if description is None else encoders.encoder_from_dict(description)
 
     @property
     def inputs(self) -> dict[str, dict[str, Any]]:
@@ -104,15 +104,15 @@ class TFLiteModel:
         return self._outputs(None)
 
     def _outputs(self, signature: str | None) -> dict[str, dict[str, Any]]:
-        found = self._runner(signature).get_output_details()
-        order = [task["name"] for task in self.tasks if task["name"] in found]
+        details = self._runner(signature).get_output_details()
+        order = [task["name"] for task in self.tasks if task["name"] in details]
         # Decoded answers stand in the tasks' order too.
-        place = {f"{name}{decoding.SUFFIX}": i for i, name in enumerate(order)}
+        position = {f"{name}{decoding.SUFFIX}": i for i, name in enumerate(order)}
         rest = sorted(
-            (name for name in found if name not in order),
-            key=lambda name: place.get(name, len(order)),
+            (name for name in details if name not in order),
+            key=lambda name: position.get(name, len(order)),
         )
-        return {name: _details(found[name]) for name in [*order, *rest]}
+        return {name: _details(details[name]) for name in [*order, *rest]}
 
     def run(self, x: Mapping[str, Any], signature: str | None = None) -> dict[str, np.ndarray]:
         """Raw outputs by name, for any number of rows; real numbers go in and come out also of whole-integer files.
@@ -155,12 +155,12 @@ class TFLiteModel:
             max(int(next(iter(takes.values()))["shape"][0]), 1),
         )
         with quiet():
-            found = [
+            batches = [
                 runner(**{n: padded(v[i : i + batch], batch) for n, v in ready.items()})
                 for i in range(0, rows, batch)
             ]
         whole = {
-            name: np.concatenate([part[name] for part in found])[:rows]
+            name: np.concatenate([part[name] for part in batches])[:rows]
             for name in self._outputs(signature)
         }
         return {name: _from_file(value, gives[name]) for name, value in whole.items()}
@@ -182,17 +182,17 @@ class TFLiteModel:
             if entry["name"] in inputs and "range" in entry:
                 inputs[entry["name"]]["range"] = entry["range"]
         sides = {"inputs": inputs, "outputs": self.outputs}
-        found = {"file": self.path.name, "bytes": self.size, "signatures": self.signatures}
-        return {**found, "operators": operators, **sides, **rest}
+        head = {"file": self.path.name, "bytes": self.size, "signatures": self.signatures}
+        return {**head, "operators": operators, **sides, **rest}
 
 
 def padded(value: np.ndarray, rows: int) -> np.ndarray:
     """Rows of zeros behind a batch that is too short."""
-    lacking = rows - len(value)
+    missing = rows - len(value)
     return (
         value
-        if not lacking
-        else np.concatenate([value, np.zeros((lacking, *value.shape[1:]), value.dtype)])
+        if not missing
+        else np.concatenate([value, np.zeros((missing, *value.shape[1:]), value.dtype)])
     )
 
 

@@ -12,7 +12,7 @@ from helpers import image_data, ruined_model, same, table_data, table_model
 
 import mtl_keras as mtl
 from mtl_keras.export import ExportError, compress, quantization_aware
-from mtl_keras.export.gate import held_out, scores
+from mtl_keras.export.judge import held_out, scores
 from mtl_keras.runtime import flatbuffer
 
 tfmot = pytest.mark.skipif(
@@ -93,7 +93,7 @@ def test_metrics_that_the_data_do_not_define_choose_nothing(table):
 @pytest.mark.large
 def test_the_learning_rate_falls_along_a_cosine(table, monkeypatch):
     model, x, y = table
-    seen, falling = [], sys.modules["mtl_keras.export.compress"]._Falling
+    seen, falling = [], sys.modules["mtl_keras.export.compression.compress"]._Falling
     look = lambda self, batch, logs=None: seen.append(float(self.model.optimizer.learning_rate))  # noqa: E731
     monkeypatch.setattr(falling, "on_train_batch_end", look)
     data = (
@@ -169,7 +169,7 @@ def test_combinations_keep_what_came_before(tmp_path):
 _LAB = """
 import json, sys, keras, numpy as np
 import mtl_keras as mtl
-from mtl_keras.export import tfmot
+from mtl_keras.export.compression import tfmot
 keras.utils.set_random_seed(0)
 L = keras.layers
 cost, sold = mtl.tasks.Regression("cost"), mtl.tasks.Binary("sold")
@@ -177,7 +177,7 @@ told = {}
 
 
 def network(inputs, h):
-    ends = {t.name: mtl.layers.TaskOutput(t)(L.Dense(1, name=t.name + "_linear")(h)) for t in (cost, sold)}
+    ends = {t.name: mtl.tasks.TaskOutput(t)(L.Dense(1, name=t.name + "_linear")(h)) for t in (cost, sold)}
     model = mtl.MultiTaskModel(inputs, ends)
     for v in model.variables:
         if "float" in v.dtype:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import mtl_keras as mtl
-from mtl_keras.export import portable
-from mtl_keras.export.exact import exact_operators
+from mtl_keras.export.converter import portable
+from mtl_keras.export.converter.exact import exact_operators
 from mtl_keras.runtime import flatbuffer
 
 

@@ -8,10 +8,10 @@ from helpers import table_data, table_model
 
 import mtl_keras as mtl
 from mtl_keras.export import ExportError
-from mtl_keras.export.archive import as_float32, subset
-from mtl_keras.export.gate import held_out
+from mtl_keras.export.judge import held_out
 from mtl_keras.export.models import functional
-from mtl_keras.export.sampling import take
+from mtl_keras.export.prepare import as_float32, subset
+from mtl_keras.export.sampling import take_rows
 
 L = keras.layers
 
@@ -143,7 +143,7 @@ def test_networks_that_say_too_little_are_told_what_to_do(tmp_path):
 @pytest.mark.parametrize("name", ["my-image", "1st", "größe", "class", "self", "_x", "a.b"])
 def test_names_of_inputs_are_checked_as_tasks_names_are(name, tmp_path):
     inputs = keras.Input((4,), name=name)
-    head = mtl.layers.TaskOutput(mtl.tasks.Regression("cost"))(L.Dense(1)(inputs))
+    head = mtl.tasks.TaskOutput(mtl.tasks.Regression("cost"))(L.Dense(1)(inputs))
     with pytest.raises(ValueError, match=rf"Input name '{name}'.*for example"):
         mtl.MultiTaskModel(inputs, {"cost": head})
     plain = keras.Model(inputs, {"y": L.Dense(1, name="y")(inputs)})
@@ -154,7 +154,7 @@ def test_names_of_inputs_are_checked_as_tasks_names_are(name, tmp_path):
 
 def test_an_input_with_a_tasks_name_is_refused_by_name():
     inputs = keras.Input((4,), name="cost")
-    head = mtl.layers.TaskOutput(mtl.tasks.Regression("cost"))(L.Dense(1)(inputs))
+    head = mtl.tasks.TaskOutput(mtl.tasks.Regression("cost"))(L.Dense(1)(inputs))
     with pytest.raises(ValueError, match="An input and a task are both named 'cost'"):
         mtl.MultiTaskModel(inputs, {"cost": head})
 
@@ -187,7 +187,7 @@ def test_words_in_int16x8_are_one_sentence(tmp_path):
     tokens = keras.Input((6,), dtype="int32", name="tokens")
     h = L.GlobalAveragePooling1D()(L.Embedding(20, 4)(tokens))
     model = mtl.MultiTaskModel(
-        tokens, {"cost": mtl.layers.TaskOutput(mtl.tasks.Regression("cost"))(L.Dense(1)(h))}
+        tokens, {"cost": mtl.tasks.TaskOutput(mtl.tasks.Regression("cost"))(L.Dense(1)(h))}
     )
     x = np.random.default_rng(0).integers(0, 20, (16, 6)).astype("int32")
     with pytest.raises(
@@ -238,7 +238,7 @@ def test_rows_of_every_form_are_the_same_rows(tmp_path):
         "path of names": tmp_path / "x.npz",
     }
     for form, data in forms.items():
-        found = take(model, data, len(x))["numeric"]
+        found = take_rows(model, data, len(x))["numeric"]
         np.testing.assert_allclose(np.sort(found, 0), np.sort(x, 0), rtol=1e-6, err_msg=form)
 
 
@@ -246,9 +246,9 @@ def test_two_inputs_in_a_list_stay_two_inputs():
     a, b = keras.Input((3,), name="a"), keras.Input((3,), name="b")
     model = keras.Model([a, b], {"y": L.Dense(1, name="y")(L.Add()([a, b]))})
     x = [np.zeros((4, 3), "float32"), np.ones((4, 3), "float32")]
-    found = take(model, x, 4)
+    found = take_rows(model, x, 4)
     assert not found["a"].any() and found["b"].all() and found["a"].shape == (4, 3)
-    found = take(model, [[v[:2] for v in x], [v[2:] for v in x]], 4)
+    found = take_rows(model, [[v[:2] for v in x], [v[2:] for v in x]], 4)
     assert not found["a"].any() and found["b"].all() and found["a"].shape == (4, 3)
 
 
@@ -284,4 +284,4 @@ def test_the_shell_takes_the_rows_of_one_input_as_an_array(tmp_path):
 )
 def test_what_holds_no_rows_is_named(data, words):
     with pytest.raises((ValueError, FileNotFoundError), match=words):
-        take(table_model(), data, 4)
+        take_rows(table_model(), data, 4)

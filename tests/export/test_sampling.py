@@ -154,12 +154,12 @@ _FORMS = {
 @pytest.mark.parametrize("form", _FORMS)
 def test_rows_are_spread_over_sorted_data(form):
     model, rows = _sorted_table()
-    drawn = sampling.take(model, _FORMS[form](rows), 200)["x"].mean(1)
+    drawn = sampling.take_rows(model, _FORMS[form](rows), 200)["x"].mean(1)
     assert len(drawn) == 200 and len(np.unique(drawn)) > (150 if form == "for ever" else 199)
     # Each fifth of the data has a fifth of the rows, to five standard deviations of a draw; the first rows are all in one.
     counts = np.histogram(drawn, np.quantile(rows.mean(1), [0, 0.2, 0.4, 0.6, 0.8, 1]))[0]
     assert np.abs(counts - 40).max() < 5 * np.sqrt(200 * 0.2 * 0.8)
-    again = sampling.take(model, _FORMS[form](rows), 200)["x"].mean(1)
+    again = sampling.take_rows(model, _FORMS[form](rows), 200)["x"].mean(1)
     np.testing.assert_array_equal(drawn, again)
     # No end of the sample has an end of the data: the comparison takes the first rows.
     assert np.ptp(drawn[:40]) > 0.8 * np.ptp(rows.mean(1))
@@ -227,4 +227,4 @@ def test_split_refuses_data_that_never_change(tmp_path):
 def test_inputs_of_different_length_are_refused(network):
     x = _fit(8)
     with pytest.raises(ValueError, match=r"same number of rows. Received: 'image' 8, 'words' 5"):
-        sampling.take(network, {**x, "words": x["words"][:5]}, 4)
+        sampling.take_rows(network, {**x, "words": x["words"][:5]}, 4)

@@ -69,7 +69,7 @@ def test_mixed_precision_is_exported_in_float32(tmp_path):
     keras.config.set_dtype_policy("mixed_float16")
     model = image_model()
     keras.config.set_dtype_policy("float32")
-    plain = mtl.export.archive.as_float32(model)
+    plain = mtl.export.prepare.as_float32(model)
     assert {layer.compute_dtype for layer in plain.layers} == {"float32"}
     assert plain.task_names == model.task_names
     report = mtl.export.saved_model(model, tmp_path / "sm")
@@ -88,7 +88,7 @@ def test_what_was_there_stays_when_the_export_fails(trained, tmp_path, monkeypat
     model, _, _ = trained
     _earlier(tmp_path / "sm")
     monkeypatch.setattr(
-        mtl.export.archive,
+        mtl.export.converter.archive,
         "write_archive",
         lambda *a, **k: (_ for _ in ()).throw(OSError(28, "No space left on device")),
     )

@@ -6,9 +6,10 @@ import pytest
 from helpers import image_model, large_but
 
 import mtl_keras as mtl
-from mtl_keras.export import int4, ladder
+from mtl_keras.export import ladder
+from mtl_keras.export.converter import int4
+from mtl_keras.export.options import QUANTIZATIONS
 from mtl_keras.export.report import Rung, compare
-from mtl_keras.export.tflite import QUANTIZATIONS
 from mtl_keras.runtime import measure
 
 #: Int4 ruins the box of a network as small as these; tests/export/test_int4.py holds it on others.
@@ -56,7 +57,7 @@ def test_float_files_agree_with_keras_for_images_text_and_tables(make, tmp_path)
     report = mtl.export.tflite(model, tmp_path / "m.tflite", samples=inputs)
     assert report.size == (tmp_path / "m.tflite").stat().st_size
     found = mtl.export.run_tflite(tmp_path / "m.tflite", inputs)
-    expected = model.predict(mtl.export.archive.feed(model, inputs), verbose=0)
+    expected = model.predict(mtl.export.models.pack_inputs(model, inputs), verbose=0)
     for name in model.task_names:
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-5)
 

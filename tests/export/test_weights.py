@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import mtl_keras as mtl
-from mtl_keras.export import same_scale
+from mtl_keras.export.converter import same_scale
 from mtl_keras.runtime import flatbuffer
 
 

@@ -24,7 +24,9 @@ from PIL import Image
 import mtl_keras as mtl
 from mtl_keras.export import ExportError, snippets
 from mtl_keras.runtime import decoding
-from mtl_keras.runtime.codegen.snippets import LANGUAGES, _facts, _rendered
+from mtl_keras.runtime.codegen import LANGUAGES
+from mtl_keras.runtime.codegen.description import describe_file
+from mtl_keras.runtime.codegen.rendering import render
 from mtl_keras.runtime.codegen.text_rules import unicode_tables
 
 TASKS = [
@@ -93,7 +95,7 @@ def facts():
             get_input_details=lambda: order(inputs), get_output_details=lambda: order(names)
         ),
     )
-    return _facts(file)
+    return describe_file(file)
 
 
 def _expected(raw):
@@ -140,9 +142,7 @@ def test_the_python_snippet_runs_the_file_and_nothing_of_this_library(trained, t
 
 
 def test_python_decodes_every_kind(facts):
-    text = _rendered("python", facts).replace(
-        "from ai_edge_litert.interpreter import Interpreter", ""
-    )
+    text = render("python", facts).replace("from ai_edge_litert.interpreter import Interpreter", "")
     module = {}
     exec(compile(text, "snippet.py", "exec"), module)
     raw = _outputs(0)
@@ -156,7 +156,7 @@ def test_python_decodes_every_kind(facts):
 
 @pytest.mark.skipif(not shutil.which("node"), reason="needs node")
 def test_js_calls_the_runtime_and_decodes_every_kind(facts, tmp_path):
-    (tmp_path / "snippet.mjs").write_text(_rendered("js", facts))
+    (tmp_path / "snippet.mjs").write_text(render("js", facts))
     raws = [_outputs(seed) for seed in range(3)]
     (tmp_path / "raws.json").write_text(
         json.dumps([{n: v.ravel().tolist() for n, v in raw.items()} for raw in raws])
@@ -286,7 +286,7 @@ def test_cpp_compiles_against_the_runtimes_interface_and_decodes_every_kind(fact
     for name, text in _HEADERS.items():
         (tmp_path / "tensorflow/lite" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "tensorflow/lite" / name).write_text(text)
-    (tmp_path / "snippet.h").write_text(_rendered("cpp", facts))
+    (tmp_path / "snippet.h").write_text(render("cpp", facts))
     shown = '  std::cout << ",";\n'.join(
         f'  put(std::string("{task.name}")); std::cout << ":"; put(AllKinds::decode_{task.name}(raw.{task.name}));\n'
         for task, _ in TASKS
@@ -388,7 +388,7 @@ fun main() {
 def test_kotlin_compiles_and_decodes_every_kind(facts, tmp_path):
     """On a JVM, with the runtime's interpreter stood in for by the calls that the snippet makes."""
     (tmp_path / "Interpreter.java").write_text(_INTERPRETER)
-    text = _rendered("kotlin", facts)
+    text = render("kotlin", facts)
     version = subprocess.run(
         ["kotlinc", "-version"], capture_output=True, text=True, check=False
     ).stderr
@@ -420,7 +420,7 @@ def test_kotlin_compiles_and_decodes_every_kind(facts, tmp_path):
 @pytest.mark.parametrize("language", ["kotlin", "swift"])
 def test_phones_get_every_name_shape_and_label(facts, language):
     """Where there is no compiler: a grammar of the language finds no fault, every decoder that is called is there."""
-    text = _rendered(language, facts)
+    text = render(language, facts)
     grammar = {"kotlin": tree_sitter_kotlin, "swift": tree_sitter_swift}[language].language()
     root = tree_sitter.Parser(tree_sitter.Language(grammar)).parse(text.encode()).root_node
     assert not root.has_error and root.child_count > 3
@@ -508,7 +508,7 @@ def odd_facts():
             get_input_details=lambda: order(inputs), get_output_details=lambda: order(outputs)
         ),
     )
-    return _facts(file)
+    return describe_file(file)
 
 
 # Real numbers 0.5 and 9 are 0.5 / 0.02 + 3 = 28 and beyond the end, 255; -1 is beyond the other.
@@ -556,7 +556,7 @@ def test_cpp_takes_bytes_as_they_are_and_any_name(odd_facts, tmp_path):
     for name, text in _HEADERS.items():
         (tmp_path / "tensorflow/lite" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "tensorflow/lite" / name).write_text(text)
-    (tmp_path / "snippet.h").write_text(_rendered("cpp", odd_facts))
+    (tmp_path / "snippet.h").write_text(render("cpp", odd_facts))
     (tmp_path / "main.cc").write_text(_BYTES_MAIN)
     command = ["g++", "-std=gnu++17", "-O0", "-I.", "main.cc", "-o", "main"]
     built = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -584,7 +584,7 @@ def test_cpp_takes_bytes_as_they_are_and_any_name(odd_facts, tmp_path):
 
 @pytest.mark.skipif(not shutil.which("node"), reason="needs node")
 def test_js_takes_bytes_as_they_are_and_any_name(odd_facts, tmp_path):
-    (tmp_path / "snippet.mjs").write_text(_rendered("js", odd_facts))
+    (tmp_path / "snippet.mjs").write_text(render("js", odd_facts))
     (tmp_path / "main.mjs").write_text(
         """
 import {InterpreterModel, INPUTS} from './snippet.mjs';
@@ -666,7 +666,7 @@ fun main() {
 )
 def test_kotlin_takes_bytes_as_they_are_and_any_name(odd_facts, tmp_path):
     (tmp_path / "Interpreter.java").write_text(_BYTES_INTERPRETER)
-    text = _rendered("kotlin", odd_facts)
+    text = render("kotlin", odd_facts)
     version = subprocess.run(
         ["kotlinc", "-version"], capture_output=True, text=True, check=False
     ).stderr
@@ -702,7 +702,7 @@ def test_kotlin_takes_bytes_as_they_are_and_any_name(odd_facts, tmp_path):
 
 @pytest.mark.parametrize("language", list(LANGUAGES))
 def test_no_text_divides_by_zero_and_every_grammar_takes_every_name(odd_facts, language):
-    text = _rendered(language, odd_facts)
+    text = render(language, odd_facts)
     assert not re.search(r"[/*] *0\.0(?![0-9])", text)
     if language == "python":
         compile(text, "snippet.py", "exec")
@@ -780,7 +780,7 @@ def _text_facts(encoder, dtype="int32"):
         facts={"mtl_keras": "1"}, encoder=encoder,
         interpreter=SimpleNamespace(get_input_details=lambda: order(inputs), get_output_details=lambda: order(["sold"])),
     )  # fmt: skip
-    return _facts(file)
+    return describe_file(file)
 
 
 @pytest.fixture(scope="module")
@@ -799,9 +799,7 @@ def texts(tmp_path_factory):
 @pytest.mark.parametrize("kind", list(TOKENIZERS))
 def test_python_snippets_read_as_the_encoder_does(texts, kind):
     folder, facts, expected = texts[kind]
-    text = _rendered("python", facts).replace(
-        "from ai_edge_litert.interpreter import Interpreter", ""
-    )
+    text = render("python", facts).replace("from ai_edge_litert.interpreter import Interpreter", "")
     assert "mtl_keras" not in re.sub(r'^""".*', "", text)
     module = {}
     exec(compile(text, "snippet.py", "exec"), module)
@@ -813,7 +811,7 @@ def test_python_snippets_read_as_the_encoder_does(texts, kind):
 @pytest.mark.skipif(not shutil.which("node"), reason="needs node")
 def test_js_snippets_read_as_the_encoders_do(texts):
     for folder, facts, expected in texts.values():
-        (folder / "snippet.mjs").write_text(_rendered("js", facts))
+        (folder / "snippet.mjs").write_text(render("js", facts))
         (folder / "main.mjs").write_text("""
 import fs from 'node:fs';
 import {ReaderTokenizer} from './snippet.mjs';
@@ -835,7 +833,7 @@ def test_cpp_snippets_read_as_the_encoders_do(texts, tmp_path):
         (tmp_path / "tensorflow/lite" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "tensorflow/lite" / name).write_text(text)
     (tmp_path / "unicode.txt").write_bytes(unicode_tables("1").encode())
-    (tmp_path / "snippet.h").write_text(_rendered("cpp", texts["word"][1]))
+    (tmp_path / "snippet.h").write_text(render("cpp", texts["word"][1]))
     (tmp_path / "main.cc").write_text(r"""
 #include "snippet.h"
 #include <iostream>
@@ -871,7 +869,7 @@ int main(int, char** paths) {
 )
 def test_kotlin_snippets_read_as_the_encoders_do(texts, tmp_path):
     (tmp_path / "Interpreter.java").write_text(_INTERPRETER)
-    (tmp_path / "Reader.kt").write_text(_rendered("kotlin", texts["word"][1]))
+    (tmp_path / "Reader.kt").write_text(render("kotlin", texts["word"][1]))
     (tmp_path / "Main.kt").write_text("""
 import java.io.File
 fun main(paths: Array<String>) {
@@ -904,7 +902,7 @@ fun main(paths: Array<String>) {
 
 @pytest.mark.parametrize("language", ["kotlin", "swift"])
 def test_phones_get_a_tokenizer(texts, language):
-    text = _rendered(language, texts["word"][1])
+    text = render(language, texts["word"][1])
     grammar = {"kotlin": tree_sitter_kotlin, "swift": tree_sitter_swift}[language].language()
     root = tree_sitter.Parser(tree_sitter.Language(grammar)).parse(text.encode()).root_node
     assert not root.has_error and "class ReaderTokenizer" in text
@@ -919,7 +917,7 @@ def test_tables_stand_beside_the_snippets_and_in_the_page(tmp_path):
     encoder = TOKENIZERS["word"]
     tokens = keras.Input((encoder.length,), dtype="int32", name="words")
     h = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(len(encoder), 4)(tokens))
-    head = mtl.layers.TaskOutput(mtl.tasks.Binary("sold"))(keras.layers.Dense(1)(h))
+    head = mtl.tasks.TaskOutput(mtl.tasks.Binary("sold"))(keras.layers.Dense(1)(h))
     model = mtl.MultiTaskModel(tokens, {"sold": head}, encoder=encoder)
     mtl.export.tflite(model, tmp_path / "reader.tflite")
     snippets(tmp_path / "reader.tflite", ["python", "cpp"])
@@ -958,7 +956,7 @@ def test_a_tokenizer_that_tables_can_not_say_is_left_out_and_the_snippet_says_so
     for language in LANGUAGES:
         assert (
             "Sentences become numbers in Python only: Pairs has no form outside Python."
-            in _rendered(language, facts)
+            in render(language, facts)
         )
 
 

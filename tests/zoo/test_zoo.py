@@ -13,7 +13,7 @@ from mtl_keras import zoo
 from mtl_keras.data import fashion_scenes
 from mtl_keras.zoo import artifacts, loading, training
 
-NAMES = zoo.list()
+NAMES = zoo.list_models()
 REACHED = {
     "fashion_scene": {"item_accuracy": 0.83, "box_iou": 0.75, "mask_iou": 0.80},
     "flights": {"cancelled_auc": 0.88, "late_auc": 0.73, "arrival_delay_r2": 0.14},
@@ -76,7 +76,7 @@ def test_the_pretrained_network_gives_its_golden_outputs(name):
     model = zoo.load(name)
     with np.load(zoo.path(name) / "golden.npz") as golden:
         inputs = {t.name: golden[f"input_{t.name}"] for t in model.inputs}
-        found = model.predict(mtl.export.archive.feed(model, inputs), verbose=0)
+        found = model.predict(mtl.export.models.pack_inputs(model, inputs), verbose=0)
         on_device = mtl.export.run_tflite(zoo.path(name) / "model.tflite", inputs)
         for task in model.task_names:
             expected = golden[f"output_{task}"]

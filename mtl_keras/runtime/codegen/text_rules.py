@@ -157,8 +157,8 @@ def _spelled(vocabulary: Sequence[str], chosen: Mapping[str, Any]) -> list[str]:
 
 def _characters(form: str) -> list[str]:
     """All characters that text in this form can hold."""
-    every = [chr(i) for i in range(sys.maxunicode + 1) if not 0xD800 <= i <= 0xDFFF]
-    known = [c for c in every if unicodedata.category(c) not in ("Cn", "Co")]
+    characters = [chr(i) for i in range(sys.maxunicode + 1) if not 0xD800 <= i <= 0xDFFF]
+    known = [c for c in characters if unicodedata.category(c) not in ("Cn", "Co")]
     return known if form == "none" else [c for c in known if unicodedata.is_normalized(form, c)]
 
 
@@ -247,11 +247,11 @@ def _classes(
 
 def _ranges(kinds: Mapping[str, int]) -> tuple[tuple[int, int, int], ...]:
     ranges: list[list[int]] = []
-    for place, kind in sorted((ord(c), kind) for c, kind in kinds.items()):
-        if ranges and ranges[-1][1] == place - 1 and ranges[-1][2] == kind:
-            ranges[-1][1] = place
+    for code, kind in sorted((ord(c), kind) for c, kind in kinds.items()):
+        if ranges and ranges[-1][1] == code - 1 and ranges[-1][2] == kind:
+            ranges[-1][1] = code
         else:
-            ranges.append([place, place, kind])
+            ranges.append([code, code, kind])
     return tuple((first, last, kind) for first, last, kind in ranges)
 
 

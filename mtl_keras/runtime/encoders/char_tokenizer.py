@@ -25,9 +25,9 @@ class CharTokenizer:
 
     Args:
         alphabet: str. The letters with ids 2, 3, ...
-        length: int. Ids a row; longer texts are cut.
+        length: int. Ids per row. Longer texts are cut.
         lower: bool. Take letters without upper case. Defaults to True.
-        name: str. The network's input.
+        name: str. Name of the network's input.
         normalize: bool. Bring texts to Unicode's form NFKC, in which what looks alike is alike, and with `lower` fold case
             as Unicode does. Defaults to True; tokenizers that were saved before there was a choice do neither.
 

@@ -28,8 +28,8 @@ class HashingTokenizer:
 
     Args:
         size: int >= 2. Number of ids, padding (0) included.
-        length: int. Ids a row; longer sentences are cut.
-        name: str. The network's input.
+        length: int. Ids per row. Longer sentences are cut.
+        name: str. Name of the network's input.
         rules: "unicode" or "ascii", as in `WordTokenizer`.
     """
 

@@ -78,23 +78,23 @@ class TableEncoder:
         Raises:
             ValueError: a column is missing.
         """
-        lacking = [name for name in (*self.numeric, *self.categorical) if name not in table]
-        if lacking:
-            raise ValueError(f"The table lacks the columns {', '.join(lacking)}.")
-        found = {}
+        missing = [name for name in (*self.numeric, *self.categorical) if name not in table]
+        if missing:
+            raise ValueError(f"The table lacks the columns {', '.join(missing)}.")
+        blocks = {}
         if self.numeric:
             columns = []
             for name, (mean, _) in self.numeric.items():
                 column = np.asarray(table[name], float)
                 columns.append(np.where(np.isfinite(column), column, mean))
-            found["numeric"] = np.stack(columns, -1).astype("float32")
+            blocks["numeric"] = np.stack(columns, -1).astype("float32")
         if self.categorical:
             columns = [
                 [self._ids[name].get(category_name(v), 0) for v in table[name]]
                 for name in self.categorical
             ]
-            found["categorical"] = np.array(columns, "int32").T.copy()
-        return found
+            blocks["categorical"] = np.array(columns, "int32").T.copy()
+        return blocks
 
     def get_config(self) -> dict[str, Any]:
         return {"numeric": self.numeric, "categorical": self.categorical}

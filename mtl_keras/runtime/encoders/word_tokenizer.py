@@ -26,8 +26,8 @@ class WordTokenizer:
 
     Args:
         vocabulary: list of str. The words with ids 2, 3, ...
-        length: int. Ids a row; longer sentences are cut.
-        name: str. The network's input.
+        length: int. Ids per row. Longer sentences are cut.
+        name: str. Name of the network's input.
         rules: "unicode" or "ascii": what a word is, as in `mtl.data.split_words`. Defaults to "unicode"; tokenizers that
             were saved before there was a choice are "ascii", which their networks learned.
     """

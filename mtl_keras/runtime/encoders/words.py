@@ -78,7 +78,7 @@ def split_words(text: str, rules: str = "unicode") -> list[str]:
     """
     if rules == "ascii" or text.isascii():
         return _ASCII_WORD.findall(text.lower())
-    found: list[str] = []
+    tokens: list[str] = []
     before = ""
     for character in normalize_text(text):
         kind = _character_kind(character)
@@ -86,14 +86,14 @@ def split_words(text: str, rules: str = "unicode") -> list[str]:
             continue
         if kind == "mark":
             if before:
-                found[-1] += character
+                tokens[-1] += character
             continue
         if kind == before and kind in ("letter", "digit"):
-            found[-1] += character
+            tokens[-1] += character
         elif kind:
-            found.append(character)
+            tokens.append(character)
         before = kind
-    return found
+    return tokens
 
 
 def check_texts(texts: Iterable[Any]) -> Iterable[str]:

@@ -1,0 +1,1 @@
+"""Networks that are trained for what a small file keeps: quantization-aware, pruned, clustered."""
