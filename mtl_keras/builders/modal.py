@@ -169,7 +169,10 @@ def complete_inputs(model: keras.Model, x: Mapping[str, Any]) -> dict[str, np.nd
         ValueError: an input that is not optional is missing, or is unknown.
 
     Example:
-        >>> model.predict(mtl.builders.complete_inputs(model, {"title": tokens}))  # the photo is missing
+        >>> model = mtl.builders.cross_modal(
+        ...     {"photo": (32, 32, 3), "row": (5,)}, [mtl.tasks.Binary("sold")],
+        ...     backbones={"photo": "small_cnn", "row": "mlp"}, optional=["photo"])
+        >>> answers = model.predict(mtl.builders.complete_inputs(model, {"row": np.ones((2, 5))}))
     """
     specs = {tensor.name: tensor for tensor in model.inputs}
     optional = {name[: -len(_PRESENT)] for name in specs if name.endswith(_PRESENT)}

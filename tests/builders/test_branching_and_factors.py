@@ -182,8 +182,13 @@ def test_the_exported_file_of_an_unpruned_network_is_the_tree(tmp_path):
 @pytest.mark.large
 @pytest.mark.parametrize("form", ["saved_model", "onnx", "openvino", "int8", "one task", "aware"])
 def test_every_export_of_an_unpruned_network_is_the_tree(form, tmp_path):
-    x, _ = image_data(32)
+    x, _ = image_data(64)
     model = _decided()
+    if form in ("int8", "aware"):
+        # Int8 kernels refuse the odd statistics that tell copies apart.
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.moving_mean.assign(np.zeros(layer.moving_mean.shape))
     tree = B.prune(model)
 
     def export(network, name):
