@@ -1,4 +1,4 @@
-"""Peak memory of exact gradients, kept (`two_pass=False`) and let go (`two_pass`), each in a process of its own.
+"""Peak memory of exact gradients, kept (`gradient_groups=0`) and let go (`gradient_groups`), each in a process of its own.
 
     python benchmarks/balancing_memory.py --width 3000 --layers 4 --tasks 4
 
@@ -19,9 +19,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 MODES = {
     "equal": None,
     "cagrad": {},
-    "cagrad, two_pass": {"two_pass": True},
-    "cagrad, two_pass=4": {"two_pass": 4},
-    "cagrad, two_pass=8": {"two_pass": 8},
+    "cagrad, gradient_groups": {"gradient_groups": 1},
+    "cagrad, gradient_groups=4": {"gradient_groups": 4},
+    "cagrad, gradient_groups=8": {"gradient_groups": 8},
 }
 
 

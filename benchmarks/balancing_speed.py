@@ -1,7 +1,7 @@
 """What each balancer costs, as ratios to plain Keras `fit` with summed losses on the same network in the same run.
 
     python benchmarks/balancing_speed.py --tasks 2 4 --rounds 5
-    python benchmarks/balancing_speed.py --tasks 2 --methods equal cagrad mgda:gradients=representation nash_mtl:every=10
+    python benchmarks/balancing_speed.py --tasks 2 --methods equal mgda:gradients=representation nash_mtl:update_every=10
     python benchmarks/balancing_speed.py --solvers            # only the time of the methods' own maths, T = 8
 
 The network: images (64, 32, 32, 3) through a small residual trunk (271,824 parameters), and a head a task. Also measured
@@ -92,10 +92,10 @@ def floor(tasks: int):
 
 
 VARIANTS = [
-    "famo:look=next_batch",
+    "famo:observe=next_batch",
     "mgda:gradients=representation",
     "cagrad:gradients=representation",
-    "nash_mtl:every=10",
+    "nash_mtl:update_every=10",
 ]
 
 
@@ -116,7 +116,7 @@ def solvers(rounds: int) -> dict[str, float]:
     found = {}
     for name in mtl.balancing.names():
         made = mtl.balancing.get(name)
-        if made.needs != "gram":
+        if made.strategy not in ("gram", "samples"):
             continue
         made.build(
             [type("Row", (), {"name": f"row{i}", "likelihood": "gaussian"})() for i in range(8)]

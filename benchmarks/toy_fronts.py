@@ -51,7 +51,7 @@ MEANS = ("cagrad", "upgrad", "dualproj")
 # The settings of the published runs, where they are not our defaults.
 SETTINGS = {
     "cagrad": lambda: balancing.CAGrad(c=0.4),
-    "famo": lambda: balancing.FAMO(decay=0.0, least=LEAST, look="next_batch"),
+    "famo": lambda: balancing.FAMO(decay=0.0, least=LEAST, observe="next_batch"),
     "graddrop": lambda: balancing.GradDrop(gradients="parameters"),
     "gradnorm": None,  # needs positive losses and a layer
     "auto_lambda": None,  # needs held-out data
@@ -104,7 +104,7 @@ def run(
     balancer = make()
     tasks = [type("Row", (), {"name": f"row{i}", "likelihood": "gaussian"})() for i in range(2)]
     balancer.build(tasks)
-    if balancer.needs == "gradients":
+    if balancer.strategy == "gradients":
         balancer.build_rows({"x": (2,)})
     there = tf.constant([True, True])
     x = tf.Variable(tf.zeros((1, 2), tf.float64))
@@ -114,18 +114,23 @@ def run(
     def update(x):
         losses, rows = losses_and_gradients(x, scale)
         seen, rows = tf.cast(losses[0], tf.float32), rows[0]
-        lead = balancer.lead(seen, there)
-        if lead is not None:
-            seen, rows = seen * lead, rows * tf.cast(lead, rows.dtype)[:, None]
-        if balancer.needs == "gradients":
+        raw, pre_weights = seen, balancer.pre_weights(seen, there)
+        if pre_weights is not None:
+            seen = seen * pre_weights
+            rows = rows * tf.cast(pre_weights, rows.dtype)[:, None]
+        by_key = None
+        if balancer.strategy == "gradients":
             single = tf.cast(rows, tf.float32) * balancer.row_scale(seen, there)[:, None]
             single = balancer.transform(single, "x", there)
-            weights, _ = balancer.weigh_all(seen, there, balancer.measure(single, "x", there))
+            by_key, measured = {"x": single}, balancer.measure(single, "x", there)
+            weights, _ = balancer.weigh_all(seen, there, measured)
             step = tf.cast(balancer.combine(single, weights, "x", there), tf.float64)
         else:
-            weights, _ = balancer.weigh_all(seen, there, tf.matmul(rows, rows, transpose_b=True))
+            measured = tf.matmul(rows, rows, transpose_b=True)
+            weights, _ = balancer.weigh_all(seen, there, measured)
             step = tf.linalg.matvec(rows, tf.cast(weights, tf.float64), transpose_a=True)
-        balancer.step_end(seen, seen, there, rate)
+        balancer.update(seen, there, rate, measured, weights, by_key)
+        balancer.end_step(raw, there, rate, pre_weights)
         return step
 
     def one(i):

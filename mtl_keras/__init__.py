@@ -41,7 +41,6 @@ __all__ = [
 # === Public names, imported when they are first used (PEP 562) ===
 
 _MODULES = {name: name for name in __all__ if name not in ("MultiTaskModel", "__version__")}
-_MODULES["callbacks"] = "training.callbacks"
 
 
 def __getattr__(name: str) -> Any:

@@ -14,12 +14,10 @@ from mtl_keras.balancing.registry import warn_unregistered
 from mtl_keras.data import labels
 from mtl_keras.graph import layer_of
 from mtl_keras.graph.sharing import SharingReport, sharing_report
-from mtl_keras.layers import TaskOutput
 from mtl_keras.runtime import encoders
 from mtl_keras.runtime.names import check_input_name, check_task_names, unknown_name
-from mtl_keras.tasks import Task, TaskMetric
-from mtl_keras.tasks.task import check_loss_weight
-from mtl_keras.trainer import class_counts, fitting, weighting
+from mtl_keras.tasks import Task, TaskOutput
+from mtl_keras.trainer import arguments, class_counts, fitting, weighting
 from mtl_keras.trainer.checks import check_balancer
 from mtl_keras.trainer.label_scale import warn_of_label_scale
 from mtl_keras.trainer.shared_variables import BalancingReport
@@ -34,7 +32,7 @@ class MultiTaskModel(keras.Model):
     """A functional `keras.Model` whose outputs are tasks: a flat dict, each key the task's and its output layer's name.
 
     Builders make one; `MultiTaskModel(inputs, outputs)` makes one of any functional graph whose heads end in
-    `mtl.layers.TaskOutput`. Everything Keras does with a functional model works: callbacks, `tf.data`, strategies, mixed
+    `mtl.tasks.TaskOutput`. Everything Keras does with a functional model works: callbacks, `tf.data`, strategies, mixed
     precision, cloning, saving, and `keras.saving.load_model` in safe mode.
 
     Args:
@@ -71,8 +69,8 @@ class MultiTaskModel(keras.Model):
         for tensor in self.inputs:
             check_input_name(tensor.name)
         # In a tuple inside a plain object: Keras would wrap bare lists and dicts, and count what is in them as layers.
-        self._facts = _Facts(tuple(tasks), encoder, tuple(representation or ()))
-        self._training: trainer.Training | None = None
+        self._properties = _Properties(tuple(tasks), encoder, tuple(representation or ()))
+        self._compiled: trainer.CompiledTasks | None = None
 
     @classmethod
     def from_keras(
@@ -128,21 +126,21 @@ class MultiTaskModel(keras.Model):
     @property
     def tasks(self) -> list[Task]:
         """The tasks, in the order of the outputs."""
-        return list(self._facts.tasks)
+        return list(self._properties.tasks)
 
     @property
     def task_names(self) -> list[str]:
-        return [task.name for task in self._facts.tasks]
+        return [task.name for task in self._properties.tasks]
 
     @property
     def encoder(self) -> Any:
         """What turns raw input (text, table rows, picture files) into the network's input, or None."""
-        return self._facts.encoder
+        return self._properties.encoder
 
     @property
     def representation(self) -> list[str]:
         """Names of the layers whose outputs the heads share."""
-        return list(self._facts.representation)
+        return list(self._properties.representation)
 
     @property
     def tie(self) -> Any:
@@ -158,12 +156,12 @@ class MultiTaskModel(keras.Model):
         """Regularization, what layers added, and the penalty that ties layers."""
         inherited = super().losses
         # Keras asks while the model is being made.
-        tie = self.tie if getattr(self, "_facts", None) is not None else None
+        tie = self.tie if getattr(self, "_properties", None) is not None else None
         return inherited if tie is None or not tie.penalty_weight else [*inherited, tie(self)]
 
     def task(self, name: str) -> Task:
         """The task of this name."""
-        for task in self._facts.tasks:
+        for task in self._properties.tasks:
             if task.name == name:
                 return task
         raise ValueError(unknown_name("task", name, self.task_names))
@@ -209,13 +207,14 @@ class MultiTaskModel(keras.Model):
         check_tensorflow("compile")
         check_strategy(self.distribute_strategy)
         with self.distribute_strategy.scope():
-            losses = self._by_task("loss", loss, default=lambda task: task.loss)
-            weights = self._loss_weights(loss_weights)
-            made = {t.name: t.new_metrics() for t in self.tasks}
-            chosen = self._metrics_by_task("metrics", metrics)
-            made.update(chosen)
-            weighted = self._metrics_by_task("weighted_metrics", weighted_metrics)
+            losses = arguments.losses_by_task(self.tasks, loss)
+            weights = arguments.loss_weights_by_task(self.tasks, loss_weights)
+            metric_lists = {t.name: t.new_metrics() for t in self.tasks}
+            metric_lists.update(arguments.metrics_by_task(self.tasks, "metrics", metrics))
+            weighted = arguments.metrics_by_task(self.tasks, "weighted_metrics", weighted_metrics)
             balancer = balancing.get(balancer)
+            # Refuses a strategy that nobody has registered, before anything is changed.
+            trainer.strategies.get(balancer)
             active = [task for task in self.tasks if losses[task.name] is not None]
             if not active:
                 raise ValueError(
@@ -227,14 +226,14 @@ class MultiTaskModel(keras.Model):
             warn_unregistered(balancer)
             balancer.build(active, functions)
             super().compile(optimizer=optimizer, **kwargs)
-            self._training = trainer.Training(
+            self._compiled = trainer.CompiledTasks(
                 tasks=active,
                 losses=functions,
                 loss_weights=weights,
-                metrics=made,
+                metrics=metric_lists,
                 weighted_metrics=weighted,
                 balancer=balancer,
-                given={
+                arguments={
                     "loss": loss,
                     "metrics": metrics,
                     "weighted_metrics": weighted_metrics,
@@ -246,99 +245,38 @@ class MultiTaskModel(keras.Model):
                 model=self,
             )
             try:
-                check_balancer(self, self._training, loading=self._facts.loading)
+                check_balancer(self, self._compiled, loading=self._properties.loading)
             except ValueError:
                 # What was refused must not be trained with, nor saved.
-                self._training, self.compiled = None, False
+                self._compiled, self.compiled = None, False
                 raise
-            self._training.build_metrics(
+            self._compiled.strategy.build(self._compiled)
+            self._compiled.build_metrics(
                 {name: tensor.shape for name, tensor in self.output.items()}
             )
 
-    def _by_task(self, argument: str, given: Any, default: Any) -> dict[str, Any]:
-        if given is None:
-            return {task.name: default(task) for task in self.tasks}
-        if isinstance(given, (list, tuple)):
-            raise ValueError(
-                f"`{argument}` goes by task name, not by position: give a dict such as {{'{self.task_names[0]}': ...}}."
-            )
-        if not isinstance(given, Mapping):
-            return {task.name: given for task in self.tasks}
-        self._check_known(argument, given)
-        return {
-            task.name: given[task.name] if task.name in given else default(task)
-            for task in self.tasks
-        }
-
-    def _check_known(self, argument: str, given: Mapping[str, Any]) -> None:
-        for name in given:
-            if name not in self.task_names:
-                raise ValueError(unknown_name(f"task in `{argument}`:", name, self.task_names))
-
-    def _loss_weights(self, given: Any) -> dict[str, keras.Variable]:
-        if given is not None and not isinstance(given, Mapping):
-            raise ValueError(
-                f"`loss_weights` is a dict of task name to number, got {type(given).__name__}."
-            )
-        given = given or {}
-        self._check_known("loss_weights", given)
-        weights = {}
-        for task in self.tasks:
-            weight = given.get(task.name)
-            if weight is None:
-                weight = task.loss_weight
-            if isinstance(weight, keras.Variable):
-                if tuple(weight.shape) != ():
-                    raise ValueError(
-                        f"The loss weight of task '{task.name}' must be a scalar, got shape {tuple(weight.shape)}."
-                    )
-                check_loss_weight(task.name, weight.numpy())
-            else:
-                weight = keras.Variable(
-                    check_loss_weight(task.name, weight),
-                    dtype="float32",
-                    trainable=False,
-                    name=f"{task.name}_loss_weight",
-                    aggregation="only_first_replica",
-                    autocast=False,
-                )
-            weights[task.name] = weight
-        return weights
-
-    def _metrics_by_task(self, argument: str, given: Any) -> dict[str, list[TaskMetric]]:
-        if given is None:
-            return {}
-        if not isinstance(given, Mapping):
-            given = dict.fromkeys(self.task_names, given)
-        self._check_known(argument, given)
-        return {
-            # `copy` gives each task metrics of its own.
-            name: self.task(name).copy(metrics=_listed(metrics)).new_metrics()
-            for name, metrics in given.items()
-        }
-
     @property
-    def compiled_training(self) -> trainer.Training:
+    def compiled_tasks(self) -> trainer.CompiledTasks:
         """What `compile` made. Raises where the model is not compiled."""
-        if self._training is None:
+        if self._compiled is None:
             check_tensorflow("compile")
             raise ValueError("The model is not compiled. Call `model.compile(...)` first.")
-        return self._training
+        return self._compiled
 
     @property
     def loss_weights(self) -> dict[str, keras.Variable]:
         """The live loss weights by task name."""
-        return self.compiled_training.loss_weights
+        return self.compiled_tasks.loss_weights
 
     @property
     def balancer(self) -> balancing.Balancer | None:
         """The balancer of the compiled model, else None."""
-        return None if self._training is None else self._training.balancer
+        return None if self._compiled is None else self._compiled.balancer
 
     @property
     def metric_directions(self) -> dict[str, str]:
         """ "max" or "min" for every logged metric, by the name under which it is logged."""
-        return self.compiled_training.directions()
+        return self.compiled_tasks.directions()
 
     # ------------------------------------------------------------------ fit, evaluate, predict
     def fit(
@@ -367,7 +305,7 @@ class MultiTaskModel(keras.Model):
         Example:
             >>> model.fit(images, {"digit": digits, "box": boxes}, class_weight={"digit": {0: 1.0, 1: 5.0}})
         """
-        training = self.compiled_training
+        compiled = self.compiled_tasks
         kwargs = fitting.by_name(fitting.FIT_ARGUMENTS, args, kwargs)
         if hasattr(x, "element_spec"):
             # Keras warns of its own default, `shuffle=True`, where it has no effect.
@@ -388,23 +326,21 @@ class MultiTaskModel(keras.Model):
         warn_of_label_scale(self, *looked_at)
         self._build_optimizer()
         class_counts.count_for_fit(self, x, y, kwargs)
-        with fitting.readable_errors(training):
-            x, y, kwargs = fitting.prepare(self, x, y, kwargs)
+        with fitting.readable_errors(compiled):
+            x, y, kwargs = fitting.prepare_fit_data(self, x, y, kwargs)
             try:
                 return super().fit(x, y, **kwargs)
             finally:
-                training.zipped = False
-                if training.monitor is not None:
-                    training.monitor = None
+                compiled.zipped = False
+                if compiled.monitor is not None:
+                    compiled.monitor = None
                     self.train_function = None
 
     def _weigh_classes(self, class_weight: Any) -> None:
         """Make the training step weigh classes so; a step that was traced with other weights is traced anew."""
-        training, weights = (
-            self.compiled_training,
-            weighting.class_weights_by_task(class_weight, self),
-        )
-        before, training.class_weights = training.class_weights, weights
+        weights = weighting.class_weights_by_task(class_weight, self)
+        before = self.compiled_tasks.class_weights
+        self.compiled_tasks.class_weights = weights
         if before.keys() != weights.keys() or any(
             (before[name] != weights[name]).any() for name in weights
         ):
@@ -427,7 +363,7 @@ class MultiTaskModel(keras.Model):
         self._weigh_classes(class_weight)
         sample_weight = weighting.complete_sample_weight(sample_weight, y, self, "training")
         self._build_optimizer()
-        with fitting.readable_errors(self.compiled_training):
+        with fitting.readable_errors(self.compiled_tasks):
             return super().train_on_batch(
                 x, y, sample_weight=sample_weight, return_dict=return_dict
             )
@@ -453,7 +389,7 @@ class MultiTaskModel(keras.Model):
         """
         tasks = [task for task in self.tasks if getattr(task, "counts_classes", False)]
         if isinstance(data, Mapping):
-            self._check_known("data", data)
+            arguments.check_task_keys(self.tasks, "data", data)
             tasks = [task for task in tasks if task.name in data]
         if not tasks:
             raise ValueError(
@@ -477,7 +413,7 @@ class MultiTaskModel(keras.Model):
         Raises:
             ValueError: the model is not compiled.
         """
-        report = self.compiled_training.report()
+        report = self.compiled_tasks.report()
         print(report)
         return report
 
@@ -507,14 +443,14 @@ class MultiTaskModel(keras.Model):
         no label was seen reports NaN.
         """
         kwargs = fitting.by_name(fitting.EVALUATE_ARGUMENTS, args, kwargs)
-        training = self.compiled_training
+        compiled = self.compiled_tasks
         if not kwargs.get("_use_cached_eval_dataset", False):
             weight = kwargs.get("sample_weight")
             labels.check_data(x, y, weight, self, "evaluation")
             kwargs["sample_weight"] = weighting.complete_sample_weight(
                 weight, y, self, "evaluation"
             )
-        with training.evaluation():
+        with compiled.evaluation():
             return super().evaluate(x, y, return_dict=return_dict, **kwargs)
 
     def test_on_batch(
@@ -522,7 +458,7 @@ class MultiTaskModel(keras.Model):
     ) -> Any:
         """As in Keras; sample weights go by task as in `evaluate`."""
         sample_weight = weighting.complete_sample_weight(sample_weight, y, self, "evaluation")
-        with self.compiled_training.evaluation():
+        with self.compiled_tasks.evaluation():
             return super().test_on_batch(x, y, sample_weight=sample_weight, return_dict=return_dict)
 
     def make_train_function(self, force: bool = False) -> Any:
@@ -559,16 +495,16 @@ class MultiTaskModel(keras.Model):
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         inherited = super().metrics
-        if self._training is None:
+        if self._compiled is None:
             return inherited
         # Keras's own tracker of the total, which averages over batches, gives way to the tasks'.
         return [
-            *self._training.metric_objects(),
+            *self._compiled.metric_objects(),
             *(m for m in inherited if m is not self._loss_tracker),
         ]
 
     def get_metrics_result(self) -> dict[str, Any]:
-        return self.compiled_training.results()
+        return self.compiled_tasks.results()
 
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
         """Turn raw outputs, as `predict` gives them, into what a person reads: a list a task, one entry a row.
@@ -576,7 +512,7 @@ class MultiTaskModel(keras.Model):
         Raises:
             ValueError: an output of a task that the model does not have.
         """
-        self._check_known("outputs", outputs)
+        arguments.check_task_keys(self.tasks, "outputs", outputs)
         return {name: self.task(name).decode(np.asarray(value)) for name, value in outputs.items()}
 
     # ------------------------------------------------------------------ config and state
@@ -598,18 +534,18 @@ class MultiTaskModel(keras.Model):
         return super().from_config(config, custom_objects)
 
     def get_compile_config(self) -> dict[str, Any] | None:
-        if self._training is None:
+        if self._compiled is None:
             return None
         config = {
-            **self._training.given,
+            **self._compiled.arguments,
             "optimizer": self.optimizer,
-            "balancer": self._training.balancer,
+            "balancer": self._compiled.balancer,
             "loss_weights": {name: float(w.numpy()) for name, w in self.loss_weights.items()},
         }
         return keras.saving.serialize_keras_object(config)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        self._facts.loading = True
+        self._properties.loading = True
         try:
             self.compile(**keras.saving.deserialize_keras_object(config))
         except NotImplementedError as error:
@@ -617,20 +553,20 @@ class MultiTaskModel(keras.Model):
             warnings.warn(f"The model was loaded, but not compiled. {error}", stacklevel=2)
             return
         finally:
-            self._facts.loading = False
+            self._properties.loading = False
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 
     def save_own_variables(self, store: Any) -> None:
         super().save_own_variables(store)
-        if self._training is not None:
-            self._training.balancer.save_state(store, "balancer.")
+        if self._compiled is not None:
+            self._compiled.balancer.save_state(store, "balancer.")
 
     def load_own_variables(self, store: Any) -> None:
         own = {key: store[key] for key in store.keys() if not key.startswith("balancer.")}  # noqa: SIM118
         super().load_own_variables(own)
-        if self._training is not None:
-            self._training.balancer.load_state(store, "balancer.")
+        if self._compiled is not None:
+            self._compiled.balancer.load_state(store, "balancer.")
 
 
 # The encoders themselves know nothing of Keras, so that they run where it is not installed.
@@ -638,7 +574,7 @@ for _encoder in tuple(encoders.ENCODERS.values()):
     keras.saving.register_keras_serializable("mtl_keras")(_encoder)
 
 
-class _Facts:
+class _Properties:
     """What a model knows apart from its graph."""
 
     def __init__(self, tasks: tuple[Task, ...], encoder: Any, representation: tuple[str, ...]):
@@ -657,10 +593,10 @@ def _tasks_of(outputs: Any) -> list[Task]:
     for name, tensor in outputs.items():
         layer = layer_of(tensor)
         if not isinstance(layer, TaskOutput):
-            found = type(layer).__name__ if layer is not None else type(tensor).__name__
+            kind = type(layer).__name__ if layer is not None else type(tensor).__name__
             raise ValueError(
-                f"Output '{name}' must come from `mtl.layers.TaskOutput`, which names it and carries its task; it comes "
-                f"from {found}. For example: outputs['{name}'] = mtl.layers.TaskOutput(task)(x)."
+                f"Output '{name}' must come from `mtl.tasks.TaskOutput`, which names it and carries its task; it comes "
+                f"from {kind}. For example: outputs['{name}'] = mtl.tasks.TaskOutput(task)(x)."
             )
         if layer.name != name:
             raise ValueError(
@@ -669,9 +605,3 @@ def _tasks_of(outputs: Any) -> list[Task]:
         tasks.append(layer.task)
     check_task_names(task.name for task in tasks)
     return tasks
-
-
-def _listed(metrics: Any) -> list[Any]:
-    if metrics is None:
-        return []
-    return list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]

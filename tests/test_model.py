@@ -34,7 +34,7 @@ def test_outputs_are_a_flat_dict_named_by_the_tasks():
 def test_any_graph_that_ends_in_task_outputs_is_a_model():
     x = keras.Input((4,), name="x")
     cost = mtl.tasks.Regression("cost")
-    model = mtl.MultiTaskModel(x, {"cost": mtl.layers.TaskOutput(cost)(keras.layers.Dense(1)(x))})
+    model = mtl.MultiTaskModel(x, {"cost": mtl.tasks.TaskOutput(cost)(keras.layers.Dense(1)(x))})
     model.compile("sgd")
     model.fit(np.zeros((4, 4), "float32"), {"cost": np.zeros(4, "float32")}, verbose=0)
     assert model.tasks == [cost]
@@ -43,10 +43,10 @@ def test_any_graph_that_ends_in_task_outputs_is_a_model():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda x, t: [mtl.layers.TaskOutput(t)(x)], "dict of task name"),
-        (lambda x, t: {"cost": keras.layers.Dense(1)(x)}, "must come from `mtl.layers.TaskOutput`"),
-        (lambda x, t: {"price": mtl.layers.TaskOutput(t)(x)}, "Key and task must agree"),
-        (lambda x, t: {"a": {"cost": mtl.layers.TaskOutput(t)(x)}}, "must come from"),
+        (lambda x, t: [mtl.tasks.TaskOutput(t)(x)], "dict of task name"),
+        (lambda x, t: {"cost": keras.layers.Dense(1)(x)}, "must come from `mtl.tasks.TaskOutput`"),
+        (lambda x, t: {"price": mtl.tasks.TaskOutput(t)(x)}, "Key and task must agree"),
+        (lambda x, t: {"a": {"cost": mtl.tasks.TaskOutput(t)(x)}}, "must come from"),
     ],
 )
 def test_outputs_that_are_no_tasks_are_refused(make, words):

@@ -15,7 +15,7 @@ PUBLIC = {
     "mtl_keras": "MultiTaskModel __version__ analysis backbones balancing builders callbacks data export layers runtime "
     "tasks testing training zoo",
     "mtl_keras.tasks": "Binary BoundingBox Classification Depth Detection Embedding Keypoints MultiLabel Normals Ordinal "
-    "Regression Segmentation SequenceTranscription Task TaskMetric TokenTagging",
+    "Regression Segmentation SequenceTranscription Task TaskMetric TaskOutput TokenTagging",
     "mtl_keras.builders": "SharedArguments VOCABULARY adapters aitm branches builder cgc complete_inputs cross_modal "
     "cross_stitch dselect_k esmm hard_sharing hierarchical layerwise learned_branching mmoe mtan multi_input nddr omoe ple "
     "prune sluice soft_sharing task_gated tensor_factorized",
@@ -26,10 +26,11 @@ PUBLIC = {
     "MaskPadding MaskedMax MaskedMean MaskedSelfAttention Mixture ModalityAttention ModalityDefault MutualInformation "
     "OrderCalibrator OrdinalThresholds PaddingMask PositionEmbedding ProbabilityProduct QuantizedWeights "
     "RawImage ResizeLike SoftArgmax "
-    "StageMixture SubspaceStitch TaskOutput UnfoldFrames WeightTie",
+    "StageMixture SubspaceStitch UnfoldFrames WeightTie",
     "mtl_keras.balancing": "AlignedMTL AutoLambda Balancer CAGrad Chain Chebyshev ConFIG DBMTL DWA DualProj EMA Equal "
-    "ExcessMTL FAMO FairGrad GLS GradDrop GradNorm GradVac GradientBalancer GramBalancer IMTL IMTLG IMTLL Krum LogLoss MGDA "
-    "MetaBalance MoCo MoDo NashMTL PBI PCGrad RLW SDMGrad STCH Static TrimmedMean UPGrad Uncertainty get list names register",
+    "ExcessMTL FAMO FairGrad GLS GradDrop GradNorm GradVac GradientBalancer GramBalancer HeldOutBalancer IMTL IMTLG IMTLL "
+    "Krum LogLoss MGDA MetaBalance MoCo MoDo NashMTL PBI PCGrad RLW SDMGrad STCH Static TrimmedMean UPGrad Uncertainty get "
+    "list_balancers names register",
     "mtl_keras.export": "BenchmarkReport CompressionReport ExportError ExportReport HeadReport LayerError LayerErrorReport "
     "TFLiteModel benchmark compress float_twin layer_errors onnx openvino quantization_aware run_tflite saved_model "
     "snippets split tflite web_page with_raw_images",
@@ -39,8 +40,9 @@ PUBLIC = {
     "mtl_keras.runtime": "BenchmarkReport CharTokenizer ExportError HashingTokenizer ImageEncoder TFLiteModel TableEncoder "
     "WordTokenizer benchmark decode encoder_from_json encoder_to_json register_encoder snippets web_page",
     "mtl_keras.testing": "run_backbone_test run_balancer_test run_builder_test run_task_test table_data table_model",
-    "mtl_keras.training": "BalanceMonitor Progress balanced_gradients observe_updated_losses",
-    "mtl_keras.zoo": "build export info list load path recipe train",
+    "mtl_keras.callbacks": "BalanceMonitor Progress",
+    "mtl_keras.training": "balanced_gradients observe_updated_losses",
+    "mtl_keras.zoo": "build export info list_models load path recipe train",
 }
 
 
@@ -94,7 +96,7 @@ def test_our_classes_are_registered_and_the_rest_is_left_for_later(imported):
     found = modules - keras_modules
     assert {
         "mtl_keras.model",
-        "mtl_keras.layers.task_output",
+        "mtl_keras.tasks.task_output",
         "mtl_keras.balancing.uncertainty",
     } <= found
     late = {

@@ -6,7 +6,6 @@ model = zoo.load("fashion_scene")
 
 from __future__ import annotations
 
-import builtins
 import importlib
 import importlib.util
 import json
@@ -18,13 +17,13 @@ from typing import Any
 
 from mtl_keras.runtime.names import unknown_name
 
-__all__ = ["build", "export", "info", "list", "load", "path", "recipe", "train"]
+__all__ = ["build", "export", "info", "list_models", "load", "path", "recipe", "train"]
 
 # Names only: listing the zoo must not import TensorFlow, nor read any recipe.
 _RECIPES = ("fashion_scene", "flights", "gloss")
 
 
-def list() -> builtins.list[str]:
+def list_models() -> list[str]:
     """The names of all entries."""
     return sorted(_RECIPES)
 

@@ -175,6 +175,6 @@ def refresh(recipe: Recipe, folder: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     from mtl_keras import zoo
 
-    for _name in zoo.list():
+    for _name in zoo.list_models():
         rewrite_card(zoo.recipe(_name), zoo.path(_name))
         print(f"{_name}: card written anew from its own numbers")

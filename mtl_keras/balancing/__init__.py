@@ -4,8 +4,9 @@ from mtl_keras.balancing.alignment import IMTLG, AlignedMTL, ConFIG
 from mtl_keras.balancing.auto_lambda import AutoLambda
 from mtl_keras.balancing.balancer import Balancer
 from mtl_keras.balancing.cagrad import CAGrad
-from mtl_keras.balancing.catalog import list_ as list
+from mtl_keras.balancing.catalog import list_balancers
 from mtl_keras.balancing.chain import EMA, IMTL, Chain
+from mtl_keras.balancing.chebyshev import PBI, STCH, Chebyshev
 from mtl_keras.balancing.double_sampling import MoDo, SDMGrad
 from mtl_keras.balancing.dwa import DWA
 from mtl_keras.balancing.elementwise import GradDrop, TrimmedMean
@@ -14,6 +15,7 @@ from mtl_keras.balancing.famo import FAMO
 from mtl_keras.balancing.gradients import GradientBalancer
 from mtl_keras.balancing.gradnorm import GradNorm
 from mtl_keras.balancing.gram import GramBalancer
+from mtl_keras.balancing.held_out import HeldOutBalancer
 from mtl_keras.balancing.imtl_l import IMTLL
 from mtl_keras.balancing.krum import Krum
 from mtl_keras.balancing.mgda import MGDA
@@ -23,7 +25,6 @@ from mtl_keras.balancing.registry import get, names, register
 from mtl_keras.balancing.rlw import RLW
 from mtl_keras.balancing.scalarization import GLS, LogLoss
 from mtl_keras.balancing.static import Static
-from mtl_keras.balancing.tchebycheff import PBI, STCH, Chebyshev
 from mtl_keras.balancing.tracking import DBMTL, ExcessMTL, MetaBalance, MoCo
 from mtl_keras.balancing.uncertainty import Uncertainty
 from mtl_keras.balancing.upgrad import DualProj, UPGrad
@@ -57,6 +58,7 @@ __all__ = [
     "GradVac",
     "GradientBalancer",
     "GramBalancer",
+    "HeldOutBalancer",
     "Krum",
     "LogLoss",
     "MetaBalance",
@@ -70,7 +72,7 @@ __all__ = [
     "UPGrad",
     "Uncertainty",
     "get",
-    "list",
+    "list_balancers",
     "names",
     "register",
 ]

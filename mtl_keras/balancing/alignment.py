@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from keras import ops
 
 from mtl_keras.balancing.balancer import require
 from mtl_keras.balancing.gram import GramBalancer
 from mtl_keras.balancing.registry import register
 from mtl_keras.balancing.solvers import masked_cosines, pseudo_inverse, pseudo_inverse_root
+from mtl_keras.balancing.types import Config, Tensor
 
 __all__ = ["IMTLG", "AlignedMTL", "ConFIG"]
 
@@ -20,7 +23,7 @@ class IMTLG(GramBalancer):
     update.
 
     Args:
-        **options: `gradients`, `every`, `two_pass`, `scale_heads`, as in `GramBalancer`.
+        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in `GramBalancer`.
 
     Reference:
         Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang, "Towards Impartial Multi-task Learning", ICLR 2021. Solved by a
@@ -30,7 +33,7 @@ class IMTLG(GramBalancer):
 
     scales_heads = False
 
-    def solve(self, gram, present):
+    def solve(self, gram: Tensor, present: Tensor) -> Tensor:
         cosines, norms, live = masked_cosines(gram, present)
         mask = ops.cast(live, "float64")
         weights = mask * ops.matmul(pseudo_inverse(cosines), mask) / norms
@@ -38,9 +41,7 @@ class IMTLG(GramBalancer):
         solvable = ops.logical_and(
             ops.abs(total) > 1e-12 * size, ops.all(ops.logical_or(live, ops.logical_not(present)))
         )
-        return ops.where(
-            solvable, weights / ops.where(solvable, total, 1.0), ops.zeros_like(weights)
-        )
+        return ops.where(solvable, ops.divide_no_nan(weights, total), ops.zeros_like(weights))
 
 
 @register("config")
@@ -48,7 +49,7 @@ class ConFIG(GramBalancer):
     """The direction with the same positive cosine to every task's gradient, as long as the sum of their projections on it.
 
     Args:
-        **options: `gradients`, `every`, `two_pass`, `scale_heads`, as in `GramBalancer`.
+        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in `GramBalancer`.
 
     Reference:
         Liu, Chu, Thuerey, "ConFIG: Towards Conflict-free Training of Physics Informed Neural Networks", ICLR 2025 (arXiv
@@ -58,14 +59,14 @@ class ConFIG(GramBalancer):
 
     scales_heads = False
 
-    def solve(self, gram, present):
+    def solve(self, gram: Tensor, present: Tensor) -> Tensor:
         cosines, norms, live = masked_cosines(gram, present)
         mask = ops.cast(live, "float64")
         unit = mask * ops.matmul(pseudo_inverse(cosines), mask)
         slope = mask * ops.matmul(cosines, unit)
         square = ops.sum(unit * slope)
         usable = square > 1e-13 * ops.maximum(ops.sum(unit**2), 1e-300)
-        length = ops.sum(norms * slope) / ops.where(usable, square, 1.0)
+        length = ops.divide_no_nan(ops.sum(norms * slope), square)
         return ops.where(usable, unit / norms * length, ops.zeros_like(unit))
 
 
@@ -78,7 +79,7 @@ class AlignedMTL(GramBalancer):
 
     Args:
         scale: "min", "median" or "rmse".
-        **options: `gradients`, `every`, `two_pass`, `scale_heads`, as in `GramBalancer`.
+        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in `GramBalancer`.
 
     Reference:
         Senushkin, Patakin, Kuznetsov, Konushin, "Independent Component Alignment for Multi-Task Learning", CVPR 2023. As in
@@ -88,29 +89,29 @@ class AlignedMTL(GramBalancer):
 
     scales_heads = False
 
-    def __init__(self, scale: str = "min", **options):
+    def __init__(self, scale: str = "min", **options: Any):
         super().__init__(**options)
         require(
             self, scale in ("min", "median", "rmse"), "scale", "'min', 'median' or 'rmse'", scale
         )
         self.scale = scale
 
-    def solve(self, gram, present):
+    def solve(self, gram: Tensor, present: Tensor) -> Tensor:
         size = ops.maximum(ops.max(ops.diagonal(gram)), 1e-300)
-        root, kept, values = pseudo_inverse_root(gram / size, self.rounding)
+        root, is_kept, values = pseudo_inverse_root(gram / size, self.rounding)
         if self.scale == "min":
-            length = ops.min(ops.where(kept, values, float("inf")))
+            length = ops.min(ops.where(is_kept, values, float("inf")))
         elif self.scale == "rmse":
-            length = ops.sum(ops.where(kept, values, 0.0)) / ops.maximum(
-                ops.sum(ops.cast(kept, "float64")), 1.0
+            length = ops.sum(ops.where(is_kept, values, 0.0)) / ops.maximum(
+                ops.sum(ops.cast(is_kept, "float64")), 1.0
             )
         else:
             # Eigenvalues ascend; those that count are the last ones. The lower median, as torch.median takes it.
-            total = ops.sum(ops.cast(kept, "int32"))
-            place = values.shape[0] - total + (total - 1) // 2
-            length = ops.take(values, ops.minimum(place, values.shape[0] - 1))
-        length = ops.where(ops.any(kept), length, 0.0)
+            total = ops.sum(ops.cast(is_kept, "int32"))
+            position = values.shape[0] - total + (total - 1) // 2
+            length = ops.take(values, ops.minimum(position, values.shape[0] - 1))
+        length = ops.where(ops.any(is_kept), length, 0.0)
         return ops.sqrt(length) * ops.matmul(root, ops.cast(present, "float64"))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "scale": self.scale}

@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from mtl_keras.balancing.balancer import Balancer, VectorAdam, require
+from mtl_keras.balancing.balancer import VectorAdam, require
+from mtl_keras.balancing.held_out import HeldOutBalancer
 from mtl_keras.balancing.registry import register
+from mtl_keras.balancing.types import Config, Tensor
 from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["AutoLambda"]
 
 
 @register("auto_lambda")
-class AutoLambda(Balancer):
+class AutoLambda(HeldOutBalancer):
     """Weights that make a step on the training batch lower the primary tasks' losses on held-out data.
 
     Each step looks one virtual step ahead, takes the gradient `d` of the primary tasks' held-out losses there, and moves
@@ -39,8 +41,6 @@ class AutoLambda(Balancer):
         Liu, James, Davison, Johns, "Auto-Lambda: Disentangling Dynamic Task Relationships", TMLR 2022.
     """
 
-    held_out = True
-
     def __init__(
         self,
         data: Any = None,
@@ -54,7 +54,7 @@ class AutoLambda(Balancer):
         self.data, self.primary = data, None if primary is None else list(primary)
         self.initial, self.learning_rate = float(initial), float(learning_rate)
 
-    def build_state(self, tasks):
+    def build_state(self, tasks: Sequence[Any]) -> None:
         for name in self.primary or ():
             if name not in self.task_names:
                 raise ValueError(
@@ -63,32 +63,25 @@ class AutoLambda(Balancer):
         self.task_weights = self.add_state("task_weights", np.full(len(tasks), self.initial))
         self._adam = VectorAdam(self, self.task_weights, epsilon=1e-8)
 
-    def primaries(self):
-        """1 for the tasks that count, else 0, `(tasks,)`."""
+    def held_out_weights(self) -> Tensor:
         return ops.convert_to_tensor(
             [float(self.primary is None or name in self.primary) for name in self.task_names]
         )
 
-    def weigh(self, losses, present, gram=None):
+    def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:
         return self.task_weights.value * 1.0
 
-    def learn(self, plus, minus, epsilon, step, present) -> None:
-        """Move the weights.
-
-        Args:
-            plus, minus: the training losses `(tasks,)` at `theta + eps d` and `theta - eps d`.
-            epsilon: scalar.
-            step: scalar. Learning rate of the virtual step.
-            present: bool `(tasks,)`.
-        """
+    def update_from_look_ahead(
+        self, plus: Tensor, minus: Tensor, epsilon: Tensor, step: Tensor, present: Tensor
+    ) -> None:
         gradient = -step * (plus - minus) / (2.0 * epsilon)
         self._adam.step(gradient, present, self.learning_rate)
         self.task_weights.assign(ops.maximum(self.task_weights.value, 0.0))
 
-    def current(self):
-        return dict(zip(self.task_names, map(float, self.task_weights.numpy()), strict=True))
+    def current(self) -> dict[str, float]:
+        return self.named(self.task_weights)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             "primary": self.primary,
             "initial": self.initial,

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from mtl_keras.balancing.draws import Draws
 from mtl_keras.balancing.parameters import check_parameters
+from mtl_keras.balancing.types import Config, Tensor
 from mtl_keras.runtime.names import unknown_name
 
-__all__ = ["Balancer", "NamedTask", "VectorAdam", "on_simplex", "require"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Balancer", "NamedTask", "SharedLayer", "VectorAdam", "on_simplex", "require"]
 
 
 def require(balancer: Any, condition: bool, argument: str, should: str, got: Any) -> None:
@@ -21,13 +27,28 @@ def require(balancer: Any, condition: bool, argument: str, should: str, got: Any
         raise ValueError(f"{type(balancer).__name__}: {argument} must be {should}, got {got!r}.")
 
 
-def on_simplex(values, present):
-    """`(part, mass)`: the entries of the tasks that are there, summing to 1, and what they summed to."""
+def on_simplex(values: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """`(part, mass)`: the present tasks' entries, scaled to sum to 1, and what they summed to."""
     part = ops.where(present, values, ops.zeros_like(values))
     mass = ops.sum(part)
-    count = ops.maximum(ops.sum(ops.cast(present, values.dtype)), 1.0)
-    even = ops.cast(present, values.dtype) / count
-    return ops.where(mass > 0, part / ops.where(mass > 0, mass, ops.ones_like(mass)), even), mass
+    mask = ops.cast(present, values.dtype)
+    even = mask / ops.maximum(ops.sum(mask), 1.0)
+    return ops.where(mass > 0, ops.divide_no_nan(part, mass), even), mass
+
+
+@dataclass(frozen=True)
+class SharedLayer:
+    """A layer that two or more tasks reach.
+
+    Attributes:
+        name: its name.
+        is_shared_by_all: whether every task reaches it.
+        variables: those of its variables that tasks share.
+    """
+
+    name: str
+    is_shared_by_all: bool
+    variables: tuple[Any, ...]
 
 
 class NamedTask:
@@ -40,12 +61,15 @@ class NamedTask:
 class Balancer:
     """How K task losses become one update.
 
-    A balancer is maths: it sees the losses and, if `needs` says so, the Gram matrix of the task gradients, and answers
-    with one weight a task. It knows no model, tape or device. The trainer calls, every training step,
+    A balancer is maths: it sees the losses and, if its strategy says so, the Gram matrix of the task gradients, and
+    answers with one weight per task. It knows no model, tape or device. The trainer calls, every training step,
 
     1. `weigh(losses, present, gram)` for the factors of the tasks' gradients,
     2. `total(losses, weights, present)` for the value that is logged as `balanced_loss`,
-    3. `update(losses, present, learning_rate)`, once the step is taken, to move its own state.
+    3. `update(losses, present, learning_rate, gram, weights)`, once the step is taken, to move its own state.
+
+    `weigh` and `total` are pure: called twice, they give the same answer, and no state moves. State moves in `update`, and
+    for a few methods in `observe_updated_losses` and `epoch_end`. `reset` brings the first state back.
 
     `losses` are the tasks' losses times their loss weights, averaged over all replicas, so that every replica computes
     the same answer. A task without labels in the batch has `present` False: its weight is ignored and its state must
@@ -54,23 +78,20 @@ class Balancer:
     State lives in Keras variables made by `add_state`; it is saved with the model and restored.
     """
 
-    #: "losses"; "gram" for methods that also need inner products of the task gradients; "gradients" for those that work on
-    #: the gradients themselves, one number at a time or with a state of their size.
-    needs = "losses"
+    #: What the trainer computes for the method, by the name of one of its strategies: "losses", "gram" (inner products of
+    #: the task gradients), "gradients" (those of each variable), "samples" (products of independent batches' gradients),
+    #: or "held_out" (losses on held-out data).
+    strategy = "losses"
     #: Whose gradients: "parameters" (of all shared variables), "representation" (of what the heads share), or "layer".
     gradients = "parameters"
     #: Weights are computed anew every so many steps.
-    every = 1
-    #: Whether the task gradients are let go once their products are known, and a weighted backward pass follows.
-    two_pass = False
-    #: How many independent batches one step needs.
-    batches = 1
-    #: Whether `look` wants the losses of the same batch after the step.
-    second_look = False
+    update_every = 1
+    #: In how many groups of variables the task gradients are made and let go, before a weighted backward pass; 0 keeps them.
+    gradient_groups = 0
+    #: Whether `observe_updated_losses` wants the losses of the same batch after the step.
+    observes_updated_losses = False
     #: Whether the losses must be positive.
     positive = False
-    #: Whether the method learns on data that are held out from training.
-    held_out = False
     #: Whether a task's own head gets its gradient times the task's weight (True), or as it is (False). Gram methods take
     #: it as the argument `scale_heads`; this is the method's default.
     scales_heads = True
@@ -78,8 +99,12 @@ class Balancer:
     reports_total = True
     #: Independent data of the user's, for methods that need more than the training batch.
     data: Any = None
+    #: Whether a loop of one's own has yet to call `observe_updated_losses` for its last step.
+    awaits_updated_losses = False
+    #: The methods that this one is made of.
+    parts: Sequence[Balancer] = ()
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Balancer:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         check_parameters(cls, kwargs)
         return super().__new__(cls)
 
@@ -87,11 +112,13 @@ class Balancer:
         self.task_names: list[str] = []
         self.loss_functions: dict[str, Any] = {}
         self._state: dict[str, keras.Variable] = {}
+        self._first_values: dict[str, np.ndarray] = {}
 
     @property
     def built(self) -> bool:
         return bool(self.task_names)
 
+    # ------------------------------------------------------------------ state
     def build(self, tasks: Sequence[Any], losses: Mapping[str, Any] | None = None) -> None:
         """Make the state for these tasks. Called once, by `compile`; calling again starts anew.
 
@@ -107,11 +134,11 @@ class Balancer:
             task.name: trained[task.name] if task.name in trained else getattr(task, "loss", None)
             for task in tasks
         }
-        self._state = {}
-        if self.every > 1:
-            # What the last solution was, for the steps between two.
-            self.kept = self.add_state("kept", np.ones(len(tasks)))
-            self.kept_heads = self.add_state("kept_heads", np.ones(len(tasks)))
+        self._state, self._first_values = {}, {}
+        if self.update_every > 1:
+            # The last solution, for the steps between two.
+            self.cached_weights = self.add_state("cached_weights", np.ones(len(tasks)))
+            self.cached_head_weights = self.add_state("cached_head_weights", np.ones(len(tasks)))
             self.steps = self.add_state("steps", np.zeros(()))
         self.build_state(tasks)
 
@@ -120,23 +147,55 @@ class Balancer:
 
     def add_state(self, name: str, value: Any) -> keras.Variable:
         """A float32 variable that is saved with the model and is the same on all replicas."""
+        value = np.asarray(value, "float32")
         variable = keras.Variable(
-            np.asarray(value, "float32"),
+            value,
             dtype="float32",
             trainable=False,
             name=name.replace(".", "_"),
             aggregation="only_first_replica",
             autocast=False,
         )
-        self._state[name] = variable
+        self._keep_first_value(name, variable, value)
         return variable
+
+    def add_draws(self, seed: int) -> Draws:
+        """A source of random draws whose state is saved with the model and is the same on all replicas."""
+        draws = Draws(seed)
+        self._keep_first_value("seed", draws.state, draws.state.numpy())
+        return draws
+
+    def _keep_first_value(self, name: str, variable: keras.Variable, value: np.ndarray) -> None:
+        self._state[name] = variable
+        if value.size and (value == value.flat[0]).all():
+            # One number, seen in the variable's shape: states may be as large as all gradients.
+            value = np.broadcast_to(value.flat[0], value.shape)
+        self._first_values[name] = value
+
+    def reset(self) -> None:
+        """Bring back the state that `build` made. Before `build` there is none, and nothing happens."""
+        for part in self.parts:
+            part.reset()
+        for name, value in self._first_values.items():
+            self._state[name].assign(value)
+        self.awaits_updated_losses = False
 
     @property
     def variables(self) -> list[keras.Variable]:
         return list(self._state.values())
 
-    def weigh(self, losses, present, gram=None):
-        """Weights of the tasks, shape `(tasks,)`.
+    @property
+    def state(self) -> dict[str, keras.Variable]:
+        """The variables by the names under which they are saved."""
+        return dict(self._state)
+
+    # ------------------------------------------------------------------ answers
+    def pre_weights(self, losses: Tensor, present: Tensor) -> Tensor | None:
+        """Factors of the losses that come before everything else, or None: a first method in front of this one."""
+        return None
+
+    def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:
+        """Weights of the tasks, shape `(tasks,)`. Moves no state.
 
         Args:
             losses: float tensor `(tasks,)`; 0 where a task is absent.
@@ -145,35 +204,87 @@ class Balancer:
         """
         raise NotImplementedError
 
-    def weigh_all(self, losses, present, gram=None):
+    def weigh_all(
+        self, losses: Tensor, present: Tensor, gram: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """`weigh` for the shared variables, and the same for the tasks' own heads."""
         weights = self.weigh(losses, present, gram)
         return weights, weights if self.scales_heads else ops.ones_like(weights)
 
-    def total(self, losses, weights, present):
+    def total(self, losses: Tensor, weights: Tensor, present: Tensor) -> Tensor:
         """The scalar that the weighting optimizes. The default is the weighted sum of the present tasks' losses."""
         return ops.sum(ops.where(present, weights * losses, ops.zeros_like(losses)))
 
-    def update(self, losses, present, learning_rate) -> None:
-        """Move the state by one step. Absent tasks' state must stay as it is."""
-
-    def lead(self, losses, present):
-        """Factors of the losses that come before everything else, or None: a first method in front of this one."""
-        return
-
-    def step_end(self, raw, losses, present, learning_rate) -> None:
-        """What the trainer calls instead of `update`: with the losses before and after `lead`."""
-        self.update(losses, present, learning_rate)
-
-    def look(self, losses, present) -> None:
-        """Called after the step, with the same batch's losses under the new weights, where `second_look` is True."""
-
-    def epoch_end(self) -> None:
-        """Called by `fit` at the end of every epoch, before the user's callbacks. Not part of the traced step."""
+    def choose_layer(self, layers: Sequence[SharedLayer]) -> SharedLayer | None:
+        """The one layer whose gradients count, of those that tasks share; None where all shared variables count."""
+        return None
 
     def current(self) -> dict[str, float]:
         """What the state says of each task's weight now, where it says anything; for reports."""
         return {}
+
+    def named(self, values: Any) -> dict[str, float]:
+        """Numbers by task name.
+
+        Args:
+            values: tensor or variable `(tasks,)`.
+        """
+        numbers = map(float, ops.convert_to_numpy(values))
+        return dict(zip(self.task_names, numbers, strict=True))
+
+    # ------------------------------------------------------------------ actions
+    def update(
+        self,
+        losses: Tensor,
+        present: Tensor,
+        learning_rate: Tensor,
+        gram: Tensor | None = None,
+        weights: Tensor | None = None,
+        rows: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Move the state by one step. Absent tasks' state must stay as it is.
+
+        With `update_every` above 1 it is called in steps that computed weights, or with no task present.
+
+        Args:
+            losses, present, gram: what `weigh` saw.
+            learning_rate: scalar. The optimizer's.
+            weights: `(tasks,)`. What `weigh` answered.
+            rows: by variable, what `transform` answered, for methods that work on the gradients themselves.
+
+        Without `gram`, `weights` or `rows`, what is learned from them stays as it is.
+        """
+
+    def end_step(
+        self,
+        raw_losses: Tensor,
+        present: Tensor,
+        learning_rate: Tensor,
+        pre_weights: Tensor | None = None,
+    ) -> None:
+        """Called once the step is taken, also where its weights were those of an earlier step.
+
+        Args:
+            raw_losses: `(tasks,)`, before `pre_weights`.
+            pre_weights: `(tasks,)`. What the method of that name answered.
+        """
+        if self.update_every > 1:
+            following = self.steps.value + 1.0
+            self.steps.assign(ops.where(following >= self.update_every, 0.0, following))
+
+    def cache_weights(self, weights: Tensor, head_weights: Tensor, present: Tensor) -> None:
+        """Keep the weights for the steps until the next are computed."""
+        for variable, values in (
+            (self.cached_weights, weights),
+            (self.cached_head_weights, head_weights),
+        ):
+            variable.assign(ops.where(present, values, variable.value))
+
+    def observe_updated_losses(self, losses: Tensor, present: Tensor) -> None:
+        """Called after `update`, with the same batch's losses under the new weights, where `observes_updated_losses`."""
+
+    def epoch_end(self) -> None:
+        """Called by `fit` at the end of every epoch, before the user's callbacks. Not part of the traced step."""
 
     # ------------------------------------------------------------------ state and config
     def save_state(self, store: Any, prefix: str) -> None:
@@ -184,15 +295,15 @@ class Balancer:
         """Take the state from a weight file. A file of a model that was trained with another method has none of it, and
         leaves the state as it is; a part of it is refused."""
         keys = {f"{prefix}{name}" for name in self._state}
-        there = keys & set(store.keys())
-        if there and there != keys:
-            missing = ", ".join(sorted(keys - there))
+        stored = keys & set(store.keys())
+        if stored and stored != keys:
+            missing = ", ".join(sorted(keys - stored))
             raise ValueError(
                 f"The weight file holds only a part of the state of balancer '{self.name}'; missing: {missing}."
             )
         for name, variable in self._state.items():
             key = f"{prefix}{name}"
-            if key in there:
+            if key in stored:
                 if tuple(store[key].shape) != tuple(variable.shape):
                     raise ValueError(
                         f"State '{name}' of balancer '{self.name}' has shape {tuple(variable.shape)}, in the weight file "
@@ -203,33 +314,29 @@ class Balancer:
     #: The registered name; set by `mtl_keras.balancing.register`.
     name = "balancer"
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Balancer:
+    def from_config(cls, config: Config) -> Self:
         return cls(**config)
 
-    def by_task(self, argument: str, given: Any, default: float) -> list[float]:
-        """A number a task from a dict by task name.
+    def by_task(
+        self, argument: str, values: Mapping[str, float] | None, default: float
+    ) -> list[float]:
+        """A number for each task from a dict by task name.
 
         Raises:
             ValueError: a name that is no task's.
         """
-        for name in given or {}:
+        for name in values or {}:
             if name not in self.task_names:
                 raise ValueError(
                     unknown_name(
                         f"task in `{argument}` of balancer '{self.name}':", name, self.task_names
                     )
                 )
-        return [float((given or {}).get(name, default)) for name in self.task_names]
-
-    def add_seed(self, seed: int) -> keras.random.SeedGenerator:
-        """A source of random draws whose state is saved with the model and is the same on all replicas."""
-        generator = keras.random.SeedGenerator(seed)
-        self._state["seed"] = generator.state
-        return generator
+        return [float((values or {}).get(name, default)) for name in self.task_names]
 
     def __getattr__(self, name: str) -> Any:
         # Only for what is nowhere else. Methods that work on matrices given by hand have these two.
@@ -246,7 +353,7 @@ class Balancer:
 
 
 class VectorAdam:
-    """Adam (Kingma & Ba, ICLR 2015) for one number a task, in which a task that is absent is left as it is.
+    """Adam (Kingma & Ba, ICLR 2015) for one number per task, in which a task that is absent is left as it is.
 
     Each task counts its own steps, so that a task whose labels are rare is corrected for its own number of updates.
 
@@ -256,7 +363,12 @@ class VectorAdam:
     """
 
     def __init__(
-        self, balancer: Balancer, variable: keras.Variable, beta1=0.9, beta2=0.999, epsilon=1e-7
+        self,
+        balancer: Balancer,
+        variable: keras.Variable,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-7,
     ):
         self.variable, self.beta1, self.beta2, self.epsilon = variable, beta1, beta2, epsilon
         zeros = np.zeros(tuple(variable.shape), "float32")
@@ -264,17 +376,28 @@ class VectorAdam:
         self._second = balancer.add_state(f"{variable.name}_adam_second", zeros)
         self._steps = balancer.add_state(f"{variable.name}_adam_steps", zeros)
 
-    def step(self, gradient, present, learning_rate) -> None:
+    def following(self, gradient: Tensor, present: Tensor, learning_rate: Tensor) -> Tensor:
+        """What `step` would make of the variable. Moves nothing."""
+        return self._following(gradient, present, learning_rate)[-1]
+
+    def step(self, gradient: Tensor, present: Tensor, learning_rate: Tensor) -> None:
         """Move the variable against `gradient` where `present`."""
+        values = self._following(gradient, present, learning_rate)
+        variables = (self._first, self._second, self._steps, self.variable)
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+    def _following(
+        self, gradient: Tensor, present: Tensor, learning_rate: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         first = self.beta1 * self._first.value + (1 - self.beta1) * gradient
         second = self.beta2 * self._second.value + (1 - self.beta2) * ops.square(gradient)
         steps = self._steps.value + 1.0
         rate = learning_rate * ops.sqrt(1 - self.beta2**steps) / (1 - self.beta1**steps)
         moved = self.variable.value - rate * first / (ops.sqrt(second) + self.epsilon)
-        for variable, new in (
-            (self._first, first),
-            (self._second, second),
-            (self._steps, steps),
-            (self.variable, moved),
-        ):
-            variable.assign(ops.where(present, new, variable.value))
+        return (
+            ops.where(present, first, self._first.value),
+            ops.where(present, second, self._second.value),
+            ops.where(present, steps, self._steps.value),
+            ops.where(present, moved, self.variable.value),
+        )

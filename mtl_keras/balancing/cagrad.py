@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from keras import ops
 
 from mtl_keras.balancing.balancer import require
 from mtl_keras.balancing.gram import GramBalancer, count
 from mtl_keras.balancing.registry import register
 from mtl_keras.balancing.solvers import ball, masked_cosines
+from mtl_keras.balancing.types import Config, Tensor
 
 __all__ = ["CAGrad"]
 
@@ -23,7 +26,7 @@ class CAGrad(GramBalancer):
         c: float >= 0. Radius, as a share of the mean gradient's length. Defaults to 0.5.
         rescale: 0 leaves the update, 1 divides it by `1 + c^2`, 2 by `1 + c`. Defaults to 1, as in the official training
             code (the function's own default is 0).
-        **options: `gradients`, `every`, `two_pass`, `scale_heads`, as in `GramBalancer`.
+        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in `GramBalancer`.
 
     Note:
         The official code multiplies the result by the number of tasks, so that it compares with the sum of losses; here
@@ -37,13 +40,13 @@ class CAGrad(GramBalancer):
 
     scales_heads = False
 
-    def __init__(self, c: float = 0.5, rescale: int = 1, **options):
+    def __init__(self, c: float = 0.5, rescale: int = 1, **options: Any):
         super().__init__(**options)
         require(self, 0 <= c < float("inf"), "c", "a finite number >= 0", c)
         require(self, rescale in (0, 1, 2), "rescale", "0, 1 or 2", rescale)
         self.c, self.rescale = float(c), int(rescale)
 
-    def solve(self, gram, present):
+    def solve(self, gram: Tensor, present: Tensor) -> Tensor:
         cosines, norms, live = masked_cosines(gram, present)
         number = count(present)
         products = ops.sum(gram, axis=1) / number
@@ -61,5 +64,5 @@ class CAGrad(GramBalancer):
         weights = ops.where(moving, even + length * lift / norms, even)
         return weights / (1.0, 1.0 + self.c**2, 1.0 + self.c)[self.rescale]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "c": self.c, "rescale": self.rescale}

@@ -8,9 +8,25 @@ from dataclasses import dataclass
 
 from mtl_keras.balancing.registry import get, names
 
-__all__ = ["Entry", "list_"]
+__all__ = ["Entry", "list_balancers"]
 
-_NEEDS = {"losses": "losses", "gram": "Gram matrix", "gradients": "gradients"}
+#: By strategy: what kind of method it is, what it needs, and what a step costs.
+_STRATEGIES = {
+    "losses": ("losses only", "losses", "1 backward"),
+    "gram": ("Gram matrix", "Gram matrix", "T backward"),
+    "gradients": ("gradients", "gradients", "T backward"),
+    "samples": (
+        "Gram matrix",
+        "Gram matrix, 3 independent batches",
+        "2 T + 1 backward on a third of the rows each",
+    ),
+    "held_out": ("validation data", "losses, held-out data", "3 backward, 3 forward"),
+}
+#: By whose gradients, where it is not the shared variables'.
+_SOURCES = {
+    "representation": ("gradients at the representation", "1 backward, T through the heads"),
+    "layer": ("gradient norms at one layer", "1 backward, T to one layer"),
+}
 
 
 @dataclass(frozen=True)
@@ -24,52 +40,37 @@ class Entry:
     citation: str
 
 
-def list_() -> list[Entry]:
+def list_balancers() -> list[Entry]:
     """All registered methods: name, kind, needs, cost and citation; `mtl-keras balancers` prints them.
 
     Costs count backward passes over the shared variables for T tasks; the plain sum has one forward and one backward pass.
 
     Example:
-        >>> [entry.name for entry in mtl.balancing.list() if entry.kind == "losses only"]
+        >>> [entry.name for entry in mtl.balancing.list_balancers() if entry.kind == "losses only"]
     """
     return [_entry(name) for name in names()]
 
 
 def _entry(name: str) -> Entry:
     balancer = get(name)
-    needs = [_NEEDS[balancer.needs]]
-    cost = "1 backward"
-    if balancer.needs in ("gram", "gradients"):
-        cost = "T backward"
-        if balancer.gradients == "representation":
-            needs, cost = ["gradients at the representation"], "1 backward, T through the heads"
-    if balancer.gradients == "layer":
-        needs, cost = ["gradient norms at one layer"], "1 backward, T to one layer"
-    if balancer.batches > 1:
-        needs.append(f"{balancer.batches} independent batches")
-        cost = "2 T + 1 backward on a third of the rows each"
-    if balancer.second_look:
-        cost += ", 1 forward"
-    if balancer.held_out:
-        needs.append("held-out data")
-        cost = "3 backward, 3 forward"
-    if balancer.positive:
-        needs.append("positive losses")
-    kind = {"losses": "losses only", "gram": "Gram matrix", "gradients": "gradients"}[
-        balancer.needs
-    ]
+    unknown = (balancer.strategy, balancer.strategy, "")
+    kind, needs, cost = _STRATEGIES.get(balancer.strategy, unknown)
+    if balancer.gradients in _SOURCES:
+        needs, cost = _SOURCES[balancer.gradients]
     if balancer.gradients == "layer":
         kind = "losses only"
-    if balancer.held_out:
-        kind = "validation data"
-    return Entry(name, kind, ", ".join(needs), cost, citation(type(balancer)))
+    if balancer.observes_updated_losses:
+        cost += ", 1 forward"
+    if balancer.positive:
+        needs += ", positive losses"
+    return Entry(name, kind, needs, cost, citation(type(balancer)))
 
 
 def citation(cls: type) -> str:
     """The first sentence with a year that the class's docstring has under "Reference:", in one line."""
     text = inspect.cleandoc(cls.__doc__ or "")
-    found = re.search(r"^Reference:\n((?:[ ]+.*\n?)+)", text, re.MULTILINE)
-    if not found:
+    section = re.search(r"^Reference:\n((?:[ ]+.*\n?)+)", text, re.MULTILINE)
+    if not section:
         return ""
-    sentence = re.match(r".*?(?:19|20)\d\d.*?\.(?=\s|$)", " ".join(found.group(1).split()))
+    sentence = re.match(r".*?(?:19|20)\d\d.*?\.(?=\s|$)", " ".join(section.group(1).split()))
     return sentence.group(0).rstrip(".") if sentence else ""

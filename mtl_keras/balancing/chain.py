@@ -2,85 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from mtl_keras.balancing.alignment import IMTLG
-from mtl_keras.balancing.balancer import Balancer, require
+from mtl_keras.balancing.balancer import Balancer, SharedLayer, require
 from mtl_keras.balancing.gradients import GradientBalancer
 from mtl_keras.balancing.gram import GramBalancer
 from mtl_keras.balancing.imtl_l import IMTLL
-from mtl_keras.balancing.registry import get, register
+from mtl_keras.balancing.registry import get, register, register_list
+from mtl_keras.balancing.types import Config, Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["EMA", "IMTL", "Chain"]
 
-_PASSED_ON = ("needs", "gradients", "every", "two_pass", "batches", "data", "layer")
+_FORWARDED = ("strategy", "gradients", "update_every", "gradient_groups", "data", "scales_heads")
 
 
-class _Made(GramBalancer, GradientBalancer):
+class _Composite(GramBalancer, GradientBalancer):
     """A method around others. What it asks of the trainer is what its last part asks."""
 
     def __init__(self, parts: Sequence[Balancer]):
         Balancer.__init__(self)
         self.parts = list(parts)
-        for name in _PASSED_ON:
-            if hasattr(self.parts[-1], name):
-                setattr(self, name, getattr(self.parts[-1], name))
+        for name in _FORWARDED:
+            setattr(self, name, getattr(self.parts[-1], name))
         self.positive = any(part.positive for part in self.parts)
-        self.second_look = any(part.second_look for part in self.parts)
-        self.scales_heads = self.parts[-1].scales_heads
+        self.observes_updated_losses = any(part.observes_updated_losses for part in self.parts)
 
     @property
-    def rounding(self):
-        return getattr(self.parts[-1], "rounding", GramBalancer.rounding)
+    def last(self) -> Any:
+        """The part that sees the gradients."""
+        return self.parts[-1]
+
+    @property
+    def rounding(self) -> float:
+        return getattr(self.last, "rounding", GramBalancer.rounding)
 
     @rounding.setter
-    def rounding(self, value):
+    def rounding(self, value: float) -> None:
         # It is the last part that solves.
-        self.parts[-1].rounding = value
+        self.last.rounding = value
 
-    def build_state(self, tasks):
+    def build_state(self, tasks: Sequence[Any]) -> None:
         for number, part in enumerate(self.parts):
             part.build(tasks, self.loss_functions)
             self._adopt(number, part)
 
     def _adopt(self, number: int, part: Balancer) -> None:
-        self._state.update({f"{number}_{name}": variable for name, variable in part._state.items()})
+        self._state.update({f"{number}_{name}": value for name, value in part.state.items()})
 
-    def build_rows(self, shapes):
-        last = self.parts[-1]
-        if last.needs == "gradients":
-            last.build_rows(shapes)
-            self._adopt(len(self.parts) - 1, last)
+    def choose_layer(self, layers: Sequence[SharedLayer]) -> SharedLayer | None:
+        return self.parts[-1].choose_layer(layers)
 
-    def transform(self, rows, key, present):
-        return self.parts[-1].transform(rows, key, present)
+    def build_row_state(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self.last.build_rows(shapes)
+        self._adopt(len(self.parts) - 1, self.last)
 
-    def measure(self, rows, key, present):
-        return self.parts[-1].measure(rows, key, present)
+    def transform(self, rows: Tensor, key: str, present: Tensor) -> Tensor:
+        return self.last.transform(rows, key, present)
 
-    def combine(self, rows, weights, key, present):
-        return self.parts[-1].combine(rows, weights, key, present)
+    def measure(self, rows: Tensor, key: str, present: Tensor) -> Tensor | None:
+        return self.last.measure(rows, key, present)
 
-    def row_scale(self, losses, present):
-        return self.parts[-1].row_scale(losses, present)
+    def combine(self, rows: Tensor, weights: Tensor, key: str, present: Tensor) -> Tensor:
+        return self.last.combine(rows, weights, key, present)
 
-    def aggregate(self, jacobian: Any):
-        return (GradientBalancer if self.needs == "gradients" else GramBalancer).aggregate(
-            self, jacobian
-        )
+    def measure_representation(self, rows: Tensor, activations: Tensor) -> Tensor:
+        return self.last.measure_representation(rows, activations)
 
-    def epoch_end(self):
+    def combine_representation(
+        self, rows: Tensor, measured: Tensor, key: str, present: Tensor
+    ) -> Tensor:
+        return self.last.combine_representation(rows, measured, key, present)
+
+    def row_scale(self, losses: Tensor, present: Tensor) -> Tensor:
+        return self.last.row_scale(losses, present)
+
+    def aggregate(self, jacobian: Any, losses: Any = None) -> Tensor:
+        if self.strategy == "gradients":
+            return GradientBalancer.aggregate(self, jacobian, losses)
+        return GramBalancer.aggregate(self, jacobian)
+
+    def observe_updated_losses(self, losses: Tensor, present: Tensor) -> None:
+        for part in self.parts:
+            if part.observes_updated_losses:
+                part.observe_updated_losses(losses, present)
+
+    def epoch_end(self) -> None:
         for part in self.parts:
             part.epoch_end()
 
 
+@register_list
 @keras.saving.register_keras_serializable("mtl_keras")
-class Chain(_Made):
+class Chain(_Composite):
     """A loss weighting, and a second method that sees the losses and gradients as weighted by the first.
 
     `model.compile(balancer=["uncertainty", mtl.balancing.CAGrad(c=0.4)])` makes one. Heads get their gradients times the
@@ -106,47 +128,63 @@ class Chain(_Made):
                 f"A list of balancers is a loss weighting and one method more, got {len(parts)}."
             )
         first, last = parts
-        if first.needs != "losses" or first.held_out or isinstance(first, _Made):
+        if first.strategy != "losses" or isinstance(first, _Composite):
             raise ValueError(
                 f"The first of two balancers weighs losses only; '{first.name}' does more. Put it second."
             )
-        if last.held_out or last.second_look or isinstance(last, Chain):
+        if last.strategy == "held_out" or last.observes_updated_losses or isinstance(last, Chain):
             raise ValueError(f"Balancer '{last.name}' can't be the second of two.")
         super().__init__(parts)
 
-    def lead(self, losses, present):
+    def pre_weights(self, losses: Tensor, present: Tensor) -> Tensor:
         return self.parts[0].weigh(losses, present)
 
-    def weigh_all(self, losses, present, gram=None):
+    def weigh_all(
+        self, losses: Tensor, present: Tensor, gram: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         return self.parts[1].weigh_all(losses, present, gram)
 
-    def weigh(self, losses, present, gram=None):
+    def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:
         losses = ops.ones(present.shape, "float32") if losses is None else losses
-        lead = ops.where(present, self.lead(losses, present), ops.ones_like(losses))
+        first = ops.where(present, self.pre_weights(losses, present), ops.ones_like(losses))
         if gram is not None:
-            wide = ops.cast(lead, gram.dtype)
-            gram = gram * wide[:, None] * wide[None, :]
-        weights = self.weigh_all(lead * losses, present, gram)[0]
-        return ops.cast(lead, weights.dtype) * weights
+            factors = ops.cast(first, gram.dtype)
+            gram = gram * factors[:, None] * factors[None, :]
+        weights = self.weigh_all(first * losses, present, gram)[0]
+        return ops.cast(first, weights.dtype) * weights
 
-    def total(self, losses, weights, present):
+    def total(self, losses: Tensor, weights: Tensor, present: Tensor) -> Tensor:
         return self.parts[0].total(losses, weights, present)
 
-    def step_end(self, raw, losses, present, learning_rate):
-        self.parts[0].update(raw, present, learning_rate)
-        self.parts[1].update(losses, present, learning_rate)
+    def update(
+        self,
+        losses: Tensor,
+        present: Tensor,
+        learning_rate: Tensor,
+        gram: Tensor | None = None,
+        weights: Tensor | None = None,
+        rows: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.parts[1].update(losses, present, learning_rate, gram, weights, rows)
 
-    def look(self, losses, present):
-        self.parts[0].look(losses, present)
+    def end_step(
+        self,
+        raw_losses: Tensor,
+        present: Tensor,
+        learning_rate: Tensor,
+        pre_weights: Tensor | None = None,
+    ) -> None:
+        super().end_step(raw_losses, present, learning_rate, pre_weights)
+        self.parts[0].update(raw_losses, present, learning_rate, weights=pre_weights)
 
-    def current(self):
+    def current(self) -> dict[str, float]:
         return self.parts[0].current()
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"balancers": [keras.saving.serialize_keras_object(part) for part in self.parts]}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         return cls([keras.saving.deserialize_keras_object(part) for part in config["balancers"]])
 
 
@@ -156,7 +194,7 @@ class IMTL(Chain):
 
     Args:
         learning_rate: float or None. Step of the loss scales; None follows the model's optimizer.
-        **options: `gradients`, `every`, `two_pass`, `scale_heads`, as in `GramBalancer`.
+        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in `GramBalancer`.
 
     Reference:
         Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang, "Towards Impartial Multi-task Learning", ICLR 2021.
@@ -164,19 +202,19 @@ class IMTL(Chain):
 
     options_of = IMTLG
 
-    def __init__(self, learning_rate: float | None = None, **options):
+    def __init__(self, learning_rate: float | None = None, **options: Any):
         super().__init__([IMTLL(learning_rate), IMTLG(**options)])
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"learning_rate": self.parts[0].learning_rate, **self.parts[1].get_config()}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         return cls(**config)
 
 
 @register("ema")
-class EMA(_Made):
+class EMA(_Composite):
     """Running means of another method's weights: less noise from one batch to the next.
 
     `w_t = decay w_(t-1) + (1 - decay) w`, from the first weights on; a task that is absent keeps its own.
@@ -192,7 +230,7 @@ class EMA(_Made):
 
     def __init__(self, balancer: Any = "mgda", decay: float = 0.9):
         inner = get(balancer)
-        if isinstance(inner, _Made) or inner.needs == "gradients" or inner.held_out:
+        if isinstance(inner, _Composite) or inner.strategy in ("gradients", "held_out"):
             raise ValueError(
                 f"EMA: '{inner.name}' has no weights of its own to average; give a loss weighting or Gram method."
             )
@@ -200,37 +238,50 @@ class EMA(_Made):
         require(self, 0 <= decay < 1, "decay", "in [0, 1)", decay)
         self.decay = float(decay)
 
-    def build_state(self, tasks):
+    def build_state(self, tasks: Sequence[Any]) -> None:
         super().build_state(tasks)
         self._mean = self.add_state("mean", np.ones(len(tasks)))
         self._seen = self.add_state("seen", np.zeros(len(tasks)))
 
-    def weigh_all(self, losses, present, gram=None):
+    def weigh_all(
+        self, losses: Tensor, present: Tensor, gram: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         new, heads = self.parts[0].weigh_all(losses, present, gram)
         new = ops.cast(new, "float32")
-        mixed = ops.where(
-            self._seen.value > 0, self.decay * self._mean.value + (1 - self.decay) * new, new
-        )
-        self._mean.assign(ops.where(present, mixed, self._mean.value))
-        self._seen.assign(ops.where(present, ops.ones_like(mixed), self._seen.value))
+        mixed = self.decay * self._mean.value + (1 - self.decay) * new
+        mixed = ops.where(self._seen.value > 0, mixed, new)
         mixed = ops.where(present, mixed, ops.zeros_like(mixed))
         return mixed, mixed if self.scales_heads else heads
 
-    def weigh(self, losses, present, gram=None):
+    def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:
         return self.weigh_all(losses, present, gram)[0]
 
-    def update(self, losses, present, learning_rate):
-        self.parts[0].update(losses, present, learning_rate)
+    def update(
+        self,
+        losses: Tensor,
+        present: Tensor,
+        learning_rate: Tensor,
+        gram: Tensor | None = None,
+        weights: Tensor | None = None,
+        rows: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        inner = self.parts[0]
+        if inner.variables and (gram is not None or inner.strategy == "losses"):
+            # The part learns from its own weights, not from their mean.
+            own_weights = inner.weigh(losses, present, gram)
+            inner.update(losses, present, learning_rate, gram, own_weights)
+        if weights is None:
+            return
+        mean = ops.where(present, ops.cast(weights, "float32"), self._mean.value)
+        self._mean.assign(mean)
+        self._seen.assign(ops.where(present, ops.ones_like(mean), self._seen.value))
 
-    def look(self, losses, present):
-        self.parts[0].look(losses, present)
+    def current(self) -> dict[str, float]:
+        return self.named(self._mean)
 
-    def current(self):
-        return dict(zip(self.task_names, map(float, self._mean.numpy()), strict=True))
-
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"balancer": keras.saving.serialize_keras_object(self.parts[0]), "decay": self.decay}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         return cls(keras.saving.deserialize_keras_object(config["balancer"]), config["decay"])

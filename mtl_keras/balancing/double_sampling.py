@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,14 @@ from mtl_keras.balancing.gram import GramBalancer, count
 from mtl_keras.balancing.parameters import whole_number
 from mtl_keras.balancing.registry import register
 from mtl_keras.balancing.solvers import project_simplex
+from mtl_keras.balancing.types import Config, Tensor
 
 __all__ = ["MoDo", "SDMGrad"]
+
+
+def _even(present: Tensor) -> Tensor:
+    """The same weight for each present task."""
+    return ops.cast(present, "float64") / count(present)
 
 
 class _DoubleSampling(GramBalancer):
@@ -25,10 +32,10 @@ class _DoubleSampling(GramBalancer):
     there.
     """
 
-    batches = 3
+    strategy = "samples"
     scales_heads = False
 
-    def __init__(self, data: Any = None, **options):
+    def __init__(self, data: Any = None, **options: Any):
         super().__init__(**options)
         require(
             self,
@@ -39,23 +46,41 @@ class _DoubleSampling(GramBalancer):
         )
         self.data = data
 
-    def build_state(self, tasks):
+    def build_state(self, tasks: Sequence[Any]) -> None:
         self.simplex = self.add_state("simplex", np.full(len(tasks), 1.0 / len(tasks)))
 
-    def solve(self, gram, present):
-        before, mass = on_simplex(ops.cast(self.simplex.value, "float64"), present)
-        after, weights = self.descend(before, gram, present)
-        mass = ops.where(mass > 0, mass, count(present) / len(self.task_names))
-        self.simplex.assign(
-            ops.cast(ops.where(present, mass * after, self.simplex.value), "float32")
-        )
-        return weights
+    def solve(self, gram: Tensor, present: Tensor) -> Tensor:
+        simplex, _ = on_simplex(ops.cast(self.simplex.value, "float64"), present)
+        return self.weights_of(self.descend(simplex, gram, present), present)
 
-    def descend(self, simplex, products, present):
+    def update(
+        self,
+        losses: Tensor,
+        present: Tensor,
+        learning_rate: Tensor,
+        gram: Tensor | None = None,
+        weights: Tensor | None = None,
+        rows: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        if gram is None:
+            return
+        # The descent is taken once more: the weights are float32, and its steps are long.
+        before, mass = on_simplex(ops.cast(self.simplex.value, "float64"), present)
+        after = self.descend(before, self.masked(gram, present), present)
+        mass = ops.where(mass > 0, mass, count(present) / len(self.task_names))
+        moved = ops.where(present, mass * after, self.simplex.value)
+        self.simplex.assign(ops.cast(moved, "float32"))
+
+    def descend(self, simplex: Tensor, products: Tensor, present: Tensor) -> Tensor:
+        """The point on the simplex that the step goes to."""
         raise NotImplementedError
 
-    def current(self):
-        return dict(zip(self.task_names, map(float, self.simplex.numpy()), strict=True))
+    def weights_of(self, simplex: Tensor, present: Tensor) -> Tensor:
+        """The tasks' weights, from a point on the simplex."""
+        return simplex
+
+    def current(self) -> dict[str, float]:
+        return self.named(self.simplex)
 
 
 @register("sdmgrad")
@@ -69,7 +94,7 @@ class SDMGrad(_DoubleSampling):
         lam: float >= 0. Pull to the mean. Defaults to 0.3, as in the official runs (0.6 in the code's class).
         steps, learning_rate, momentum: of the inner descent. Default to 20, 10 and 0.5.
         data: independent batches, or None to cut each training batch into three.
-        **options: `every`, `two_pass`, `scale_heads`, as in `GramBalancer`.
+        **options: `update_every`, `gradient_groups`, `scale_heads`, as in `GramBalancer`.
 
     Note:
         The products are divided by the squared mean of the gradients' norms. The official code's three buffers are one
@@ -81,7 +106,13 @@ class SDMGrad(_DoubleSampling):
     """
 
     def __init__(
-        self, lam=0.3, steps=20, learning_rate=10.0, momentum=0.5, data: Any = None, **options
+        self,
+        lam: float = 0.3,
+        steps: int = 20,
+        learning_rate: float = 10.0,
+        momentum: float = 0.5,
+        data: Any = None,
+        **options: Any,
     ):
         super().__init__(data, **options)
         require(self, lam >= 0, "lam", ">= 0", lam)
@@ -90,23 +121,26 @@ class SDMGrad(_DoubleSampling):
         self.lam, self.inner = float(lam), whole_number(self, "steps", steps, 1)
         self.learning_rate, self.momentum = float(learning_rate), float(momentum)
 
-    def descend(self, simplex, products, present):
+    def descend(self, simplex: Tensor, products: Tensor, present: Tensor) -> Tensor:
         norms = ops.sqrt(ops.maximum(ops.diagonal(products), 0.0))
         scale = (ops.sum(norms) / count(present)) ** 2
         # Independent batches may have diagonals that are not positive; the size of the matrix then stands in.
         scale = ops.where(scale > 0, scale, ops.max(ops.abs(products)))
-        products = products / ops.where(scale > 0, scale, 1.0)
-        mean = ops.cast(present, "float64") / count(present)
+        products = ops.divide_no_nan(products, scale)
+        mean = _even(present)
 
-        def step(_, state):
+        def step(_: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
             w, speed = state
             speed = self.momentum * speed + ops.matmul(products, w + self.lam * mean)
             return project_simplex(w - self.learning_rate * speed, present), speed
 
         w, _ = ops.fori_loop(0, self.inner, step, (simplex, ops.zeros_like(simplex)))
-        return w, (w + self.lam * mean) / (1.0 + self.lam)
+        return w
 
-    def get_config(self):
+    def weights_of(self, simplex: Tensor, present: Tensor) -> Tensor:
+        return (simplex + self.lam * _even(present)) / (1.0 + self.lam)
+
+    def get_config(self) -> Config:
         own = {
             "lam": self.lam,
             "steps": self.inner,
@@ -126,23 +160,22 @@ class MoDo(_DoubleSampling):
         gamma: float > 0. Step of the weights. Defaults to 1e-3.
         rho: float >= 0. Regularization. Defaults to 0.1.
         data: independent batches, or None to cut each training batch into three.
-        **options: `every`, `two_pass`, `scale_heads`, as in `GramBalancer`.
+        **options: `update_every`, `gradient_groups`, `scale_heads`, as in `GramBalancer`.
 
     Reference:
         Chen, Fernando, Ying, Chen, "Three-Way Trade-Off in Multi-Objective Learning: Optimization, Generalization and
         Conflict-Avoidance", NeurIPS 2023.
     """
 
-    def __init__(self, gamma: float = 1e-3, rho: float = 0.1, data: Any = None, **options):
+    def __init__(self, gamma: float = 1e-3, rho: float = 0.1, data: Any = None, **options: Any):
         super().__init__(data, **options)
         require(self, gamma > 0, "gamma", "> 0", gamma)
         require(self, rho >= 0, "rho", ">= 0", rho)
         self.gamma, self.rho = float(gamma), float(rho)
 
-    def descend(self, simplex, products, present):
+    def descend(self, simplex: Tensor, products: Tensor, present: Tensor) -> Tensor:
         gradient = ops.matmul(products, simplex) + self.rho * simplex
-        w = project_simplex(simplex - self.gamma * gradient, present)
-        return w, w
+        return project_simplex(simplex - self.gamma * gradient, present)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "gamma": self.gamma, "rho": self.rho}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 from keras import ops
 
 from mtl_keras.balancing.balancer import Balancer, require
 from mtl_keras.balancing.parameters import whole_number
 from mtl_keras.balancing.registry import register
+from mtl_keras.balancing.types import Config, Tensor
 
 __all__ = ["DWA"]
 
@@ -36,47 +40,51 @@ class DWA(Balancer):
         self.temperature = float(temperature)
         self.window = None if window is None else whole_number(self, "window", window, 1)
 
-    def build_state(self, tasks):
+    def build_state(self, tasks: Sequence[Any]) -> None:
         zeros = np.zeros(len(tasks))
-        self._sums, self._counts = self.add_state("sums", zeros), self.add_state("counts", zeros)
-        self._last, self._before = self.add_state("last", zeros), self.add_state("before", zeros)
+        self._sums = self.add_state("sums", zeros)
+        self._counts = self.add_state("counts", zeros)
+        self._last = self.add_state("last", zeros)
+        self._before = self.add_state("before", zeros)
 
-    def weigh(self, losses, present, gram=None):
+    def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:
         last, before = self._last.value, self._before.value
         # A mean of 0 says that there is none yet, or that the task is solved; its ratio then counts as 1.
         known = ops.logical_and(last > 0, before > 0)
         ready = ops.logical_and(present, known)
-        ratio = last / ops.where(known, before, ops.ones_like(before))
+        ratio = ops.where(known, ops.divide_no_nan(last, before), last)
         share = ops.softmax(ops.where(ready, ratio / self.temperature, ops.full_like(ratio, -1e30)))
         return ops.where(ready, ops.sum(ops.cast(ready, "float32")) * share, ops.ones_like(share))
 
-    def update(self, losses, present, learning_rate):
-        there = ops.cast(present, "float32")
-        self._sums.assign(self._sums.value + there * losses)
-        self._counts.assign(self._counts.value + there)
+    def update(
+        self,
+        losses: Tensor,
+        present: Tensor,
+        learning_rate: Tensor,
+        gram: Tensor | None = None,
+        weights: Tensor | None = None,
+        rows: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        mask = ops.cast(present, "float32")
+        self._sums.assign(self._sums.value + mask * losses)
+        self._counts.assign(self._counts.value + mask)
         if self.window is not None:
             self._shift(ops.logical_and(present, self._counts.value >= self.window))
 
-    def epoch_end(self):
+    def epoch_end(self) -> None:
         if self.window is None:
             self._shift(self._counts.value > 0)
 
-    def _shift(self, due):
+    def _shift(self, due: Tensor) -> None:
         mean = self._sums.value / ops.maximum(self._counts.value, 1.0)
         self._before.assign(ops.where(due, self._last.value, self._before.value))
         self._last.assign(ops.where(due, mean, self._last.value))
         for variable in (self._sums, self._counts):
             variable.assign(ops.where(due, ops.zeros_like(mean), variable.value))
 
-    def current(self):
+    def current(self) -> dict[str, float]:
         ones = ops.ones((len(self.task_names),), "bool")
-        return dict(
-            zip(
-                self.task_names,
-                map(float, ops.convert_to_numpy(self.weigh(None, ones))),
-                strict=True,
-            )
-        )
+        return self.named(self.weigh(None, ones))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"temperature": self.temperature, "window": self.window}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -11,6 +12,7 @@ from mtl_keras.balancing.balancer import require
 from mtl_keras.balancing.gradients import GradientBalancer
 from mtl_keras.balancing.parameters import whole_number
 from mtl_keras.balancing.registry import register
+from mtl_keras.balancing.types import Config, Tensor
 
 __all__ = ["GradDrop", "TrimmedMean"]
 
@@ -53,32 +55,64 @@ class GradDrop(GradientBalancer):
         for value in leak.values() if isinstance(leak, Mapping) else [leak or 0.0]:
             require(self, 0 <= value <= 1, "leak", "in [0, 1]", value)
         self.gradients, self.seed = gradients, whole_number(self, "seed", seed)
-        self.leak = dict(leak) if isinstance(leak, Mapping) else float(leak or 0.0)
-
-    def build_state(self, tasks):
-        one = not isinstance(self.leak, Mapping)
-        self._leak = self.by_task("leak", {} if one else self.leak, self.leak if one else 0.0)
-        self._generator = self.add_seed(self.seed)
-
-    def masks(self, signs, present):
-        """What share of each task's gradient passes, like `signs` (`h`), `(tasks, ...)`."""
-        there = ops.reshape(ops.cast(present, "float32"), (-1,) + (1,) * (len(signs.shape) - 1))
-        signs = signs * there
-        size = ops.sum(ops.abs(signs), axis=0)
-        purity = 0.5 * (
-            1.0 + ops.sum(signs, axis=0) / ops.where(size > 0, size, ops.ones_like(size))
+        self.leak: float | dict[str, float] = (
+            dict(leak) if isinstance(leak, Mapping) else float(leak or 0.0)
         )
-        draws = keras.random.uniform(signs.shape[1:], seed=self._generator)
+
+    def build_state(self, tasks: Sequence[Any]) -> None:
+        if isinstance(self.leak, dict):
+            self._leak = self.by_task("leak", self.leak, 0.0)
+        else:
+            self._leak = self.by_task("leak", {}, self.leak)
+        self._draws = self.add_draws(self.seed)
+
+    def masks(self, signs: Tensor, key: str, present: Tensor) -> Tensor:
+        """What share of each task's gradient passes.
+
+        Args:
+            signs: `h`, `(tasks, ...)`.
+            key: which variable or shared tensor it is: each has draws of its own.
+            present: bool `(tasks,)`.
+
+        Returns:
+            Tensor like `signs`.
+        """
+        column = (-1,) + (1,) * (len(signs.shape) - 1)
+        mask = ops.reshape(ops.cast(present, "float32"), column)
+        signs = signs * mask
+        balance = ops.divide_no_nan(ops.sum(signs, axis=0), ops.sum(ops.abs(signs), axis=0))
+        purity = 0.5 * (1.0 + balance)
+        number = list(self.row_shapes).index(key)
+        draws = keras.random.uniform(signs.shape[1:], seed=self._draws.at(number))
         up = ops.logical_and(purity > draws, signs > 0)
         down = ops.logical_and(purity < draws, signs < 0)
-        kept = ops.cast(ops.logical_or(up, down), "float32")
-        leak = ops.reshape(ops.convert_to_tensor(self._leak, "float32"), there.shape)
-        return (leak + (1.0 - leak) * kept) * there
+        passes = ops.cast(ops.logical_or(up, down), "float32")
+        leak = ops.reshape(ops.convert_to_tensor(self._leak, "float32"), column)
+        return (leak + (1.0 - leak) * passes) * mask
 
-    def combine(self, rows, weights, key, present):
-        return ops.sum(self.masks(rows, present) * rows, axis=0)
+    def combine(self, rows: Tensor, weights: Tensor, key: str, present: Tensor) -> Tensor:
+        return ops.sum(self.masks(rows, key, present) * rows, axis=0)
 
-    def get_config(self):
+    def measure_representation(self, rows: Tensor, activations: Tensor) -> Tensor:
+        return ops.sum(ops.sign(activations)[None] * rows, axis=1)
+
+    def combine_representation(
+        self, rows: Tensor, measured: Tensor, key: str, present: Tensor
+    ) -> Tensor:
+        return ops.sum(self.masks(measured, key, present)[:, None] * rows, axis=0)
+
+    def update(
+        self,
+        losses: Tensor,
+        present: Tensor,
+        learning_rate: Tensor,
+        gram: Tensor | None = None,
+        weights: Tensor | None = None,
+        rows: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self._draws.advance(ops.any(present), len(self.row_shapes))
+
+    def get_config(self) -> Config:
         return {"gradients": self.gradients, "leak": self.leak, "seed": self.seed}
 
 
@@ -101,16 +135,16 @@ class TrimmedMean(GradientBalancer):
         super().__init__()
         self.trim = whole_number(self, "trim", trim)
 
-    def combine(self, rows, weights, key, present):
+    def combine(self, rows: Tensor, weights: Tensor, key: str, present: Tensor) -> Tensor:
         number = ops.sum(ops.cast(present, "int32"))
         trim = ops.minimum(self.trim, ops.maximum(number - 1, 0) // 2)
         ordered = ops.sort(
             ops.where(present[:, None], rows, ops.full_like(rows, float("inf"))), axis=0
         )
-        place = ops.arange(rows.shape[0])[:, None]
-        inside = ops.logical_and(place >= trim, place < number - trim)
-        kept = ops.maximum(ops.cast(number - 2 * trim, "float32"), 1.0)
-        return ops.sum(ops.where(inside, ordered, ops.zeros_like(rows)), axis=0) / kept
+        rank = ops.arange(rows.shape[0])[:, None]
+        inside = ops.logical_and(rank >= trim, rank < number - trim)
+        size = ops.maximum(ops.cast(number - 2 * trim, "float32"), 1.0)
+        return ops.sum(ops.where(inside, ordered, ops.zeros_like(rows)), axis=0) / size
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"trim": self.trim}

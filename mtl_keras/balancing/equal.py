@@ -1,9 +1,12 @@
 """Every task as it is."""
 
+from __future__ import annotations
+
 from keras import ops
 
 from mtl_keras.balancing.balancer import Balancer
 from mtl_keras.balancing.registry import register
+from mtl_keras.balancing.types import Tensor
 
 __all__ = ["Equal"]
 
@@ -21,5 +24,5 @@ class Equal(Balancer):
 
     reports_total = False
 
-    def weigh(self, losses, present, gram=None):
+    def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:
         return ops.ones_like(losses)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 from keras import ops
 
-from mtl_keras.balancing.balancer import Balancer, VectorAdam, require
+from mtl_keras.balancing.balancer import Balancer, SharedLayer, VectorAdam, require
 from mtl_keras.balancing.registry import register
+from mtl_keras.balancing.types import Config, Tensor
+from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["GradNorm"]
 
@@ -36,7 +41,7 @@ class GradNorm(Balancer):
         Multitask Networks", ICML 2018.
     """
 
-    needs = "gram"
+    strategy = "gram"
     gradients = "layer"
     positive = True
 
@@ -46,33 +51,59 @@ class GradNorm(Balancer):
         require(self, learning_rate > 0, "learning_rate", "> 0", learning_rate)
         self.alpha, self.learning_rate, self.layer = float(alpha), float(learning_rate), layer
 
-    def build_state(self, tasks):
+    def build_state(self, tasks: Sequence[Any]) -> None:
         self.task_weights = self.add_state("task_weights", np.ones(len(tasks)))
         self._first = self.add_state("first_losses", np.zeros(len(tasks)))
         self._adam = VectorAdam(self, self.task_weights)
 
-    def weigh(self, losses, present, gram=None):
-        weights = self.task_weights.value * 1.0  # what it is now, not the variable
-        fresh = ops.logical_and(present, self._first.value <= 0)
-        self._first.assign(ops.where(fresh, losses, self._first.value))
+    def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:
+        # What it is now, not the variable.
+        return self.task_weights.value * 1.0
+
+    def update(
+        self,
+        losses: Tensor,
+        present: Tensor,
+        learning_rate: Tensor,
+        gram: Tensor | None = None,
+        weights: Tensor | None = None,
+        rows: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        if gram is None:
+            return
+        before = self.task_weights.value * 1.0
+        is_first = ops.logical_and(present, self._first.value <= 0)
+        self._first.assign(ops.where(is_first, losses, self._first.value))
         number = ops.maximum(ops.sum(ops.cast(present, "float32")), 1.0)
         norms = ops.sqrt(ops.maximum(ops.cast(ops.diagonal(gram), "float32"), 0.0))
+        # A task whose first loss was 0 is measured by the loss itself.
         first = ops.where(self._first.value > 0, self._first.value, ops.ones_like(losses))
         ratio = ops.where(present, losses / first, ops.zeros_like(losses))
         rate = ratio / ops.maximum(ops.sum(ratio) / number, 1e-30)
-        scaled = ops.where(present, weights * norms, ops.zeros_like(norms))
+        scaled = ops.where(present, before * norms, ops.zeros_like(norms))
         target = ops.sum(scaled) / number * ops.maximum(rate, 1e-30) ** self.alpha
         self._adam.step(ops.sign(scaled - target) * norms, present, self.learning_rate)
+        # The weights keep their sum.
         moved = ops.maximum(self.task_weights.value, _LEAST)
-        before, after = (
-            ops.sum(ops.where(present, w, ops.zeros_like(w))) for w in (weights, moved)
-        )
-        scale = ops.where(after > 0, before / ops.where(after > 0, after, 1.0), 1.0)
-        self.task_weights.assign(ops.where(present, moved * scale, weights))
-        return weights
+        zeros = ops.zeros_like(moved)
+        sum_before = ops.sum(ops.where(present, before, zeros))
+        sum_after = ops.sum(ops.where(present, moved, zeros))
+        scale = ops.where(sum_after > 0, ops.divide_no_nan(sum_before, sum_after), 1.0)
+        self.task_weights.assign(ops.where(present, moved * scale, before))
 
-    def current(self):
-        return dict(zip(self.task_names, map(float, self.task_weights.numpy()), strict=True))
+    def choose_layer(self, layers: Sequence[SharedLayer]) -> SharedLayer | None:
+        if self.layer is None:
+            common = [layer for layer in layers if layer.is_shared_by_all]
+            candidates = common or layers
+            return candidates[-1] if candidates else None
+        for layer in layers:
+            if layer.name == self.layer:
+                return layer
+        names = [layer.name for layer in layers]
+        raise ValueError(unknown_name("shared layer for balancer 'gradnorm':", self.layer, names))
 
-    def get_config(self):
+    def current(self) -> dict[str, float]:
+        return self.named(self.task_weights)
+
+    def get_config(self) -> Config:
         return {"alpha": self.alpha, "learning_rate": self.learning_rate, "layer": self.layer}

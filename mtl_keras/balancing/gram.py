@@ -10,6 +10,7 @@ from keras import ops
 
 from mtl_keras.balancing.balancer import Balancer, require
 from mtl_keras.balancing.parameters import whole_number
+from mtl_keras.balancing.types import Config, Tensor
 
 __all__ = ["GramBalancer", "build_for_rows", "count", "jacobian_of"]
 
@@ -32,12 +33,12 @@ def build_for_rows(balancer: Balancer, rows: int) -> bool:
     return True
 
 
-def jacobian_of(values: Any):
+def jacobian_of(values: Any) -> Tensor:
     """A float tensor of shape `(rows, size)`, or a ValueError."""
     jacobian = ops.convert_to_tensor(values)
     if len(jacobian.shape) != 2:
         raise ValueError(
-            f"A Jacobian has a row a task, (rows, size); got shape {tuple(jacobian.shape)}."
+            f"A Jacobian has one row per task, (rows, size); got shape {tuple(jacobian.shape)}."
         )
     return jacobian
 
@@ -45,19 +46,19 @@ def jacobian_of(values: Any):
 class GramBalancer(Balancer):
     """A method that needs only the Gram matrix `G = J J^T` of the task gradients, the rows of `J`.
 
-    The trainer takes one backward pass a task, over the shared variables, and combines the gradients with the weights
+    The trainer takes one backward pass per task, over the shared variables, and combines the gradients with the weights
     that come back. A subclass writes `solve`. `weights` and `aggregate` work without any model; where a method has a
     state, they move it as a training step does.
 
     Args:
-        gradients: "parameters" for the exact gradients of all shared variables (one backward pass a task), or
+        gradients: "parameters" for the exact gradients of all shared variables (one backward pass per task), or
             "representation" for gradients at the tensors that the heads share (one backward pass through the backbone).
             The latter are flattened with the batch; the weights are then those of an upper bound (MGDA-UB), and for
             several shared tensors the inner products are summed.
-        every: int. Weights are computed anew every so many steps; the steps between cost one backward pass.
-        two_pass: bool or int. Let the task gradients go once their inner products are known, and take one more, weighted
-            backward pass. A number n > 1 makes them in n groups of variables, one after the other: about 1/n of the
-            memory for gradients, for up to n times the backward passes.
+        update_every: int. Weights are computed anew every so many steps; the steps between cost one backward pass.
+        gradient_groups: int. With n >= 1 the task gradients are made in n groups of variables, one after the other, and let
+            go once their inner products are known; one more, weighted backward pass follows. It takes about 1/n of the
+            memory for gradients, for up to n times the backward passes. Defaults to 0: all are kept until they are combined.
         scale_heads: bool or None. Whether a task's own head gets its gradient times the task's weight (True), or as it is
             (False). None takes the method's default, which is what its authors' code does.
 
@@ -65,13 +66,13 @@ class GramBalancer(Balancer):
         ValueError: a setting that does not exist.
     """
 
-    needs = "gram"
+    strategy = "gram"
 
     def __init__(
         self,
         gradients: str = "parameters",
-        every: int = 1,
-        two_pass: bool | int = False,
+        update_every: int = 1,
+        gradient_groups: int = 0,
         scale_heads: bool | None = None,
     ):
         super().__init__()
@@ -82,15 +83,15 @@ class GramBalancer(Balancer):
             "'parameters' or 'representation'",
             gradients,
         )
-        self.gradients, self.every = gradients, whole_number(self, "every", every, 1)
-        is_flag = isinstance(two_pass, (bool, np.bool_))
-        self.two_pass = bool(two_pass) if is_flag else whole_number(self, "two_pass", two_pass)
+        self.gradients = gradients
+        self.update_every = whole_number(self, "update_every", update_every, 1)
+        self.gradient_groups = whole_number(self, "gradient_groups", gradient_groups)
         is_choice = scale_heads is None or isinstance(scale_heads, (bool, np.bool_))
         require(self, is_choice, "scale_heads", "True, False or None", scale_heads)
         if scale_heads is not None:
             self.scales_heads = bool(scale_heads)
 
-    def solve(self, gram, present):
+    def solve(self, gram: Tensor, present: Tensor) -> Tensor:
         """Weights `(tasks,)` from the Gram matrix; both float64. Absent tasks' rows and columns are 0.
 
         Args:
@@ -102,13 +103,17 @@ class GramBalancer(Balancer):
     #: Relative rounding of the gradients' numbers: float32 in training, or that of what is given by hand.
     rounding = 2.0**-23
 
-    def weigh(self, losses, present, gram=None):
-        both = ops.logical_and(present[:, None], present[None, :])
-        exact = ops.where(both, ops.cast(gram, "float64"), ops.zeros(gram.shape, "float64"))
-        weights = self.solve(exact, present)
-        return ops.cast(ops.where(present, weights, ops.zeros_like(weights)), gram.dtype)
+    def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:
+        weights = self.solve(self.masked(gram, present), present)
+        weights = ops.where(present, weights, ops.zeros_like(weights))
+        return ops.cast(weights, ops.convert_to_tensor(gram).dtype)
 
-    def weights(self, gram: Any):
+    def masked(self, gram: Tensor, present: Tensor) -> Tensor:
+        """The Gram matrix in float64; absent tasks' rows and columns are 0."""
+        both = ops.logical_and(present[:, None], present[None, :])
+        return ops.where(both, ops.cast(gram, "float64"), ops.zeros(gram.shape, "float64"))
+
+    def weights(self, gram: Any) -> Tensor:
         """The weights of the rows behind a Gram matrix, without a model.
 
         Args:
@@ -127,12 +132,15 @@ class GramBalancer(Balancer):
         if keras.backend.standardize_dtype(gram.dtype) == "float64":
             self.rounding = 2.0**-52
         try:
-            return self.weigh(None, ops.ones((gram.shape[0],), "bool"), gram)
+            present = ops.ones((gram.shape[0],), "bool")
+            weights = self.weigh(None, present, gram)
+            self.update(None, present, 0.0, gram, weights)
+            return weights
         finally:
             # In training the gradients are those of float32, whatever was asked by hand between two steps.
             self.rounding = rounding
 
-    def aggregate(self, jacobian: Any):
+    def aggregate(self, jacobian: Any) -> Tensor:
         """The combined gradient `(size,)` of the rows of a Jacobian `(rows, size)`, without a model.
 
         Example:
@@ -142,15 +150,15 @@ class GramBalancer(Balancer):
         weights = self.weights(ops.matmul(jacobian, ops.transpose(jacobian)))
         return ops.matmul(weights, jacobian)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             "gradients": self.gradients,
-            "every": self.every,
-            "two_pass": self.two_pass,
+            "update_every": self.update_every,
+            "gradient_groups": self.gradient_groups,
             "scale_heads": self.scales_heads,
         }
 
 
-def count(present):
-    """How many tasks are there, at least 1, in float64."""
+def count(present: Tensor) -> Tensor:
+    """How many tasks are present, at least 1, in float64."""
     return ops.maximum(ops.sum(ops.cast(present, "float64")), 1.0)

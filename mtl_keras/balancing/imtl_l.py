@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from keras import ops
 
 from mtl_keras.balancing.balancer import Balancer, VectorAdam
 from mtl_keras.balancing.registry import register
+from mtl_keras.balancing.types import Config, Tensor
 
 __all__ = ["IMTLL"]
 
 
 @register("imtl_l")
 class IMTLL(Balancer):
-    """Learn a factor a task that brings all losses to the same scale.
+    """Learn a factor per task that brings all losses to the same scale.
 
     Minimizes `sum_i (exp(s_i) L_i - s_i)` over the network and the `s_i`; at a fixed loss the optimum is
     `exp(s_i) L_i = 1`. It is twice the regression form of `uncertainty` with `s` turned around.
@@ -39,28 +42,35 @@ class IMTLL(Balancer):
         self.learning_rate = None if learning_rate is None else float(learning_rate)
         self.limit = float(limit)
 
-    def build_state(self, tasks):
+    def build_state(self, tasks: Sequence[Any]) -> None:
         self.log_scale = self.add_state("log_scale", [0.0] * len(tasks))
         self._adam = VectorAdam(self, self.log_scale)
 
-    def weigh(self, losses, present, gram=None):
+    def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:
         return ops.exp(self.log_scale.value)
 
-    def total(self, losses, weights, present):
+    def total(self, losses: Tensor, weights: Tensor, present: Tensor) -> Tensor:
         return ops.sum(
             ops.where(present, weights * losses - self.log_scale.value, ops.zeros_like(losses))
         )
 
-    def update(self, losses, present, learning_rate):
+    def update(
+        self,
+        losses: Tensor,
+        present: Tensor,
+        learning_rate: Tensor,
+        gram: Tensor | None = None,
+        weights: Tensor | None = None,
+        rows: Mapping[str, Tensor] | None = None,
+    ) -> None:
         gradient = ops.exp(self.log_scale.value) * losses - 1.0
         self._adam.step(
             gradient, present, learning_rate if self.learning_rate is None else self.learning_rate
         )
         self.log_scale.assign(ops.clip(self.log_scale.value, -self.limit, self.limit))
 
-    def current(self):
-        weights = ops.convert_to_numpy(ops.exp(self.log_scale.value))
-        return dict(zip(self.task_names, map(float, weights), strict=True))
+    def current(self) -> dict[str, float]:
+        return self.named(ops.exp(self.log_scale.value))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"learning_rate": self.learning_rate, "limit": self.limit}

@@ -62,7 +62,7 @@ def likelihood_of(task: Any, loss: Any) -> str | None:
     """
     declared = getattr(loss, "likelihood", None)
     if declared in LIKELIHOODS:
-        return declared
+        return str(declared)
     for likelihood, classes in _CLASSES.items():
         if isinstance(loss, classes):
             return likelihood

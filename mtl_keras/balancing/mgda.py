@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from keras import ops
 
 from mtl_keras.balancing.balancer import require
 from mtl_keras.balancing.gram import GramBalancer
 from mtl_keras.balancing.registry import register
 from mtl_keras.balancing.solvers import masked_cosines, min_norm
+from mtl_keras.balancing.types import Config, Tensor
 
 __all__ = ["MGDA"]
 
@@ -22,22 +25,22 @@ class MGDA(GramBalancer):
     Args:
         normalize: by what each task's gradient is divided while the weights are sought: "none", "l2" (its norm), "loss"
             (its loss), or "loss+" (both). The update itself combines the gradients as they are, as in the official code.
-        **options: `gradients`, `every`, `two_pass`, `scale_heads`, as in `GramBalancer`; `gradients="representation"` is
-            MGDA-UB.
+        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in `GramBalancer`;
+            `gradients="representation"` is MGDA-UB.
 
     Reference:
         Sener, Koltun, "Multi-Task Learning as Multi-Objective Optimization", NeurIPS 2018; Desideri, "Multiple-Gradient
         Descent Algorithm (MGDA) for Multiobjective Optimization", Comptes Rendus Mathematique 2012.
     """
 
-    def __init__(self, normalize: str = "none", **options):
+    def __init__(self, normalize: str = "none", **options: Any):
         super().__init__(**options)
         kinds = ("none", "l2", "loss", "loss+")
         require(self, normalize in kinds, "normalize", f"one of {', '.join(kinds)}", normalize)
         self.normalize = normalize
         self.positive = normalize.startswith("loss")
 
-    def weigh(self, losses, present, gram=None):
+    def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:
         if self.normalize == "none":
             return super().weigh(losses, present, gram)
         gram = ops.cast(gram, "float64")
@@ -56,7 +59,7 @@ class MGDA(GramBalancer):
             super().weigh(losses, present, gram / divisor[:, None] / divisor[None, :]), "float32"
         )
 
-    def solve(self, gram, present):
+    def solve(self, gram: Tensor, present: Tensor) -> Tensor:
         cosines, norms, live = masked_cosines(gram, present)
         # With x_i = w_i ||g_i||: unit diagonal, and the simplex becomes sum_i x_i / ||g_i|| = 1.
         weights = (
@@ -67,5 +70,5 @@ class MGDA(GramBalancer):
         at_rest = still / ops.maximum(ops.sum(still), 1.0)
         return ops.where(ops.sum(still) > 0, at_rest, weights)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "normalize": self.normalize}

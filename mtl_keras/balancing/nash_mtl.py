@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from keras import ops
 
 from mtl_keras.balancing.balancer import require
 from mtl_keras.balancing.gram import GramBalancer, count
 from mtl_keras.balancing.registry import register
 from mtl_keras.balancing.solvers import fair, masked_cosines, nash
+from mtl_keras.balancing.types import Config, Tensor
 
 __all__ = ["FairGrad", "NashMTL"]
 
 
-def _shortened(weights, cosines, norms, max_norm):
+def _shortened(weights: Tensor, cosines: Tensor, norms: Tensor, max_norm: float | None) -> Tensor:
     """Weights of an update that is at most `max_norm` long."""
     if max_norm is None:
         return weights
@@ -34,7 +37,7 @@ class NashMTL(GramBalancer):
         max_norm: float or None. The combined gradient is shortened to this length. Defaults to 1, as in the official
             code; None leaves it.
         normalize: "paper", or "sum" for weights that sum to the number of tasks (and no `max_norm`).
-        **options: `gradients`, `every`, `two_pass`, `scale_heads`, as in `GramBalancer`.
+        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in `GramBalancer`.
 
     Reference:
         Navon, Shamsian, Achituve, Maron, Kawaguchi, Chechik, Fetaya, "Multi-Task Learning as a Bargaining Game", ICML
@@ -43,21 +46,20 @@ class NashMTL(GramBalancer):
         digits.
     """
 
-    def __init__(self, max_norm: float | None = 1.0, normalize: str = "paper", **options):
+    def __init__(self, max_norm: float | None = 1.0, normalize: str = "paper", **options: Any):
         super().__init__(**options)
         require(self, max_norm is None or max_norm > 0, "max_norm", "> 0 or None", max_norm)
         require(self, normalize in ("paper", "sum"), "normalize", "'paper' or 'sum'", normalize)
         self.max_norm, self.normalize = None if max_norm is None else float(max_norm), normalize
 
-    def solve(self, gram, present):
+    def solve(self, gram: Tensor, present: Tensor) -> Tensor:
         cosines, norms, live = masked_cosines(gram, present)
         weights = nash(cosines, live) / norms
         if self.normalize == "sum":
-            total = ops.sum(weights)
-            return weights * count(present) / ops.where(total > 0, total, 1.0)
+            return ops.divide_no_nan(weights * count(present), ops.sum(weights))
         return _shortened(weights, cosines, norms, self.max_norm)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "max_norm": self.max_norm, "normalize": self.normalize}
 
 
@@ -72,7 +74,7 @@ class FairGrad(GramBalancer):
         alpha: float > 0. Defaults to 2, which the authors use for all their data sets; their class has 1.
         max_norm: float or None. The combined gradient is shortened to this length. Defaults to 1, as in the official
             code; None leaves it.
-        **options: `gradients`, `every`, `two_pass`, `scale_heads`, as in `GramBalancer`.
+        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in `GramBalancer`.
 
     Reference:
         Ban, Ji, "Fair Resource Allocation in Multi-Task Learning", ICML 2024. They use SciPy's least squares; this is
@@ -82,17 +84,17 @@ class FairGrad(GramBalancer):
 
     scales_heads = False
 
-    def __init__(self, alpha: float = 2.0, max_norm: float | None = 1.0, **options):
+    def __init__(self, alpha: float = 2.0, max_norm: float | None = 1.0, **options: Any):
         super().__init__(**options)
         require(self, 0 < alpha < float("inf"), "alpha", "a finite number > 0", alpha)
         require(self, max_norm is None or max_norm > 0, "max_norm", "> 0 or None", max_norm)
         self.alpha, self.max_norm = float(alpha), None if max_norm is None else float(max_norm)
 
-    def solve(self, gram, present):
+    def solve(self, gram: Tensor, present: Tensor) -> Tensor:
         cosines, norms, live = masked_cosines(gram, present)
         return _shortened(
             fair(cosines, norms, live, 1.0 / self.alpha), cosines, norms, self.max_norm
         )
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "alpha": self.alpha, "max_norm": self.max_norm}

@@ -22,7 +22,7 @@ def parameters_of(cls: type) -> list[str] | None:
         if "__init__" not in vars(owner):
             continue
         passes_on = False
-        for parameter in list(inspect.signature(owner.__init__).parameters.values())[1:]:
+        for parameter in list(inspect.signature(vars(owner)["__init__"]).parameters.values())[1:]:
             if parameter.kind is parameter.VAR_KEYWORD:
                 passes_on = True
             elif parameter.kind is not parameter.VAR_POSITIONAL and parameter.name not in names:
@@ -34,12 +34,12 @@ def parameters_of(cls: type) -> list[str] | None:
             return None
         if "options_of" in vars(owner):
             return names + [
-                name for name in parameters_of(owner.options_of) or () if name not in names
+                name for name in parameters_of(vars(owner)["options_of"]) or () if name not in names
             ]
     return None
 
 
-def check_parameters(cls: type, arguments: Iterable[str]) -> None:
+def check_parameters(cls: Any, arguments: Iterable[str]) -> None:
     """Refuse keyword arguments that a balancer does not have.
 
     Raises:

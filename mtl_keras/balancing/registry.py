@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import keras
 
 from mtl_keras.balancing.balancer import Balancer
 from mtl_keras.runtime.names import unknown_name
 
-__all__ = ["get", "names", "register", "warn_unregistered"]
+__all__ = ["get", "names", "register", "register_list", "warn_unregistered"]
+
+BalancerClass = TypeVar("BalancerClass", bound=Balancer)
 
 _BALANCERS: dict[str, type[Balancer]] = {}
+#: The class that a list of balancers becomes.
+_LIST_CLASSES: list[Callable[[Sequence[Any]], Balancer]] = []
 _PACKAGE = "mtl_keras"
 
 
-def register(name: str) -> Callable[[type[Balancer]], type[Balancer]]:
+def register(name: str) -> Callable[[type[BalancerClass]], type[BalancerClass]]:
     """Class decorator: make a balancer known by `name`, here and to Keras's serialization.
 
     The same class (same module, same name) may be registered again, as when a notebook's cell runs twice.
@@ -29,11 +33,11 @@ def register(name: str) -> Callable[[type[Balancer]], type[Balancer]]:
     Example:
         >>> @mtl.balancing.register("half")
         ... class Half(mtl.balancing.Balancer):
-        ...     def weigh(self, losses, present, gram=None):
+        ...     def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:
         ...         return keras.ops.full_like(losses, 0.5)
     """
 
-    def decorate(cls: type[Balancer]) -> type[Balancer]:
+    def decorate(cls: type[BalancerClass]) -> type[BalancerClass]:
         if not (isinstance(cls, type) and issubclass(cls, Balancer)):
             raise ValueError(
                 f"`register` takes subclasses of `mtl.balancing.Balancer`. Received: {cls!r}."
@@ -52,9 +56,16 @@ def register(name: str) -> Callable[[type[Balancer]], type[Balancer]]:
             )
         cls.name = name
         _BALANCERS[name] = cls
-        return keras.saving.register_keras_serializable(_PACKAGE)(cls)
+        keras.saving.register_keras_serializable(_PACKAGE)(cls)
+        return cls
 
     return decorate
+
+
+def register_list(cls: type[BalancerClass]) -> type[BalancerClass]:
+    """Class decorator: make `get` turn a list of balancers into a `cls`."""
+    _LIST_CLASSES.append(cls)
+    return cls
 
 
 def _full_name(cls: type) -> str:
@@ -68,7 +79,7 @@ def _is_same(one: type, other: type) -> bool:
 
 def warn_unregistered(balancer: Balancer) -> None:
     """Say of a balancer, or of a part of one, that a saved model which has it can't be loaded without more ado."""
-    for part in (balancer, *getattr(balancer, "parts", ())):
+    for part in (balancer, *balancer.parts):
         cls = type(part)
         if keras.saving.get_registered_object(keras.saving.get_registered_name(cls)) is cls:
             continue
@@ -118,9 +129,7 @@ def get(balancer: Any, **parameters: Any) -> Balancer:
     if isinstance(balancer, Balancer):
         return balancer
     if isinstance(balancer, (list, tuple)):
-        from mtl_keras.balancing.chain import Chain
-
-        return get(balancer[0]) if len(balancer) == 1 else Chain(balancer)
+        return get(balancer[0]) if len(balancer) == 1 else _LIST_CLASSES[-1](balancer)
     raise TypeError(f"A balancer is given by name or as a Balancer, got {balancer!r}.")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -9,6 +12,7 @@ from keras import ops
 from mtl_keras.balancing.balancer import Balancer
 from mtl_keras.balancing.parameters import whole_number
 from mtl_keras.balancing.registry import register
+from mtl_keras.balancing.types import Config, Tensor
 
 __all__ = ["RLW"]
 
@@ -40,17 +44,16 @@ class RLW(Balancer):
             )
         self.distribution, self.seed = distribution, whole_number(self, "seed", seed)
 
-    def build_state(self, tasks):
-        self._generator = self.add_seed(self.seed)
-        # Drawn by `weigh`, so that reports and `balanced_loss` see the weights of the step.
+    def build_state(self, tasks: Sequence[Any]) -> None:
+        self._draws = self.add_draws(self.seed)
         self._drawn = self.add_state("drawn", np.full(len(tasks), 1.0 / len(tasks)))
 
-    def weigh(self, losses, present, gram=None):
+    def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:
         shape = (len(self.task_names),)
         if self.distribution == "normal":
-            draws = keras.random.normal(shape, seed=self._generator)
+            draws = keras.random.normal(shape, seed=self._draws.at())
         else:
-            draws = keras.random.uniform(shape, seed=self._generator)
+            draws = keras.random.uniform(shape, seed=self._draws.at())
         if self.distribution == "bernoulli":
             chosen = ops.cast(ops.logical_and(draws < 0.5, present), "float32")
             everyone = ops.cast(present, "float32")
@@ -58,11 +61,23 @@ class RLW(Balancer):
             weights = chosen / ops.maximum(ops.sum(chosen), 1.0)
         else:
             weights = ops.softmax(ops.where(present, draws, ops.full_like(draws, -1e30)))
-        self._drawn.assign(ops.where(present, weights, self._drawn.value))
         return weights
 
-    def current(self):
-        return dict(zip(self.task_names, map(float, self._drawn.numpy()), strict=True))
+    def update(
+        self,
+        losses: Tensor,
+        present: Tensor,
+        learning_rate: Tensor,
+        gram: Tensor | None = None,
+        weights: Tensor | None = None,
+        rows: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        if weights is not None:
+            self._drawn.assign(ops.where(present, weights, self._drawn.value))
+        self._draws.advance(ops.any(present))
 
-    def get_config(self):
+    def current(self) -> dict[str, float]:
+        return self.named(self._drawn)
+
+    def get_config(self) -> Config:
         return {"distribution": self.distribution, "seed": self.seed}

@@ -6,6 +6,7 @@ from keras import ops
 
 from mtl_keras.balancing.balancer import Balancer
 from mtl_keras.balancing.registry import register
+from mtl_keras.balancing.types import Tensor
 
 __all__ = ["GLS", "LogLoss"]
 
@@ -27,14 +28,14 @@ class GLS(Balancer):
 
     positive = True
 
-    def weigh(self, losses, present, gram=None):
+    def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:
         safe = ops.maximum(losses, _LEAST)
         return self._mean(losses, present) / (_count(present) * safe)
 
-    def total(self, losses, weights, present):
+    def total(self, losses: Tensor, weights: Tensor, present: Tensor) -> Tensor:
         return self._mean(losses, present)
 
-    def _mean(self, losses, present):
+    def _mean(self, losses: Tensor, present: Tensor) -> Tensor:
         logs = ops.where(present, ops.log(ops.maximum(losses, _LEAST)), ops.zeros_like(losses))
         return ops.exp(ops.sum(logs) / _count(present))
 
@@ -51,14 +52,14 @@ class LogLoss(Balancer):
 
     positive = True
 
-    def weigh(self, losses, present, gram=None):
+    def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:
         return 1.0 / ops.maximum(losses, _LEAST)
 
-    def total(self, losses, weights, present):
+    def total(self, losses: Tensor, weights: Tensor, present: Tensor) -> Tensor:
         return ops.sum(
             ops.where(present, ops.log(ops.maximum(losses, _LEAST)), ops.zeros_like(losses))
         )
 
 
-def _count(present):
+def _count(present: Tensor) -> Tensor:
     return ops.maximum(ops.sum(ops.cast(present, "float32")), 1.0)

@@ -7,7 +7,11 @@ part in a solution.
 
 from __future__ import annotations
 
+from typing import Any
+
 from keras import ops
+
+from mtl_keras.balancing.types import Tensor
 
 __all__ = [
     "ball",
@@ -27,7 +31,7 @@ _EPS = 2.0**-52
 _RIDGE = 1e-14
 
 
-def masked_cosines(gram, present):
+def masked_cosines(gram: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Row-normalized Gram matrix and the rows' norms, in float64.
 
     Returns:
@@ -47,7 +51,7 @@ def masked_cosines(gram, present):
     return off + ops.eye(size, dtype="float64"), norms, live
 
 
-def min_norm(matrix, costs, live):
+def min_norm(matrix: Tensor, costs: Tensor, live: Tensor) -> Tensor:
     """The minimizer of `x^T M x` over `x >= 0` with `costs . x = 1` (for M = G, costs = 1: the min-norm point of MGDA).
 
     A primal-dual interior-point method (Mehrotra, SIAM J. Optim. 1992).
@@ -65,15 +69,15 @@ def min_norm(matrix, costs, live):
     costs = ops.where(live, costs / scale, ops.zeros_like(costs))
     x = mask / ops.sum(costs) + (1 - mask)
     slope = ops.matmul(matrix, x)
-    level = ops.min(ops.where(live, slope / ops.where(live, costs, 1.0), float("inf"))) - 1.0
+    level = ops.min(ops.where(live, ops.divide_no_nan(slope, costs), float("inf"))) - 1.0
     z = ops.where(live, ops.maximum(slope - level * costs, 1e-8), ops.ones_like(x))
 
-    def step(x, level, z, _):
+    def step(x: Tensor, level: Any, z: Tensor, _: Any) -> Tensor:
         dual = ops.matmul(matrix, x) - level * costs - z  # 0 at the solution
         primal = 1.0 - ops.sum(costs * x)
         gap = ops.sum(mask * x * z) / ops.sum(mask)
 
-        def newton(target):
+        def newton(target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             # target: what x z should become, as a change of it.
             ratio = z / x
             system = matrix + _diag(ops.maximum(ratio, _RIDGE))
@@ -92,7 +96,7 @@ def min_norm(matrix, costs, live):
         dx, dlevel, dz = newton(-x * z + sigma * gap - dx * dz)
         ax, az = 0.995 * _length(x, dx, mask), 0.995 * _length(z, dz, mask)
         length = ops.minimum(ax, az)
-        # Rounding ends the progress: the last good point is kept.
+        # Rounding ends the progress: the last good point is is_kept.
         going = ops.logical_and(gap > 1e-22, _all_finite(dx, dz))
         length = ops.where(going, length, ops.zeros_like(length))
         dx, dz = (ops.where(going, v, ops.zeros_like(v)) for v in (dx, dz))
@@ -104,7 +108,7 @@ def min_norm(matrix, costs, live):
     return x / ops.sum(costs * x) / scale
 
 
-def dual_cone(matrix, start, live):
+def dual_cone(matrix: Tensor, start: Tensor, live: Tensor) -> Tensor:
     """`v >= u` with the least `v^T M v`: the weights of the projection of `J^T u` onto the cone of non-conflicting updates.
 
     Args:
@@ -125,11 +129,11 @@ def dual_cone(matrix, start, live):
     slope = ops.where(live, slope / size, ops.ones_like(slope))
     x, z = ops.ones_like(slope), ops.maximum(slope + 1.0, ops.ones_like(slope))
 
-    def step(x, z, _):
+    def step(x: Tensor, z: Tensor, _: Any) -> Tensor:
         dual = ops.matmul(x, matrix) + slope - z
         gap = ops.mean(x * z, axis=-1, keepdims=True)
 
-        def newton(target):
+        def newton(target: Tensor) -> tuple[Tensor, Tensor]:
             system = matrix[None] + _diag(ops.maximum(z / x, _RIDGE))
             dx = ops.solve(system, (-dual + target / x)[..., None])[..., 0]
             return dx, target / x - z / x * dx
@@ -157,7 +161,7 @@ def dual_cone(matrix, start, live):
     return start + size * x
 
 
-def nash(matrix, live):
+def nash(matrix: Tensor, live: Tensor) -> Tensor:
     """The positive solution of `M a = 1 / a`: the minimizer of `a^T M a / 2 - sum(log a)`, by damped Newton steps.
 
     Without a solution (a positive combination of rows is 0, and `a` has no bound) a ridge of 1e-13 bounds it.
@@ -168,7 +172,7 @@ def nash(matrix, live):
     matrix = ops.where(both, matrix, eye) + 1e-13 * eye
     a = ops.ones_like(mask) / ops.sqrt(ops.maximum(ops.sum(mask), 1.0))
 
-    def step(a, _):
+    def step(a: Tensor, _: Any) -> tuple[Tensor, Tensor]:
         gradient = ops.matmul(matrix, a) - 1.0 / a
         direction = -ops.solve(matrix + _diag(1.0 / a**2), gradient[:, None])[:, 0]
         decrement = ops.sqrt(ops.maximum(-ops.sum(gradient * direction), 0.0))
@@ -180,7 +184,7 @@ def nash(matrix, live):
     return _until(step, (a,), 2 * _ITERATIONS)[0] * mask
 
 
-def ball(matrix, costs, start, radius, live):
+def ball(matrix: Tensor, costs: Tensor, start: Tensor, radius: float, live: Tensor) -> Tensor:
     """The `y >= 0` that lifts the lowest of several slopes as far as a ball allows.
 
     Of `d = g_0 + sum_i y_i u_i` with `||d - g_0|| <= radius`, the one with the largest `level` such that every slope
@@ -202,26 +206,26 @@ def ball(matrix, costs, start, radius, live):
     level = ops.min(ratio)
     active = ops.logical_and(live, _first(ratio == level))
 
-    def lines(level, active):
+    def lines(level: Any, active: Any) -> tuple[Tensor, Tensor]:
         both = ops.logical_and(active[:, None], active[None, :])
         right = ops.where(active[:, None], ops.stack([costs, start], axis=1), 0.0)
         solved = ops.where(active[:, None], ops.solve(ops.where(both, matrix, eye), right), 0.0)
         return level * solved[:, 0] - solved[:, 1], solved[:, 0]
 
-    def step(level, active, _):
+    def step(level: Any, active: Any, _: Any) -> tuple[Tensor, Tensor, Tensor]:
         y, dy = lines(level, active)
         z, dz = start + ops.matmul(matrix, y) - level * costs, ops.matmul(matrix, dy) - costs
         leaving = ops.logical_and(active, dy < 0)
-        leave = ops.where(leaving, ops.maximum(y, 0.0) / ops.where(leaving, -dy, 1.0), infinity)
+        leave = ops.where(leaving, ops.divide_no_nan(ops.maximum(y, 0.0), -dy), infinity)
         # What is parallel to an active row stays where it is, up to rounding: it must not enter.
         noise = 1e-12 * costs + 2 * size * _EPS * ops.max(ops.abs(dy))
         entering = ops.logical_and(ops.logical_and(live, ops.logical_not(active)), dz < -noise)
-        enter = ops.where(entering, ops.maximum(z, 0.0) / ops.where(entering, -dz, 1.0), infinity)
+        enter = ops.where(entering, ops.divide_no_nan(ops.maximum(z, 0.0), -dz), infinity)
         slope = ops.matmul(matrix, dy)
         square, cross = ops.sum(dy * slope), ops.sum(y * slope)
         short = ops.maximum(radius**2 - ops.sum(y * ops.matmul(matrix, y)), 0.0)
         root = cross + ops.sqrt(ops.maximum(cross**2 + square * short, 0.0))
-        sphere = ops.where(root > 0, short / ops.where(root > 0, root, 1.0), 0.0)
+        sphere = ops.where(root > 0, ops.divide_no_nan(short, root), 0.0)
         first_leave, first_enter = ops.min(leave), ops.min(enter)
         length = ops.minimum(ops.minimum(first_leave, first_enter), sphere)
         ends = sphere <= ops.minimum(first_leave, first_enter)
@@ -238,7 +242,7 @@ def ball(matrix, costs, start, radius, live):
     return y * ops.where(norm > radius, radius / ops.where(norm > radius, norm, 1.0), 1.0)
 
 
-def fair(matrix, norms, live, power):
+def fair(matrix: Tensor, norms: Tensor, live: Tensor, power: float) -> Tensor:
     """The positive solution `x` of `(G x)_i = x_i^(-power)`, with `G_ij = norms_i M_ij norms_j`; `power` 1 is `nash`.
 
     It is the minimizer of a convex function, found by Newton's method with the best of a few step lengths. Without a
@@ -258,11 +262,11 @@ def fair(matrix, norms, live, power):
     weight = unit**2
     lengths = ops.convert_to_tensor([2.0**-i for i in range(12)], "float64")
 
-    def value(y):
+    def value(y: Tensor) -> Tensor:
         pull = ops.log(y) if power == 1 else y ** (1.0 - power) / (1.0 - power)
         return 0.5 * ops.sum(y * ops.matmul(y, scaled), axis=-1) - ops.sum(weight * pull, axis=-1)
 
-    def step(y, _):
+    def step(y: Tensor, _: Any) -> tuple[Tensor, Tensor]:
         gradient = ops.matmul(scaled, y) - weight * y**-power
         # Rows and columns are divided by `unit`, so that no row is small.
         system = matrix + _diag(power * y ** (-power - 1.0))
@@ -286,7 +290,7 @@ def fair(matrix, norms, live, power):
     return ops.where(live, unit * top * y / norms, 0.0)
 
 
-def project_simplex(x, live):
+def project_simplex(x: Tensor, live: Tensor) -> Tensor:
     """The nearest point with entries >= 0 that sum to 1; entries that are not live are 0."""
     low = ops.where(live, x, ops.full_like(x, -float("inf")))
     ordered = ops.flip(ops.sort(low), axis=0)
@@ -299,38 +303,38 @@ def project_simplex(x, live):
     return ops.where(live, ops.maximum(x + shift, 0.0), ops.zeros_like(x))
 
 
-def pseudo_inverse(matrix, rounding=_EPS):
+def pseudo_inverse(matrix: Tensor, rounding: float = _EPS) -> Tensor:
     """Moore-Penrose inverse of a symmetric matrix; eigenvalues that its rounding may have made count as zeros."""
     values, vectors = ops.eigh(matrix)
-    kept = values > ops.max(values) * matrix.shape[0] * 4 * rounding
-    inverse = ops.where(kept, 1.0 / ops.where(kept, values, 1.0), 0.0)
+    is_kept = values > ops.max(values) * matrix.shape[0] * 4 * rounding
+    inverse = ops.where(is_kept, ops.divide_no_nan(1.0, values), 0.0)
     return ops.matmul(vectors * inverse[None, :], ops.transpose(vectors))
 
 
-def pseudo_inverse_root(matrix, rounding=_EPS):
-    """`(root, kept, values)`: the inverse square root of a symmetric matrix, which eigenvalues count, and all of them."""
+def pseudo_inverse_root(matrix: Tensor, rounding: float = _EPS) -> tuple[Tensor, Tensor, Tensor]:
+    """`(root, is_kept, values)`: the inverse square root of a symmetric matrix, which eigenvalues count, and all of them."""
     values, vectors = ops.eigh(matrix)
-    kept = values > ops.max(values) * matrix.shape[0] * 4 * rounding
-    inverse = ops.where(kept, 1.0 / ops.sqrt(ops.where(kept, values, 1.0)), 0.0)
-    return ops.matmul(vectors * inverse[None, :], ops.transpose(vectors)), kept, values
+    is_kept = values > ops.max(values) * matrix.shape[0] * 4 * rounding
+    inverse = ops.where(is_kept, 1.0 / ops.sqrt(ops.where(is_kept, values, 1.0)), 0.0)
+    return ops.matmul(vectors * inverse[None, :], ops.transpose(vectors)), is_kept, values
 
 
-def _until(step, state, limit):
+def _until(step: Any, state: Any, limit: int) -> Tensor:
     """Repeat `state = step(*state)`, whose last part says whether to go on, at most `limit` times."""
     state = (*state, ops.convert_to_tensor(True))
     return ops.while_loop(lambda *state: state[-1], step, state, maximum_iterations=limit)
 
 
-def _first(mask):
+def _first(mask: Tensor) -> Tensor:
     """The first True of a mask alone."""
     return ops.logical_and(mask, ops.cumsum(ops.cast(mask, "int32")) == 1)
 
 
-def _diag(x):
+def _diag(x: Tensor) -> Tensor:
     return x[..., None] * ops.eye(x.shape[-1], dtype="float64")
 
 
-def _length(x, dx, mask):
+def _length(x: Tensor, dx: Tensor, mask: Tensor) -> Tensor:
     """The longest step, at most 1, along which `x` stays >= 0."""
     ratio = ops.where(
         ops.logical_and(dx < 0, mask > 0), -x / ops.where(dx < 0, dx, -1.0), float("inf")
@@ -338,6 +342,6 @@ def _length(x, dx, mask):
     return ops.minimum(ops.min(ratio, axis=-1, keepdims=len(x.shape) > 1), 1.0)
 
 
-def _all_finite(*tensors, axis=None):
-    found = [ops.all(ops.isfinite(t), axis=axis, keepdims=axis is not None) for t in tensors]
-    return ops.logical_and(*found)
+def _all_finite(*tensors: Any, axis: Any = None) -> Tensor:
+    finite = [ops.all(ops.isfinite(t), axis=axis, keepdims=axis is not None) for t in tensors]
+    return ops.logical_and(*finite)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from keras import ops
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mtl_keras.balancing.balancer import Balancer
 from mtl_keras.balancing.registry import register
+from mtl_keras.balancing.types import Config, Tensor
 from mtl_keras.runtime.names import unknown_name
 from mtl_keras.tasks.task import check_loss_weight
 
@@ -16,7 +16,7 @@ __all__ = ["Static"]
 
 @register("static")
 class Static(Balancer):
-    """A fixed weight a task, on top of the tasks' own loss weights: tuned linear scalarization.
+    """A fixed weight per task, on top of the tasks' own loss weights: tuned linear scalarization.
 
     Args:
         task_weights: dict of task name to weight >= 0. Tasks that are not named get 1. None gives 1 to all.
@@ -37,25 +37,25 @@ class Static(Balancer):
 
     def __init__(self, task_weights: Mapping[str, float] | None = None):
         super().__init__()
-        given = dict(task_weights or {})
-        self._given = {name: check_loss_weight(name, weight) for name, weight in given.items()}
+        self._weights = {
+            name: check_loss_weight(name, weight) for name, weight in (task_weights or {}).items()
+        }
 
-    def build_state(self, tasks):
-        for name in self._given:
+    def build_state(self, tasks: Sequence[Any]) -> None:
+        for name in self._weights:
             if name not in self.task_names:
                 raise ValueError(
                     unknown_name("task in the weights of balancer 'static':", name, self.task_names)
                 )
         self.task_weights = self.add_state(
-            "task_weights", [self._given.get(name, 1.0) for name in self.task_names]
+            "task_weights", [self._weights.get(name, 1.0) for name in self.task_names]
         )
 
-    def weigh(self, losses, present, gram=None):
+    def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:
         return self.task_weights.value
 
-    def current(self):
-        values = ops.convert_to_numpy(self.task_weights)
-        return dict(zip(self.task_names, map(float, values), strict=True))
+    def current(self) -> dict[str, float]:
+        return self.named(self.task_weights)
 
-    def get_config(self):
-        return {"task_weights": dict(self._given) or None}
+    def get_config(self) -> Config:
+        return {"task_weights": dict(self._weights) or None}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from keras import ops
 
 from mtl_keras.balancing.balancer import Balancer, VectorAdam
 from mtl_keras.balancing.likelihood import LIKELIHOODS, likelihood_of
 from mtl_keras.balancing.registry import register
+from mtl_keras.balancing.types import Config, Tensor
 from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["Uncertainty"]
@@ -79,7 +81,7 @@ class Uncertainty(Balancer):
         self.learning_rate = None if learning_rate is None else float(learning_rate)
         self.likelihoods = dict(likelihoods or {})
 
-    def build_state(self, tasks):
+    def build_state(self, tasks: Sequence[Any]) -> None:
         for name in self.likelihoods:
             if name not in self.task_names:
                 raise ValueError(
@@ -93,7 +95,7 @@ class Uncertainty(Balancer):
         self.log_variance = self.add_state("log_variance", [self.initial] * len(forms))
         self._adam = VectorAdam(self, self.log_variance)
 
-    def _likelihood(self, task) -> str:
+    def _likelihood(self, task: Any) -> str:
         """Which form a task's loss has."""
         loss = self.loss_functions[task.name]
         known = self.likelihoods.get(task.name) or likelihood_of(task, loss)
@@ -113,25 +115,32 @@ class Uncertainty(Balancer):
         )
         return assumed
 
-    def weigh(self, losses, present, gram=None):
+    def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:
         return ops.convert_to_tensor(self._scale, "float32") * ops.exp(-self.log_variance.value)
 
-    def total(self, losses, weights, present):
+    def total(self, losses: Tensor, weights: Tensor, present: Tensor) -> Tensor:
         penalty = ops.convert_to_tensor(self._slope, "float32") * self.log_variance.value
         return ops.sum(ops.where(present, weights * losses + penalty, ops.zeros_like(losses)))
 
-    def update(self, losses, present, learning_rate):
+    def update(
+        self,
+        losses: Tensor,
+        present: Tensor,
+        learning_rate: Tensor,
+        gram: Tensor | None = None,
+        weights: Tensor | None = None,
+        rows: Mapping[str, Tensor] | None = None,
+    ) -> None:
         slope = ops.convert_to_tensor(self._slope, "float32")
         gradient = slope - self.weigh(losses, present) * losses
         rate = learning_rate if self.learning_rate is None else self.learning_rate
         self._adam.step(gradient, present, rate)
         self.log_variance.assign(ops.clip(self.log_variance.value, -self.limit, self.limit))
 
-    def current(self):
-        weights = ops.convert_to_numpy(self.weigh(None, None))
-        return dict(zip(self.task_names, map(float, weights), strict=True))
+    def current(self) -> dict[str, float]:
+        return self.named(self.weigh(None, None))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             "initial": self.initial,
             "learning_rate": self.learning_rate,

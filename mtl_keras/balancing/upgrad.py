@@ -7,6 +7,7 @@ from keras import ops
 from mtl_keras.balancing.gram import GramBalancer, count
 from mtl_keras.balancing.registry import register
 from mtl_keras.balancing.solvers import dual_cone, masked_cosines
+from mtl_keras.balancing.types import Tensor
 
 __all__ = ["DualProj", "UPGrad"]
 
@@ -19,7 +20,7 @@ class UPGrad(GramBalancer):
     Projections are exact: no regularization, and no threshold under which small gradients would be left conflicting.
 
     Args:
-        **options: `gradients`, `every`, `two_pass`, `scale_heads`, as in `GramBalancer`.
+        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in `GramBalancer`.
 
     Reference:
         Quinton, Rey, "Jacobian Descent for Multi-Objective Optimization", 2024 (arXiv 2406.16232). Their library adds
@@ -29,7 +30,7 @@ class UPGrad(GramBalancer):
 
     scales_heads = False
 
-    def solve(self, gram, present):
+    def solve(self, gram: Tensor, present: Tensor) -> Tensor:
         cosines, norms, live = masked_cosines(gram, present)
         start = ops.eye(gram.shape[0], dtype="float64") * norms[:, None]
         lifted = dual_cone(cosines, start, live)
@@ -42,7 +43,7 @@ class DualProj(GramBalancer):
     """The projection of the mean gradient onto the dual cone of the task gradients.
 
     Args:
-        **options: `gradients`, `every`, `two_pass`, `scale_heads`, as in `GramBalancer`.
+        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in `GramBalancer`.
 
     Reference:
         Lopez-Paz, Ranzato, "Gradient Episodic Memory for Continual Learning", NeurIPS 2017; named and used for several
@@ -51,7 +52,7 @@ class DualProj(GramBalancer):
 
     scales_heads = False
 
-    def solve(self, gram, present):
+    def solve(self, gram: Tensor, present: Tensor) -> Tensor:
         cosines, norms, live = masked_cosines(gram, present)
         lifted = dual_cone(cosines, norms[None, :], live)[0] / norms
         zero = ops.logical_and(present, ops.logical_not(live))

@@ -13,9 +13,9 @@ from mtl_keras.builders.common import finish, start
 from mtl_keras.builders.copies import copy_values
 from mtl_keras.builders.streams import build_parallel_streams, find_bypassed_stages
 from mtl_keras.graph import layer_of, nodes, output_index
-from mtl_keras.layers import BranchChoice, BranchPath, TaskOutput
+from mtl_keras.layers import BranchChoice, BranchPath
 from mtl_keras.model import MultiTaskModel
-from mtl_keras.tasks import Task
+from mtl_keras.tasks import Task, TaskOutput
 
 __all__ = ["branches", "count_copies", "learned_branching", "prune"]
 

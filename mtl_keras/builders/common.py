@@ -16,12 +16,11 @@ from mtl_keras import backbones
 from mtl_keras.backbones.trunks import as_trunk, on_inputs
 from mtl_keras.builders.arguments import SharedArguments, Unpack
 from mtl_keras.graph import has_graph, layer_of
-from mtl_keras.layers import TaskOutput
 from mtl_keras.layers.resized import resize_like
 from mtl_keras.layers.sequences import MaskedMean, mask_of
 from mtl_keras.model import MultiTaskModel
 from mtl_keras.runtime.names import check_task_names, unknown_name
-from mtl_keras.tasks import Task
+from mtl_keras.tasks import Task, TaskOutput
 
 __all__ = [
     "Base",
@@ -190,7 +189,9 @@ def finish(
     )
     # Stages that no head uses are not in the model.
     used = {layer.name for layer in model.layers}
-    model._facts.representation = tuple(layer for layer in model.representation if layer in used)
+    model._properties.representation = tuple(
+        layer for layer in model.representation if layer in used
+    )
     return model
 
 

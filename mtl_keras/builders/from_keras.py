@@ -9,10 +9,9 @@ from typing import Any
 import keras
 
 from mtl_keras.graph import sublayers
-from mtl_keras.layers import TaskOutput
-from mtl_keras.layers.task_output import probabilities_from
 from mtl_keras.runtime.names import check_task_names, unknown_name
-from mtl_keras.tasks import Task
+from mtl_keras.tasks import Task, TaskOutput
+from mtl_keras.tasks.task_output import probabilities_from
 
 __all__ = ["task_graph"]
 

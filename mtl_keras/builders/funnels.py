@@ -10,9 +10,9 @@ from keras import layers
 
 from mtl_keras.builders.arguments import SharedArguments, Unpack, builder
 from mtl_keras.builders.common import Base, finish, layer_sizes, start
-from mtl_keras.layers import InformationTransfer, OrderCalibrator, ProbabilityProduct, TaskOutput
+from mtl_keras.layers import InformationTransfer, OrderCalibrator, ProbabilityProduct
 from mtl_keras.model import MultiTaskModel
-from mtl_keras.tasks import Binary, Task
+from mtl_keras.tasks import Binary, Task, TaskOutput
 from mtl_keras.tasks.task import vector
 
 __all__ = ["aitm", "esmm"]

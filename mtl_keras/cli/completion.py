@@ -14,7 +14,7 @@ def complete_entries(incomplete: str) -> list[str]:
     """Entries of the zoo."""
     from mtl_keras import zoo
 
-    return [name for name in zoo.list() if name.startswith(incomplete)]
+    return [name for name in zoo.list_models() if name.startswith(incomplete)]
 
 
 def complete_models(incomplete: str) -> list[str]:

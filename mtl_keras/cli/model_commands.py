@@ -32,7 +32,7 @@ def balancers(
     from mtl_keras.runtime.names import unknown_name
     from mtl_keras.runtime.tables import print_table
 
-    entries = {entry.name: entry for entry in balancing.list()}
+    entries = {entry.name: entry for entry in balancing.list_balancers()}
     if name is None:
         rows = [
             (entry.name, entry.needs, entry.cost, _shorten_citation(entry.citation))

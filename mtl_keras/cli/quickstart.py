@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from mtl_keras import analysis, export
+from mtl_keras.callbacks import Progress
 from mtl_keras.export.models import inputs_by_name
 from mtl_keras.runtime.files import atomic_write, check_writable
 from mtl_keras.runtime.tables import print_table
-from mtl_keras.training import Progress
 from mtl_keras.zoo import training
 from mtl_keras.zoo.fashion_scene import RECIPE
 

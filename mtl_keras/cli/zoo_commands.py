@@ -22,7 +22,7 @@ def list_entries() -> None:
 
     print_table(
         ("name", "what it does", "parameters", "metric that judges each task"),
-        [_describe_entry(name) for name in zoo.list()],
+        [_describe_entry(name) for name in zoo.list_models()],
     )
 
 

@@ -36,7 +36,6 @@ from mtl_keras.layers.streams import (
     MutualInformation,
     SubspaceStitch,
 )
-from mtl_keras.layers.task_output import TaskOutput
 from mtl_keras.layers.ties import WeightTie
 
 __all__ = [
@@ -76,7 +75,6 @@ __all__ = [
     "SoftArgmax",
     "StageMixture",
     "SubspaceStitch",
-    "TaskOutput",
     "UnfoldFrames",
     "WeightTie",
 ]

@@ -12,6 +12,7 @@ from mtl_keras.tasks.regression import Regression
 from mtl_keras.tasks.segmentation import Segmentation
 from mtl_keras.tasks.sequences import SequenceTranscription, TokenTagging
 from mtl_keras.tasks.task import Task, TaskMetric
+from mtl_keras.tasks.task_output import TaskOutput
 
 __all__ = [
     "Binary",
@@ -29,5 +30,6 @@ __all__ = [
     "SequenceTranscription",
     "Task",
     "TaskMetric",
+    "TaskOutput",
     "TokenTagging",
 ]

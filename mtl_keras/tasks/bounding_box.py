@@ -9,11 +9,12 @@ import numpy as np
 from keras import ops
 
 from mtl_keras.tasks.task import Task, TaskMetric, dense_head, finite
+from mtl_keras.tasks.types import Config, Tensor
 
 __all__ = ["BoundingBox", "BoxIoU", "BoxLoss", "box_iou"]
 
 
-def box_iou(a, b):
+def box_iou(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union of boxes `(..., 4)` given as left, top, right, bottom; 0 for empty boxes."""
     width = ops.minimum(a[..., 2], b[..., 2]) - ops.maximum(a[..., 0], b[..., 0])
     height = ops.minimum(a[..., 3], b[..., 3]) - ops.maximum(a[..., 1], b[..., 1])
@@ -22,7 +23,7 @@ def box_iou(a, b):
     return ops.where(union > 0, shared / ops.where(union > 0, union, 1.0), 0.0)
 
 
-def _area(box):
+def _area(box: Any) -> Tensor:
     return ops.maximum(box[..., 2] - box[..., 0], 0.0) * ops.maximum(box[..., 3] - box[..., 1], 0.0)
 
 
@@ -38,11 +39,11 @@ class BoxLoss(keras.losses.Loss):
         super().__init__(name=name, **kwargs)
         self.iou_weight = float(iou_weight)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         edges = ops.mean(ops.abs(y_true - y_pred), axis=-1)
         return edges + self.iou_weight * (1.0 - box_iou(y_true, y_pred))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "iou_weight": self.iou_weight}
 
 
@@ -53,7 +54,9 @@ class BoxIoU(keras.metrics.Mean):
     def __init__(self, name: str = "iou", **kwargs: Any):
         super().__init__(name=name, **kwargs)
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> Any:
         y_true = ops.cast(y_true, "float32")
         y_pred = ops.cast(y_pred, "float32")
         return super().update_state(box_iou(y_true, y_pred), sample_weight=sample_weight)
@@ -84,14 +87,14 @@ class BoundingBox(Task):
         self.hidden, self.channels = int(hidden), int(channels)
 
     @property
-    def output_shape(self):
+    def output_shape(self) -> tuple[int | None, ...]:
         return (4,)
 
     @property
-    def label_shape(self):
+    def label_shape(self) -> tuple[int | None, ...]:
         return (4,)
 
-    def default_head(self, features, input_shape):
+    def default_head(self, features: dict[str, Any], input_shape: Any) -> Tensor:
         x = list(features.values())[-1]
         if len(x.shape) == 4:
             if None in x.shape[1:3]:
@@ -106,24 +109,24 @@ class BoundingBox(Task):
         return dense_head(x, self.name, 4, self.hidden)
 
     @property
-    def activation(self):
+    def activation(self) -> str:
         return "sigmoid"
 
-    def activate(self, x):
+    def activate(self, x: Tensor) -> Tensor:
         return keras.activations.sigmoid(x)
 
-    def default_loss(self):
+    def default_loss(self) -> Any:
         return BoxLoss()
 
-    def default_metrics(self):
+    def default_metrics(self) -> list[TaskMetric]:
         return [TaskMetric(BoxIoU(), True)]
 
-    def target(self, y):
+    def target(self, y: Tensor) -> tuple[Tensor, Tensor]:
         y = ops.cast(y, "float32")
         known = ops.all(finite(y), axis=-1)
         return ops.where(ops.expand_dims(known, -1), y, ops.zeros_like(y)), known
 
-    def _check_values(self, y):
+    def _check_values(self, y: Tensor) -> None:
         values = y.astype(float)
         self._refuse(
             values,
@@ -137,15 +140,16 @@ class BoundingBox(Task):
                 f"{values[turned][0].tolist()}; expected (left, top, right, bottom)."
             )
 
-    def baseline(self, y):
-        return np.nanmedian(np.asarray(y, float).reshape(-1, 4), axis=0).astype("float32")
+    def baseline(self, y: Any) -> np.ndarray:
+        median = np.nanmedian(np.asarray(y, float).reshape(-1, 4), axis=0)
+        return np.asarray(median, "float32")
 
-    def facts(self):
+    def facts(self) -> dict[str, Any]:
         return {
             **super().facts(),
             "format": "left, top, right, bottom",
             "unit": "parts of the image's size",
         }
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "hidden": self.hidden, "channels": self.channels}

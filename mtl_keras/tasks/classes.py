@@ -12,8 +12,15 @@ from keras import ops
 
 from mtl_keras.runtime.names import unknown_name
 from mtl_keras.tasks.task import Task
+from mtl_keras.tasks.types import Config, Tensor
 
-__all__ = ["ClassCrossentropy", "ClassTask", "check_probabilities", "class_weights_from_counts"]
+__all__ = [
+    "ClassCrossentropy",
+    "ClassTask",
+    "EachCrossentropy",
+    "check_probabilities",
+    "class_weights_from_counts",
+]
 
 _COUNTED = ("balanced", "effective")
 _EPSILON = 1e-7
@@ -52,6 +59,56 @@ def class_weights_from_counts(counts: Any, kind: str, beta: float = 0.999) -> np
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
+class EachCrossentropy(keras.losses.Loss):
+    """Binary cross entropy of every entry, not averaged over them: each may lack its label.
+
+    `-t (1 - p)^gamma log p - (1 - t) p^gamma log(1 - p)`, with `t = (1 - smoothing) y + smoothing / 2`.
+
+    Args:
+        label_smoothing: float in [0, 1). Defaults to 0.
+        focal_gamma: float >= 0 (Lin et al., ICCV 2017). Defaults to 0, cross entropy.
+    """
+
+    #: What `uncertainty` reads the loss as.
+    likelihood = "categorical"
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        focal_gamma: float = 0.0,
+        name: str = "each_crossentropy",
+        **kwargs: Any,
+    ):
+        super().__init__(name=name, **kwargs)
+        self.label_smoothing, self.focal_gamma = float(label_smoothing), float(focal_gamma)
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        y_true = y_true * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
+        if not self.focal_gamma:
+            return ops.binary_crossentropy(y_true, y_pred)
+        logits = getattr(y_pred, "_keras_logits", None)
+        if logits is None:
+            p = ops.clip(y_pred, _EPSILON, 1 - _EPSILON)
+            log_yes, log_no = ops.log(p), ops.log(1 - p)
+        else:
+            logits = ops.cast(logits, "float32")
+            log_yes, log_no = ops.log_sigmoid(logits), ops.log_sigmoid(-logits)
+        # The power of 0 has no gradient for exponents below 1.
+        no, yes = (
+            ops.power(ops.maximum(ops.exp(x), _EPSILON), self.focal_gamma)
+            for x in (log_no, log_yes)
+        )
+        return -(y_true * no * log_yes + (1 - y_true) * yes * log_no)
+
+    def get_config(self) -> Config:
+        return {
+            **super().get_config(),
+            "label_smoothing": self.label_smoothing,
+            "focal_gamma": self.focal_gamma,
+        }
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
 class ClassCrossentropy(keras.losses.Loss):
     """Cross entropy of class numbers or of probabilities, smoothed or focal if wished; a value per label.
 
@@ -79,7 +136,7 @@ class ClassCrossentropy(keras.losses.Loss):
         super().__init__(name=name, **kwargs)
         self.label_smoothing, self.focal_gamma = float(label_smoothing), float(focal_gamma)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         is_soft = len(y_true.shape) == len(y_pred.shape)
         if not (is_soft or self.label_smoothing or self.focal_gamma):
             return ops.sparse_categorical_crossentropy(y_true, y_pred)
@@ -102,7 +159,7 @@ class ClassCrossentropy(keras.losses.Loss):
         open_part = ops.power(ops.maximum(-ops.expm1(log_p), _EPSILON), self.focal_gamma)
         return -ops.sum(shares * open_part * log_p, axis=-1)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "label_smoothing": self.label_smoothing,
@@ -295,7 +352,7 @@ class ClassTask(Task):
             yes = target[..., 0][present].astype("float64")
             return np.array([(1 - yes).sum(), yes.sum()])
         if target.ndim > present.ndim:
-            return target[present].astype("float64").sum(0)
+            return np.asarray(target[present].astype("float64").sum(0))
         return np.bincount(target[present].astype("int64"), minlength=self._classes).astype(
             "float64"
         )
@@ -309,23 +366,21 @@ class ClassTask(Task):
         return ops.take(table, target)
 
     # ------------------------------------------------------------------ loss
-    def default_loss(self):
+    def default_loss(self) -> Any:
         return (
             self._yes_or_no_loss()
             if self._is_yes_or_no
             else ClassCrossentropy(self.label_smoothing, self.focal_gamma)
         )
 
-    def _yes_or_no_loss(self):
-        from mtl_keras.tasks.multi_label import EachCrossentropy
-
+    def _yes_or_no_loss(self) -> Any:
         if self.focal_gamma:
             return EachCrossentropy(self.label_smoothing, self.focal_gamma)
         return keras.losses.BinaryCrossentropy(label_smoothing=self.label_smoothing)
 
     # ------------------------------------------------------------------ labels that are probabilities
     @property
-    def soft_label_shape(self):
+    def soft_label_shape(self) -> tuple[int | None, ...] | None:
         return None if self._is_yes_or_no else (*self._places, self._classes)
 
     @property
@@ -346,7 +401,7 @@ class ClassTask(Task):
         present = ops.all(known, axis=-1)
         return ops.where(ops.expand_dims(present, -1), y, 1.0 / self._classes), present
 
-    def metric_target(self, target, output):
+    def metric_target(self, target: Tensor, output: Tensor) -> Tensor:
         if self._is_yes_or_no:
             return ops.cast(target > 0.5, "float32")
         return (
@@ -368,14 +423,14 @@ class ClassTask(Task):
             values, bad, f"whole numbers from 0 to {self._classes - 1}, or a probability per class"
         )
 
-    def _check_values(self, y):
+    def _check_values(self, y: Tensor) -> None:
         values = y.astype(float)
         check_probabilities(self, values) if self.is_soft(values.shape) else self._check_classes(
             values
         )
 
     # ------------------------------------------------------------------ config
-    def get_config(self):
+    def get_config(self) -> Config:
         config = super().get_config()
         options = {
             "class_weights": self._given_class_weights,

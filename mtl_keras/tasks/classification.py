@@ -11,6 +11,7 @@ from keras import ops
 
 from mtl_keras.tasks.classes import ClassTask
 from mtl_keras.tasks.task import TaskMetric, dense_head, finite, vector
+from mtl_keras.tasks.types import Config, Tensor
 
 __all__ = ["Binary", "Classification"]
 
@@ -21,10 +22,10 @@ class _OneAnswer(ClassTask):
     num_classes = 2
 
     @property
-    def _classes(self):
+    def _classes(self) -> int:
         return self.num_classes
 
-    def target(self, y):
+    def target(self, y: Tensor) -> tuple[Tensor, Tensor]:
         if self.is_soft(y.shape):
             return self._soft_target(y)
         known = finite(y)
@@ -35,11 +36,11 @@ class _OneAnswer(ClassTask):
         present = ops.logical_and(known, y >= 0)
         return self._shape_target(ops.where(present, y, ops.zeros_like(y))), present
 
-    def _shape_target(self, y):
+    def _shape_target(self, y: Tensor) -> Tensor:
         raise NotImplementedError
 
     @property
-    def label_shape(self):
+    def label_shape(self) -> tuple[int | None, ...]:
         return (1,)
 
 
@@ -97,32 +98,32 @@ class Classification(_OneAnswer):
         self._check_class_weights()
 
     @property
-    def output_shape(self):
+    def output_shape(self) -> tuple[int | None, ...]:
         return (self.num_classes,)
 
-    def default_head(self, features, input_shape):
+    def default_head(self, features: dict[str, Any], input_shape: Any) -> Tensor:
         x = vector(features, self.name)
         if self.dropout:
             x = keras.layers.Dropout(self.dropout, name=f"{self.name}_dropout")(x)
         return dense_head(x, self.name, self.num_classes, self.hidden)
 
-    def activate(self, x):
+    def activate(self, x: Tensor) -> Tensor:
         return keras.activations.softmax(x)
 
-    def accuracy(self, name):
+    def accuracy(self, name: str) -> Any:
         return keras.metrics.SparseCategoricalAccuracy(name=name)
 
-    def default_metrics(self):
+    def default_metrics(self) -> list[TaskMetric]:
         return [TaskMetric(self.accuracy("accuracy"), True)]
 
-    def _shape_target(self, y):
+    def _shape_target(self, y: Tensor) -> Tensor:
         return ops.cast(y, "int32")
 
-    def baseline(self, y):
+    def baseline(self, y: Any) -> np.ndarray:
         counts = self.count_classes(np.asarray(y, float))
-        return (counts / max(counts.sum(), 1)).astype("float32")
+        return np.asarray(counts / max(counts.sum(), 1), "float32")
 
-    def facts(self):
+    def facts(self) -> dict[str, Any]:
         return {
             **super().facts(),
             "num_classes": self.num_classes,
@@ -130,7 +131,7 @@ class Classification(_OneAnswer):
             "activation": "softmax",
         }
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "num_classes": self.num_classes,
@@ -163,38 +164,38 @@ class Binary(_OneAnswer):
         self._check_class_weights()
 
     @property
-    def _is_yes_or_no(self):
+    def _is_yes_or_no(self) -> bool:
         return True
 
     @property
-    def output_shape(self):
+    def output_shape(self) -> tuple[int | None, ...]:
         return (1,)
 
-    def default_head(self, features, input_shape):
+    def default_head(self, features: dict[str, Any], input_shape: Any) -> Tensor:
         return dense_head(vector(features, self.name), self.name, 1, self.hidden)
 
-    def activate(self, x):
+    def activate(self, x: Tensor) -> Tensor:
         return keras.activations.sigmoid(x)
 
-    def accuracy(self, name):
+    def accuracy(self, name: str) -> Any:
         return keras.metrics.BinaryAccuracy(name=name, threshold=self.threshold)
 
-    def default_metrics(self):
+    def default_metrics(self) -> list[TaskMetric]:
         return [
             TaskMetric(keras.metrics.AUC(name="auc"), True),
             TaskMetric(self.accuracy("accuracy"), True),
         ]
 
-    def _shape_target(self, y):
+    def _shape_target(self, y: Tensor) -> Tensor:
         return ops.expand_dims(ops.cast(y, "float32"), -1)
 
-    def baseline(self, y):
+    def baseline(self, y: Any) -> np.ndarray:
         y = np.asarray(y, float).ravel()
         y = y[np.isfinite(y) & (y >= 0)]
         return np.array([y.mean() if len(y) else 0.5], "float32")
 
-    def facts(self):
+    def facts(self) -> dict[str, Any]:
         return {**super().facts(), "threshold": self.threshold, "activation": "sigmoid"}
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "hidden": self.hidden, "threshold": self.threshold}

@@ -12,13 +12,16 @@ from keras import ops
 from mtl_keras.tasks.bounding_box import box_iou
 from mtl_keras.tasks.maps import map_decoder
 from mtl_keras.tasks.task import Task, TaskMetric, finite
+from mtl_keras.tasks.types import Config, Tensor
 
-__all__ = ["CentreLoss", "Detection", "MeanAveragePrecision"]
+__all__ = ["CenterNetLoss", "Detection", "MeanAveragePrecision"]
 
 _CLIP = 1e-4
 
 
-def centre_targets(boxes, height: int, width: int, num_classes: int):
+def centre_targets(
+    boxes: Tensor, height: int, width: int, num_classes: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """What a grid of cells should say about boxes `(rows, objects, 5)`; class -1 is no object.
 
     Returns:
@@ -48,7 +51,7 @@ def centre_targets(boxes, height: int, width: int, num_classes: int):
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
-class CentreLoss(keras.losses.Loss):
+class CenterNetLoss(keras.losses.Loss):
     """Focal loss of the heat map, and the absolute error of size and offset at the objects' centres, a value an image.
 
     Heat: `-(1 - p)^2 log p` at centres and `-(1 - t)^4 p^2 log(1 - p)` elsewhere, divided by the number of objects (at least
@@ -70,7 +73,7 @@ class CentreLoss(keras.losses.Loss):
         super().__init__(name=name, **kwargs)
         self.size_weight, self.offset_weight = float(size_weight), float(offset_weight)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         height, width, size = y_pred.shape[1:]
         heat, cell, there = centre_targets(y_true, height, width, size - 4)
         count = ops.maximum(ops.sum(there, axis=1), 1.0)
@@ -92,7 +95,7 @@ class CentreLoss(keras.losses.Loss):
         at_centres = self.size_weight * off_size + self.offset_weight * off_place
         return loss + ops.sum(at_centres * there, axis=1) / count
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "size_weight": self.size_weight,
@@ -100,7 +103,7 @@ class CentreLoss(keras.losses.Loss):
         }
 
 
-def peaks(output, count: int):
+def peaks(output: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """The `count` best peaks of a detector's output: `(boxes, scores, classes)`, best first.
 
     A peak is a cell that none of its eight neighbours exceeds, class by class.
@@ -122,7 +125,7 @@ def peaks(output, count: int):
     return ops.stack([x - half_w, y - half_h, x + half_w, y + half_h], -1), scores, classes
 
 
-def unsuppressed(boxes, classes, overlap: float):
+def unsuppressed(boxes: Tensor, classes: Any, overlap: float) -> Tensor:
     """Greedy non-maximum suppression of boxes `(rows, count, 4)`, best first: 1.0 where a box stays, `(rows, count)`.
 
     A box stays if no better box of its class that stays overlaps it by more than `overlap`.
@@ -181,7 +184,9 @@ class MeanAveragePrecision(keras.metrics.Metric):
             shape=(self.num_classes,), initializer="zeros", name="objects"
         )
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> None:
         boxes, scores, classes = peaks(ops.cast(y_pred, "float32"), self.max_objects)
         if self.suppression is not None:
             boxes = ops.clip(boxes, 0.0, 1.0)
@@ -226,11 +231,11 @@ class MeanAveragePrecision(keras.metrics.Metric):
             )
         )
 
-    def result(self):
+    def result(self) -> Tensor:
         right = ops.cumsum(ops.flip(self.right.value, axis=1), axis=1)
         wrong = ops.cumsum(ops.flip(self.wrong.value, axis=1), axis=1)
         said = right + wrong
-        precision = ops.where(said > 0, right / ops.where(said > 0, said, 1.0), 0.0)
+        precision = ops.divide_no_nan(right, said)
         # Precision at a recall is the best at this recall or beyond.
         later = ops.arange(self.bins)[:, None] <= ops.arange(self.bins)[None, :]
         envelope = ops.max(ops.where(later[None], precision[:, None, :], 0.0), axis=-1)
@@ -241,11 +246,11 @@ class MeanAveragePrecision(keras.metrics.Metric):
         known = ops.cast(objects > 0, "float32")
         return ops.sum(average * known) / ops.maximum(ops.sum(known), 1.0)
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         for variable in (self.right, self.wrong, self.objects):
             variable.assign(ops.zeros_like(variable))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "num_classes": self.num_classes,
@@ -318,17 +323,17 @@ class Detection(Task):
         self.labels = None if labels is None else [str(label) for label in labels]
 
     @property
-    def output_shape(self):
+    def output_shape(self) -> tuple[int | None, ...]:
         return (None, None, self.num_classes + 4)
 
     @property
-    def label_shape(self):
+    def label_shape(self) -> tuple[int | None, ...]:
         return (None, 5)
 
-    def missing(self, rows, output_shape=None):
+    def missing(self, rows: int, output_shape: Sequence[int | None] | None = None) -> np.ndarray:
         return np.full((rows, 1, 5), np.nan, "float32")
 
-    def default_head(self, features, input_shape):
+    def default_head(self, features: dict[str, Any], input_shape: Any) -> Tensor:
         if input_shape is None or len(input_shape) != 3 or None in input_shape[:2]:
             raise ValueError(
                 f"Task '{self.name}' needs images of fixed size, got inputs of shape {input_shape}."
@@ -341,19 +346,19 @@ class Detection(Task):
             self.num_classes + 4, 1, bias_initializer=rare, name=f"{self.name}_linear"
         )(x)
 
-    def activate(self, x):
+    def activate(self, x: Tensor) -> Tensor:
         return keras.activations.sigmoid(x)
 
-    def default_loss(self):
-        return CentreLoss()
+    def default_loss(self) -> Any:
+        return CenterNetLoss()
 
-    def default_metrics(self):
+    def default_metrics(self) -> list[TaskMetric]:
         metric = MeanAveragePrecision(
             self.num_classes, max_objects=self.max_objects, suppression=self.overlap
         )
         return [TaskMetric(metric, True)]
 
-    def target(self, y):
+    def target(self, y: Tensor) -> tuple[Tensor, Tensor]:
         y = ops.cast(y, "float32")
         known = finite(y)
         # A row has no label where nothing of it is finite; an entry that is not finite is no object.
@@ -361,7 +366,7 @@ class Detection(Task):
         nothing = ops.concatenate([ops.zeros_like(y[..., :4]), -ops.ones_like(y[..., 4:])], axis=-1)
         return ops.where(ops.expand_dims(whole, -1), y, nothing), ops.any(whole, axis=-1)
 
-    def _check_values(self, y):
+    def _check_values(self, y: Tensor) -> None:
         values = y.astype(float)
         boxes, kinds = values[..., :4], values[..., 4]
         there = np.isfinite(kinds) & (kinds != -1)
@@ -383,11 +388,11 @@ class Detection(Task):
                 f"{boxes[turned][0].tolist()}; expected (left, top, right, bottom, class)."
             )
 
-    def baseline(self, y):
+    def baseline(self, y: Any) -> np.ndarray:
         # No object anywhere; one cell stands for a map of any size.
         return np.zeros((1, 1, self.num_classes + 4), "float32")
 
-    def facts(self):
+    def facts(self) -> dict[str, Any]:
         facts = {
             "num_classes": self.num_classes,
             "labels": self.labels,
@@ -401,7 +406,7 @@ class Detection(Task):
             "activation": "sigmoid",
         }
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "num_classes": self.num_classes,
@@ -421,8 +426,8 @@ class _Biases(keras.initializers.Initializer):
     def __init__(self, values: Sequence[float]):
         self.values = [float(v) for v in values]
 
-    def __call__(self, shape, dtype=None):
+    def __call__(self, shape: Any, dtype: Any = None) -> Tensor:
         return ops.convert_to_tensor(self.values, dtype=dtype)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"values": self.values}

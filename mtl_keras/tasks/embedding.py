@@ -9,11 +9,12 @@ import numpy as np
 from keras import ops
 
 from mtl_keras.tasks.task import Task, TaskMetric, dense_head, finite, vector
+from mtl_keras.tasks.types import Config, Tensor
 
 __all__ = ["ContrastiveLoss", "Embedding", "RecallAtOne"]
 
 
-def _pairs(y_true):
+def _pairs(y_true: Tensor) -> tuple[Tensor, Tensor]:
     """Which rows are of one class, and which may be compared at all: rows with a label, other than itself."""
     y = ops.reshape(ops.cast(y_true, "float32"), (-1, 1))
     there = y >= 0
@@ -43,7 +44,7 @@ class ContrastiveLoss(keras.losses.Loss):
             raise ValueError(f"The temperature must be > 0, got {temperature}.")
         self.temperature = float(temperature)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         same, other = _pairs(y_true)
         near = ops.matmul(y_pred, ops.transpose(y_pred)) / self.temperature
         # Unit vectors: the largest is at most 1 / temperature, and subtracting it keeps the exponentials small.
@@ -53,7 +54,7 @@ class ContrastiveLoss(keras.losses.Loss):
         count = ops.sum(same, axis=1)
         return -ops.sum(chance * same, axis=1) / ops.maximum(count, 1.0)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "temperature": self.temperature}
 
 
@@ -64,7 +65,9 @@ class RecallAtOne(keras.metrics.Mean):
     def __init__(self, name: str = "recall_at_1", **kwargs: Any):
         super().__init__(name=name, **kwargs)
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> Any:
         same, other = _pairs(y_true)
         near = ops.where(other > 0, ops.matmul(y_pred, ops.transpose(y_pred)), -1e9)
         nearest = ops.one_hot(
@@ -115,26 +118,26 @@ class Embedding(Task):
         self.size, self.hidden, self.temperature = int(size), int(hidden), float(temperature)
 
     @property
-    def output_shape(self):
+    def output_shape(self) -> tuple[int | None, ...]:
         return (self.size,)
 
     @property
-    def label_shape(self):
+    def label_shape(self) -> tuple[int | None, ...]:
         return (1,)
 
-    def default_head(self, features, input_shape):
+    def default_head(self, features: dict[str, Any], input_shape: Any) -> Tensor:
         return dense_head(vector(features, self.name), self.name, self.size, self.hidden)
 
-    def activate(self, x):
+    def activate(self, x: Tensor) -> Tensor:
         return x / ops.sqrt(ops.sum(ops.square(x), axis=-1, keepdims=True) + 1e-12)
 
-    def default_loss(self):
+    def default_loss(self) -> Any:
         return ContrastiveLoss(self.temperature)
 
-    def default_metrics(self):
+    def default_metrics(self) -> list[TaskMetric]:
         return [TaskMetric(RecallAtOne(), True)]
 
-    def target(self, y):
+    def target(self, y: Tensor) -> tuple[Tensor, Tensor]:
         known = finite(y)
         if len(y.shape) == 2:
             y, known = ops.squeeze(y, axis=-1), ops.squeeze(known, axis=-1)
@@ -142,24 +145,24 @@ class Embedding(Task):
         # Rows without a label stay apart from all others: they are nobody's neighbours.
         return ops.cast(ops.where(present, y, ops.cast(-1, y.dtype)), "int32"), present
 
-    def _check_values(self, y):
+    def _check_values(self, y: Tensor) -> None:
         values = y.astype(float)
         there = np.isfinite(values) & (values != -1)
         self._refuse(
             values, there & ((values < 0) | (values != np.floor(values))), "whole numbers >= 0"
         )
 
-    def baseline(self, y):
-        return np.eye(1, self.size, dtype="float32")[0]
+    def baseline(self, y: Any) -> np.ndarray:
+        return np.asarray(np.eye(1, self.size)[0], "float32")
 
-    def facts(self):
+    def facts(self) -> dict[str, Any]:
         return {
             **super().facts(),
             "size": self.size,
             "unit": "vector of length 1; compare by inner product",
         }
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "size": self.size,

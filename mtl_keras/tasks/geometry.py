@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ from keras import ops
 
 from mtl_keras.tasks.maps import full_size, map_decoder
 from mtl_keras.tasks.task import Task, TaskMetric, finite
+from mtl_keras.tasks.types import Config, Tensor
 
 __all__ = ["Angle", "AngleLoss", "Depth", "DepthError", "Normals"]
 
@@ -22,13 +24,15 @@ class DepthError(keras.metrics.Mean):
         super().__init__(name=name, **kwargs)
         self.relative = bool(relative)
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> Any:
         off = ops.abs(y_true - y_pred)[..., 0]
         if self.relative:
             off = off / ops.where(y_true[..., 0] > 0, y_true[..., 0], 1.0)
         return super().update_state(off, sample_weight=sample_weight)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "relative": self.relative}
 
 
@@ -43,14 +47,14 @@ class _Map(Task):
         self.channels = int(channels)
 
     @property
-    def output_shape(self):
+    def output_shape(self) -> tuple[int | None, ...]:
         return (None, None, self.size)
 
     @property
-    def label_shape(self):
+    def label_shape(self) -> tuple[int | None, ...]:
         return (None, None, self.size)
 
-    def default_head(self, features, input_shape):
+    def default_head(self, features: dict[str, Any], input_shape: Any) -> Tensor:
         return full_size(
             self.name,
             map_decoder(self.name, features, input_shape, self.channels),
@@ -58,15 +62,16 @@ class _Map(Task):
             self.size,
         )
 
-    def missing(self, rows, output_shape=None):
+    def missing(self, rows: int, output_shape: Sequence[int | None] | None = None) -> np.ndarray:
         if output_shape is None or None in tuple(output_shape[1:3]):
             raise ValueError(
                 f"The size of a missing map of task '{self.name}' is not known. Fill absent labels with NaN in the images' "
                 "size."
             )
-        return np.full((rows, *output_shape[1:3], self.size), np.nan, "float32")
+        shape: Any = (rows, *output_shape[1:3], self.size)
+        return np.full(shape, np.nan, "float32")
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "channels": self.channels}
 
 
@@ -97,39 +102,41 @@ class Depth(_Map):
             raise ValueError(f"Task '{name}': scale must be > 0, got {scale}.")
         self.scale, self.unit = float(scale), str(unit)
 
-    def activate(self, x):
+    def activate(self, x: Tensor) -> Tensor:
         return keras.activations.softplus(x) * self.scale
 
-    def default_loss(self):
+    def default_loss(self) -> Any:
         from mtl_keras.tasks.regression import ScaledError
 
         return ScaledError("mae", self.scale)
 
-    def default_metrics(self):
+    def default_metrics(self) -> list[TaskMetric]:
         return [
             TaskMetric(DepthError(), False),
             TaskMetric(DepthError(relative=True, name="rel_error"), False),
         ]
 
-    def target(self, y):
+    def target(self, y: Tensor) -> tuple[Tensor, Tensor]:
         y = ops.cast(y, "float32")
         if len(y.shape) == 3:
             y = ops.expand_dims(y, -1)
         present = ops.logical_and(finite(y), y > 0)
         return ops.where(present, y, ops.ones_like(y)), ops.squeeze(present, axis=-1)
 
-    def baseline(self, y):
+    def baseline(self, y: Any) -> np.ndarray:
         y = np.asarray(y, float)
         y = y if y.ndim == 4 else y[..., None]
         y = np.where(np.isfinite(y) & (y > 0), y, np.nan)
         known = y[np.isfinite(y)]
         fallback = np.median(known) if len(known) else self.scale
-        return np.ma.median(np.ma.masked_invalid(y), axis=0).filled(fallback).astype("float32")
+        masked: Any = np.ma
+        median = masked.median(np.ma.masked_invalid(y), axis=0).filled(fallback)
+        return np.asarray(median, "float32")
 
-    def facts(self):
+    def facts(self) -> dict[str, Any]:
         return {**super().facts(), "unit": self.unit}
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "scale": self.scale, "unit": self.unit}
 
 
@@ -140,7 +147,7 @@ class AngleLoss(keras.losses.Loss):
     def __init__(self, name: str = "angle_loss", **kwargs: Any):
         super().__init__(name=name, **kwargs)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return 1.0 - ops.sum(y_true * y_pred, axis=-1)
 
 
@@ -152,7 +159,9 @@ class Angle(keras.metrics.Mean):
         super().__init__(name=name, **kwargs)
         self.within = within
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> Any:
         # From chord and its complement: the arc cosine loses small angles.
         near = ops.norm(y_true - y_pred, axis=-1)
         far = ops.norm(y_true + y_pred, axis=-1)
@@ -160,7 +169,7 @@ class Angle(keras.metrics.Mean):
         values = angle if self.within is None else ops.cast(angle < self.within, "float32")
         return super().update_state(values, sample_weight=sample_weight)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "within": self.within}
 
 
@@ -182,20 +191,20 @@ class Normals(_Map):
     kind = "normals"
     size = 3
 
-    def activate(self, x):
+    def activate(self, x: Tensor) -> Tensor:
         return x / ops.sqrt(ops.sum(ops.square(x), axis=-1, keepdims=True) + 1e-12)
 
-    def default_loss(self):
+    def default_loss(self) -> Any:
         return AngleLoss()
 
-    def default_metrics(self):
+    def default_metrics(self) -> list[TaskMetric]:
         shares = [
             TaskMetric(Angle(w, name=f"within_{str(w).replace('.', '_')}"), True)
             for w in (11.25, 22.5, 30)
         ]
         return [TaskMetric(Angle(), False), *shares]
 
-    def target(self, y):
+    def target(self, y: Tensor) -> tuple[Tensor, Tensor]:
         y = ops.cast(y, "float32")
         known = ops.all(finite(y), axis=-1)
         y = ops.where(ops.expand_dims(known, -1), y, ops.zeros_like(y))
@@ -205,7 +214,7 @@ class Normals(_Map):
         unit = y / ops.expand_dims(ops.where(present, length, 1.0), -1)
         return ops.where(ops.expand_dims(present, -1), unit, up), present
 
-    def baseline(self, y):
+    def baseline(self, y: Any) -> np.ndarray:
         y = np.asarray(y, float)
         total = np.nansum(y, axis=0)
         length = np.linalg.norm(total, axis=-1, keepdims=True)

@@ -12,6 +12,7 @@ from keras import ops
 from mtl_keras.layers.soft_argmax import SoftArgmax
 from mtl_keras.tasks.maps import map_decoder
 from mtl_keras.tasks.task import Task, TaskMetric, finite
+from mtl_keras.tasks.types import Config, Tensor
 
 __all__ = ["Keypoints", "PointError", "PointLoss"]
 
@@ -23,7 +24,7 @@ class PointLoss(keras.losses.Loss):
     def __init__(self, name: str = "point_loss", **kwargs: Any):
         super().__init__(name=name, **kwargs)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return ops.mean(ops.abs(y_true - y_pred), axis=-1)
 
 
@@ -35,12 +36,14 @@ class PointError(keras.metrics.Mean):
         super().__init__(name=name, **kwargs)
         self.within = within
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> Any:
         distance = ops.norm(y_true - y_pred, axis=-1)
         values = distance if self.within is None else ops.cast(distance < self.within, "float32")
         return super().update_state(values, sample_weight=sample_weight)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "within": self.within}
 
 
@@ -86,33 +89,33 @@ class Keypoints(Task):
         self.labels = None if labels is None else [str(label) for label in labels]
 
     @property
-    def output_shape(self):
+    def output_shape(self) -> tuple[int | None, ...]:
         return (self.num_points, 2)
 
     @property
-    def label_shape(self):
+    def label_shape(self) -> tuple[int | None, ...]:
         return (self.num_points, 2)
 
-    def default_head(self, features, input_shape):
+    def default_head(self, features: dict[str, Any], input_shape: Any) -> Tensor:
         x = map_decoder(self.name, features, input_shape, self.channels)
         x = keras.layers.Conv2D(self.num_points, 1, name=f"{self.name}_linear")(x)
         return SoftArgmax(name=f"{self.name}_place")(x)
 
-    def default_loss(self):
+    def default_loss(self) -> Any:
         return PointLoss()
 
-    def default_metrics(self):
+    def default_metrics(self) -> list[TaskMetric]:
         return [
             TaskMetric(PointError(self.within, name="pck"), True),
             TaskMetric(PointError(), False),
         ]
 
-    def target(self, y):
+    def target(self, y: Tensor) -> tuple[Tensor, Tensor]:
         y = ops.cast(y, "float32")
         known = ops.all(finite(y), axis=-1)
         return ops.where(ops.expand_dims(known, -1), y, ops.zeros_like(y)), known
 
-    def _check_values(self, y):
+    def _check_values(self, y: Tensor) -> None:
         values = y.astype(float)
         self._refuse(
             values,
@@ -120,7 +123,7 @@ class Keypoints(Task):
             "parts of the image's size, 0 to 1",
         )
 
-    def baseline(self, y):
+    def baseline(self, y: Any) -> np.ndarray:
         y = np.asarray(y, float).reshape(-1, self.num_points, 2)
         known = np.isfinite(y).all(-1)
         places = [
@@ -129,11 +132,11 @@ class Keypoints(Task):
         ]
         return np.asarray(places, "float32")
 
-    def facts(self):
+    def facts(self) -> dict[str, Any]:
         facts = {"num_points": self.num_points, "labels": self.labels}
         return {**super().facts(), **facts, "format": "x, y", "unit": "parts of the image's size"}
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "num_points": self.num_points,

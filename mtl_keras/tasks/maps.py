@@ -64,7 +64,7 @@ def full_size(name: str, x: Any, input_shape: Any, outputs: int) -> Any:
     if None in input_shape[:2]:
         x = resize_like(x, _image_behind(name, x, input_shape), f"{name}_full")
     elif tuple(x.shape[1:3]) != tuple(input_shape[:2]):
-        x = resized(x, *input_shape[:2], f"{name}_full")
+        x = resized(x, input_shape[0], input_shape[1], f"{name}_full")
     return keras.layers.Conv2D(outputs, 3, padding="same", name=f"{name}_linear")(x)
 
 

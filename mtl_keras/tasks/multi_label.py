@@ -9,62 +9,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from mtl_keras.tasks.classes import ClassTask
+from mtl_keras.tasks.classes import ClassTask, EachCrossentropy
 from mtl_keras.tasks.task import TaskMetric, dense_head, finite, vector
+from mtl_keras.tasks.types import Config, Tensor
 
-__all__ = ["EachCrossentropy", "LabelAccuracy", "LabelF1", "MultiLabel"]
-
-_EPSILON = 1e-7
-
-
-@keras.saving.register_keras_serializable("mtl_keras")
-class EachCrossentropy(keras.losses.Loss):
-    """Binary cross entropy of every entry, not averaged over them: each may lack its label.
-
-    `-t (1 - p)^gamma log p - (1 - t) p^gamma log(1 - p)`, with `t = (1 - smoothing) y + smoothing / 2`.
-
-    Args:
-        label_smoothing: float in [0, 1). Defaults to 0.
-        focal_gamma: float >= 0 (Lin et al., ICCV 2017). Defaults to 0, cross entropy.
-    """
-
-    #: What `uncertainty` reads the loss as.
-    likelihood = "categorical"
-
-    def __init__(
-        self,
-        label_smoothing: float = 0.0,
-        focal_gamma: float = 0.0,
-        name: str = "each_crossentropy",
-        **kwargs: Any,
-    ):
-        super().__init__(name=name, **kwargs)
-        self.label_smoothing, self.focal_gamma = float(label_smoothing), float(focal_gamma)
-
-    def call(self, y_true, y_pred):
-        y_true = y_true * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
-        if not self.focal_gamma:
-            return ops.binary_crossentropy(y_true, y_pred)
-        logits = getattr(y_pred, "_keras_logits", None)
-        if logits is None:
-            p = ops.clip(y_pred, _EPSILON, 1 - _EPSILON)
-            log_yes, log_no = ops.log(p), ops.log(1 - p)
-        else:
-            logits = ops.cast(logits, "float32")
-            log_yes, log_no = ops.log_sigmoid(logits), ops.log_sigmoid(-logits)
-        # The power of 0 has no gradient for exponents below 1.
-        no, yes = (
-            ops.power(ops.maximum(ops.exp(x), _EPSILON), self.focal_gamma)
-            for x in (log_no, log_yes)
-        )
-        return -(y_true * no * log_yes + (1 - y_true) * yes * log_no)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "label_smoothing": self.label_smoothing,
-            "focal_gamma": self.focal_gamma,
-        }
+__all__ = ["LabelAccuracy", "LabelF1", "MultiLabel"]
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
@@ -75,11 +24,13 @@ class LabelAccuracy(keras.metrics.Mean):
         super().__init__(name=name, **kwargs)
         self.threshold = float(threshold)
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> Any:
         right = ops.equal(y_true > 0.5, y_pred >= self.threshold)
         return super().update_state(ops.cast(right, "float32"), sample_weight=sample_weight)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "threshold": self.threshold}
 
 
@@ -99,7 +50,9 @@ class LabelF1(keras.metrics.Metric):
         }
         self.hit, self.said, self.true = made["hit"], made["said"], made["is"]
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> None:
         true = ops.cast(y_true > 0.5, "float32")
         said = ops.cast(y_pred >= self.threshold, "float32")
         weight = ops.ones_like(true)
@@ -114,15 +67,15 @@ class LabelF1(keras.metrics.Metric):
         self.said.assign_add(ops.sum(said * weight, axis=0))
         self.true.assign_add(ops.sum(true * weight, axis=0))
 
-    def result(self):
+    def result(self) -> Tensor:
         total = self.said + self.true
-        return ops.mean(ops.where(total > 0, 2 * self.hit / ops.where(total > 0, total, 1.0), 0.0))
+        return ops.mean(ops.divide_no_nan(2 * self.hit, total))
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         for variable in (self.hit, self.said, self.true):
             variable.assign(ops.zeros_like(variable))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "num_labels": self.num_labels, "threshold": self.threshold}
 
 
@@ -175,73 +128,74 @@ class MultiLabel(ClassTask):
         self._check_class_weights()
 
     @property
-    def class_weights_shape(self):
+    def class_weights_shape(self) -> tuple[int, ...]:
         return (self.num_labels, 2)
 
     @property
-    def soft_label_shape(self):
+    def soft_label_shape(self) -> tuple[int | None, ...] | None:
         return None
 
-    def _default_weight(self):
+    def _default_weight(self) -> Any:
         return (1.0, 1.0)
 
-    def _row(self, weight):
+    def _row(self, weight: Any) -> Any:
         return (1.0, weight) if np.ndim(weight) == 0 else weight
 
-    def _count(self, target, present):
+    def _count(self, target: Tensor, present: Tensor) -> Tensor:
         yes = np.where(present, target, 0.0).sum(0, dtype="float64")
         return np.stack([present.sum(0) - yes, yes], -1)
 
-    def element_weights(self, target, table):
+    def element_weights(self, target: Tensor, table: Any) -> Tensor:
         return table[:, 1] * target + table[:, 0] * (1 - target)
 
-    def metric_target(self, target, output):
+    def metric_target(self, target: Tensor, output: Tensor) -> Tensor:
         return ops.cast(target > 0.5, "float32")
 
     @property
-    def output_shape(self):
+    def output_shape(self) -> tuple[int | None, ...]:
         return (self.num_labels,)
 
     @property
-    def label_shape(self):
+    def label_shape(self) -> tuple[int | None, ...]:
         return (self.num_labels,)
 
-    def default_head(self, features, input_shape):
+    def default_head(self, features: dict[str, Any], input_shape: Any) -> Tensor:
         return dense_head(vector(features, self.name), self.name, self.num_labels, self.hidden)
 
-    def activate(self, x):
+    def activate(self, x: Tensor) -> Tensor:
         return keras.activations.sigmoid(x)
 
-    def default_loss(self):
+    def default_loss(self) -> Any:
         return EachCrossentropy(self.label_smoothing, self.focal_gamma)
 
-    def accuracy(self, name):
+    def accuracy(self, name: str) -> Any:
         return LabelAccuracy(self.threshold, name=name)
 
-    def default_metrics(self):
+    def default_metrics(self) -> list[TaskMetric]:
         f1 = LabelF1(self.num_labels, self.threshold)
         return [TaskMetric(f1, True), TaskMetric(self.accuracy("accuracy"), True)]
 
-    def target(self, y):
+    def target(self, y: Tensor) -> tuple[Tensor, Tensor]:
         known = finite(y)
         present = ops.logical_and(known, y >= 0)
         return ops.cast(ops.where(present, y, ops.zeros_like(y)), "float32"), present
 
-    def _check_values(self, y):
+    def _check_values(self, y: Tensor) -> None:
         values = y.astype(float)
         bad = np.isfinite(values) & (values != -1) & ((values < 0) | (values > 1))
         self._refuse(values, bad, "0, 1, or a probability from 0 to 1")
 
-    def baseline(self, y):
+    def baseline(self, y: Any) -> np.ndarray:
         y = np.asarray(y, float).reshape(-1, self.num_labels)
         known = np.isfinite(y) & (y >= 0)
-        return (np.where(known, y, 0).sum(0) / np.maximum(known.sum(0), 1)).astype("float32")
+        share = np.where(known, y, 0).sum(0) / np.maximum(known.sum(0), 1)
+        return np.asarray(share, "float32")
 
-    def facts(self):
+    def facts(self) -> dict[str, Any]:
         facts = {"num_labels": self.num_labels, "labels": self.labels, "threshold": self.threshold}
         return {**super().facts(), **facts, "activation": "sigmoid"}
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "num_labels": self.num_labels,

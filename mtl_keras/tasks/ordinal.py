@@ -12,6 +12,7 @@ from keras import ops
 from mtl_keras.layers.ordinal import OrdinalThresholds
 from mtl_keras.tasks.classes import check_probabilities
 from mtl_keras.tasks.task import Task, TaskMetric, finite, vector
+from mtl_keras.tasks.types import Config, Tensor
 
 __all__ = ["LevelError", "Ordinal"]
 
@@ -24,13 +25,15 @@ class LevelError(keras.metrics.Mean):
         super().__init__(name=name, **kwargs)
         self.exact = bool(exact)
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> Any:
         said = ops.sum(ops.cast(y_pred >= 0.5, "float32"), axis=-1)
         off = ops.abs(said - ops.sum(ops.cast(y_true, "float32"), axis=-1))
         values = ops.cast(off < 0.5, "float32") if self.exact else off
         return super().update_state(values, sample_weight=sample_weight)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "exact": self.exact}
 
 
@@ -79,43 +82,43 @@ class Ordinal(Task):
         self.labels = None if labels is None else [str(label) for label in labels]
 
     @property
-    def output_shape(self):
+    def output_shape(self) -> tuple[int | None, ...]:
         return (self.num_classes - 1,)
 
     @property
-    def label_shape(self):
+    def label_shape(self) -> tuple[int | None, ...]:
         return (1,)
 
-    def default_head(self, features, input_shape):
+    def default_head(self, features: dict[str, Any], input_shape: Any) -> Tensor:
         x = vector(features, self.name)
         if self.hidden:
             x = keras.layers.Dense(self.hidden, activation="relu", name=f"{self.name}_hidden")(x)
         x = keras.layers.Dense(1, use_bias=False, name=f"{self.name}_linear")(x)
         return OrdinalThresholds(self.num_classes - 1, name=f"{self.name}_thresholds")(x)
 
-    def activate(self, x):
+    def activate(self, x: Tensor) -> Tensor:
         return keras.activations.sigmoid(x)
 
-    def default_loss(self):
+    def default_loss(self) -> Any:
         return keras.losses.BinaryCrossentropy()
 
-    def accuracy(self, name):
+    def accuracy(self, name: str) -> Any:
         return LevelError(exact=True, name=name)
 
-    def default_metrics(self):
+    def default_metrics(self) -> list[TaskMetric]:
         return [TaskMetric(LevelError(), False), TaskMetric(self.accuracy("accuracy"), True)]
 
     @property
-    def soft_label_shape(self):
+    def soft_label_shape(self) -> tuple[int | None, ...] | None:
         return (self.num_classes,)
 
-    def _is_soft(self, shape) -> bool:
+    def _is_soft(self, shape: Any) -> bool:
         return len(shape) == 2 and shape[-1] == self.num_classes
 
-    def metric_target(self, target, output):
+    def metric_target(self, target: Tensor, output: Tensor) -> Tensor:
         return ops.cast(target > 0.5, "float32")
 
-    def target(self, y):
+    def target(self, y: Tensor) -> tuple[Tensor, Tensor]:
         if self._is_soft(y.shape):
             y = ops.cast(y, "float32")
             present = ops.all(ops.logical_and(ops.isfinite(y), y >= 0), axis=-1)
@@ -130,7 +133,7 @@ class Ordinal(Task):
         levels = ops.arange(self.num_classes - 1, dtype="float32")
         return ops.cast(ops.expand_dims(y, -1) > levels, "float32"), present
 
-    def _check_values(self, y):
+    def _check_values(self, y: Tensor) -> None:
         values = y.astype(float)
         if self._is_soft(values.shape):
             check_probabilities(self, values)
@@ -139,7 +142,7 @@ class Ordinal(Task):
         bad = there & ((values < 0) | (values >= self.num_classes) | (values != np.floor(values)))
         self._refuse(values, bad, f"whole numbers from 0 to {self.num_classes - 1}")
 
-    def baseline(self, y):
+    def baseline(self, y: Any) -> np.ndarray:
         y = np.asarray(y, float)
         if self._is_soft(y.shape):
             target, present = (ops.convert_to_numpy(x) for x in self.target(y))
@@ -157,7 +160,7 @@ class Ordinal(Task):
             else np.full(len(levels), 0.5, "float32")
         )
 
-    def facts(self):
+    def facts(self) -> dict[str, Any]:
         return {
             **super().facts(),
             "num_classes": self.num_classes,
@@ -165,7 +168,7 @@ class Ordinal(Task):
             "activation": "sigmoid",
         }
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "num_classes": self.num_classes,

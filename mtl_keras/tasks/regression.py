@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from mtl_keras.tasks.task import Task, TaskMetric, dense_head, finite, vector
+from mtl_keras.tasks.types import Config, Tensor
 
 __all__ = ["Regression"]
 
@@ -70,15 +71,15 @@ class Regression(Task):
         self.log, self.unit, self.hidden, self.error = bool(log), str(unit), int(hidden), error
 
     @property
-    def likelihood(self):
+    def likelihood(self) -> str:  # type: ignore[override]
         return _LIKELIHOODS[self.error]
 
     @property
-    def output_shape(self):
+    def output_shape(self) -> tuple[int | None, ...]:
         return (self.size,)
 
     @property
-    def label_shape(self):
+    def label_shape(self) -> tuple[int | None, ...]:
         return (self.size,)
 
     def fit_to(self, labels: Any) -> Regression:
@@ -93,16 +94,16 @@ class Regression(Task):
         y = np.log1p(y) if self.log else y
         return y if self.low is None and self.high is None else np.clip(y, self.low, self.high)
 
-    def default_head(self, features, input_shape):
+    def default_head(self, features: dict[str, Any], input_shape: Any) -> Tensor:
         return dense_head(vector(features, self.name), self.name, self.size, self.hidden)
 
-    def activate(self, x):
+    def activate(self, x: Tensor) -> Tensor:
         return x * self.scale + self.mean
 
-    def default_loss(self):
+    def default_loss(self) -> Any:
         return ScaledError(self.error, self.scale)
 
-    def default_metrics(self):
+    def default_metrics(self) -> list[TaskMetric]:
         return [
             TaskMetric(
                 keras.metrics.R2Score(name="r2", class_aggregation="variance_weighted_average"),
@@ -111,7 +112,7 @@ class Regression(Task):
             TaskMetric(keras.metrics.MeanAbsoluteError(name="mae"), False),
         ]
 
-    def target(self, y):
+    def target(self, y: Tensor) -> tuple[Tensor, Tensor]:
         y = ops.cast(y, "float32")
         if len(y.shape) == 1:
             y = ops.expand_dims(y, -1)
@@ -125,17 +126,17 @@ class Regression(Task):
             y = ops.minimum(y, self.high)
         return y, ops.all(known, axis=-1)
 
-    def _check_values(self, y):
+    def _check_values(self, y: Tensor) -> None:
         values = y.astype(float)
         self._refuse(values, np.isinf(values), "finite numbers")
         if self.log:
             self._refuse(values, values < 0, "counts >= 0")
 
-    def baseline(self, y):
+    def baseline(self, y: Any) -> np.ndarray:
         y = self._transform(np.asarray(y, float).reshape(-1, self.size))
-        return np.nanmean(y, axis=0).astype("float32")
+        return np.asarray(np.nanmean(y, axis=0), "float32")
 
-    def facts(self):
+    def facts(self) -> dict[str, Any]:
         unit = f"log(1 + {self.unit or 'count'})" if self.log else self.unit
         return {
             **super().facts(),
@@ -145,7 +146,7 @@ class Regression(Task):
             "log": self.log,
         }
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "size": self.size,
@@ -180,8 +181,8 @@ class ScaledError(keras.losses.Loss):
             {"mse": "mean_squared_error", "mae": "mean_absolute_error"}.get(error, error)
         )
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return self._function(y_true / self.scale, y_pred / self.scale)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "error": self.error, "scale": self.scale}

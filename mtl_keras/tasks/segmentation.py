@@ -12,6 +12,7 @@ from keras import ops
 from mtl_keras.tasks.classes import ClassTask
 from mtl_keras.tasks.maps import full_size, map_decoder
 from mtl_keras.tasks.task import TaskMetric, finite
+from mtl_keras.tasks.types import Config, Tensor
 
 __all__ = ["Segmentation"]
 
@@ -59,49 +60,50 @@ class Segmentation(ClassTask):
         self._check_class_weights()
 
     @property
-    def _classes(self):
+    def _classes(self) -> int:
         return max(self.num_classes, 2)
 
     @property
-    def _is_yes_or_no(self):
+    def _is_yes_or_no(self) -> bool:
         return self.num_classes == 1
 
     @property
-    def _places(self):
+    def _places(self) -> tuple[int | None, ...]:
         return (None, None)
 
     @property
-    def output_shape(self):
+    def output_shape(self) -> tuple[int | None, ...]:
         return (None, None, self.num_classes)
 
     @property
-    def label_shape(self):
+    def label_shape(self) -> tuple[int | None, ...]:
         return (None, None, 1)
 
-    def missing(self, rows, output_shape=None):
+    def missing(self, rows: int, output_shape: Sequence[int | None] | None = None) -> np.ndarray:
         if output_shape is None or None in tuple(output_shape[1:3]):
             raise ValueError(
                 f"The size of a missing map of task '{self.name}' is not known. Fill absent labels with "
                 f"{self.missing_value} in the images' size."
             )
-        return np.full((rows, *output_shape[1:3], 1), self.missing_value, self.label_dtype)
+        shape: Any = (rows, *output_shape[1:3], 1)
+        return np.full(shape, self.missing_value, self.label_dtype)
 
-    def default_head(self, features, input_shape):
+    def default_head(self, features: dict[str, Any], input_shape: Any) -> Tensor:
         x = map_decoder(self.name, features, input_shape, self.channels)
         # Few channels before the full size: that is where a map costs most, on a phone and in training.
         return full_size(self.name, x, input_shape, self.num_classes)
 
-    def activate(self, x):
+    def activate(self, x: Tensor) -> Tensor:
         return (
             keras.activations.sigmoid(x) if self.num_classes == 1 else keras.activations.softmax(x)
         )
 
-    def accuracy(self, name):
+    def accuracy(self, name: str) -> Any:
         if self.num_classes == 1:
             return keras.metrics.BinaryAccuracy(name=name)
         return keras.metrics.SparseCategoricalAccuracy(name=name)
 
-    def default_metrics(self):
+    def default_metrics(self) -> list[TaskMetric]:
         if self.num_classes == 1:
             iou = keras.metrics.BinaryIoU(
                 target_class_ids=[1], threshold=0.5, name="iou", dtype="float32"
@@ -112,7 +114,7 @@ class Segmentation(ClassTask):
             )
         return [TaskMetric(iou, True), TaskMetric(self.accuracy("pixel_accuracy"), True)]
 
-    def target(self, y):
+    def target(self, y: Tensor) -> tuple[Tensor, Tensor]:
         if self.is_soft(y.shape):
             return self._soft_target(y)
         known = finite(y)
@@ -129,22 +131,22 @@ class Segmentation(ClassTask):
             return ops.expand_dims(ops.cast(y, "float32"), -1), present
         return ops.cast(y, "int32"), present
 
-    def baseline(self, y):
+    def baseline(self, y: Any) -> np.ndarray:
         y = np.asarray(y, float)
         if self.is_soft(y.shape):
             target, present = (ops.convert_to_numpy(x) for x in self._soft_target(y))
             share = np.where(present[..., None], target, 0).sum(0)
-            return (share / np.maximum(present.sum(0), 1)[..., None]).astype("float32")
+            return np.asarray(share / np.maximum(present.sum(0), 1)[..., None], "float32")
         y = y[..., 0] if y.ndim == 4 else y
         known = np.isfinite(y) & (y >= 0)
         if self.num_classes == 1:
             # Each pixel's own share of silhouettes: the best answer that does not look at the picture.
             share = np.where(known, y, 0).sum(0) / np.maximum(known.sum(0), 1)
-            return share[..., None].astype("float32")
+            return np.asarray(share[..., None], "float32")
         counts = np.stack([(known & (y == c)).sum(0) for c in range(self.num_classes)], -1)
-        return (counts / np.maximum(counts.sum(-1, keepdims=True), 1)).astype("float32")
+        return np.asarray(counts / np.maximum(counts.sum(-1, keepdims=True), 1), "float32")
 
-    def facts(self):
+    def facts(self) -> dict[str, Any]:
         activation = "sigmoid" if self.num_classes == 1 else "softmax"
         return {
             **super().facts(),
@@ -153,7 +155,7 @@ class Segmentation(ClassTask):
             "activation": activation,
         }
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "num_classes": self.num_classes,

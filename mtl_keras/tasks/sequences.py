@@ -13,6 +13,7 @@ from mtl_keras.layers.sequences import mask_of
 from mtl_keras.runtime.decoding import is_bio
 from mtl_keras.tasks.classes import ClassTask
 from mtl_keras.tasks.task import Task, TaskMetric, finite
+from mtl_keras.tasks.types import Config, Tensor
 
 __all__ = ["CTCLoss", "EditDistance", "SequenceTranscription", "SpanF1", "TokenTagging"]
 
@@ -46,7 +47,7 @@ class SpanF1(keras.metrics.Metric):
         self._kinds, self._inside = np.array(kinds, "int32"), np.array(inside, "int32")
         self.counts = self.add_weight(shape=(3,), initializer="zeros", name="counts")
 
-    def _spans(self, tags, known):
+    def _spans(self, tags: Any, known: Any) -> tuple[Tensor, Tensor]:
         """Type of each token (0 outside), and whether it continues the one before."""
         kind = ops.where(known, ops.take(self._kinds, tags), 0)
         before = ops.concatenate([ops.zeros_like(kind[:, :1]), kind[:, :-1]], axis=1)
@@ -55,7 +56,9 @@ class SpanF1(keras.metrics.Metric):
         )
         return kind, goes_on
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> None:
         length = y_pred.shape[1]
         known = ops.ones_like(y_true, dtype="bool") if sample_weight is None else sample_weight > 0
         if len(known.shape) == 1:
@@ -78,14 +81,14 @@ class SpanF1(keras.metrics.Metric):
         sums = [ops.sum(ops.cast(x, "float32")) for x in (right, said_starts, starts)]
         self.counts.assign_add(ops.stack(sums))
 
-    def result(self):
+    def result(self) -> Tensor:
         right, said, true = self.counts[0], self.counts[1], self.counts[2]
         return ops.where(said + true > 0, 2 * right / ops.maximum(said + true, 1.0), 0.0)
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         self.counts.assign(ops.zeros((3,)))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "labels": self.labels}
 
 
@@ -133,29 +136,29 @@ class TokenTagging(ClassTask):
         self._check_class_weights()
 
     @property
-    def _classes(self):
+    def _classes(self) -> int:
         return self.num_tags
 
     @property
-    def _places(self):
+    def _places(self) -> tuple[int | None, ...]:
         return (None,)
 
     @property
-    def output_shape(self):
+    def output_shape(self) -> tuple[int | None, ...]:
         return (None, self.num_tags)
 
     @property
-    def label_shape(self):
+    def label_shape(self) -> tuple[int | None, ...]:
         return (None,)
 
-    def missing(self, rows, output_shape=None):
+    def missing(self, rows: int, output_shape: Sequence[int | None] | None = None) -> np.ndarray:
         if output_shape is None or output_shape[1] is None:
             raise ValueError(
                 f"The length of a missing label of task '{self.name}' is not known. Fill absent labels with -1."
             )
         return np.full((rows, output_shape[1]), -1, "int32")
 
-    def default_head(self, features, input_shape):
+    def default_head(self, features: dict[str, Any], input_shape: Any) -> Tensor:
         x = next((x for x in reversed(features.values()) if len(x.shape) == 3), None)
         if x is None:
             shapes = {k: tuple(v.shape) for k, v in features.items()}
@@ -164,31 +167,31 @@ class TokenTagging(ClassTask):
             )
         return keras.layers.Dense(self.num_tags, name=f"{self.name}_linear")(x)
 
-    def activate(self, x):
+    def activate(self, x: Tensor) -> Tensor:
         return keras.activations.softmax(x)
 
-    def accuracy(self, name):
+    def accuracy(self, name: str) -> Any:
         return keras.metrics.SparseCategoricalAccuracy(name=name)
 
-    def default_metrics(self):
+    def default_metrics(self) -> list[TaskMetric]:
         accuracy = TaskMetric(self.accuracy("accuracy"), True)
-        return (
-            [TaskMetric(SpanF1(self.labels), True), accuracy] if is_bio(self.labels) else [accuracy]
-        )
+        if self.labels is not None and is_bio(self.labels):
+            return [TaskMetric(SpanF1(self.labels), True), accuracy]
+        return [accuracy]
 
-    def target(self, y):
+    def target(self, y: Tensor) -> tuple[Tensor, Tensor]:
         if self.is_soft(y.shape):
             return self._soft_target(y)
         known = finite(y)
         present = ops.logical_and(known, y >= 0)
         return ops.cast(ops.where(present, y, ops.zeros_like(y)), "int32"), present
 
-    def baseline(self, y):
+    def baseline(self, y: Any) -> np.ndarray:
         y = np.asarray(y, float)
         counts = self.count_classes(y)
         return np.tile(counts / max(counts.sum(), 1), (y.shape[1], 1)).astype("float32")
 
-    def facts(self):
+    def facts(self) -> dict[str, Any]:
         return {
             **super().facts(),
             "num_tags": self.num_tags,
@@ -196,11 +199,11 @@ class TokenTagging(ClassTask):
             "activation": "softmax",
         }
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "num_tags": self.num_tags, "labels": self.labels}
 
 
-def needed_times(letters):
+def needed_times(letters: Any) -> Any:
     """How many times texts `(rows, longest)`, filled up with 0, need: one per letter, and a blank between equal ones."""
     repeats = ops.logical_and(letters[:, 1:] == letters[:, :-1], letters[:, 1:] > 0)
     return ops.sum(ops.cast(letters > 0, "int32"), axis=1) + ops.sum(
@@ -222,7 +225,7 @@ class CTCLoss(keras.losses.Loss):
     def __init__(self, name: str = "ctc_loss", **kwargs: Any):
         super().__init__(name=name, **kwargs)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         logits = getattr(y_pred, "_keras_logits", None)
         if logits is None:
             logits = ops.log(ops.maximum(y_pred, 1e-9))
@@ -248,7 +251,9 @@ class EditDistance(keras.metrics.Mean):
     def __init__(self, name: str = "edit_distance", **kwargs: Any):
         super().__init__(name=name, **kwargs)
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> Any:
         y_true = ops.cast(y_true, "int32")
         size = y_true.shape[1]
         letters = ops.sum(ops.cast(y_true > 0, "int32"), axis=1)
@@ -315,14 +320,14 @@ class SequenceTranscription(Task):
         self.alphabet, self.time_axis = str(alphabet), time_axis
 
     @property
-    def output_shape(self):
+    def output_shape(self) -> tuple[int | None, ...]:
         return (None, len(self.alphabet) + 1)
 
     @property
-    def label_shape(self):
+    def label_shape(self) -> tuple[int | None, ...]:
         return (None,)
 
-    def missing(self, rows, output_shape=None):
+    def missing(self, rows: int, output_shape: Sequence[int | None] | None = None) -> np.ndarray:
         return np.full((rows, 1), -1, "int32")
 
     def encode(self, texts: Sequence[str], length: int) -> np.ndarray:
@@ -344,7 +349,7 @@ class SequenceTranscription(Task):
             row[: len(text)] = [self.alphabet.index(letter) for letter in text]
         return rows
 
-    def default_head(self, features, input_shape):
+    def default_head(self, features: dict[str, Any], input_shape: Any) -> Tensor:
         x = next((x for x in reversed(features.values()) if len(x.shape) in (3, 4)), None)
         if x is None:
             shapes = {k: tuple(v.shape) for k, v in features.items()}
@@ -361,10 +366,10 @@ class SequenceTranscription(Task):
             )(x)
         return keras.layers.Dense(len(self.alphabet) + 1, name=f"{self.name}_linear")(x)
 
-    def activate(self, x):
+    def activate(self, x: Tensor) -> Tensor:
         return keras.activations.softmax(x)
 
-    def mask_output(self, output, mask):
+    def mask_output(self, output: Tensor, mask: Tensor) -> Tensor:
         # Nothing is written at padding: `decode`, here and on the device, reads blanks.
         blank = ops.one_hot(0, len(self.alphabet) + 1, dtype=output.dtype)
         masked = ops.where(ops.expand_dims(mask, -1), output, blank)
@@ -372,26 +377,26 @@ class SequenceTranscription(Task):
             masked._keras_logits = output._keras_logits
         return masked
 
-    def default_loss(self):
+    def default_loss(self) -> Any:
         return CTCLoss()
 
-    def default_metrics(self):
+    def default_metrics(self) -> list[TaskMetric]:
         return [TaskMetric(EditDistance(), False)]
 
-    def target(self, y):
+    def target(self, y: Tensor) -> tuple[Tensor, Tensor]:
         known = ops.logical_and(finite(y), y >= 0)
         # Letters from 1: the loss calls blank 0.
         return ops.cast(ops.where(known, y + 1, ops.zeros_like(y)), "int32"), ops.any(
             known, axis=-1
         )
 
-    def _check_values(self, y):
+    def _check_values(self, y: Tensor) -> None:
         values = y.astype(float)
         there = np.isfinite(values) & (values != -1)
         bad = there & ((values < 0) | (values >= len(self.alphabet)) | (values != np.floor(values)))
         self._refuse(values, bad, f"numbers of letters, 0 to {len(self.alphabet) - 1}")
 
-    def _check_size(self, y, output_shape):
+    def _check_size(self, y: Tensor, output_shape: Any) -> None:
         times = output_shape[1]
         if times is None:
             return
@@ -405,12 +410,12 @@ class SequenceTranscription(Task):
                 f"{times}. Give the network a longer output (fewer strides along time), or leave these rows out (-1)."
             )
 
-    def baseline(self, y):
+    def baseline(self, y: Any) -> np.ndarray:
         # Nothing read; one blank stands for any time.
         return np.eye(1, len(self.alphabet) + 1, dtype="float32")
 
-    def facts(self):
+    def facts(self) -> dict[str, Any]:
         return {**super().facts(), "alphabet": self.alphabet, "activation": "softmax", "blank": 0}
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "alphabet": self.alphabet, "time_axis": self.time_axis}

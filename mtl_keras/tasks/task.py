@@ -5,15 +5,20 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from mtl_keras.graph import has_graph
+from mtl_keras.layers.sequences import MaskedMean, mask_of
 from mtl_keras.runtime import decoding
 from mtl_keras.runtime.names import check_task_name, unknown_name
+from mtl_keras.tasks.types import Config, Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Task", "TaskMetric"]
 
@@ -42,7 +47,7 @@ class TaskMetric:
 
     @property
     def name(self) -> str:
-        return self.metric.name
+        return str(self.metric.name)
 
 
 class Task:
@@ -76,7 +81,7 @@ class Task:
 
     kind = "task"
     #: How the loss is read as a likelihood ("gaussian", "laplace", "categorical"): weighting by uncertainty needs it.
-    likelihood = "gaussian"
+    likelihood: str | None = "gaussian"
     #: What a label that is not there is filled with, in data where some rows or sources lack this task.
     missing_value: float = math.nan
     #: dtype of the labels that `missing` makes.
@@ -91,7 +96,7 @@ class Task:
         loss_weight: float = 1.0,
         loss: Any = None,
         metrics: Sequence[Any] | None = None,
-        head: Callable | None = None,
+        head: Callable[..., Any] | None = None,
     ):
         self.name = check_task_name(name)
         self.loss_weight = check_loss_weight(name, loss_weight)
@@ -105,7 +110,9 @@ class Task:
         """Shape of one row's output, None where it follows the input."""
         raise NotImplementedError
 
-    def head(self, features: dict[str, Any], input_shape: tuple[int | None, ...] | None = None):
+    def head(
+        self, features: dict[str, Any], input_shape: tuple[int | None, ...] | None = None
+    ) -> Tensor:
         """Build this task's own layers on `features` and return the tensor before the output activation.
 
         Args:
@@ -124,7 +131,7 @@ class Task:
             )
         return x
 
-    def default_head(self, features, input_shape):
+    def default_head(self, features: dict[str, Any], input_shape: Any) -> Tensor:
         raise NotImplementedError
 
     @property
@@ -132,23 +139,23 @@ class Task:
         """ "softmax" or "sigmoid" where `activate` is one, else None."""
         return self.facts().get("activation")
 
-    def activate(self, x):
+    def activate(self, x: Tensor) -> Tensor:
         """The output activation: from the head's last tensor to what the model, and the phone, returns."""
         return x
 
-    def mask_output(self, output, mask):
+    def mask_output(self, output: Tensor, mask: Tensor) -> Tensor:
         """The output where a Keras mask, `(rows, places)`, says that places are padding. Most tasks leave them as they are."""
         return output
 
     # ------------------------------------------------------------------ loss and metrics
-    def default_loss(self):
+    def default_loss(self) -> Any:
         raise NotImplementedError
 
     def default_metrics(self) -> list[TaskMetric]:
         raise NotImplementedError
 
     @property
-    def loss(self):
+    def loss(self) -> Any:
         """The loss: a `keras.losses.Loss` or a function of `(target, output)` that returns a value a row."""
         return self._loss if self._loss is not None else self.default_loss()
 
@@ -171,7 +178,7 @@ class Task:
         return keras.metrics.Accuracy(name=name)
 
     # ------------------------------------------------------------------ labels
-    def target(self, y):
+    def target(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Split labels into what the loss compares and where a label is there at all.
 
         Args:
@@ -184,7 +191,7 @@ class Task:
         """
         raise NotImplementedError
 
-    def metric_target(self, target, output):
+    def metric_target(self, target: Tensor, output: Tensor) -> Tensor:
         """What metrics compare with `output`: the target, with one answer where a label is a probability."""
         return target
 
@@ -195,7 +202,8 @@ class Task:
             rows: int.
             output_shape: shape of the task's output, rows included, where the labels' size follows it.
         """
-        return np.full((rows, *self.label_shape), self.missing_value, self.label_dtype)
+        shape: Any = (rows, *self.label_shape)
+        return np.full(shape, self.missing_value, self.label_dtype)
 
     @property
     def label_shape(self) -> tuple[int | None, ...]:
@@ -296,7 +304,7 @@ class Task:
         return config
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Task:
+    def from_config(cls, config: Config) -> Self:
         config = dict(config)
         if isinstance(config.get("loss"), dict):
             config["loss"] = keras.saving.deserialize_keras_object(config["loss"])
@@ -304,7 +312,7 @@ class Task:
             config["metrics"] = [_metric_from_config(m) for m in config["metrics"]]
         return cls(**config)
 
-    def copy(self, **changes: Any) -> Task:
+    def copy(self, **changes: Any) -> Self:
         """The same task with some settings changed."""
         return type(self).from_config({**self.get_config(), **changes})
 
@@ -363,17 +371,14 @@ def check_loss_weight(name: str, weight: Any) -> float:
     return value
 
 
-def _matches(row, expected) -> bool:
+def _matches(row: Any, expected: Any) -> bool:
     return len(row) == len(expected) and all(
         None in pair or pair[0] == pair[1] for pair in zip(row, expected, strict=True)
     )
 
 
-def vector(features: dict[str, Any], name: str):
+def vector(features: dict[str, Any], name: str) -> Tensor:
     """The deepest features as one vector per row: pooled over space, or over the time that is not masked."""
-    # Here, because `mtl_keras.layers` needs this module for `TaskOutput`.
-    from mtl_keras.layers.sequences import MaskedMean, mask_of
-
     x = list(features.values())[-1]
     if len(x.shape) == 4:
         return keras.layers.GlobalAveragePooling2D(name=f"{name}_pool")(x)
@@ -389,14 +394,14 @@ def vector(features: dict[str, Any], name: str):
     return x
 
 
-def dense_head(x, name: str, units: int, hidden: int):
+def dense_head(x: Tensor, name: str, units: int, hidden: int) -> Tensor:
     """A hidden layer (none where `hidden` is 0) and a linear layer of `units`."""
     if hidden:
         x = keras.layers.Dense(hidden, activation="relu", name=f"{name}_hidden")(x)
     return keras.layers.Dense(units, name=f"{name}_linear")(x)
 
 
-def finite(y):
+def finite(y: Tensor) -> Tensor:
     """True where a float label is a number; integers always are."""
     return (
         ops.isfinite(y)
@@ -405,7 +410,7 @@ def finite(y):
     )
 
 
-def _copy_metric(metric):
+def _copy_metric(metric: Any) -> Any:
     return (
         type(metric).from_config(metric.get_config())
         if isinstance(metric, keras.metrics.Metric)
@@ -413,7 +418,7 @@ def _copy_metric(metric):
     )
 
 
-def _metric_config(metric):
+def _metric_config(metric: Any) -> str | Config:
     if isinstance(metric, TaskMetric):
         return {
             "metric": _metric_config(metric.metric),
@@ -422,7 +427,7 @@ def _metric_config(metric):
     return metric if isinstance(metric, str) else keras.saving.serialize_keras_object(metric)
 
 
-def _metric_from_config(config):
+def _metric_from_config(config: Any) -> Any:
     if isinstance(config, dict) and "higher_is_better" in config:
         return TaskMetric(_metric_from_config(config["metric"]), config["higher_is_better"])
     return keras.saving.deserialize_keras_object(config) if isinstance(config, dict) else config

@@ -60,7 +60,7 @@ def run_balancer_test(balancer: Any, *, has_training: bool = True) -> Balancer:
     make = _factory(balancer)
     subject = f"Balancer {type(make()).__name__}"
     _check_identity(subject, make())
-    if make().needs != "gradients":
+    if make().strategy != "gradients":
         _check_weights(subject, make)
     _check_absent_state(subject, make)
     return _check_training(subject, make) if has_training else make()

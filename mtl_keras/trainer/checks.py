@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from mtl_keras.graph.reach import Reach
-from mtl_keras.trainer.step import no_data
+from mtl_keras.trainer.strategies.held_out import missing_data_message
 
 __all__ = ["check_balancer"]
 
@@ -16,7 +16,7 @@ _SIGNED = (keras.losses.CosineSimilarity,)
 _SIGNED_FUNCTIONS = ("cosine_similarity",)
 
 
-def check_balancer(model: Any, training: Any, loading: bool = False) -> None:
+def check_balancer(model: Any, compiled: Any, loading: bool = False) -> None:
     """Refuse a balancer that can't work with this model.
 
     Args:
@@ -25,10 +25,10 @@ def check_balancer(model: Any, training: Any, loading: bool = False) -> None:
     Raises:
         ValueError: losses that may be negative, no shared representation, no shared variables, no held-out data.
     """
-    balancer = training.balancer
+    balancer = compiled.balancer
     if balancer.positive:
-        for task in training.tasks:
-            loss = training.losses[task.name]
+        for task in compiled.tasks:
+            loss = compiled.losses[task.name]
             name = getattr(loss, "__name__", "") or getattr(
                 getattr(loss, "fn", None), "__name__", ""
             )
@@ -38,33 +38,31 @@ def check_balancer(model: Any, training: Any, loading: bool = False) -> None:
                     f"({type(loss).__name__}) can be negative. Use another loss, for example one minus the similarity, or "
                     "another balancer."
                 )
-    if balancer.held_out and balancer.data is None and not loading:
-        raise ValueError(no_data(balancer))
+    if compiled.strategy.requires_data and balancer.data is None and not loading:
+        raise ValueError(missing_data_message(balancer))
     if balancer.data is not None and not hasattr(balancer.data, "element_spec"):
         raise ValueError(
             f"The data of balancer '{balancer.name}' must be a batched tf.data.Dataset of (inputs, labels), got "
             f"{type(balancer.data).__name__}."
         )
-    if balancer.needs == "losses":
-        if training.given.get("shared") is not None:
+    if not compiled.strategy.uses_gradients:
+        if compiled.arguments.get("shared") is not None:
             raise ValueError(
                 f"`shared` narrows the variables that a balancer looks at; '{balancer.name}' looks at losses only."
             )
         return
-    if balancer.gradients == "representation":
-        _check_representation(model, training)
-    if not training.sources:
+    if compiled.strategy.at_representation:
+        _check_representation(model, compiled)
+    if not compiled.sources:
         raise ValueError(
             f"Balancer '{balancer.name}' weighs gradients of shared variables, and no two tasks of this model share any. Use "
             "a balancer that looks at losses, or a builder that shares variables (`split_after` where networks are separate)."
         )
-    if balancer.needs == "gradients":
-        balancer.build_rows({v.path: tuple(v.shape) for v in training.sources})
 
 
-def _check_representation(model: Any, training: Any) -> None:
-    balancer = training.balancer
-    tasks = ", ".join(f"'{task.name}'" for task in training.tasks)
+def _check_representation(model: Any, compiled: Any) -> None:
+    balancer = compiled.balancer
+    tasks = ", ".join(f"'{task.name}'" for task in compiled.tasks)
     if not model.representation:
         raise ValueError(
             f"Balancer '{balancer.name}' with gradients='representation' needs a representation that the tasks ({tasks}) "
@@ -79,13 +77,13 @@ def _check_representation(model: Any, training: Any) -> None:
             raise ValueError(
                 f"The representation names layer '{name}', which the model does not have."
             )
-    past = Reach(model, [task.name for task in training.tasks], stop=model.representation)
-    trunk = {id(v) for v in training.trunk.trainable_variables}
-    for task in training.tasks:
+    past = Reach(model, [task.name for task in compiled.tasks], stop=model.representation)
+    trunk = {id(v) for v in compiled.trunk.trainable_variables}
+    for task in compiled.tasks:
         round_about = [
             v.path for v in past.variables if id(v) in trunk and task.name in past.tasks_of(v)
         ]
-        if round_about and balancer.needs == "gradients":
+        if round_about and compiled.strategy.changes_gradients:
             raise ValueError(
                 f"Balancer '{balancer.name}' changes gradients at the representation, but task '{task.name}' also reaches "
                 f"{round_about[0]} around it. Use gradients='parameters'."

@@ -12,9 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from mtl_keras.data import labels
-from mtl_keras.trainer.step import BAD_LOSS, no_data
+from mtl_keras.trainer.forward import BAD_LOSS
+from mtl_keras.trainer.strategies import Strategy
+from mtl_keras.trainer.strategies.held_out import missing_data_message
 
-__all__ = ["EVALUATE_ARGUMENTS", "FIT_ARGUMENTS", "by_name", "prepare", "readable_errors"]
+__all__ = ["EVALUATE_ARGUMENTS", "FIT_ARGUMENTS", "by_name", "prepare_fit_data", "readable_errors"]
 
 
 class _Epochs(keras.callbacks.Callback):
@@ -59,35 +61,35 @@ def by_name(names: Sequence[str], args: Sequence[Any], kwargs: dict[str, Any]) -
     return {**positional, **kwargs}
 
 
-def prepare(model: Any, x: Any, y: Any, kwargs: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+def prepare_fit_data(
+    model: Any, x: Any, y: Any, kwargs: dict[str, Any]
+) -> tuple[Any, Any, dict[str, Any]]:
     """The arguments of `fit`, with the balancer's callback and, beside the training data, the balancer's own."""
-    training = model.compiled_training
+    compiled = model.compiled_tasks
     kwargs = dict(kwargs)
     callbacks = kwargs.get("callbacks")
     if isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks.callbacks.insert(0, _Epochs())
         callbacks.callbacks[0].set_model(model)
     else:
-        given = (
-            callbacks
-            if isinstance(callbacks, (list, tuple))
-            else [callbacks]
-            if callbacks is not None
-            else []
-        )
-        kwargs["callbacks"] = [_Epochs(), *given]
-    balancer = training.balancer
-    if balancer.held_out and balancer.data is None:
-        raise ValueError(no_data(balancer))
-    if balancer.data is not None:
+        if callbacks is not None and not isinstance(callbacks, (list, tuple)):
+            callbacks = [callbacks]
+        kwargs["callbacks"] = [_Epochs(), *(callbacks or [])]
+    balancer, strategy = compiled.balancer, compiled.strategy
+    if strategy.requires_data and balancer.data is None:
+        raise ValueError(missing_data_message(balancer))
+    if strategy.extra_batches and balancer.data is not None:
         labels.check_data(balancer.data, None, None, model, "balancing")
-        x, y = _zipped(model, balancer, x, y, kwargs), None
-        training.zipped = True
+        x, y = _zipped(model, strategy, x, y, kwargs), None
+        compiled.zipped = True
     return x, y, kwargs
 
 
-def _zipped(model: Any, balancer: Any, x: Any, y: Any, kwargs: dict[str, Any]) -> tf.data.Dataset:
+def _zipped(
+    model: Any, strategy: Strategy, x: Any, y: Any, kwargs: dict[str, Any]
+) -> tf.data.Dataset:
     """A data set whose elements are a training batch and as many batches of the balancer's as it needs."""
+    balancer = strategy.balancer
     if kwargs.get("validation_split"):
         raise ValueError(
             f"Balancer '{balancer.name}' has data of its own: split off validation data before, not by `fit`."
@@ -107,7 +109,7 @@ def _zipped(model: Any, balancer: Any, x: Any, y: Any, kwargs: dict[str, Any]) -
             f"Balancer '{balancer.name}' has data of its own: train on arrays or a tf.data.Dataset."
         )
     kwargs["shuffle"] = False
-    number = 1 if balancer.held_out else balancer.batches - 1
+    number = strategy.extra_batches
     size = int(balancer.data.cardinality())
     if 0 <= size < number:
         raise ValueError(
@@ -118,46 +120,46 @@ def _zipped(model: Any, balancer: Any, x: Any, y: Any, kwargs: dict[str, Any]) -
     own = balancer.data.repeat().skip(start % size if size > 0 else start)
     extra = [own.skip(i).shard(number, 0) if number > 1 else own for i in range(number)]
     zipped = tf.data.Dataset.zip((base, *extra))
-    known = base.cardinality()
+    cardinality = base.cardinality()
     return (
-        zipped.apply(tf.data.experimental.assert_cardinality(known)) if int(known) >= 0 else zipped
+        zipped.apply(tf.data.experimental.assert_cardinality(cardinality))
+        if int(cardinality) >= 0
+        else zipped
     )
 
 
 @contextlib.contextmanager
-def readable_errors(training: Any) -> Iterator[None]:
+def readable_errors(compiled: Any) -> Iterator[None]:
     """Turn the failed check of a step into an error that names tasks and step."""
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
-        message = _explain(str(error), training)
+        message = _explain(str(error), compiled)
         if message is None:
             raise
         raise ValueError(message) from None
 
 
-def _explain(text: str, training: Any) -> str | None:
+def _explain(text: str, compiled: Any) -> str | None:
     if BAD_LOSS not in text:
         return None
-    count = len(training.tasks)
+    count = len(compiled.tasks)
     numbers = [int(n) for n in re.findall(r"\d+", text.split(BAD_LOSS, 1)[1])[: 2 * count + 1]]
     bad, negative, step = numbers[:count], numbers[count : 2 * count], numbers[-1] + 1
-    told = []
-    for task, is_bad, below in zip(training.tasks, bad, negative, strict=True):
+    descriptions = []
+    for task, is_bad, below in zip(compiled.tasks, bad, negative, strict=True):
         if is_bad:
-            told.append(f"of task '{task.name}' is {'negative' if below else 'not finite'}")
+            descriptions.append(f"of task '{task.name}' is {'negative' if below else 'not finite'}")
     advice = "Look for labels or inputs that are not finite in this batch, lower the learning rate, or clip gradients."
     hints = [
         task.bad_loss_hint
-        for task, is_bad in zip(training.tasks, bad, strict=True)
+        for task, is_bad in zip(compiled.tasks, bad, strict=True)
         if is_bad and task.bad_loss_hint
     ]
     advice = " ".join([*dict.fromkeys(hints), advice])
     if (
         any(below and is_bad for below, is_bad in zip(negative, bad, strict=True))
-        and training.balancer.positive
+        and compiled.balancer.positive
     ):
-        advice = f"Balancer '{training.balancer.name}' needs positive losses: use another loss, or another balancer."
-    return (
-        f"In training step {step} the loss {', and '.join(told)}. The step was not taken. {advice}"
-    )
+        advice = f"Balancer '{compiled.balancer.name}' needs positive losses: use another loss, or another balancer."
+    return f"In training step {step} the loss {', and '.join(descriptions)}. The step was not taken. {advice}"

@@ -93,11 +93,11 @@ class _IdleState:
         """Where each variable lies in a copy of all: one tensor for each dtype, since branches pay for every result."""
         self.dtypes = list(dict.fromkeys(tf.as_dtype(v.dtype) for v in self.variables))
         ends = [0] * len(self.dtypes)
-        self.places: list[tuple[int, int, int]] = []
+        self.spans: list[tuple[int, int, int]] = []
         for variable in self.variables:
             row = self.dtypes.index(tf.as_dtype(variable.dtype))
             size = int(tf.TensorShape(variable.shape).num_elements())
-            self.places.append((row, ends[row], ends[row] + size))
+            self.spans.append((row, ends[row], ends[row] + size))
             ends[row] += size
 
     def keep_eagerly(self, step: Callable[[], None]) -> None:
@@ -122,10 +122,10 @@ class _IdleState:
         step()
 
         def put_back() -> None:
-            for variable, place, group in zip(
-                self.variables, self.places, self.group_of, strict=True
+            for variable, span, group in zip(
+                self.variables, self.spans, self.group_of, strict=True
             ):
-                _put_back(variable.value, copies, self.moves, place, group)
+                _put_back(variable.value, copies, self.moves, span, group)
 
         _run_if(self.is_any_idle, put_back)
 
@@ -136,10 +136,10 @@ class _IdleState:
         # Replicas can't write their variables inside a condition; outside of them all are written in one.
         def put_back_everywhere(strategy: Any, copies: Any, moves: Any, is_any_idle: Any) -> None:
             def put_back() -> None:
-                for variable, place, group in zip(
-                    self.variables, self.places, self.group_of, strict=True
+                for variable, span, group in zip(
+                    self.variables, self.spans, self.group_of, strict=True
                 ):
-                    options = {"args": (copies, moves, place, group), "group": False}
+                    options = {"args": (copies, moves, span, group), "group": False}
                     strategy.extended.update(variable.value, _put_back, **options)
 
             _run_if(strategy.experimental_local_results(is_any_idle)[0], put_back)
@@ -150,7 +150,7 @@ class _IdleState:
     def _copy_if_any_is_idle(self) -> list[Any]:
         def copy() -> list[Any]:
             flat = [tf.reshape(v.value, [-1]) for v in self.variables]
-            rows = [row for row, _, _ in self.places]
+            rows = [row for row, _, _ in self.spans]
             return [
                 tf.concat([x for x, at in zip(flat, rows, strict=True) if at == row], 0)
                 for row in range(len(self.dtypes))
@@ -166,9 +166,9 @@ class _IdleState:
 
 
 def _put_back(
-    variable: Any, copies: Sequence[Any], moves: Any, place: tuple[int, int, int], group: int
+    variable: Any, copies: Sequence[Any], moves: Any, span: tuple[int, int, int], group: int
 ) -> None:
-    row, begin, end = place
+    row, begin, end = span
     before = tf.reshape(copies[row][begin:end], variable.shape)
     variable.assign(tf.where(moves[group], variable, before))
 

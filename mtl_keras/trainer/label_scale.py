@@ -34,13 +34,13 @@ def warn_of_label_scale(model: Any, x: Any, y: Any, stacklevel: int = 3) -> None
     """
     if not isinstance(y, Mapping):
         return
-    training = model.compiled_training
+    compiled = model.compiled_tasks
     suspects = {}
-    for task in training.tasks:
+    for task in compiled.tasks:
         if (
             not hasattr(task, "scale")
             or task.name not in y
-            or not _is_error(training.losses[task.name])
+            or not _is_error(compiled.losses[task.name])
         ):
             continue
         labels = _in_head_units(task, y[task.name], task.scale)

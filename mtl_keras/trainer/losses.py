@@ -32,11 +32,11 @@ class Batch:
         self.targets, self.tallies = targets, tallies
 
 
-def batch_losses(training: Any, y: Any, y_pred: Mapping[str, Any], sample_weight: Any) -> Batch:
-    y = _named(y, training)
-    sample_weight = _named_weights(sample_weight, training)
+def batch_losses(compiled: Any, y: Any, y_pred: Mapping[str, Any], sample_weight: Any) -> Batch:
+    y = _named(y, compiled)
+    sample_weight = _named_weights(sample_weight, compiled)
     sums, divisors, counts, targets = [], [], [], {}
-    for task in training.tasks:
+    for task in compiled.tasks:
         name = task.name
         if name not in y or y[name] is None:
             sums.append(ops.zeros(()))
@@ -47,20 +47,20 @@ def batch_losses(training: Any, y: Any, y_pred: Mapping[str, Any], sample_weight
         present = _masked(present, y_pred[name])
         values, divisor, count, mask, weight = _reduce(
             task,
-            training.losses[name],
+            compiled.losses[name],
             target,
             present,
             _cut(y_pred[name], present),
             sample_weight.get(name),
-            table_of(training.model, task),
+            table_of(compiled.model, task),
         )
         sums.append(values)
         divisors.append(divisor)
         counts.append(count)
         targets[name] = (task.metric_target(target, y_pred[name]), y_pred[name], mask, weight)
     by_weight = [
-        getattr(training.losses[t.name], "reduction", None) == "mean_with_sample_weight"
-        for t in training.tasks
+        getattr(compiled.losses[t.name], "reduction", None) == "mean_with_sample_weight"
+        for t in compiled.tasks
     ]
     tallies = ops.stack(
         [d if summed else c for d, c, summed in zip(divisors, counts, by_weight, strict=True)]
@@ -68,7 +68,7 @@ def batch_losses(training: Any, y: Any, y_pred: Mapping[str, Any], sample_weight
     divisors, counts = ops.stack(divisors), ops.stack(counts)
     total_counts, total_divisors = all_sum(counts), all_sum(divisors)
     total_divisors = ops.where(total_divisors > 0, total_divisors, ops.ones_like(total_divisors))
-    factors = ops.stack([training.loss_weights[t.name].value for t in training.tasks])
+    factors = ops.stack([compiled.loss_weights[t.name].value for t in compiled.tasks])
     # A task whose loss weight is 0 is switched off: balancers must not see it as a task that is solved.
     present = ops.logical_and(total_counts > 0, factors > 0)
     factors = ops.where(present, factors, ops.zeros_like(factors))
@@ -123,14 +123,12 @@ def _reduce(task, loss, target, present, output, sample_weight, class_table):
         weight = mask * _expand(sample_weight, mask)
     weight = ops.where(weight > 0, weight, ops.zeros_like(weight))
     spread = _expand(weight, values) * ops.ones_like(values)
-    there = spread > 0
-    count = ops.sum(ops.cast(there, "float32"))
+    is_counted = spread > 0
+    count = ops.sum(ops.cast(is_counted, "float32"))
     # `where` twice: a loss that is not finite where no label is must reach neither the value nor the gradient.
-    total = ops.sum(
-        ops.where(
-            there, ops.where(there, values, ops.zeros_like(values)) * spread, ops.zeros_like(values)
-        )
-    )
+    zeros = ops.zeros_like(values)
+    safe = ops.where(is_counted, values, zeros)
+    total = ops.sum(ops.where(is_counted, safe * spread, zeros))
     divisor = count
     if reduction == "sum":
         divisor = ops.cast(count > 0, "float32") / replicas()
@@ -190,21 +188,21 @@ def _expand(x, like):
     return x
 
 
-def _named(y: Any, training: Any) -> Mapping[str, Any]:
+def _named(y: Any, compiled: Any) -> Mapping[str, Any]:
     if isinstance(y, Mapping):
         return y
-    if len(training.tasks) == 1 and y is not None:
-        return {training.tasks[0].name: y}
-    names = ", ".join(f"'{t.name}'" for t in training.tasks)
+    if len(compiled.tasks) == 1 and y is not None:
+        return {compiled.tasks[0].name: y}
+    names = ", ".join(f"'{t.name}'" for t in compiled.tasks)
     raise ValueError(f"Labels are a dict by task name ({names}), got {type(y).__name__}.")
 
 
-def _named_weights(weights: Any, training: Any) -> Mapping[str, Any]:
+def _named_weights(weights: Any, compiled: Any) -> Mapping[str, Any]:
     if weights is None:
         return {}
     if isinstance(weights, Mapping):
         return weights
-    return {task.name: weights for task in training.tasks}
+    return {task.name: weights for task in compiled.tasks}
 
 
 def added_losses(model):

@@ -79,13 +79,13 @@ def class_weights_by_task(class_weight: Any, model: Any) -> dict[str, np.ndarray
                 f"`class_weight` should say of which task: {example}. Received weights without a task: {class_weight!r}."
             )
         class_weight = {model.task_names[0]: class_weight}
-    found = {}
+    vectors = {}
     for name, weights in class_weight.items():
         if name not in model.task_names:
             raise ValueError(unknown_name("task in `class_weight`:", name, model.task_names))
         if weights is not None:
-            found[name] = _class_vector(model.task(name), weights)
-    return found
+            vectors[name] = _class_vector(model.task(name), weights)
+    return vectors
 
 
 def _class_vector(task: Any, weights: Any) -> np.ndarray:
@@ -123,27 +123,27 @@ def _class_count(task: Any) -> int | None:
     return None if count is None else max(int(count), 2)
 
 
-def with_class_weights(training: Any, data: Any) -> Any:
+def with_class_weights(compiled: Any, data: Any) -> Any:
     """A batch whose sample weights are multiplied by its labels' class weights."""
-    if not training.class_weights:
+    if not compiled.class_weights:
         return data
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    names = [task.name for task in training.tasks]
+    names = [task.name for task in compiled.tasks]
     labels = y if isinstance(y, Mapping) else {names[0]: y}
     weights = dict(sample_weight) if isinstance(sample_weight, Mapping) else {}
     if sample_weight is not None and not isinstance(sample_weight, Mapping):
         weights = dict.fromkeys(names, sample_weight)
-    for task in training.tasks:
-        vector = training.class_weights.get(task.name)
+    for task in compiled.tasks:
+        vector = compiled.class_weights.get(task.name)
         if vector is None or labels.get(task.name) is None:
             continue
         of_label = tf.gather(
             tf.constant(vector),
             _class_of(task, tf.convert_to_tensor(labels[task.name]), len(vector)),
         )
-        given = weights.get(task.name)
+        row_weights = weights.get(task.name)
         weights[task.name] = (
-            of_label if given is None else _times(of_label, tf.cast(given, "float32"))
+            of_label if row_weights is None else _times(of_label, tf.cast(row_weights, "float32"))
         )
     return x, y, weights
 
@@ -163,10 +163,10 @@ def _class_of(task: Any, y: Any, count: int) -> Any:
     return tf.squeeze(y, -1) if trailing else y
 
 
-def _times(of_label: Any, given: Any) -> Any:
+def _times(of_label: Any, row_weights: Any) -> Any:
     """The product where one may have a weight for each row and the other one for each pixel or token."""
-    while given.shape.rank > of_label.shape.rank:
-        given = tf.squeeze(given, -1)
-    while given.shape.rank < of_label.shape.rank:
-        given = tf.expand_dims(given, -1)
-    return of_label * given
+    while row_weights.shape.rank > of_label.shape.rank:
+        row_weights = tf.squeeze(row_weights, -1)
+    while row_weights.shape.rank < of_label.shape.rank:
+        row_weights = tf.expand_dims(row_weights, -1)
+    return of_label * row_weights

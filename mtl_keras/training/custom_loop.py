@@ -8,11 +8,12 @@ from typing import Any
 import tensorflow as tf
 from keras import ops
 
-from mtl_keras.balancing import Balancer
+from mtl_keras.balancing import Balancer, GradientBalancer
 from mtl_keras.runtime.names import unknown_name
 from mtl_keras.tasks import Task
-from mtl_keras.trainer import gradients as strategies
-from mtl_keras.trainer.losses import all_sum, replicas
+from mtl_keras.trainer import strategies
+from mtl_keras.trainer.losses import all_sum
+from mtl_keras.trainer.task_weights import update_balancer
 
 __all__ = ["balanced_gradients", "observe_updated_losses"]
 
@@ -42,11 +43,14 @@ class _Losses:
             tf.debugging.assert_equal(tf.reduce_any(self.raw < 0), False, message)
         # What is not finite moves no state; it goes on into the gradients, for the caller to see.
         self.present = ops.logical_and(tf.constant(self.is_recorded), ops.isfinite(self.raw))
+        self.is_labeled = self.present
         self.added = None if regularization is None else tf.convert_to_tensor(regularization)
-        self.lead = balancer.lead(self.seen, self.present)
-        if self.lead is not None:
-            self.lead = tf.stop_gradient(tf.where(self.present, self.lead, tf.ones_like(self.seen)))
-            self.seen = self.seen * self.lead
+        self.tape: Any = None
+        self.pre_weights = balancer.pre_weights(self.seen, self.present)
+        if self.pre_weights is not None:
+            factors = tf.where(self.present, self.pre_weights, tf.ones_like(self.seen))
+            self.pre_weights = tf.stop_gradient(factors)
+            self.seen = self.seen * self.pre_weights
 
     def with_present(self, present: Any) -> _Losses:
         """The same losses, with fewer tasks taking part."""
@@ -70,7 +74,7 @@ class _TaskTape:
     ):
         self._tape, self._numbers = tape, {id(loss): i for i, loss in enumerate(batch.each)}
         self._is_recorded = batch.is_recorded
-        self._lead = None if batch.lead is None else tf.unstack(batch.lead)
+        self._factors = None if batch.pre_weights is None else tf.unstack(batch.pre_weights)
         self.reached = reached or {}
 
     def gradient(
@@ -96,7 +100,8 @@ class _TaskTape:
 
     def _seed(self, loss: Any, seed: Any) -> Any:
         number = self._numbers.get(id(loss))
-        factor = tf.ones(()) if self._lead is None or number is None else self._lead[number]
+        has_factor = self._factors is not None and number is not None
+        factor = self._factors[number] if has_factor else tf.ones(())
         return tf.cast(factor if seed is None else factor * tf.cast(seed, factor.dtype), loss.dtype)
 
 
@@ -161,10 +166,11 @@ def balanced_gradients(
     scale = 1.0 if optimizer is None else optimizer.scale_loss(tf.ones(()))
     batch = _Losses(balancer, losses, scale, regularization)
     update = _combine(balancer, tape, batch, variables, shared)
-    if balancer.second_look:
-        balancer._awaits_losses = True
+    if balancer.observes_updated_losses:
+        balancer.awaits_updated_losses = True
     present = _where_finite(update.gradients, batch.present)
-    balancer.step_end(batch.raw, batch.seen, present, tf.zeros(()) if rate is None else rate)
+    rate = tf.zeros(()) if rate is None else rate
+    update_balancer(balancer, batch, update, present, rate)
     return update.gradients
 
 
@@ -192,8 +198,8 @@ def observe_updated_losses(
         [tf.zeros(()) if loss is None else tf.convert_to_tensor(loss) for loss in listed], scale
     )
     present = tf.constant([loss is not None for loss in listed])
-    balancer._awaits_losses = False
-    balancer.look(values, ops.logical_and(present, ops.isfinite(values)))
+    balancer.awaits_updated_losses = False
+    balancer.observe_updated_losses(values, ops.logical_and(present, ops.isfinite(values)))
 
 
 def _values(losses: Sequence[Any], scale: Any) -> Any:
@@ -208,9 +214,12 @@ def _check_balancer(balancer: Any, tape: Any, shared: Any) -> None:
             f"`balancer` should be a Balancer that lives as long as the loop, such as `mtl.balancing.get('cagrad')`. "
             f"Received: {balancer!r}."
         )
-    if balancer.held_out or balancer.batches > 1:
+    strategy = strategies.get(balancer)
+    if strategy.requires_data or strategy.num_batches > 1:
         what = (
-            "data that are held out" if balancer.held_out else f"{balancer.batches} batches a step"
+            "data that are held out"
+            if strategy.requires_data
+            else f"{strategy.num_batches} batches a step"
         )
         raise ValueError(
             f"Balancer '{balancer.name}' needs {what}: train with `model.compile(balancer=...)` and `fit`."
@@ -224,20 +233,20 @@ def _check_balancer(balancer: Any, tape: Any, shared: Any) -> None:
         raise ValueError(
             f"Balancer '{balancer.name}' looks at one layer: give its variables as `shared=[layer.kernel]`."
         )
-    if getattr(balancer, "_awaits_losses", False):
+    if balancer.awaits_updated_losses:
         raise ValueError(
             f"Balancer '{balancer.name}' learns from the losses after the step: call `mtl.training.observe_updated_losses` "
-            "once the optimizer has moved, or use FAMO(look='next_batch')."
+            "once the optimizer has moved, or use FAMO(observe='next_batch')."
         )
     # TensorFlow's own message names neither the argument nor the mend.
-    if balancer.needs != "losses" and not getattr(tape, "_persistent", True):
+    if strategy.uses_gradients and not getattr(tape, "_persistent", True):
         raise ValueError(
             f"Balancer '{balancer.name}' takes a gradient per task: record the losses on `tf.GradientTape(persistent=True)`."
         )
 
 
 def _follows_optimizer(balancer: Balancer) -> bool:
-    parts = getattr(balancer, "parts", (balancer,))
+    parts = balancer.parts or (balancer,)
     return any(part.learning_rate is None for part in parts if hasattr(part, "learning_rate"))
 
 
@@ -259,41 +268,56 @@ def _build(balancer: Balancer, losses: Mapping[str, Any], tasks: Any) -> None:
     _check_names(balancer, losses)
 
 
-def _combine(balancer, tape, batch, variables, shared) -> Any:
+class _LoopScope(strategies.Scope):
+    """The variables of a loop, told apart by what the tape says of the losses."""
+
+    def __init__(self, batch: _Losses, variables: Sequence[_Source], shared: Sequence[Any] | None):
+        reached = batch.tape.reached.values()
+        self._times = {id(s): sum(id(s.variable) in ids for ids in reached) for s in variables}
+        self._num_tasks = len(batch.each)
+        self.variables, self.is_narrowed = variables, shared is not None
+        if shared is None:
+            least = min(2, self._num_tasks)
+            self._sources = [s for s in variables if self._times[id(s)] >= least]
+        else:
+            chosen = {id(v) for v in shared}
+            self._sources = [s for s in variables if id(s.variable) in chosen]
+
+    @property
+    def sources(self) -> list[Any]:
+        return self._sources
+
+    def is_head(self, variable: Any) -> bool:
+        return self._num_tasks > 1 and self._times[id(variable)] < 2
+
+
+def _combine(
+    balancer: Balancer,
+    tape: tf.GradientTape,
+    batch: _Losses,
+    variables: Sequence[Any],
+    shared: Sequence[Any] | None,
+) -> strategies.GradientUpdate:
     """What the balancer's strategy makes of the losses."""
-    if balancer.needs == "losses":
-        return strategies.from_losses(balancer, _TaskTape(tape, batch), batch, variables)
-    tape = _TaskTape(tape, batch, _reached(balancer, tape, batch, variables))
-    times = {id(v): sum(id(v) in ids for ids in tape.reached.values()) for v in variables}
+    strategy = strategies.get(balancer)
+    reached = _reached(balancer, tape, batch, variables) if strategy.uses_gradients else None
+    batch.tape = _TaskTape(tape, batch, reached)
     sources = [_Source(i, v) for i, v in enumerate(variables)]
-    if shared is None:
-        balanced = [s for s in sources if times[id(s.variable)] >= min(2, len(batch.each))]
-    else:
-        chosen = {id(v) for v in shared}
-        balanced = [s for s in sources if id(s.variable) in chosen]
-    if not balanced:
+    scope = _LoopScope(batch, sources, shared)
+    if strategy.uses_gradients and not scope.sources:
+        reason = "no two of the losses reach the same one."
+        if shared is not None:
+            reason = "none of `shared` is among `variables`."
         raise ValueError(
-            f"Balancer '{balancer.name}' weighs gradients of shared variables, and "
-            + (
-                "no two of the losses reach the same one."
-                if shared is None
-                else "none of `shared` is among `variables`."
-            )
+            f"Balancer '{balancer.name}' weighs gradients of shared variables, and {reason}"
         )
-    if balancer.needs == "gradients":
-        _build_rows(balancer, balanced)
-        return strategies.elementwise(balancer, tape, batch, sources, {id(s) for s in balanced})
-
-    def is_head(source):
-        return len(batch.each) > 1 and times[id(source.variable)] < 2
-
-    if balancer.two_pass or shared is not None or (balancer.every > 1 and replicas() > 1):
-        return strategies.from_products(balancer, tape, batch, sources, balanced, is_head)
-    return strategies.from_rows(balancer, tape, batch, sources, is_head)
+    if isinstance(balancer, GradientBalancer) and strategy.changes_gradients:
+        _build_rows(balancer, scope.sources)
+    return strategy.compute([batch], scope)
 
 
 def _reached(
-    balancer: Balancer, tape: Any, batch: _Losses, variables: Sequence[Any]
+    balancer: Balancer, tape: tf.GradientTape, batch: _Losses, variables: Sequence[Any]
 ) -> dict[int, set[int]]:
     """By task's number, ids of the variables that its loss reaches; looked up on the tape when a task is first seen."""
     key = tuple(map(id, variables))
@@ -308,13 +332,12 @@ def _reached(
     return balancer._reached
 
 
-def _build_rows(balancer: Balancer, sources: Sequence[_Source]) -> None:
+def _build_rows(balancer: GradientBalancer, sources: Sequence[_Source]) -> None:
     """State of the size of the gradients, made at the first call."""
-    if getattr(balancer, "_state_with_rows", None) is balancer._state:
+    if balancer.row_shapes:
         return
     with tf.init_scope():
         balancer.build_rows({s.path: tuple(s.shape) for s in sources})
-    balancer._state_with_rows = balancer._state
 
 
 def _where_finite(gradients: Sequence[Any], present: Any) -> Any:

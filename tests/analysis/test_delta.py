@@ -159,7 +159,7 @@ def test_what_has_no_answer_is_refused(call, words):
         call()
 
 
-@pytest.mark.parametrize("name", zoo.list())
+@pytest.mark.parametrize("name", zoo.list_models())
 def test_the_cards_say_what_their_own_numbers_say(name):
     """Every figure of Δm again, from the scores of the seeds on the card."""
     card = zoo.info(name)

@@ -14,14 +14,14 @@ GRAM = [
     for n in balancing.names()
     if isinstance(balancing.get(n), balancing.GramBalancer) and n not in ("ema", "moco")
 ]
-GRAM = [n for n in GRAM if balancing.get(n).needs == "gram"]
+GRAM = [n for n in GRAM if balancing.get(n).strategy in ("gram", "samples")]
 
 
 def _options(way):
     return {
         "plain": {},
-        "every": {"every": 2},
-        "two_pass": {"two_pass": True},
+        "update_every": {"update_every": 2},
+        "gradient_groups": {"gradient_groups": 1},
         "upper": {"gradients": "representation"},
     }[way]
 
@@ -50,8 +50,8 @@ def _head_factors(model, x, y):
     ("name", "way"),
     [
         ("krum", "plain"),
-        ("cagrad", "every"),
-        pytest.param("mgda", "two_pass", marks=pytest.mark.large),
+        ("cagrad", "update_every"),
+        pytest.param("mgda", "gradient_groups", marks=pytest.mark.large),
         pytest.param("upgrad", "upper", marks=pytest.mark.large),
     ],
 )

@@ -102,7 +102,7 @@ def test_gradnorm_orders_its_weights_against_the_scale_of_the_tasks():
     weights = model.balancer.task_weights.numpy()
     assert weights[0] > weights[1] > weights[2]
     np.testing.assert_allclose(weights.sum(), 3, rtol=1e-4)
-    assert model.balancing_report() and model._training.sources[0].path == "d1/kernel"
+    assert model.balancing_report() and model._compiled.sources[0].path == "d1/kernel"
 
 
 def test_the_uncertainty_demo_learns_the_spread_of_its_residuals():

@@ -16,7 +16,7 @@ from mtl_keras.balancing.solvers import ball, masked_cosines, project_simplex
 
 VECTORS = [n for n in balancing.names() if hasattr(balancing.get(n), "aggregate")]
 # Methods that work on float32 gradients themselves.
-SINGLE = [n for n in VECTORS if balancing.get(n).needs == "gradients"]
+SINGLE = [n for n in VECTORS if balancing.get(n).strategy == "gradients"]
 
 
 def _having(kind, names=None):

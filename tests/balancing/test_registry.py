@@ -25,18 +25,18 @@ def _half(name):
 @pytest.mark.parametrize(
     "balancer",
     [
-        lambda: balancing.get("cagrad", c=0.4, every=3),
-        lambda: balancing.get(balancing.CAGrad, c=0.4, every=3),
-        lambda: balancing.get({"name": "cagrad", "c": 0.4, "every": 3}),
-        lambda: balancing.get({"name": "cagrad", "c": 0.4}, every=3),
+        lambda: balancing.get("cagrad", c=0.4, update_every=3),
+        lambda: balancing.get(balancing.CAGrad, c=0.4, update_every=3),
+        lambda: balancing.get({"name": "cagrad", "c": 0.4, "update_every": 3}),
+        lambda: balancing.get({"name": "cagrad", "c": 0.4}, update_every=3),
         lambda: balancing.get(
-            keras.saving.serialize_keras_object(balancing.CAGrad(c=0.4, every=3))
+            keras.saving.serialize_keras_object(balancing.CAGrad(c=0.4, update_every=3))
         ),
     ],
 )
 def test_hyper_parameters_go_with_names_classes_and_dicts(balancer):
     found = balancer()
-    assert type(found) is balancing.CAGrad and (found.c, found.every) == (0.4, 3)
+    assert type(found) is balancing.CAGrad and (found.c, found.update_every) == (0.4, 3)
 
 
 def test_a_dict_compiles_a_model():
@@ -57,9 +57,14 @@ def test_a_dict_compiles_a_model():
             TypeError,
             "CAGrad .*has no parameter `resacle`. Did you mean `rescale`",
         ),
-        ("cagrad", {"d": 0}, TypeError, "c, rescale, gradients, every, two_pass, scale_heads"),
+        (
+            "cagrad",
+            {"d": 0},
+            TypeError,
+            "c, rescale, gradients, update_every, gradient_groups, scale_heads",
+        ),
         ("imtl", {"balancers": []}, TypeError, "learning_rate, gradients, every"),
-        ("graddrop", {"every": 2}, TypeError, "gradients, leak, seed"),
+        ("graddrop", {"update_every": 2}, TypeError, "gradients, leak, seed"),
         ("equal", {"c": 0.4}, TypeError, "It has none"),
         (None, {"c": 0.4}, TypeError, "Equal"),
         (balancing.CAGrad(), {"c": 0.4}, TypeError, "has its own already"),
@@ -72,7 +77,9 @@ def test_wrong_hyper_parameters_name_the_class_and_what_it_has(given, parameters
 
 
 def test_a_class_called_with_a_wrong_hyper_parameter_names_itself():
-    with pytest.raises(TypeError, match="UPGrad .*has no parameter `evry`. Did you mean `every`"):
+    with pytest.raises(
+        TypeError, match="UPGrad .*has no parameter `evry`. Did you mean `update_every`"
+    ):
         balancing.UPGrad(evry=2)
 
 
@@ -88,8 +95,8 @@ def test_a_users_class_may_take_what_it_likes():
 @pytest.mark.parametrize(
     ("name", "argument"),
     [
-        ("cagrad", "every"),
-        ("cagrad", "two_pass"),
+        ("cagrad", "update_every"),
+        ("cagrad", "gradient_groups"),
         ("krum", "outliers"),
         ("dwa", "window"),
         ("rlw", "seed"),

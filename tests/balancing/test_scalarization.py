@@ -60,7 +60,7 @@ def test_solved_tasks_have_finite_weights(name):
     assert np.isfinite(_built(name).weigh(tf.zeros(3), THERE)).all()
 
 
-def test_smooth_tchebycheff_reaches_the_middle_of_a_concave_front_where_sums_find_only_the_ends():
+def test_smooth_chebyshev_reaches_the_middle_of_a_concave_front_where_sums_find_only_the_ends():
     """f = 1 - exp(-|x -+ 1/sqrt d|^2) (Lin et al., Pareto multi-task learning, NeurIPS 2019), d = 20."""
     d = 20
 
@@ -83,19 +83,27 @@ def test_smooth_tchebycheff_reaches_the_middle_of_a_concave_front_where_sums_fin
     assert abs(middle[0] - middle[1]) < 0.05 and middle.max() < 0.7
 
 
+def _drawn(balancer, losses, present):
+    """The weights of one step."""
+    weights = balancer.weigh(losses, present)
+    balancer.update(losses, present, 0.1, weights=weights)
+    return weights
+
+
 @pytest.mark.parametrize("distribution", ["normal", "uniform", "bernoulli"])
 def test_random_weights_lie_on_the_simplex_of_the_tasks_that_are_there(distribution):
     balancer = _built(balancing.RLW(distribution))
-    draws = np.array([balancer.weigh(LOSSES, tf.constant([True, False, True])) for _ in range(40)])
+    present = tf.constant([True, False, True])
+    draws = np.array([_drawn(balancer, LOSSES, present) for _ in range(40)])
     np.testing.assert_allclose(draws.sum(1), 1.0, rtol=1e-5)
     assert (draws[:, 1] == 0).all() and draws[:, 0].std() > 0.05
     again = _built(balancing.RLW(distribution))
-    np.testing.assert_array_equal(draws[0], again.weigh(LOSSES, tf.constant([True, False, True])))
+    np.testing.assert_array_equal(draws[0], again.weigh(LOSSES, present))
 
 
 def test_random_weights_are_those_of_the_paper():
     balancer = _built(balancing.RLW("normal", seed=4), tasks=2)
-    draws = np.array([balancer.weigh(LOSSES[:2], THERE[:2]) for _ in range(400)])
+    draws = np.array([_drawn(balancer, LOSSES[:2], THERE[:2]) for _ in range(400)])
     # softmax of two standard normals: the log ratio has mean 0 and variance 2.
     ratio = np.log(draws[:, 0] / draws[:, 1])
     assert abs(ratio.mean()) < 0.25 and 1.5 < ratio.var() < 2.6

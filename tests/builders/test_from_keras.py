@@ -130,7 +130,7 @@ PROBABILITIES = {
     "stacked": lambda x: keras.ops.mean(
         keras.ops.stack([keras.ops.softmax(keras.layers.Dense(3)(x))] * 2), axis=0
     ),
-    "task": lambda x: mtl.layers.TaskOutput(mtl.tasks.Classification("first", 3))(
+    "task": lambda x: mtl.tasks.TaskOutput(mtl.tasks.Classification("first", 3))(
         keras.layers.Dense(3)(x)
     ),
 }
@@ -144,8 +144,8 @@ def test_a_second_softmax_is_refused_and_probabilities_pass_where_they_are_named
     with pytest.raises(
         ValueError, match=r"Task 'kind' ends in a softmax.*activated=True.*from_keras"
     ):
-        mtl.layers.TaskOutput(task)(tensor)
-    model = mtl.MultiTaskModel(x, {"kind": mtl.layers.TaskOutput(task, activated=True)(tensor)})
+        mtl.tasks.TaskOutput(task)(tensor)
+    model = mtl.MultiTaskModel(x, {"kind": mtl.tasks.TaskOutput(task, activated=True)(tensor)})
     np.testing.assert_allclose(
         np.asarray(model(X)["kind"]), np.asarray(keras.Model(x, tensor)(X)), rtol=1e-6
     )
@@ -170,9 +170,9 @@ def test_hidden_layers_may_end_in_what_they_like():
         [keras.layers.Dense(3)(x), keras.layers.Dense(3, activation="sigmoid")(x)]
     )
     task = mtl.tasks.Classification("kind", num_classes=3)
-    assert mtl.layers.TaskOutput(task)(gate).shape == (None, 3)
+    assert mtl.tasks.TaskOutput(task)(gate).shape == (None, 3)
     cost = mtl.tasks.Regression("cost", mean=5.0)
-    assert mtl.layers.TaskOutput(cost)(keras.layers.Dense(1, activation="sigmoid")(x)).shape == (
+    assert mtl.tasks.TaskOutput(cost)(keras.layers.Dense(1, activation="sigmoid")(x)).shape == (
         None,
         1,
     )
@@ -181,7 +181,7 @@ def test_hidden_layers_may_end_in_what_they_like():
 def test_a_file_from_before_the_check_is_loaded_as_it_is(tmp_path):
     x = keras.Input((5,))
     task = mtl.tasks.Classification("kind", num_classes=3)
-    twice = mtl.layers.TaskOutput(task, activated=False)(
+    twice = mtl.tasks.TaskOutput(task, activated=False)(
         keras.layers.Dense(3, activation="softmax")(x)
     )
     model = mtl.MultiTaskModel(x, {"kind": twice})

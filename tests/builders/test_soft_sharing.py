@@ -280,7 +280,7 @@ def test_no_variable_of_separate_networks_is_shared_and_gradient_methods_say_so(
     with pytest.raises(ValueError, match="no two tasks of this model share any.*split_after"):
         model.compile("sgd", balancer="cagrad")
     with pytest.raises(ValueError, match="not compiled"):
-        _ = model.compiled_training
+        _ = model.compiled_tasks
 
 
 def test_stitches_follow_their_formula_and_belong_to_their_target():

@@ -21,10 +21,10 @@ def run(monkeypatch, capsys, *arguments):
 
 def test_zoo_list_names_every_entry(monkeypatch, capsys):
     code, out, _ = run(monkeypatch, capsys, "zoo", "list")
-    assert code == 0 and all(name in out for name in zoo.list())
+    assert code == 0 and all(name in out for name in zoo.list_models())
 
 
-@pytest.mark.parametrize("name", zoo.list())
+@pytest.mark.parametrize("name", zoo.list_models())
 def test_zoo_info_shows_the_card(monkeypatch, capsys, name):
     code, out, _ = run(monkeypatch, capsys, "zoo", "info", name)
     assert code == 0 and "Data" in out and "license" in out

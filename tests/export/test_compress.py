@@ -177,7 +177,7 @@ told = {}
 
 
 def network(inputs, h):
-    ends = {t.name: mtl.layers.TaskOutput(t)(L.Dense(1, name=t.name + "_linear")(h)) for t in (cost, sold)}
+    ends = {t.name: mtl.tasks.TaskOutput(t)(L.Dense(1, name=t.name + "_linear")(h)) for t in (cost, sold)}
     model = mtl.MultiTaskModel(inputs, ends)
     for v in model.variables:
         if "float" in v.dtype:

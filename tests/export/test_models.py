@@ -143,7 +143,7 @@ def test_networks_that_say_too_little_are_told_what_to_do(tmp_path):
 @pytest.mark.parametrize("name", ["my-image", "1st", "größe", "class", "self", "_x", "a.b"])
 def test_names_of_inputs_are_checked_as_tasks_names_are(name, tmp_path):
     inputs = keras.Input((4,), name=name)
-    head = mtl.layers.TaskOutput(mtl.tasks.Regression("cost"))(L.Dense(1)(inputs))
+    head = mtl.tasks.TaskOutput(mtl.tasks.Regression("cost"))(L.Dense(1)(inputs))
     with pytest.raises(ValueError, match=rf"Input name '{name}'.*for example"):
         mtl.MultiTaskModel(inputs, {"cost": head})
     plain = keras.Model(inputs, {"y": L.Dense(1, name="y")(inputs)})
@@ -154,7 +154,7 @@ def test_names_of_inputs_are_checked_as_tasks_names_are(name, tmp_path):
 
 def test_an_input_with_a_tasks_name_is_refused_by_name():
     inputs = keras.Input((4,), name="cost")
-    head = mtl.layers.TaskOutput(mtl.tasks.Regression("cost"))(L.Dense(1)(inputs))
+    head = mtl.tasks.TaskOutput(mtl.tasks.Regression("cost"))(L.Dense(1)(inputs))
     with pytest.raises(ValueError, match="An input and a task are both named 'cost'"):
         mtl.MultiTaskModel(inputs, {"cost": head})
 
@@ -187,7 +187,7 @@ def test_words_in_int16x8_are_one_sentence(tmp_path):
     tokens = keras.Input((6,), dtype="int32", name="tokens")
     h = L.GlobalAveragePooling1D()(L.Embedding(20, 4)(tokens))
     model = mtl.MultiTaskModel(
-        tokens, {"cost": mtl.layers.TaskOutput(mtl.tasks.Regression("cost"))(L.Dense(1)(h))}
+        tokens, {"cost": mtl.tasks.TaskOutput(mtl.tasks.Regression("cost"))(L.Dense(1)(h))}
     )
     x = np.random.default_rng(0).integers(0, 20, (16, 6)).astype("int32")
     with pytest.raises(

@@ -10,8 +10,8 @@ from mtl_keras.export import ladder
 from mtl_keras.export.converter import quantization as quantizing
 from mtl_keras.export.converter import same_scale
 from mtl_keras.export.report import compare
-from mtl_keras.layers import TaskOutput
 from mtl_keras.runtime import flatbuffer
+from mtl_keras.tasks import TaskOutput
 
 
 def _coupled(link):

@@ -77,7 +77,7 @@ def test_other_inputs_stay_and_it_is_saved(tmp_path):
     cost = mtl.tasks.Regression("cost")
     model = mtl.MultiTaskModel(
         {"image": image, "table": table},
-        {"cost": mtl.layers.TaskOutput(cost)(keras.layers.Dense(1)(h))},
+        {"cost": mtl.tasks.TaskOutput(cost)(keras.layers.Dense(1)(h))},
     )
     raw = with_raw_images(model)
     x = {"image": _pictures(2, 8, 8, 3), "table": np.ones((2, 4), "float32")}

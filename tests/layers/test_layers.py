@@ -33,18 +33,18 @@ def test_categorical_embedding_refuses_another_number_of_columns():
 
 def test_task_output_bears_the_tasks_name_activation_and_float32():
     keras.config.set_dtype_policy("mixed_float16")
-    layer = mtl.layers.TaskOutput(mtl.tasks.Classification("kind", num_classes=2))
+    layer = mtl.tasks.TaskOutput(mtl.tasks.Classification("kind", num_classes=2))
     y = layer(np.array([[1000.0, -1000.0]], "float16"))
     assert layer.name == "kind" and y.dtype == "float32"
     np.testing.assert_allclose(y, [[1, 0]])
 
 
 def test_task_output_round_trips_through_its_config():
-    layer = mtl.layers.TaskOutput(mtl.tasks.Regression("cost", scale=3.0))
+    layer = mtl.tasks.TaskOutput(mtl.tasks.Regression("cost", scale=3.0))
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     assert again.task.get_config() == layer.task.get_config()
 
 
 def test_task_output_refuses_what_is_no_task():
     with pytest.raises(TypeError, match="needs a task"):
-        mtl.layers.TaskOutput("kind")
+        mtl.tasks.TaskOutput("kind")

@@ -917,7 +917,7 @@ def test_tables_stand_beside_the_snippets_and_in_the_page(tmp_path):
     encoder = TOKENIZERS["word"]
     tokens = keras.Input((encoder.length,), dtype="int32", name="words")
     h = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(len(encoder), 4)(tokens))
-    head = mtl.layers.TaskOutput(mtl.tasks.Binary("sold"))(keras.layers.Dense(1)(h))
+    head = mtl.tasks.TaskOutput(mtl.tasks.Binary("sold"))(keras.layers.Dense(1)(h))
     model = mtl.MultiTaskModel(tokens, {"sold": head}, encoder=encoder)
     mtl.export.tflite(model, tmp_path / "reader.tflite")
     snippets(tmp_path / "reader.tflite", ["python", "cpp"])

@@ -80,7 +80,7 @@ def test_focal_losses_have_finite_gradients_where_the_answer_is_certain(gamma):
         (T.Classification("kind", 3, focal_gamma=gamma), 3),
         (T.Binary("sold", focal_gamma=gamma), 1),
     ):
-        output = mtl.layers.TaskOutput(task)
+        output = mtl.tasks.TaskOutput(task)
         x = tf.Variable(np.full((2, size), 80.0) * np.eye(2, size))
         with tf.GradientTape() as tape:
             target, _ = task.target(keras.ops.convert_to_tensor(np.array([0, 1])))

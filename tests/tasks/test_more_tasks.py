@@ -8,11 +8,12 @@ import pytest
 import tensorflow as tf
 
 import mtl_keras as mtl
-from mtl_keras.tasks.detection import CentreLoss, MeanAveragePrecision
+from mtl_keras.tasks.classes import EachCrossentropy
+from mtl_keras.tasks.detection import CenterNetLoss, MeanAveragePrecision
 from mtl_keras.tasks.embedding import ContrastiveLoss, RecallAtOne
 from mtl_keras.tasks.geometry import Angle, DepthError
 from mtl_keras.tasks.keypoints import PointError
-from mtl_keras.tasks.multi_label import EachCrossentropy, LabelF1
+from mtl_keras.tasks.multi_label import LabelF1
 from mtl_keras.tasks.ordinal import LevelError
 from mtl_keras.tasks.sequences import CTCLoss, EditDistance, SpanF1
 
@@ -193,11 +194,11 @@ def _perfect(boxes, size=8, classes=2):
 
 def test_a_perfect_output_has_no_loss_and_decodes_to_the_labels():
     out = _perfect(BOXES)
-    assert float(CentreLoss().call(tf.constant(BOXES), tf.constant(out))[0]) < 1e-2
+    assert float(CenterNetLoss().call(tf.constant(BOXES), tf.constant(out))[0]) < 1e-2
     worse = out.copy()
     worse[0, ..., -4] += 0.1
-    assert float(CentreLoss().call(BOXES, tf.constant(worse))[0]) == pytest.approx(
-        float(CentreLoss().call(BOXES, tf.constant(out))[0]) + 5 * 0.1, rel=1e-3
+    assert float(CenterNetLoss().call(BOXES, tf.constant(worse))[0]) == pytest.approx(
+        float(CenterNetLoss().call(BOXES, tf.constant(out))[0]) + 5 * 0.1, rel=1e-3
     )
     task = T.Detection("t", 2, labels=["cup", "plate"])
     found = sorted(task.decode(out)[0], key=lambda item: item["label"])
@@ -215,7 +216,7 @@ def test_a_row_without_objects_is_a_label_and_a_row_of_nan_is_none():
     assert present.tolist() == [True, True, False]
     assert (target[1:, :, 4] == -1).all() and np.isfinite(target).all()
     quiet, loud = np.full((1, 4, 4, 6), 0.01, "float32"), np.full((1, 4, 4, 6), 0.9, "float32")
-    loss = CentreLoss().call
+    loss = CenterNetLoss().call
     assert float(loss(target[1:2], quiet)[0]) < 0.01 < 1 < float(loss(target[1:2], loud)[0])
 
 

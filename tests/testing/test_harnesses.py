@@ -134,7 +134,7 @@ def _stopped(inputs, tasks):
     for i, task in enumerate(tasks):
         logits = keras.layers.Dense(1, name=f"{task.name}_linear")(shared)
         logits = keras.ops.stop_gradient(logits) if i else logits
-        outputs[task.name] = mtl.layers.TaskOutput(task)(logits)
+        outputs[task.name] = mtl.tasks.TaskOutput(task)(logits)
     return mtl.MultiTaskModel(x, outputs)
 
 

@@ -164,8 +164,7 @@ def test_what_two_of_three_tasks_share_moves_when_one_of_them_is_there():
         for name, h in zip("abc", (trunk, pair, pair), strict=True)
     ]
     outputs = {
-        task.name: mtl.layers.TaskOutput(task)(head)
-        for task, head in zip(tasks, heads, strict=True)
+        task.name: mtl.tasks.TaskOutput(task)(head) for task, head in zip(tasks, heads, strict=True)
     }
     model = mtl.MultiTaskModel(x, outputs)
     model.compile(keras.optimizers.Adam(0.01))

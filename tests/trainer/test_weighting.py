@@ -140,7 +140,7 @@ def test_classes_of_pixels_and_missing_labels():
     kind = np.array(
         [[0.1, 0.1, 0.8], [1.0, 0.0, 0.0]], "float32"
     )  # probabilities, as soft labels are
-    training = model.compiled_training
+    training = model.compiled_tasks
     training.class_weights = class_weights_by_task(
         {"mask": {0: 2.0, 2: 7.0}, "kind": {2: 3.0}}, model
     )

@@ -47,7 +47,7 @@ def _own_loop(model, balancer, x, y, optimizer, steps=None, **options):
             balancer, tape, losses, variables, optimizer=optimizer, **options
         )
         optimizer.apply(gradients, variables)
-        if balancer.second_look:
+        if balancer.observes_updated_losses:
             mtl.training.observe_updated_losses(balancer, _losses(model, inputs, labels))
 
 
@@ -83,8 +83,8 @@ def test_three_steps_of_every_other_method_are_those_of_fit(name):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: balancing.CAGrad(every=2),
-        lambda: balancing.NashMTL(two_pass=2),
+        lambda: balancing.CAGrad(update_every=2),
+        lambda: balancing.NashMTL(gradient_groups=2),
         lambda: balancing.UPGrad(scale_heads=True),
         lambda: balancing.get(["uncertainty", "gradvac"]),
         lambda: balancing.get([balancing.Static({"cost": 0.3}), "moco"]),
@@ -240,7 +240,7 @@ def test_a_method_that_looks_again_says_when_it_was_not_shown_the_losses():
 
 def test_a_step_that_is_not_finite_moves_no_state():
     for name in ("moco", "famo"):
-        balancer = balancing.FAMO(look="next_batch") if name == "famo" else balancing.get(name)
+        balancer = balancing.FAMO(observe="next_batch") if name == "famo" else balancing.get(name)
         v = tf.Variable([1.0, 2.0])
         for scale in (1.0, 1.0, float("inf"), 1.0):
             before = [s.numpy() for s in balancer.variables]

@@ -13,7 +13,7 @@ from mtl_keras import zoo
 from mtl_keras.data import fashion_scenes
 from mtl_keras.zoo import artifacts, loading, training
 
-NAMES = zoo.list()
+NAMES = zoo.list_models()
 REACHED = {
     "fashion_scene": {"item_accuracy": 0.83, "box_iou": 0.75, "mask_iou": 0.80},
     "flights": {"cancelled_auc": 0.88, "late_auc": 0.73, "arrival_delay_r2": 0.14},

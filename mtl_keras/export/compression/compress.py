@@ -27,9 +27,9 @@ from mtl_keras.export.compression.training_aware import (
 )
 from mtl_keras.export.models import inputs_by_name, pack_inputs
 from mtl_keras.graph import nodes
-from mtl_keras.layers import TaskOutput
 from mtl_keras.runtime.files import ExportError
 from mtl_keras.runtime.names import unknown_name
+from mtl_keras.tasks import TaskOutput
 
 __all__ = ["CompressionReport", "compress", "distinct", "zeros"]
 
@@ -222,7 +222,7 @@ def _check(
         raise ValueError(
             f"Model '{model.name}' is quantization-aware: compress its `mtl.export.float_twin`."
         )
-    _ = model.compiled_training
+    _ = model.compiled_tasks
     if not isinstance(epochs, int) or epochs < 1:
         raise ValueError(f"epochs is a whole number, at least 1; got {epochs!r}.")
     if not learning_rate > 0:

@@ -94,7 +94,7 @@ def rebuilt(model: Any) -> tuple[Any, dict[str, list[str]]]:
     import tf_keras
 
     from mtl_keras.graph import rewire_graph
-    from mtl_keras.layers import TaskOutput
+    from mtl_keras.tasks import TaskOutput
 
     found: dict[int, Any] = {}
     inputs = []
@@ -339,7 +339,7 @@ def _train(
 
     from mtl_keras.trainer.losses import batch_losses
 
-    training = model.compiled_training
+    training = model.compiled_tasks
     optimizer = tf_keras.optimizers.Adam(options["learning_rate"])
     network.compile(optimizer)
     trained = network.trainable_variables

@@ -10,9 +10,10 @@ from keras import layers, tree
 
 from mtl_keras.export.models import functional
 from mtl_keras.graph import nodes, rewire_graph
-from mtl_keras.layers import FakeQuantize, QuantizedWeights, TaskOutput
+from mtl_keras.layers import FakeQuantize, QuantizedWeights
 from mtl_keras.runtime.files import ExportError
 from mtl_keras.runtime.names import unknown_name
+from mtl_keras.tasks import TaskOutput
 
 __all__ = ["float_twin", "is_quantization_aware", "own_layers", "quantization_aware"]
 

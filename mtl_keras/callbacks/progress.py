@@ -1,4 +1,4 @@
-"""Callbacks for multi-task training."""
+"""A progress bar with a line per epoch."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from typing import Any
 
 import keras
 
-from mtl_keras.training.balance_monitor import BalanceMonitor
-
-__all__ = ["BalanceMonitor", "Progress"]
+__all__ = ["Progress"]
 
 
 class Progress(keras.callbacks.Callback):
-    """A progress bar, and a line an epoch with each task's first metric. Use with `verbose=0`.
+    """A progress bar, and a line per epoch with each task's first metric. Use with `verbose=0`.
 
     Args:
         label: str. What is being trained.

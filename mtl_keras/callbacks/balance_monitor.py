@@ -42,15 +42,15 @@ class BalanceMonitor(keras.callbacks.Callback):
 
     def set_model(self, model: Any) -> None:
         super().set_model(model)
-        training = getattr(model, "compiled_training", None)
-        if training is None:
+        compiled = getattr(model, "compiled_tasks", None)
+        if compiled is None:
             raise ValueError(
                 "BalanceMonitor watches a mtl_keras.MultiTaskModel; this model has no tasks."
             )
-        self.tasks = [task.name for task in training.tasks]
+        self.tasks = [task.name for task in compiled.tasks]
         with model.distribute_strategy.scope():
             self.means = {name: keras.metrics.Mean(name=name) for name in self._names()}
-        training.monitor = self
+        compiled.monitor = self
         # The step was traced without this.
         model.train_function = None
 
@@ -68,33 +68,34 @@ class BalanceMonitor(keras.callbacks.Callback):
     def metric_objects(self) -> list[keras.metrics.Metric]:
         return list(self.means.values())
 
-    def observe(self, weights: Any, found: Any, present: Any) -> None:
+    def observe(self, weights: Any, update: Any, present: Any) -> None:
         """Take in a step. Traced with it.
 
         Args:
             weights: `(tasks,)`.
-            found: what the balancer's way found: its `gram`, or None, and whether it is `fresh`.
+            update: `GradientUpdate` of the balancer's strategy.
             present: bool `(tasks,)`.
         """
-        there = ops.cast(present, "float32")
+        mask = ops.cast(present, "float32")
         for i, name in enumerate(self.tasks):
             weight = ops.where(present[i], weights[i], ops.zeros_like(weights[i]))
-            self.means[f"{name}_weight"].update_state(weight, sample_weight=there[i])
-        if found.gram is None:
+            self.means[f"{name}_weight"].update_state(weight, sample_weight=mask[i])
+        if update.gram is None:
             return
-        fine = ops.all(ops.isfinite(found.gram))
-        gram = ops.cast(ops.where(fine, found.gram, ops.zeros_like(found.gram)), "float32")
+        is_finite = ops.all(ops.isfinite(update.gram))
+        gram = ops.where(is_finite, update.gram, ops.zeros_like(update.gram))
+        gram = ops.cast(gram, "float32")
         norms = ops.sqrt(ops.maximum(ops.diagonal(gram), 0.0))
-        counted = there * ops.cast(fine, "float32") * found.fresh
+        counted = mask * ops.cast(is_finite, "float32")
+        if update.is_due is not None:
+            counted = counted * ops.cast(update.is_due, "float32")
         for i, name in enumerate(self.tasks):
             self.means[f"{name}_gradient_norm"].update_state(norms[i], sample_weight=counted[i])
         for (i, a), (j, b) in combinations(enumerate(self.tasks), 2):
             length = norms[i] * norms[j]
-            cosine = ops.where(length > 0, gram[i, j] / ops.where(length > 0, length, 1.0), 0.0)
+            cosine = ops.clip(ops.divide_no_nan(gram[i, j], length), -1.0, 1.0)
             both = counted[i] * counted[j] * ops.cast(length > 0, "float32")
-            self.means[f"cosine_{a}_{b}"].update_state(
-                ops.clip(cosine, -1.0, 1.0), sample_weight=both
-            )
+            self.means[f"cosine_{a}_{b}"].update_state(cosine, sample_weight=both)
 
     # ------------------------------------------------------------------ called by Keras
     def on_train_begin(self, logs=None):

@@ -8,6 +8,7 @@ import keras
 
 from mtl_keras.graph import layer_of, node_of, output_index
 from mtl_keras.tasks.task import Task
+from mtl_keras.tasks.types import Config, Tensor
 
 __all__ = ["TaskOutput", "probabilities_from"]
 
@@ -60,7 +61,11 @@ def probabilities_from(tensor: Any) -> tuple[str, str] | None:
     if type(operation).__name__ not in _KEEP_PROBABILITIES:
         return None
     sources = [probabilities_from(x) for x in node_of(tensor).input_tensors]
-    if not sources or None in sources or len({kind for kind, _ in sources}) > 1:
+    if (
+        not sources
+        or None in sources
+        or len({source[0] for source in sources if source is not None}) > 1
+    ):
         return None
     return sources[0]
 
@@ -94,7 +99,7 @@ class TaskOutput(keras.layers.Layer):
         >>> digit = mtl.tasks.Classification("digit", num_classes=10)
         >>> x = keras.Input((64,))
         >>> logits = keras.layers.Dense(10)(x)
-        >>> model = mtl.MultiTaskModel(x, {"digit": mtl.layers.TaskOutput(digit)(logits)})
+        >>> model = mtl.MultiTaskModel(x, {"digit": mtl.tasks.TaskOutput(digit)(logits)})
     """
 
     def __init__(
@@ -121,22 +126,23 @@ class TaskOutput(keras.layers.Layer):
         self.tie = keras.saving.deserialize_keras_object(tie) if isinstance(tie, dict) else tie
         self.activated = activated
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if getattr(self.task, "counts_classes", False):
             # 0 until `fit` has counted: see `mtl_keras.trainer.class_counts`.
-            shape = self.task.class_weights_shape
+            task: Any = self.task
+            shape = task.class_weights_shape
             self.class_weights = self.add_weight(
                 shape=shape, initializer="zeros", trainable=False, name="class_weights"
             )
 
-    def __call__(self, inputs, *args, **kwargs):
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
         if self.activated is None:
             if isinstance(inputs, keras.KerasTensor):
                 self._refuse_probabilities(inputs)
             self.activated = False
         return super().__call__(inputs, *args, **kwargs)
 
-    def _refuse_probabilities(self, inputs):
+    def _refuse_probabilities(self, inputs: Any) -> None:
         activation = self.task.activation
         source = probabilities_from(inputs) if activation else None
         if source is None:
@@ -153,15 +159,15 @@ class TaskOutput(keras.layers.Layer):
             )
         raise ValueError(message + ".")
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs: Any, mask: Tensor | None = None) -> Tensor:
         output = inputs if self.activated else self.task.activate(inputs)
         return output if mask is None else self.task.mask_output(output, mask)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 
-    def get_config(self):
-        config = super().get_config()
+    def get_config(self) -> Config:
+        config: Config = super().get_config()
         del config["dtype"]
         config["task"] = keras.saving.serialize_keras_object(self.task)
         config["activated"] = bool(self.activated)
@@ -174,6 +180,6 @@ class TaskOutput(keras.layers.Layer):
         return config
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> TaskOutput:
         # Files from before this argument: what they hold was not checked then, and loads as it is.
         return cls(**{"activated": False, **config})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -11,6 +12,7 @@ from keras import ops
 from mtl_keras.balancing.balancer import Balancer, require
 from mtl_keras.balancing.parameters import whole_number
 from mtl_keras.balancing.registry import register
+from mtl_keras.balancing.types import Config, Tensor
 
 __all__ = ["PBI", "STCH", "Chebyshev"]
 
@@ -39,22 +41,21 @@ class _Preferences(Balancer):
             )
         self.preferences, self.reference = dict(preferences or {}), dict(reference or {})
 
-    def build_state(self, tasks):
+    def build_state(self, tasks: Sequence[Any]) -> None:
         self._lambda = self.by_task("preferences", self.preferences, 1.0)
         self._z = self.by_task("reference", self.reference, 0.0)
-        self._given = [name in self.preferences for name in self.task_names]
+        self._is_named = [name in self.preferences for name in self.task_names]
 
-    def _scale(self, present):
-        """The preferences; 1 / T where none is given. T counts the tasks that are there: the others must not be felt."""
-        given = ops.convert_to_tensor(self._given)
-        return ops.where(
-            given, ops.convert_to_tensor(self._lambda, "float32"), 1.0 / _count(present)
-        )
+    def _scale(self, present: Tensor) -> Tensor:
+        """The preferences; 1 / T for tasks that are not named. T counts the present tasks only."""
+        is_named = ops.convert_to_tensor(self._is_named)
+        preferences = ops.convert_to_tensor(self._lambda, "float32")
+        return ops.where(is_named, preferences, 1.0 / _count(present))
 
-    def _distance(self, losses):
+    def _distance(self, losses: Tensor) -> Tensor:
         return losses - ops.convert_to_tensor(self._z, "float32")
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"preferences": self.preferences or None, "reference": self.reference or None}
 
 
@@ -62,7 +63,7 @@ class _Preferences(Balancer):
 class Chebyshev(_Preferences):
     """The largest of the weighted distances of the losses from a reference point: only the worst task is trained.
 
-    Minimizes `max_i lambda_i (L_i - z_i)`. Tasks that share the place share the weight.
+    Minimizes `max_i lambda_i (L_i - z_i)`. Tasks that are equally far share the weight.
 
     Args:
         preferences: dict of task name to `lambda` > 0. Tasks that are not named get 1 / T.
@@ -73,7 +74,7 @@ class Chebyshev(_Preferences):
         1976; used by Zhang, Li, "MOEA/D", IEEE Transactions on Evolutionary Computation 2007.
     """
 
-    def weigh(self, losses, present, gram=None):
+    def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:
         scale = self._scale(present)
         terms = ops.where(
             present, scale * self._distance(losses), ops.full_like(losses, -float("inf"))
@@ -81,7 +82,7 @@ class Chebyshev(_Preferences):
         top = ops.cast(ops.logical_and(present, terms >= ops.max(terms)), "float32")
         return scale * top / ops.maximum(ops.sum(top), 1.0)
 
-    def total(self, losses, weights, present):
+    def total(self, losses: Tensor, weights: Tensor, present: Tensor) -> Tensor:
         terms = self._scale(present) * self._distance(losses)
         largest = ops.max(ops.where(present, terms, ops.full_like(terms, -float("inf"))))
         return ops.where(ops.any(present), largest, ops.zeros_like(largest))
@@ -123,39 +124,32 @@ class STCH(_Preferences):
             raise ValueError(
                 "STCH: form='mtl' takes no preferences and no reference; it notes the losses itself."
             )
-        self.mu, self.form, self.warmup = (
-            None if mu is None else float(mu),
-            form,
-            whole_number(self, "warmup", warmup),
-        )
+        self.mu, self.form = None if mu is None else float(mu), form
+        self.warmup = whole_number(self, "warmup", warmup)
         self.positive = form == "mtl"
         self._mu = self.mu or (0.1 if form == "plain" else 1.0)
 
-    def build_state(self, tasks):
+    def build_state(self, tasks: Sequence[Any]) -> None:
         super().build_state(tasks)
         if self.form == "mtl":
             zeros = np.zeros(len(tasks))
-            self._epochs, self._noted = (
-                self.add_state("epochs", zeros),
-                self.add_state("noted", zeros),
-            )
-            self._sums, self._counts = (
-                self.add_state("sums", zeros),
-                self.add_state("counts", zeros),
-            )
+            self._epochs = self.add_state("epochs", zeros)
+            self._noted = self.add_state("noted", zeros)
+            self._sums = self.add_state("sums", zeros)
+            self._counts = self.add_state("counts", zeros)
 
-    def _terms(self, losses, present):
+    def _terms(self, losses: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         scale = self._scale(present)
         terms = scale * self._distance(losses) / self._mu
         return scale, ops.where(present, terms, ops.full_like(terms, -1e30))
 
-    def _mtl(self, losses, present):
+    def _mtl(self, losses: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """`(logs, ready)`: logs of the losses over the noted ones, and which tasks have one."""
         ready = ops.logical_and(present, self._noted.value > 0)
         noted = ops.where(self._noted.value > 0, self._noted.value, ops.ones_like(losses))
         return ops.log(ops.maximum(losses, _LEAST) / noted), ready
 
-    def weigh(self, losses, present, gram=None):
+    def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:
         if self.form == "mtl":
             logs, ready = self._mtl(losses, present)
             share = ops.softmax(ops.where(ready, logs / self._mu, ops.full_like(logs, -1e30)))
@@ -166,7 +160,7 @@ class STCH(_Preferences):
         scale, terms = self._terms(losses, present)
         return scale * ops.softmax(terms)
 
-    def total(self, losses, weights, present):
+    def total(self, losses: Tensor, weights: Tensor, present: Tensor) -> Tensor:
         if self.form == "mtl":
             logs, ready = self._mtl(losses, present)
             number = ops.sum(ops.cast(ready, "float32"))
@@ -176,7 +170,15 @@ class STCH(_Preferences):
             return rest + ops.where(number > 0, number * self._mu * smooth, 0.0)
         return self._mu * ops.logsumexp(self._terms(losses, present)[1])
 
-    def update(self, losses, present, learning_rate):
+    def update(
+        self,
+        losses: Tensor,
+        present: Tensor,
+        learning_rate: Tensor,
+        gram: Tensor | None = None,
+        weights: Tensor | None = None,
+        rows: Mapping[str, Tensor] | None = None,
+    ) -> None:
         if self.form == "mtl":
             counted = ops.cast(
                 ops.logical_and(present, self._epochs.value >= self.warmup), "float32"
@@ -184,14 +186,14 @@ class STCH(_Preferences):
             self._sums.assign(self._sums.value + counted * losses)
             self._counts.assign(self._counts.value + counted)
 
-    def epoch_end(self):
+    def epoch_end(self) -> None:
         if self.form == "mtl":
             due = ops.logical_and(self._counts.value > 0, self._noted.value <= 0)
             mean = self._sums.value / ops.maximum(self._counts.value, 1.0)
             self._noted.assign(ops.where(due, mean, self._noted.value))
             self._epochs.assign(self._epochs.value + 1.0)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "mu": self.mu, "form": self.form, "warmup": self.warmup}
 
 
@@ -223,7 +225,8 @@ class PBI(_Preferences):
         require(self, 0 <= theta < float("inf"), "theta", "a finite number >= 0", theta)
         self.theta = float(theta)
 
-    def _parts(self, losses, present):
+    def _components(self, losses: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The direction, the length along it, the vector off it, and that vector's length."""
         direction = ops.where(present, self._scale(present), ops.zeros_like(losses))
         direction = direction / ops.maximum(ops.sqrt(ops.sum(direction**2)), 1e-30)
         distance = ops.where(present, self._distance(losses), ops.zeros_like(losses))
@@ -231,19 +234,17 @@ class PBI(_Preferences):
         off = distance - along * direction
         return direction, along, off, ops.sqrt(ops.sum(off**2))
 
-    def weigh(self, losses, present, gram=None):
-        direction, _, off, length = self._parts(losses, present)
-        return direction + self.theta * ops.where(
-            length > 0, off / ops.where(length > 0, length, 1.0), 0.0
-        )
+    def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:
+        direction, _, off, length = self._components(losses, present)
+        return direction + self.theta * ops.divide_no_nan(off, length)
 
-    def total(self, losses, weights, present):
-        _, along, _, length = self._parts(losses, present)
+    def total(self, losses: Tensor, weights: Tensor, present: Tensor) -> Tensor:
+        _, along, _, length = self._components(losses, present)
         return along + self.theta * length
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "theta": self.theta}
 
 
-def _count(present):
+def _count(present: Tensor) -> Tensor:
     return ops.maximum(ops.sum(ops.cast(present, "float32")), 1.0)

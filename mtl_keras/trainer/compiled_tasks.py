@@ -12,17 +12,18 @@ import tensorflow as tf
 from keras import ops
 
 from mtl_keras.balancing import Balancer
+from mtl_keras.balancing.balancer import SharedLayer
 from mtl_keras.graph import split, sublayers
 from mtl_keras.graph.reach import Reach
-from mtl_keras.runtime.names import unknown_name
 from mtl_keras.tasks import Task, TaskMetric
+from mtl_keras.trainer import strategies
 from mtl_keras.trainer.shared_variables import BalancingReport, narrow
 from mtl_keras.trainer.task_losses import TaskLosses
 
-__all__ = ["Training"]
+__all__ = ["CompiledTasks"]
 
 
-class Training:
+class CompiledTasks:
     """What `compile` makes: each task's loss, weight and metrics, and the balancer. Plain, so Keras does not track it."""
 
     def __init__(
@@ -33,7 +34,7 @@ class Training:
         metrics: Mapping[str, list[TaskMetric]],
         weighted_metrics: Mapping[str, list[TaskMetric]],
         balancer: Balancer,
-        given: dict[str, Any],
+        arguments: dict[str, Any],
         model: Any,
     ):
         self.tasks = list(tasks)
@@ -42,7 +43,8 @@ class Training:
         self.task_metrics = {t.name: list(metrics.get(t.name, ())) for t in tasks}
         self.weighted_metrics = {t.name: list(weighted_metrics.get(t.name, ())) for t in tasks}
         self.balancer = balancer
-        self.given = given
+        self.strategy = strategies.get(balancer)
+        self.arguments = arguments
         self.task_losses = TaskLosses([t.name for t in tasks])
         self._loss_by_task = self.task_losses.by_task()
         #: What looks at weights and gradients, or None; see `mtl.callbacks.BalanceMonitor`.
@@ -75,16 +77,16 @@ class Training:
                 m.metric.reset_state()
 
     def metric_objects(self) -> list[keras.metrics.Metric]:
-        found: list[keras.metrics.Metric] = [self.task_losses, *self._loss_by_task]
+        metrics: list[keras.metrics.Metric] = [self.task_losses, *self._loss_by_task]
         if self.total_tracker is not None:
-            found.append(self.total_tracker)
+            metrics.append(self.total_tracker)
         for task in self.tasks:
-            found += [
+            metrics += [
                 m.metric for m in self.task_metrics[task.name] + self.weighted_metrics[task.name]
             ]
         if self.monitor is not None:
-            found += self.monitor.metric_objects()
-        return found
+            metrics += self.monitor.metric_objects()
+        return metrics
 
     @contextlib.contextmanager
     def evaluation(self) -> Iterator[None]:
@@ -128,22 +130,17 @@ class Training:
         return logs
 
     def directions(self) -> dict[str, str]:
-        found = {"loss": "min", **{f"{t.name}_loss": "min" for t in self.tasks}}
+        directions = {"loss": "min", **{f"{t.name}_loss": "min" for t in self.tasks}}
         for name, metrics in self.task_metrics.items():
-            found.update(
+            directions.update(
                 {f"{name}_{m.name}": "max" if m.higher_is_better else "min" for m in metrics}
             )
         for name, metrics in self.weighted_metrics.items():
             for m in metrics:
-                found.setdefault(f"{name}_{m.name}", "max" if m.higher_is_better else "min")
-        return found
+                directions.setdefault(f"{name}_{m.name}", "max" if m.higher_is_better else "min")
+        return directions
 
     # ------------------------------------------------------------------ what reaches what
-    @property
-    def looks_again(self) -> bool:
-        """Whether a step makes passes that must leave no trace."""
-        return self.balancer.second_look or self.balancer.held_out
-
     @property
     def model(self) -> Any:
         return self._model()
@@ -170,49 +167,31 @@ class Training:
     @property
     def narrowed(self) -> bool:
         """Whether fewer than all shared variables are looked at."""
-        return self.given.get("shared") is not None
+        return self.arguments.get("shared") is not None
 
     @property
     def sources(self) -> list[Any]:
         """The shared variables whose gradients the balancer looks at."""
         if self.balancer.gradients == "layer":
-            return self._layer()
-        return narrow(self.reach.shared, self.given.get("shared"))
+            return self._layer_variables()
+        return narrow(self.reach.shared, self.arguments.get("shared"))
 
     def is_head(self, variable: Any) -> bool:
         """Whether only one task's loss reaches a variable."""
         return len(self.tasks) > 1 and len(self.reach.tasks_of(variable)) < 2
 
-    def _layer(self) -> list[Any]:
-        """Variables of the one layer that `GradNorm` looks at."""
+    def _layer_variables(self) -> list[Any]:
+        """Variables of the one layer that the balancer looks at."""
         shared = {id(v) for v in self.reach.shared}
-        layers = [
-            layer
-            for layer in sublayers(self.model, include_self=False)
-            if any(id(v) in shared for v in layer.trainable_variables)
-            and not hasattr(layer, "layers")
-        ]
-        wanted = self.balancer.layer
-        if wanted is None:
-            everyone = [
-                layer
-                for layer in layers
-                if any(
-                    len(self.reach.tasks_of(v)) == len(self.tasks)
-                    for v in layer.trainable_variables
-                )
-            ]
-            layer = (everyone or layers or [None])[-1]
-        else:
-            layer = next((layer for layer in layers if layer.name == wanted), None)
-            if layer is None:
-                names = [layer.name for layer in layers]
-                raise ValueError(
-                    unknown_name(
-                        f"shared layer for balancer '{self.balancer.name}':", wanted, names
-                    )
-                )
-        return [] if layer is None else [v for v in layer.trainable_variables if id(v) in shared]
+        layers = []
+        for layer in sublayers(self.model, include_self=False):
+            variables = tuple(v for v in layer.trainable_variables if id(v) in shared)
+            if not variables or hasattr(layer, "layers"):
+                continue
+            tasks = max(len(self.reach.tasks_of(v)) for v in layer.trainable_variables)
+            layers.append(SharedLayer(layer.name, tasks == len(self.tasks), variables))
+        layer = self.balancer.choose_layer(layers)
+        return [] if layer is None else list(layer.variables)
 
     # ------------------------------------------------------------------ the representation
     def _split(self) -> tuple[Any, Any, bool]:
@@ -245,11 +224,8 @@ class Training:
 
     # ------------------------------------------------------------------ checks and report
     def report(self) -> BalancingReport:
-        kept = (
-            {id(v) for v in self.sources}
-            if self.balancer.needs != "losses"
-            else {id(v) for v in self.reach.shared}
-        )
+        uses_gradients = self.strategy.uses_gradients
+        looked_at = {id(v) for v in (self.sources if uses_gradients else self.reach.shared)}
         rows = []
         for variable in self.reach.variables:
             tasks = self.reach.tasks_of(variable)
@@ -257,19 +233,15 @@ class Training:
                 "head"
                 if self.is_head(variable)
                 else "shared"
-                if id(variable) in kept
+                if id(variable) in looked_at
                 else "not looked at"
             )
             if not tasks:
                 role = "not reached"
             rows.append((variable.path, tuple(variable.shape), tuple(tasks), role))
-        looks = (
-            "losses only"
-            if self.balancer.needs == "losses"
-            else f"gradients of the {self.balancer.gradients}"
-        )
+        basis = f"gradients of the {self.balancer.gradients}" if uses_gradients else "losses only"
         return BalancingReport(
-            self.balancer.name, looks, tuple(rows), tuple(self.model.representation)
+            self.balancer.name, basis, tuple(rows), tuple(self.model.representation)
         )
 
 
