@@ -44,7 +44,7 @@ def log_mel_cnn(
     rank_input("log_mel_cnn", inputs, 2, "waveforms (rows, samples)")
     x = LogMel(sample_rate, hop, window, mels, name=f"{name}_log_mel")(inputs)
     x = layers.Reshape((*x.shape[1:], 1), name=f"{name}_picture")(x)
-    # Loudness differs between recordings: what the convolutions see is centred and scaled.
+    # Loudness differs between recordings: what the convolutions see is centered and scaled.
     x = layers.BatchNormalization(momentum=0.95, name=f"{name}_level")(x)
     trunk = small_cnn(keras.Input(x.shape[1:]), widths, depth, dropout=dropout, name=name)
     return keras.Model(inputs, inline(trunk, x), name=name)

@@ -16,7 +16,7 @@ __all__ = ["Krum"]
 
 @register("krum")
 class Krum(GramBalancer):
-    """The mean of the gradients that are closest to their nearest neighbours; outliers have no part in it.
+    """The mean of the gradients that are closest to their nearest neighbors; outliers have no part in it.
 
     Each gradient is scored by the squared distances to its `T - outliers - 2` nearest others (at least one), and the
     `selected` lowest scores are averaged. Equal scores count alike: of two tasks, both are averaged.

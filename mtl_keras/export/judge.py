@@ -54,8 +54,8 @@ def held_out(model: keras.Model, data: Any) -> HeldOut:
         if any(not isinstance(batch, tuple) or len(batch) < 2 for batch in batches):
             raise ValueError("`evaluate` needs labels: a data set of (inputs, labels).")
         only = model.tasks[0].name
-        labelled = [(x, y if isinstance(y, Mapping) else {only: y}) for x, y, *_ in batches]
-        batches = [(inputs_by_name(model, x), y) for x, y in labelled]
+        labeled = [(x, y if isinstance(y, Mapping) else {only: y}) for x, y, *_ in batches]
+        batches = [(inputs_by_name(model, x), y) for x, y in labeled]
         if not batches:
             raise ValueError("`evaluate` is empty: at least one row is needed.")
         x = {name: np.concatenate([part[name] for part, _ in batches]) for name in batches[0][0]}

@@ -74,14 +74,14 @@ def load_arrays(path: str | os.PathLike[str]) -> Any:
 def _batches(model: keras.Model, data: Iterable[Any]) -> Iterator[Any]:
     """Batches of inputs, or tuples of inputs and labels: a PyTorch `DataLoader` gives lists of these."""
     for batch in data:
-        labelled = (
+        labeled = (
             isinstance(batch, list)
             and len(batch) in (2, 3)
             and len(keras.tree.flatten(batch[0])) == len(model.inputs)
         )
         yield (
             tuple(batch)
-            if labelled and len(keras.tree.flatten(batch)) > len(model.inputs)
+            if labeled and len(keras.tree.flatten(batch)) > len(model.inputs)
             else batch
         )
 

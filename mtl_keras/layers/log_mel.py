@@ -75,9 +75,9 @@ class LogMel(layers.Layer):
             10 ** (np.linspace(to_mel(self.low), to_mel(self.high), self.mels + 2) / 2595) - 1
         )
         bins = np.arange(self.window // 2 + 1) * self.sample_rate / self.window
-        left, centre, right = edges[:-2], edges[1:-1], edges[2:]
-        up = (bins[:, None] - left) / (centre - left)
-        down = (right - bins[:, None]) / (right - centre)
+        left, center, right = edges[:-2], edges[1:-1], edges[2:]
+        up = (bins[:, None] - left) / (center - left)
+        down = (right - bins[:, None]) / (right - center)
         return np.maximum(0.0, np.minimum(up, down))
 
     def build(self, input_shape):

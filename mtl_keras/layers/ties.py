@@ -79,7 +79,7 @@ class WeightTie:
 
 
 def _spread(rows):
-    """The mean over pairs of the squared distance, from distances to the centre."""
+    """The mean over pairs of the squared distance, from distances to the center."""
     count = rows.shape[0]
     if count < 2:
         return ops.zeros(())

@@ -19,15 +19,15 @@ __all__ = ["CenterNetLoss", "Detection", "MeanAveragePrecision"]
 _CLIP = 1e-4
 
 
-def centre_targets(
+def center_targets(
     boxes: Tensor, height: int, width: int, num_classes: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What a grid of cells should say about boxes `(rows, objects, 5)`; class -1 is no object.
 
     Returns:
-        `(heat, cell, there)`: heat `(rows, height, width, classes)`, 1 at centres and falling off like a Gaussian whose spread
+        `(heat, cell, there)`: heat `(rows, height, width, classes)`, 1 at centers and falling off like a Gaussian whose spread
         follows the box (Liu et al., "Training-Time-Friendly Network", AAAI 2020: 0.54 of a sixth of each side); cell
-        `(rows, objects, height * width)`, one-hot where an object's centre lies; there `(rows, objects)`.
+        `(rows, objects, height * width)`, one-hot where an object's center lies; there `(rows, objects)`.
     """
     there = ops.cast(boxes[..., 4] >= 0, "float32")
     x, y = (boxes[..., 0] + boxes[..., 2]) / 2 * width, (boxes[..., 1] + boxes[..., 3]) / 2 * height
@@ -52,10 +52,10 @@ def centre_targets(
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class CenterNetLoss(keras.losses.Loss):
-    """Focal loss of the heat map, and the absolute error of size and offset at the objects' centres, a value an image.
+    """Focal loss of the heat map, and the absolute error of size and offset at the objects' centers, a value an image.
 
-    Heat: `-(1 - p)^2 log p` at centres and `-(1 - t)^4 p^2 log(1 - p)` elsewhere, divided by the number of objects (at least
-    1). Size: `size_weight` times the absolute error of width and height. Offset: `offset_weight` times that of the centre's
+    Heat: `-(1 - p)^2 log p` at centers and `-(1 - t)^4 p^2 log(1 - p)` elsewhere, divided by the number of objects (at least
+    1). Size: `size_weight` times the absolute error of width and height. Offset: `offset_weight` times that of the center's
     place in its cell.
 
     Reference:
@@ -67,7 +67,7 @@ class CenterNetLoss(keras.losses.Loss):
         self,
         size_weight: float = 5.0,
         offset_weight: float = 1.0,
-        name: str = "centre_loss",
+        name: str = "center_loss",
         **kwargs: Any,
     ):
         super().__init__(name=name, **kwargs)
@@ -75,12 +75,12 @@ class CenterNetLoss(keras.losses.Loss):
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         height, width, size = y_pred.shape[1:]
-        heat, cell, there = centre_targets(y_true, height, width, size - 4)
+        heat, cell, there = center_targets(y_true, height, width, size - 4)
         count = ops.maximum(ops.sum(there, axis=1), 1.0)
         p = ops.clip(y_pred[..., :-4], _CLIP, 1 - _CLIP)
-        centre = ops.cast(heat > 1 - 1e-6, "float32")
-        hit = -centre * ops.square(1 - p) * ops.log(p)
-        miss = -(1 - centre) * ops.power(1 - heat, 4) * ops.square(p) * ops.log(1 - p)
+        center = ops.cast(heat > 1 - 1e-6, "float32")
+        hit = -center * ops.square(1 - p) * ops.log(p)
+        miss = -(1 - center) * ops.power(1 - heat, 4) * ops.square(p) * ops.log(1 - p)
         loss = ops.sum(hit + miss, axis=(1, 2, 3)) / count
         found = ops.matmul(cell, ops.reshape(y_pred[..., -4:], (-1, height * width, 4)))
         wide, high = y_true[..., 2] - y_true[..., 0], y_true[..., 3] - y_true[..., 1]
@@ -92,8 +92,8 @@ class CenterNetLoss(keras.losses.Loss):
         off_place = ops.abs(found[..., 2] - (x - ops.floor(x))) + ops.abs(
             found[..., 3] - (y - ops.floor(y))
         )
-        at_centres = self.size_weight * off_size + self.offset_weight * off_place
-        return loss + ops.sum(at_centres * there, axis=1) / count
+        at_centers = self.size_weight * off_size + self.offset_weight * off_place
+        return loss + ops.sum(at_centers * there, axis=1) / count
 
     def get_config(self) -> Config:
         return {
@@ -106,7 +106,7 @@ class CenterNetLoss(keras.losses.Loss):
 def peaks(output: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """The `count` best peaks of a detector's output: `(boxes, scores, classes)`, best first.
 
-    A peak is a cell that none of its eight neighbours exceeds, class by class.
+    A peak is a cell that none of its eight neighbors exceeds, class by class.
     """
     height, width, size = output.shape[1:]
     heat = output[..., :-4]
@@ -266,7 +266,7 @@ class Detection(Task):
     """Any number of objects, each a box and a class; no anchors.
 
     The output is a grid, shape `(rows, height, width, num_classes + 4)`: for each cell the probability that an object of each
-    class has its centre there, then width and height as parts of the image and the centre's place in the cell, all 0 to 1.
+    class has its center there, then width and height as parts of the image and the center's place in the cell, all 0 to 1.
     Labels have shape `(rows, objects, 5)`: left, top, right, bottom (0 to 1) and class; class -1 fills up rows with fewer
     objects. A row of NaN has no label; a row without objects is a label too.
 

@@ -142,7 +142,7 @@ class Embedding(Task):
         if len(y.shape) == 2:
             y, known = ops.squeeze(y, axis=-1), ops.squeeze(known, axis=-1)
         present = ops.logical_and(known, y >= 0)
-        # Rows without a label stay apart from all others: they are nobody's neighbours.
+        # Rows without a label stay apart from all others: they are nobody's neighbors.
         return ops.cast(ops.where(present, y, ops.cast(-1, y.dtype)), "int32"), present
 
     def _check_values(self, y: Tensor) -> None:

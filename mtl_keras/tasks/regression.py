@@ -27,7 +27,7 @@ class Regression(Task):
     Args:
         name: str. See `Task`.
         size: int. How many numbers. Defaults to 1.
-        mean, scale: float. Centre and spread of the labels; `fit_to` measures them. Default to 0 and 1.
+        mean, scale: float. Center and spread of the labels; `fit_to` measures them. Default to 0 and 1.
         low, high: float or None. Labels are clipped to this range, and so are decoded predictions.
         log: bool. The task is a count (>= 0) on a log scale: the output, and the metrics, are `log(1 + count)`, and
             `decode` returns counts. `mean`, `scale`, `low` and `high` then belong to the log scale. Defaults to False.

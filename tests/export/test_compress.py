@@ -221,7 +221,7 @@ try:
 except tfmot.CannotCarry as error:
     told["reasons"] = error.reasons
 
-# Two zeros in every four neighbours.
+# Two zeros in every four neighbors.
 plain = network(inputs, L.Dense(8, name="second")(L.Dense(16)(inputs)))
 made, strip, callback, names = stage("prune", plain, pattern=(2, 4))
 callback.set_model(made)
@@ -273,8 +273,8 @@ def test_a_network_answers_the_same_in_the_older_keras(lab):
 
 @pytest.mark.large
 @tfmot
-def test_two_zeros_in_every_four_neighbours(lab):
-    # Neighbours along the inputs, as the runtime's kernels read them.
+def test_two_zeros_in_every_four_neighbors(lab):
+    # Neighbors along the inputs, as the runtime's kernels read them.
     kernel = np.array(lab["zeros"])
     assert kernel.shape == (16, 8) and (kernel.T.reshape(-1, 4).sum(-1) == 2).all()
 

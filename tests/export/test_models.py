@@ -226,7 +226,7 @@ def test_rows_of_every_form_are_the_same_rows(tmp_path):
         "arrays": x,
         "data set": Batches(x, y),
         "list of batches": list(_cut(x)),
-        "list of labelled batches": list(_cut(x, y)),
+        "list of labeled batches": list(_cut(x, y)),
         "list of lists, as a DataLoader gives them": [list(batch) for batch in _cut(x, y)],
         "list of dicts": [{"numeric": part} for part in _cut(x)],
         "list of rows": list(x),

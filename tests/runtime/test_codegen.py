@@ -263,7 +263,7 @@ void put(int x) { std::cout << x; }
 template <class A, class... B> void list(const A& a, const B&... b) {
   std::cout << "["; put(a); ((std::cout << ",", put(b)), ...); std::cout << "]";
 }
-void put(const AllKinds::Labelled& x) { list(x.label, x.probability); }
+void put(const AllKinds::Labeled& x) { list(x.label, x.probability); }
 void put(const AllKinds::Box& b) { list(b.left, b.top, b.right, b.bottom); }
 void put(const AllKinds::Found& x) { list(x.label, x.probability, x.box); }
 void put(const AllKinds::Point& p) { list(p.name, p.x, p.y); }
@@ -362,7 +362,7 @@ fun quoted(s: String) = "\\"" + s.replace("\\\\", "\\\\\\\\").replace("\\"", "\\
 fun box(b: AllKinds.Companion.Box) =
     "\\"left\\":${b.left},\\"top\\":${b.top},\\"right\\":${b.right},\\"bottom\\":${b.bottom}"
 fun told(v: Any?): String = when (v) {
-    is AllKinds.Companion.Labelled -> "{\\"label\\":${quoted(v.label)},\\"probability\\":${v.probability}}"
+    is AllKinds.Companion.Labeled -> "{\\"label\\":${quoted(v.label)},\\"probability\\":${v.probability}}"
     is AllKinds.Companion.Found -> "{\\"label\\":${quoted(v.label)},\\"probability\\":${v.probability},${box(v.box)}}"
     is AllKinds.Companion.Box -> "{${box(v)}}"
     is Pair<*, *> -> "{\\"x\\":${v.first},\\"y\\":${v.second}}"
@@ -468,7 +468,7 @@ _WORDS = """
 class new default delete register template this and not xor int float union NULL EOF INFINITY errno linux stdin M_PI
 fun val object when in is typealias it lateinit data companion func let self Self guard init inout Type nil repeat async
 None True lambda pass def yield await function var const static import export null undefined arguments eval
-found raw inputs outputs interpreter values std tflite q x b size labels run predict decode encode Box Labelled Raw Float
+found raw inputs outputs interpreter values std tflite q x b size labels run predict decode encode Box Labeled Raw Float
 """
 _LABELS = ["two\nlines", "bell\x07" + "1", "end\u2028here", "\\(x) ${y}", "\\", "ж"]
 

@@ -106,7 +106,7 @@ def compress(
         batch_size: rows, where `train` is arrays.
         sparsity: share of each kernel's weights to become zero, in (0, 1).
         schedule: "polynomial" (more and more, over the first half of the steps) or "constant" (at once).
-        pattern: `(m, n)`: m zeros in every n neighbouring weights, such as (2, 4), in place of `sparsity`.
+        pattern: `(m, n)`: m zeros in every n neighboring weights, such as (2, 4), in place of `sparsity`.
         clusters: int. Number of distinct values of a kernel. In a file they hold for each output channel: the converter folds
             normalization into kernels, and int8 has a scale a channel.
         keep: names of tasks, whose own layers are left alone, or of layers.

@@ -319,7 +319,7 @@ def float_nodes(
         made = _of_layer(model, name, layers, root)
         if not made:
             raise ExportError(
-                f"Layer '{name}' has no operator of its own in the file (the converter merged it into its neighbours, or "
+                f"Layer '{name}' has no operator of its own in the file (the converter merged it into its neighbors, or "
                 "dropped it): it can't be kept in float alone. Name the layer before it."
             )
         found |= made

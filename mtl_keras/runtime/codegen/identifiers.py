@@ -49,7 +49,7 @@ _TAKEN = {
 _OWN_TYPES = """
 Any Array Bool Boolean Box Bundle Byte ByteArray ByteBuffer ByteOrder Data Dictionary Double Error Failure False Float
 Float32Array FloatArray Found INFINITY INPUTS Infinity Int Int16 Int16Array Int32 Int32Array Int64 Int8 Int8Array IntArray
-Interpreter Iterable JSON LABELS Labelled List LongArray Map Math NAN NULL NaN None Normalizer Number OUTPUTS Object Pair Point
+Interpreter Iterable JSON LABELS Labeled List LongArray Map Math NAN NULL NaN None Normalizer Number OUTPUTS Object Pair Point
 Promise Raw RegExp Self Set ShortArray String Symbol TASKS Tensor True Triple Type UInt8 Uint8Array Unit
 """
 _TYPES = frozenset(_OWN_TYPES.split())
