@@ -1,4 +1,5 @@
-"""Peak memory of exact gradients, kept (`gradient_groups=0`) and let go (`gradient_groups`), each in a process of its own.
+"""Peak memory of exact gradients, kept (`gradient_groups=0`) and let go (`gradient_groups`), each
+in a process of its own.
 
     python benchmarks/balancing_memory.py --width 3000 --layers 4 --tasks 4
 

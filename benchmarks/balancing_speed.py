@@ -1,21 +1,25 @@
-"""What each balancer costs, as ratios to plain Keras `fit` with summed losses on the same network in the same run.
+"""What each balancer costs, as ratios to plain Keras `fit` with summed losses on the same network
+in the same run.
 
     python benchmarks/balancing_speed.py --tasks 2 4 --rounds 5
-    python benchmarks/balancing_speed.py --tasks 2 --methods equal mgda:gradients=representation nash_mtl:update_every=10
-    python benchmarks/balancing_speed.py --solvers            # only the time of the methods' own maths, T = 8
+    python benchmarks/balancing_speed.py --tasks 2 --methods equal mgda:gradients=representation
+    nash_mtl:update_every=10 python benchmarks/balancing_speed.py --solvers            # only the
+    time of the methods' own maths, T = 8
 
-The network: images (64, 32, 32, 3) through a small residual trunk (271,824 parameters), and a head a task. Also measured
-is the floor of exact gradient methods: one forward pass and a backward pass a task, and the update, without any balancing.
+The network: images (64, 32, 32, 3) through a small residual trunk (271,824 parameters), and a head
+a task. Also measured is the floor of exact gradient methods: one forward pass and a backward pass a
+task, and the update, without any balancing.
 
-Where LibMTL or TorchJD (and PyTorch) are installed, the same network runs in them too (in a process of its own, step by step
-in the same rounds), as ratios to PyTorch's plain sum.
+Where LibMTL or TorchJD (and PyTorch) are installed, the same network runs in them too (in a process
+of its own, step by step in the same rounds), as ratios to PyTorch's plain sum.
 
-    python benchmarks/balancing_speed.py --tasks 4 --methods pcgrad mgda --peers "PCGrad|MGDA|plain"  # beside PyTorch
+    python benchmarks/balancing_speed.py --tasks 4 --methods pcgrad mgda --peers "PCGrad|MGDA|plain"
+    # beside PyTorch
 
 After every round the medians so far are printed and written, so that a run cut short is not lost.
 
-`ratio` is of wall-clock medians, `cpu` of the medians of the process's CPU time, which is steadier where others use the
-machine too; a gap between the two says how far the wall clock can be trusted.
+`ratio` is of wall-clock medians, `cpu` of the medians of the process's CPU time, which is steadier
+where others use the machine too; a gap between the two says how far the wall clock can be trusted.
 """
 
 from __future__ import annotations
@@ -191,7 +195,8 @@ def main() -> None:
                 print(f"{tasks} tasks, {turn} of {options.rounds} rounds")
                 for name, row in found[str(tasks)].items():
                     print(
-                        f"  {name:34s} {row['ms']:8.1f} ms  x {row['ratio']:.2f}  cpu x {row['cpu']:.2f}",
+                        f"  {name:34s} {row['ms']:8.1f} ms  x {row['ratio']:.2f}  cpu x "
+                        f"{row['cpu']:.2f}",
                         flush=True,
                     )
                 common.write(options.out, found)

@@ -1,13 +1,16 @@
-"""What a builder's network costs beside the same network written by hand in plain Keras, and what batching experts gains.
+"""What a builder's network costs beside the same network written by hand in plain Keras, and what
+batching experts gains.
 
     python benchmarks/builder_overhead.py --rounds 9
 
 Three parts, all as ratios in one process:
 
-- `step`: a training step of a builder's `MultiTaskModel` under the plain sum, to `keras.Model.fit` on the same graph built by
-  hand (without tasks, with plain losses). Interleaved rounds; ratios of the medians of wall-clock and of CPU time.
+- `step`: a training step of a builder's `MultiTaskModel` under the plain sum, to `keras.Model.fit`
+  on the same graph built by hand (without tasks, with plain losses). Interleaved rounds; ratios of
+  the medians of wall-clock and of CPU time.
 - `build`: seconds to build networks of the zoo's sizes with each builder.
-- `experts`: a forward and backward pass through n experts as one matrix product (`mtl.layers.Experts`), to n `Dense` layers.
+- `experts`: a forward and backward pass through n experts as one matrix product
+  (`mtl.layers.Experts`), to n `Dense` layers.
 """
 
 from __future__ import annotations
@@ -119,7 +122,8 @@ def steps(rounds: int) -> dict:
         found[name] = {key: round(value, 3) for key, value in ratio.items()}
         found[name]["ms"] = round(1e3 * statistics.median(wall["ours"][1:]) / STEPS, 2)
         print(
-            f"  {name:44s} {found[name]['ms']:7.2f} ms  x {ratio['wall']:.3f}  cpu x {ratio['cpu']:.3f}"
+            f"  {name:44s} {found[name]['ms']:7.2f} ms  x {ratio['wall']:.3f}  cpu x "
+            f"{ratio['cpu']:.3f}"
         )
     return found
 

@@ -1,4 +1,5 @@
-"""How the code reads, in figures: the table that issue and style guide compare with other codebases.
+"""How the code reads, in figures: the table that issue and style guide compare with other
+codebases.
 
     pip install radon && python benchmarks/code_style.py [FOLDER ...]
 

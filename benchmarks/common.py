@@ -31,7 +31,8 @@ def machine() -> dict[str, Any]:
 
 
 def write(name: str, results: Any, keep_others: bool = False) -> None:
-    """Write `results/<name>.json` beside the machine's facts; `keep_others` keeps the file's other entries."""
+    """Write `results/<name>.json` beside the machine's facts; `keep_others` keeps the file's other
+    entries."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     if keep_others and path.is_file():

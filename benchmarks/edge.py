@@ -1,16 +1,20 @@
-"""What export costs and gains: every precision of trained networks, training for int8, many heads in one file.
+"""What export costs and gains: every precision of trained networks, training for int8, many heads
+in one file.
 
     python benchmarks/edge.py            # some minutes; writes benchmarks/results/edge.json
 
 Four parts:
 
-- `precisions`: the zoo's fashion_scene in every precision on its test data: each head's own metric in Keras and in the file,
-  size, size after gzip, delegate partitions, and latency as a ratio to the float32 file's, in one run. To reach: full int8 at
-  most 0.30 of the float32 file, one partition, a metric drop of at most 0.01 (classification) or 2 % (the others).
-- `trunks`: sizes and partitions of untrained networks on the backbones for pictures, float32 and int8.
-- `training`: int8 after training and after quantization-aware training, head by head, over seeds: to reach, no head worse for
-  it in the mean (a run moves by about .002 by chance).
-- `heads`: three heads in one file against a file with one, on the small trunk for pictures: at most 1.15 of its latency.
+- `precisions`: the zoo's fashion_scene in every precision on its test data: each head's own metric
+  in Keras and in the file, size, size after gzip, delegate partitions, and latency as a ratio to
+  the float32 file's, in one run. To reach: full int8 at most 0.30 of the float32 file, one
+  partition, a metric drop of at most 0.01 (classification) or 2 % (the others).
+- `trunks`: sizes and partitions of untrained networks on the backbones for pictures, float32 and
+  int8.
+- `training`: int8 after training and after quantization-aware training, head by head, over seeds:
+  to reach, no head worse for it in the mean (a run moves by about .002 by chance).
+- `heads`: three heads in one file against a file with one, on the small trunk for pictures: at most
+  1.15 of its latency.
 
 Latencies are those of the processor that the results name, and no phone's.
 """

@@ -1,14 +1,18 @@
 """Which runtimes load which of our files, and whether every head answers as in Keras.
 
-    python benchmarks/edge_clients.py        # needs a package index; writes benchmarks/results/edge_clients.json
+    python benchmarks/edge_clients.py        # needs a package index; writes
+    benchmarks/results/edge_clients.json
 
-Each client gets a virtual environment of its own in a temporary folder: today's `ai-edge-litert`, the `tflite-runtime` of 2023
-(2.14, NumPy 1), and TensorFlow Lite for Microcontrollers (`tflite-micro`). The network is small, with three heads, on a
-trunk of convolutions; the cell is the largest difference from Keras over four rows, as a part of the outputs' range, by head,
-or what the client says. Microcontrollers run integers and float32 of one signature; the other kinds are not for them.
+Each client gets a virtual environment of its own in a temporary folder: today's `ai-edge-litert`,
+the `tflite-runtime` of 2023 (2.14, NumPy 1), and TensorFlow Lite for Microcontrollers
+(`tflite-micro`). The network is small, with three heads, on a trunk of convolutions; the cell is
+the largest difference from Keras over four rows, as a part of the outputs' range, by head, or what
+the client says. Microcontrollers run integers and float32 of one signature; the other kinds are not
+for them.
 
-MediaPipe's `ImageClassifier` gets a network with two classifying heads and nothing but the file: how bytes become numbers,
-heads' names and labels are in the standard metadata. Its cell is the largest difference of a probability from Keras.
+MediaPipe's `ImageClassifier` gets a network with two classifying heads and nothing but the file:
+how bytes become numbers, heads' names and labels are in the standard metadata. Its cell is the
+largest difference of a probability from Keras.
 """
 
 from __future__ import annotations
@@ -49,7 +53,8 @@ FILES = {
     "int8, all signatures": {"quantization": "int8", "signatures": "all"},
     "float32, raw and decoded": {"decode": ["kind", "box"]},
 }
-#: Run by each client's own Python: file, client, rows by input as .npz, number of heads; prints each head's answers.
+#: Run by each client's own Python: file, client, rows by input as .npz, number of heads; prints
+#: each head's answers.
 SCRIPT = """
 import json, sys
 import numpy as np
@@ -115,7 +120,8 @@ print("ANSWERS" + json.dumps({head.head_name: {c.category_name: c.score for c in
 
 
 def mediapipe(folder: Path) -> dict:
-    """A picture through MediaPipe's classifier, which knows of our files what their metadata says."""
+    """A picture through MediaPipe's classifier, which knows of our files what their metadata
+    says."""
     keras.utils.set_random_seed(0)
     heads = {"kind": ["cat", "dog", "fox"], "size": ["small", "big"]}
     tasks = [
@@ -160,7 +166,8 @@ def mediapipe(folder: Path) -> dict:
 
 
 def environment(folder: Path, packages: list[str]) -> tuple[Path, str]:
-    """The Python of a new virtual environment with these packages, and what pip said where it failed."""
+    """The Python of a new virtual environment with these packages, and what pip said where it
+    failed."""
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
     done = ran([python, "-m", "pip", "install", "-q", *packages])

@@ -1,13 +1,16 @@
-"""Which of our networks run where: every builder, kind of task and small backbone, as a file, in three runtimes.
+"""Which of our networks run where: every builder, kind of task and small backbone, as a file, in
+three runtimes.
 
-    python benchmarks/edge_networks.py                   # needs a package index; writes benchmarks/results/edge_networks.json
-    python benchmarks/edge_networks.py --write-table     # also the table in docs/export.md
-    python benchmarks/edge_networks.py --clients FOLDER  # keeps the runtimes' virtual environments there
+    python benchmarks/edge_networks.py                   # needs a package index; writes
+    benchmarks/results/edge_networks.json python benchmarks/edge_networks.py --write-table     #
+    also the table in docs/export.md python benchmarks/edge_networks.py --clients FOLDER  # keeps
+    the runtimes' virtual environments there
 
-Each network is tiny and untrained, with heads that are scaled so that they move (see `settle`). It is exported in float32,
-with "dynamic" int8 weights, and in int8, and every file runs in `ai-edge-litert` of today, `tflite-runtime` 2.14 of 2023,
-and TensorFlow Lite for Microcontrollers. A cell is the largest difference from Keras over four rows as a part of the head's
-range, of the worst head, or what the client says.
+Each network is tiny and untrained, with heads that are scaled so that they move (see `settle`). It
+is exported in float32, with "dynamic" int8 weights, and in int8, and every file runs in
+`ai-edge-litert` of today, `tflite-runtime` 2.14 of 2023, and TensorFlow Lite for Microcontrollers.
+A cell is the largest difference from Keras over four rows as a part of the head's range, of the
+worst head, or what the client says.
 """
 
 from __future__ import annotations
@@ -178,8 +181,9 @@ NETWORKS: dict[str, Callable[[], tuple[keras.Model, dict[str, np.ndarray]]]] = {
 def settle(model: keras.Model, x: dict[str, np.ndarray]) -> None:
     """Give an untrained network the spread of a trained one.
 
-    Statistics of normalization are those of the rows, and the last layer with weights before each head gives numbers of
-    mean 0 and standard deviation 1.5. A head that hardly moves says nothing of int8: a sigmoid has steps of 1/256 there.
+    Statistics of normalization are those of the rows, and the last layer with weights before each
+    head gives numbers of mean 0 and standard deviation 1.5. A head that hardly moves says nothing
+    of int8: a sigmoid has steps of 1/256 there.
     """
     rows = feed(model, x)
     for layer in sublayers(model):

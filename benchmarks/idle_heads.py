@@ -1,11 +1,13 @@
-"""What it costs a training step that heads of absent tasks stand still, as a ratio to the same step without that care.
+"""What it costs a training step that heads of absent tasks stand still, as a ratio to the same step
+without that care.
 
     python benchmarks/idle_heads.py --rounds 15
 
-Three networks: the residual trunk of `balancing_speed.py` with three heads (batches of 64 pictures), `small_cnn` with three
-heads of three kinds (batches of 32 pictures), and a table network, whose step is short (batches of 256 rows). Adam. Steps
-of both kinds take turns in one process; `cpu` is the ratio of the medians of CPU time, `wall` that of wall-clock time,
-`absent` the CPU ratio where every second batch lacks one task.
+Three networks: the residual trunk of `balancing_speed.py` with three heads (batches of 64
+pictures), `small_cnn` with three heads of three kinds (batches of 32 pictures), and a table
+network, whose step is short (batches of 256 rows). Adam. Steps of both kinds take turns in one
+process; `cpu` is the ratio of the medians of CPU time, `wall` that of wall-clock time, `absent` the
+CPU ratio where every second batch lacks one task.
 """
 
 from __future__ import annotations

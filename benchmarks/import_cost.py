@@ -2,9 +2,9 @@
 
     python benchmarks/import_cost.py
 
-Runs each line in fresh processes, in turns, and compares medians. `import mtl_keras` and `mtl_keras.runtime` import no
-Keras; with Keras, the classes that register should add at most 10 % to `import keras`; `mtl-keras --help` and `mtl-keras
-zoo list` should answer in under 0.4 s.
+Runs each line in fresh processes, in turns, and compares medians. `import mtl_keras` and
+`mtl_keras.runtime` import no Keras; with Keras, the classes that register should add at most 10 %
+to `import keras`; `mtl-keras --help` and `mtl-keras zoo list` should answer in under 0.4 s.
 """
 
 from __future__ import annotations

@@ -1,15 +1,18 @@
-"""The synthetic tasks of the MMoE paper: what one gate, a gate a task, and a shared bottom reach as tasks grow unlike.
+"""The synthetic tasks of the MMoE paper: what one gate, a gate a task, and a shared bottom reach as
+tasks grow unlike.
 
     python benchmarks/mmoe_synthetic.py --seeds 8                               # some minutes
     python benchmarks/mmoe_synthetic.py --rows 10000 --epochs 50 --scale 4 --rate 0.001
 
-Two regressions `y_k = w_k.x + sum_j sin(a_j w_k.x + b_j) + noise` on x ~ N(0, I_100), `w_1 = c u_1`,
-`w_2 = c (p u_1 + sqrt(1 - p^2) u_2)`: the task correlation p is the cosine of their weights (Ma et al., KDD 2018; c, a
-and b are not given there). With 10,000 rows seen many times (second line), as others rebuilt it, what the networks overfit
-hides what they share; the default is 100,000 rows, seen six times. Every network has about as many parameters: 8 experts of
-16 units, or a shared bottom of 113. Reported is the best test error on the way, the sum of both tasks', as mean and standard
-deviation over the seeds; the difference between one gate and a gate a task, seed by seed (the problems differ far more than
-the networks), with its standard error; and a plot goes to `benchmarks/results/mmoe_synthetic.png`.
+Two regressions `y_k = w_k.x + sum_j sin(a_j w_k.x + b_j) + noise` on x ~ N(0, I_100),
+`w_1 = c u_1`, `w_2 = c (p u_1 + sqrt(1 - p^2) u_2)`: the task correlation p is the cosine of their
+weights (Ma et al., KDD 2018; c, a and b are not given there). With 10,000 rows seen many times
+(second line), as others rebuilt it, what the networks overfit hides what they share; the default is
+100,000 rows, seen six times. Every network has about as many parameters: 8 experts of 16 units, or
+a shared bottom of 113. Reported is the best test error on the way, the sum of both tasks', as mean
+and standard deviation over the seeds; the difference between one gate and a gate a task, seed by
+seed (the problems differ far more than the networks), with its standard error; and a plot goes to
+`benchmarks/results/mmoe_synthetic.png`.
 """
 
 from __future__ import annotations

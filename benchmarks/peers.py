@@ -1,8 +1,9 @@
-"""The network of `balancing_speed.py` in PyTorch, balanced by TorchJD and LibMTL where they are installed.
+"""The network of `balancing_speed.py` in PyTorch, balanced by TorchJD and LibMTL where they are
+installed.
 
-Never a dependency: without PyTorch there are no peers. They run in a process of their own, because PyTorch and TensorFlow
-bring two copies of LLVM that can abort when loaded together; the process is told which method to run next, and answers
-with the seconds of wall-clock and CPU time of one step.
+Never a dependency: without PyTorch there are no peers. They run in a process of their own, because
+PyTorch and TensorFlow bring two copies of LLVM that can abort when loaded together; the process is
+told which method to run next, and answers with the seconds of wall-clock and CPU time of one step.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ def _serve(tasks: int, steps: int, pattern: str) -> None:
 def _runs(
     tasks: int, x: np.ndarray, y: Mapping[str, np.ndarray], steps: int, pattern: str
 ) -> dict[str, Callable[[Any], None]]:
-    """By name, functions that take `steps` training steps: the plain sum, and what `pattern` finds."""
+    """By name, functions that take `steps` training steps: the plain sum, and what `pattern`
+    finds."""
     import torch
 
     torch.set_num_threads(2)
@@ -203,7 +205,8 @@ def _torchjd(torch, tasks, images, labels, steps):
 
 
 def _into(aggregator):
-    """TorchJD before 0.8 takes the aggregator in the backward call; later versions put Jacobians into `.jac` fields."""
+    """TorchJD before 0.8 takes the aggregator in the backward call; later versions put Jacobians
+    into `.jac` fields."""
     import inspect
 
     from torchjd.autojac import mtl_backward

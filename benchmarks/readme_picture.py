@@ -1,4 +1,5 @@
-"""The README's picture: what a shipped network predicts in Keras and in int8, and which parts its tasks share.
+"""The README's picture: what a shipped network predicts in Keras and in int8, and which parts its
+tasks share.
 
     python benchmarks/readme_picture.py
 

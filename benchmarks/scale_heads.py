@@ -1,7 +1,9 @@
-"""Whether heads should get their gradients times the tasks' weights: every method whose public codes differ, both ways.
+"""Whether heads should get their gradients times the tasks' weights: every method whose public
+codes differ, both ways.
 
-Three small problems, five seeds each. A head's score is what it leaves unexplained: 1 - R2 for numbers, and for classes the
-share of errors over that of the most frequent class; 0 is perfect, 1 is the best constant answer.
+Three small problems, five seeds each. A head's score is what it leaves unexplained: 1 - R2 for
+numbers, and for classes the share of errors over that of the most frequent class; 0 is perfect, 1
+is the best constant answer.
 
     python benchmarks/scale_heads.py [--quick] [--problems pictures]
 """
@@ -40,7 +42,8 @@ METHODS = {
 
 
 def three_regressions(seed: int):
-    """Three noisy functions of a table that share half of their inputs; momentum, whose steps depend on a gradient's size."""
+    """Three noisy functions of a table that share half of their inputs; momentum, whose steps
+    depend on a gradient's size."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((1024, 8)).astype("float32")
     mixing = np.random.default_rng(100).standard_normal((8, 3))
@@ -182,7 +185,8 @@ def measure(
 
 
 def summary(scores: list[dict[str, float]]) -> dict:
-    """Each head's mean and standard deviation, the mean over heads, and the worst head, over the seeds."""
+    """Each head's mean and standard deviation, the mean over heads, and the worst head, over the
+    seeds."""
     mean = [float(np.mean(list(run.values()))) for run in scores]
     worst = [max(run.values()) for run in scores]
     heads = {name: [run[name] for run in scores] for name in scores[0]}

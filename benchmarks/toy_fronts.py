@@ -1,14 +1,16 @@
-"""Every balancing method on the two-objective problem of CAGrad, Nash-MTL and FAMO, from the five published starts.
+"""Every balancing method on the two-objective problem of CAGrad, Nash-MTL and FAMO, from the five
+published starts.
 
     python benchmarks/toy_fronts.py                      # all methods, 50,000 steps: some minutes
     python benchmarks/toy_fronts.py --methods mgda famo --steps 20000
 
-Prints where each method ends from each start, beside what the official code (or an independent simulation of it) reaches,
-and writes the trajectories with the Pareto front to `benchmarks/results/toy_fronts.png`. The problem: benchmarks.md, part (a),
-as in the code of Navon et al. (ICML 2022) and Liu et al. (NeurIPS 2023), scale 0.1, Adam at 1e-3. Two traps: clamps let the
-gradient through at their bound (or nothing leaves the origin), and whether PCGrad and UPGrad leave the start (9, 9) for the
-front depends on whether the gradient of the summed losses is shortened to length 1, as FAMO's code does for the methods of
-`CLIPPED` alone (`--clip 1`, the default).
+Prints where each method ends from each start, beside what the official code (or an independent
+simulation of it) reaches, and writes the trajectories with the Pareto front to
+`benchmarks/results/toy_fronts.png`. The problem: benchmarks.md, part (a), as in the code of Navon
+et al. (ICML 2022) and Liu et al. (NeurIPS 2023), scale 0.1, Adam at 1e-3. Two traps: clamps let the
+gradient through at their bound (or nothing leaves the origin), and whether PCGrad and UPGrad leave
+the start (9, 9) for the front depends on whether the gradient of the summed losses is shortened to
+length 1, as FAMO's code does for the methods of `CLIPPED` alone (`--clip 1`, the default).
 """
 
 from __future__ import annotations
@@ -29,9 +31,10 @@ STARTS = ((-8.5, 7.5), (0.0, 0.0), (9.0, 9.0), (-7.5, -0.5), (9.0, -1.0))
 FRONT = -8.3552  # x2 of the Pareto set; x1 runs from -7 to 7
 LEAST = {"row0": -2.1, "row1": -21.0}
 
-# x1 at the end after 50,000 steps; None: the start does not reach the front. Source: the official code, run in float32, where
-# it has the method (FAMO repository), else an independent float64 simulation; PCGrad and UPGrad with gradients clipped to 1.
-# From (9, 9) the official CAGrad, with an inexact solver, stays at the saddle (7, 0); with exact weights it passes.
+# x1 at the end after 50,000 steps; None: the start does not reach the front. Source: the official
+# code, run in float32, where it has the method (FAMO repository), else an independent float64
+# simulation; PCGrad and UPGrad with gradients clipped to 1. From (9, 9) the official CAGrad, with
+# an inexact solver, stays at the saddle (7, 0); with exact weights it passes.
 PUBLISHED = {
     "equal": (-5.73, -5.73, None, -5.73, -5.73),
     "mgda": (-1.96, 6.13, 6.98, -4.19, 7.00),
@@ -45,7 +48,8 @@ PUBLISHED = {
     "config": (-2.33, 0.00, 2.19, -3.70, 5.02),
     "famo": (-0.26, 0.07, 0.37, -0.95, 1.74),
 }
-# Methods whose gradient the official code shortens; and those that combine to a mean, which it multiplies by the tasks.
+# Methods whose gradient the official code shortens; and those that combine to a mean, which it
+# multiplies by the tasks.
 CLIPPED = ("pcgrad", "cagrad", "graddrop", "upgrad", "dualproj", "gradvac")
 MEANS = ("cagrad", "upgrad", "dualproj")
 # The settings of the published runs, where they are not our defaults.
@@ -62,7 +66,8 @@ SETTINGS = {
 
 
 def losses_and_gradients(x: tf.Tensor, scale: float) -> tuple[tf.Tensor, tf.Tensor]:
-    """Both losses of every row of x, `(rows, 2)`, and their gradients, `(rows, 2, 2)`, in float64."""
+    """Both losses of every row of x, `(rows, 2)`, and their gradients, `(rows, 2, 2)`, in
+    float64."""
 
     def clamp(value, least):
         # The gradient passes at the bound itself, as in torch.
@@ -100,7 +105,8 @@ def run(
     rate: float = 1e-3,
     every: int = 500,
 ):
-    """From every start, a trajectory `(points, 2)` under Adam: a point every `every` steps, and the last."""
+    """From every start, a trajectory `(points, 2)` under Adam: a point every `every` steps, and the
+    last."""
     balancer = make()
     tasks = [type("Row", (), {"name": f"row{i}", "likelihood": "gaussian"})() for i in range(2)]
     balancer.build(tasks)
@@ -194,7 +200,8 @@ def main() -> None:
         print(name, *(f"({p[-1][0]:.2f}, {p[-1][1]:.2f})" for p in found[name]), flush=True)
 
     table = Table(
-        title=f"x1 at the end, {options.steps} steps; in brackets what is published; - : not on the front"
+        title=f"x1 at the end, {options.steps} steps; in brackets what is published; - : not on "
+        f"the front"
     )
     for column in ("method", *(f"from {start}" for start in STARTS)):
         table.add_column(column)

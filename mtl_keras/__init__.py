@@ -70,11 +70,12 @@ def _register_classes() -> None:
 
 
 class _RegisterWithKeras:
-    """An entry of `sys.meta_path`: registers our classes as soon as Keras is imported, and not before.
+    """An entry of `sys.meta_path`: registers our classes as soon as Keras is imported, and not
+    before.
 
-    Importing Keras takes seconds, and `mtl_keras.runtime` and the command line's short answers do without it. So
-    `import mtl_keras` does not import it. Whoever imports Keras afterwards (the user, a library, a package of
-    ours) finds our classes registered when that import returns.
+    Importing Keras takes seconds, and `mtl_keras.runtime` and the command line's short answers do
+    without it. So `import mtl_keras` does not import it. Whoever imports Keras afterwards (the
+    user, a library, a package of ours) finds our classes registered when that import returns.
     """
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
@@ -114,7 +115,8 @@ def _imports_keras(name: str) -> bool:
 
 
 def _open_checkout() -> None:
-    """In a checkout that is not installed, two rooms stand beside the package instead of in it (setup.cfg, `package_dir`)."""
+    """In a checkout that is not installed, two rooms stand beside the package instead of in it
+    (setup.cfg, `package_dir`)."""
     package = Path(__file__).parent
     beside = package.parent
     is_ours = (beside / "setup.cfg").is_file() and (

@@ -29,23 +29,26 @@ __all__ = ["MultiTaskModel"]
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class MultiTaskModel(keras.Model):
-    """A functional `keras.Model` whose outputs are tasks: a flat dict, each key the task's and its output layer's name.
+    """A functional `keras.Model` whose outputs are tasks: a flat dict, each key the task's and its
+    output layer's name.
 
-    Builders make one; `MultiTaskModel(inputs, outputs)` makes one of any functional graph whose heads end in
-    `mtl.tasks.TaskOutput`. Everything Keras does with a functional model works: callbacks, `tf.data`, strategies, mixed
-    precision, cloning, saving, and `keras.saving.load_model` in safe mode.
+    Builders make one; `MultiTaskModel(inputs, outputs)` makes one of any functional graph whose
+    heads end in `mtl.tasks.TaskOutput`. Everything Keras does with a functional model works:
+    callbacks, `tf.data`, strategies, mixed precision, cloning, saving, and
+    `keras.saving.load_model` in safe mode.
 
     Args:
         inputs: symbolic input tensor, or a dict of them.
         outputs: dict of task name to the tensor of that task's `TaskOutput`.
-        encoder: optional object of `mtl.data` (tokenizer, table or image encoder) that turns what a person has into what
-            the network takes; it is saved with the model.
-        representation: list of str. Names of the layers whose outputs the heads share, where the builder knows them.
+        encoder: optional object of `mtl.data` (tokenizer, table or image encoder) that turns what a
+            person has into what the network takes; it is saved with the model.
+        representation: list of str. Names of the layers whose outputs the heads share, where the
+            builder knows them.
         name: str.
 
     Raises:
-        ValueError: outputs that are no dict, nested, named otherwise than their layers, or not made by `TaskOutput`; an input
-            whose name some format would change.
+        ValueError: outputs that are no dict, nested, named otherwise than their layers, or not made
+            by `TaskOutput`; an input whose name some format would change.
 
     Example:
         >>> model = mtl.builders.hard_sharing((32, 32, 3), [
@@ -55,7 +58,8 @@ class MultiTaskModel(keras.Model):
         >>> model.fit(images, {"digit": digits, "box": boxes})
     """
 
-    # Keras rebuilds and clones a subclass as functional only where its signature is (*args, **kwargs).
+    # Keras rebuilds and clones a subclass as functional only where its signature is (*args,
+    # **kwargs).
     def __init__(self, *args: Any, encoder: Any = None, representation: Any = None, **kwargs: Any):
         outputs = kwargs["outputs"] if "outputs" in kwargs else (args[1] if len(args) > 1 else None)
         tasks = _tasks_of(outputs)
@@ -68,7 +72,8 @@ class MultiTaskModel(keras.Model):
         super().__init__(*args, **kwargs)
         for tensor in self.inputs:
             check_input_name(tensor.name)
-        # In a tuple inside a plain object: Keras would wrap bare lists and dicts, and count what is in them as layers.
+        # In a tuple inside a plain object: Keras would wrap bare lists and dicts, and count what is
+        # in them as layers.
         self._properties = _Properties(tuple(tasks), encoder, tuple(representation or ()))
         self._compiled: trainer.CompiledTasks | None = None
 
@@ -85,22 +90,26 @@ class MultiTaskModel(keras.Model):
     ) -> MultiTaskModel:
         """Make a multi-task model of an ordinary functional model with named outputs.
 
-        The new model is a copy with the same weights; `model` stays as it is. Its answers are the same: an output that ends
-        in the task's softmax or sigmoid passes as it is, and logits get the task's activation. A layer with the name of a
+        The new model is a copy with the same weights; `model` stays as it is. Its answers are the
+        same: an output that ends in the task's softmax or sigmoid passes as it is, and logits get
+            the task's activation. A layer with the name of a
         task is called `<name>_head` in the copy, because that name belongs to the task's output.
 
         Args:
-            model: functional model, or a built `Sequential`. Outputs go by the keys of a dict, or by their layers' names.
-            tasks: list of tasks named as the outputs, or a dict of output name to task. Outputs without a task are left out.
-                A task for a model's only output may have any name.
-            activated: list of str. Names of the tasks whose outputs are the answers already. None, the default, looks for
-                softmax and sigmoid, also behind averages and in nested models.
-            representation: list of str. Names of the layers whose outputs the heads share, for balancing at the
-                representation and for exporting features.
+            model: functional model, or a built `Sequential`. Outputs go by the keys of a dict, or
+                by their layers' names.
+            tasks: list of tasks named as the outputs, or a dict of output name to task. Outputs
+                without a task are left out. A task for a model's only output may have any name.
+            activated: list of str. Names of the tasks whose outputs are the answers already. None,
+                the default, looks for softmax and sigmoid, also behind averages and in nested
+                models.
+            representation: list of str. Names of the layers whose outputs the heads share, for
+                balancing at the representation and for exporting features.
             encoder, name: as in `MultiTaskModel`; the name defaults to the model's.
 
         Raises:
-            ValueError: no functional model, a task without an output, an output whose shape or activation is not the task's.
+            ValueError: no functional model, a task without an output, an output whose shape or
+                activation is not the task's.
 
         Example:
             >>> x = keras.Input((32, 32, 3))
@@ -134,7 +143,8 @@ class MultiTaskModel(keras.Model):
 
     @property
     def encoder(self) -> Any:
-        """What turns raw input (text, table rows, picture files) into the network's input, or None."""
+        """What turns raw input (text, table rows, picture files) into the network's input, or
+        None."""
         return self._properties.encoder
 
     @property
@@ -167,8 +177,9 @@ class MultiTaskModel(keras.Model):
         raise ValueError(unknown_name("task", name, self.task_names))
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> dict[str, Any]:
-        # Not left to the layers: one that is given `training=True` in the graph (preprocessing layers are, in Keras 3.15)
-        # would put all behind it into training, and a call without saying would move the statistics of normalization.
+        # Not left to the layers: one that is given `training=True` in the graph (preprocessing
+        # layers are, in Keras 3.15) would put all behind it into training, and a call without
+        # saying would move the statistics of normalization.
         return super().call(inputs, training=bool(training), mask=mask)
 
     # ------------------------------------------------------------------ compile
@@ -183,26 +194,33 @@ class MultiTaskModel(keras.Model):
         shared: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Configure training. Losses, metrics and loss weights come from the tasks; every argument overrides a part.
+        """Configure training. Losses, metrics and loss weights come from the tasks; every argument
+        overrides a part.
 
         Args:
             optimizer: as in Keras.
-            loss: dict of task name to loss; None for a task switches it off; tasks that are not named keep their own.
-                One loss for all tasks is taken too.
-            loss_weights: dict of task name to a number >= 0 or a `keras.Variable`. They are live: assign to
-                `model.loss_weights[name]` (or to the variable given) and the next step uses the new value.
-            metrics, weighted_metrics: dict of task name to a metric or a list; tasks that are not named keep their own
-                metrics. Metrics see only rows with a label; `weighted_metrics` see sample weights too.
-            balancer: name, `mtl.balancing.Balancer`, or a list of a loss weighting and a second method. Defaults to
-                "equal", the plain sum of weighted losses.
-            shared: regular expression, or a list of them. Narrows the shared variables whose gradients the balancer looks
-                at to those whose path matches; its weights still hold for all (methods that change the gradients
-                themselves leave the others as the plain sum). `balancing_report()` shows what they are.
-            **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, `auto_scale_loss`, as in Keras.
+            loss: dict of task name to loss; None for a task switches it off; tasks that are not
+                named keep their own. One loss for all tasks is taken too.
+            loss_weights: dict of task name to a number >= 0 or a `keras.Variable`. They are live:
+                assign to `model.loss_weights[name]` (or to the variable given) and the next step
+                uses the new value.
+            metrics, weighted_metrics: dict of task name to a metric or a list; tasks that are not
+                named keep their own metrics. Metrics see only rows with a label; `weighted_metrics`
+                see sample weights too.
+            balancer: name, `mtl.balancing.Balancer`, or a list of a loss weighting and a second
+                method. Defaults to "equal", the plain sum of weighted losses.
+            shared: regular expression, or a list of them. Narrows the shared variables whose
+                gradients the balancer looks at to those whose path matches; its weights still hold
+                for all (methods that change the gradients themselves leave the others as the plain
+                sum). `balancing_report()` shows what they are.
+            **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, `auto_scale_loss`, as in
+                Keras.
 
         Raises:
-            ValueError: a task or balancer nobody knows, lists (tasks go by name), a bad loss weight.
-            NotImplementedError: Keras on another backend than TensorFlow, or a strategy over several machines.
+            ValueError: a task or balancer nobody knows, lists (tasks go by name), a bad loss
+                weight.
+            NotImplementedError: Keras on another backend than TensorFlow, or a strategy over
+                several machines.
         """
         check_tensorflow("compile")
         check_strategy(self.distribute_strategy)
@@ -218,7 +236,8 @@ class MultiTaskModel(keras.Model):
             active = [task for task in self.tasks if losses[task.name] is not None]
             if not active:
                 raise ValueError(
-                    "Every task's loss is None: nothing is left to train. Give at least one task a loss."
+                    "Every task's loss is None: nothing is left to train. Give at least one task "
+                    "a loss."
                 )
             functions = {
                 name: keras.losses.get(fn) for name, fn in losses.items() if fn is not None
@@ -282,25 +301,28 @@ class MultiTaskModel(keras.Model):
     def fit(
         self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
     ) -> keras.callbacks.History:
-        """Train, as `keras.Model.fit` does. Labels are a dict by task name; they are checked before the first step.
+        """Train, as `keras.Model.fit` does. Labels are a dict by task name; they are checked before
+        the first step.
 
-        A row's label may be missing (NaN for numbers, -1 for classes, or sample weight 0). Labels that lack a whole task
-        go through `mtl.data.complete`.
+        A row's label may be missing (NaN for numbers, -1 for classes, or sample weight 0). Labels
+        that lack a whole task go through `mtl.data.complete`.
 
         Args:
-            x, y: as in Keras: arrays, or a `tf.data.Dataset`, `PyDataset` or generator of `(x, y)` or
-                `(x, y, sample_weight)`.
-            *args, **kwargs: every argument of `keras.Model.fit`. Two of them also go by task, and may be given together:
+            x, y: as in Keras: arrays, or a `tf.data.Dataset`, `PyDataset` or generator of `(x, y)`
+                or `(x, y, sample_weight)`.
+            *args, **kwargs: every argument of `keras.Model.fit`. Two of them also go by task, and
+                may be given together:
 
-                - `sample_weight`: a dict of task name to weights; rows of tasks that are not named weigh 1. The third part
-                  of `validation_data` takes the same.
-                - `class_weight`: a dict of task name to `{class: weight}`, for tasks whose labels are classes (of a row, a
-                  pixel or a token); classes that are not named weigh 1. It holds for all kinds of data, and for training
-                  only.
+                - `sample_weight`: a dict of task name to weights; rows of tasks that are not named
+                  weigh 1. The third part of `validation_data` takes the same.
+                - `class_weight`: a dict of task name to `{class: weight}`, for tasks whose labels
+                  are classes (of a row, a pixel or a token); classes that are not named weigh 1. It
+                  holds for all kinds of data, and for training only.
 
         Raises:
-            ValueError: labels of unknown or missing tasks, of a wrong shape or dtype, or out of range; weights of unknown
-                tasks or classes; a loss that is not finite, by task and step.
+            ValueError: labels of unknown or missing tasks, of a wrong shape or dtype, or out of
+                range; weights of unknown tasks or classes; a loss that is not finite, by task and
+                step.
 
         Example:
             >>> model.fit(images, {"digit": digits, "box": boxes}, class_weight={"digit": {0: 1.0, 1: 5.0}})
@@ -337,7 +359,8 @@ class MultiTaskModel(keras.Model):
                     self.train_function = None
 
     def _weigh_classes(self, class_weight: Any) -> None:
-        """Make the training step weigh classes so; a step that was traced with other weights is traced anew."""
+        """Make the training step weigh classes so; a step that was traced with other weights is
+        traced anew."""
         weights = weighting.class_weights_by_task(class_weight, self)
         before = self.compiled_tasks.class_weights
         self.compiled_tasks.class_weights = weights
@@ -357,7 +380,8 @@ class MultiTaskModel(keras.Model):
         """As in Keras; weights go by task as in `fit`, and errors of a loss name its task.
 
         Raises:
-            ValueError: a task whose class weights come from counts, and no labels were counted (`count_classes`).
+            ValueError: a task whose class weights come from counts, and no labels were counted
+                (`count_classes`).
         """
         class_counts.check_counted(self)
         self._weigh_classes(class_weight)
@@ -369,14 +393,15 @@ class MultiTaskModel(keras.Model):
             )
 
     def count_classes(self, data: Any) -> dict[str, np.ndarray]:
-        """Count the classes of labels, and set the weights of tasks with `class_weights="balanced"` or `"effective"`.
+        """Count the classes of labels, and set the weights of tasks with `class_weights="balanced"`
+        or `"effective"`.
 
-        `fit` does so once, with its own labels, where no weights are there yet. Call this for other labels, or for training
-        without `fit`. The weights are saved with the model.
+        `fit` does so once, with its own labels, where no weights are there yet. Call this for other
+        labels, or for training without `fit`. The weights are saved with the model.
 
         Args:
-            data: dict of task name to labels, or a batched data set of `(x, y)` or `(x, y, sample_weight)`. Rows of weight 0
-                are left out.
+            data: dict of task name to labels, or a batched data set of `(x, y)` or
+                `(x, y, sample_weight)`. Rows of weight 0 are left out.
 
         Returns:
             Counts by task name, one per class (for `MultiLabel` no and yes per label).
@@ -401,14 +426,16 @@ class MultiTaskModel(keras.Model):
         )
 
     def _build_optimizer(self) -> None:
-        """Make the optimizer's variables before the step is traced: a trace that makes variables is made twice."""
+        """Make the optimizer's variables before the step is traced: a trace that makes variables is
+        made twice."""
         variables = self.trainable_variables
         if variables and self.compiled and not self.optimizer.built:
             with self.distribute_strategy.scope():
                 self.optimizer.build(variables)
 
     def balancing_report(self) -> BalancingReport:
-        """Print which tasks reach which variables, and which of them the balancer looks at; return the same as an object.
+        """Print which tasks reach which variables, and which of them the balancer looks at; return
+        the same as an object.
 
         Raises:
             ValueError: the model is not compiled.
@@ -418,8 +445,8 @@ class MultiTaskModel(keras.Model):
         return report
 
     def summary_sharing(self, path: Any = None) -> SharingReport:
-        """Print which variables, and how many multiply-adds, are used by which tasks, and what separate networks would need;
-        return the same as an object.
+        """Print which variables, and how many multiply-adds, are used by which tasks, and what
+        separate networks would need; return the same as an object.
 
         Args:
             path: where to draw it as a PNG, or None.
@@ -439,8 +466,8 @@ class MultiTaskModel(keras.Model):
     ) -> Any:
         """Losses and metrics on data: a flat dict, `loss`, `<task>_loss`, `<task>_<metric>`.
 
-        Unlike Keras's, which returns a list unless told otherwise; `return_dict=False` gives that list. A task of which
-        no label was seen reports NaN.
+        Unlike Keras's, which returns a list unless told otherwise; `return_dict=False` gives that
+        list. A task of which no label was seen reports NaN.
         """
         kwargs = fitting.by_name(fitting.EVALUATE_ARGUMENTS, args, kwargs)
         compiled = self.compiled_tasks
@@ -462,7 +489,8 @@ class MultiTaskModel(keras.Model):
             return super().test_on_batch(x, y, sample_weight=sample_weight, return_dict=return_dict)
 
     def make_train_function(self, force: bool = False) -> Any:
-        """As in Keras; the step is traced for each set of ranks, so that labels may come as `(rows,)` or `(rows, 1)`."""
+        """As in Keras; the step is traced for each set of ranks, so that labels may come as
+        `(rows,)` or `(rows, 1)`."""
         if force or self.train_function is None:
             self.train_function = StepPerRanks(self._make_train_step)
         return self.train_function
@@ -507,7 +535,8 @@ class MultiTaskModel(keras.Model):
         return self.compiled_tasks.results()
 
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Turn raw outputs, as `predict` gives them, into what a person reads: a list a task, one entry a row.
+        """Turn raw outputs, as `predict` gives them, into what a person reads: a list a task, one
+        entry a row.
 
         Raises:
             ValueError: an output of a task that the model does not have.
@@ -595,12 +624,14 @@ def _tasks_of(outputs: Any) -> list[Task]:
         if not isinstance(layer, TaskOutput):
             kind = type(layer).__name__ if layer is not None else type(tensor).__name__
             raise ValueError(
-                f"Output '{name}' must come from `mtl.tasks.TaskOutput`, which names it and carries its task; it comes "
+                f"Output '{name}' must come from `mtl.tasks.TaskOutput`, which names it and "
+                f"carries its task; it comes "
                 f"from {kind}. For example: outputs['{name}'] = mtl.tasks.TaskOutput(task)(x)."
             )
         if layer.name != name:
             raise ValueError(
-                f"Output '{name}' is made by the output layer of task '{layer.name}'. Key and task must agree."
+                f"Output '{name}' is made by the output layer of task '{layer.name}'. Key and "
+                f"task must agree."
             )
         tasks.append(layer.task)
     check_task_names(task.name for task in tasks)

@@ -26,12 +26,14 @@ _filter: tuple | None = None
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep TensorFlow's Python loggers from talking, and its converter from warning of its own interpreter.
+    """Keep TensorFlow's Python loggers from talking, and its converter from warning of its own
+    interpreter.
 
-    Blocks may be nested and may run in several threads: the first one that begins sets the levels, and the last one that ends
-    sets them back. Nothing is done to the process's files: what TensorFlow's C++ part writes to standard error is for whoever
-    starts the program to decide (`TF_CPP_MIN_LOG_LEVEL=3` before the first import; `mute_native_code` in our commands).
-    Errors are raised as ever.
+    Blocks may be nested and may run in several threads: the first one that begins sets the levels,
+    and the last one that ends sets them back. Nothing is done to the process's files: what
+    TensorFlow's C++ part writes to standard error is for whoever starts the program to decide
+    (`TF_CPP_MIN_LOG_LEVEL=3` before the first import; `mute_native_code` in our commands). Errors
+    are raised as ever.
     """
     _enter()
     try:
@@ -71,9 +73,10 @@ def _leave() -> None:
 def mute_native_code() -> None:
     """Give the process's descriptor 2 to nobody, and keep Python's own standard error where it was.
 
-    For the start of a program, before any thread and before TensorFlow: its C++ part writes its start-up lines past Python.
-    Errors, warnings and tracebacks still appear, and so does Python's report of a crash in C++. Does nothing where somebody
-    has already replaced `sys.stderr`, where there is none, and under `MTL_KERAS_DEBUG`.
+    For the start of a program, before any thread and before TensorFlow: its C++ part writes its
+    start-up lines past Python. Errors, warnings and tracebacks still appear, and so does Python's
+    report of a crash in C++. Does nothing where somebody has already replaced `sys.stderr`, where
+    there is none, and under `MTL_KERAS_DEBUG`.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if os.environ.get("MTL_KERAS_DEBUG") or sys.stderr is None or sys.stderr is not sys.__stderr__:

@@ -1,4 +1,5 @@
-"""What all tests share: seeds, quiet, two devices, trained networks and their files, processes that lack packages."""
+"""What all tests share: seeds, quiet, two devices, trained networks and their files, processes that
+lack packages."""
 
 import os
 import subprocess
@@ -51,7 +52,8 @@ def trained():
     from helpers import image_data, image_model
 
     x, y = image_data(rows=64)
-    # Something to learn: brightness of the left half decides the class, and the mask is where it is bright.
+    # Something to learn: brightness of the left half decides the class, and the mask is where it is
+    # bright.
     x[::2, :, :8] += 1.0
     y["kind"] = (np.arange(64) % 2 == 0).astype("int32")
     y["mask"] = (x[..., 0] > 0.8).astype("int32")
@@ -63,8 +65,8 @@ def trained():
 
 @pytest.fixture(scope="session")
 def exported(trained, tmp_path_factory):
-    """Files of the trained network, each made once: a function of the options of `mtl.export.tflite` that gives the path
-    and the report. Tests read these files and change none.
+    """Files of the trained network, each made once: a function of the options of
+    `mtl.export.tflite` that gives the path and the report. Tests read these files and change none.
     """
     import mtl_keras as mtl
 

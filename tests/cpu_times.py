@@ -1,7 +1,8 @@
-"""A pytest plugin that measures processor time: `pytest --cpu-times FILE` writes a table by file and by test.
+"""A pytest plugin that measures processor time: `pytest --cpu-times FILE` writes a table by file
+and by test.
 
-Processor time, not wall time: on a machine that others use too, only the first can be compared. The time of
-processes that a test starts and waits for counts as the test's own.
+Processor time, not wall time: on a machine that others use too, only the first can be compared. The
+time of processes that a test starts and waits for counts as the test's own.
 """
 
 import os
@@ -32,7 +33,8 @@ class CpuTimes:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item, call):
         report = yield
-        # A phase's time includes the fixtures that it sets up: those shared by tests go to the first.
+        # A phase's time includes the fixtures that it sets up: those shared by tests go to the
+        # first.
         now = cpu_seconds()
         report.user_properties.append((KEY, now - self._started))
         self._started = now

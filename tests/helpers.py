@@ -49,7 +49,8 @@ def image_data(rows=24, seed=0):
 
 
 def ruined_model():
-    """A network with one hidden unit three hundred times the others, undone behind: 256 values leave the others none."""
+    """A network with one hidden unit three hundred times the others, undone behind: 256 values
+    leave the others none."""
     tasks = [mtl.tasks.Regression("cost", hidden=8), mtl.tasks.Binary("sold", hidden=4)]
     model = mtl.builders.hard_sharing(
         (4,), tasks, backbone="mlp", backbone_options={"widths": (16,)}

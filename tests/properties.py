@@ -1,8 +1,9 @@
 """Which of the properties each method has by its definition; the tests hold it to them."""
 
 # finite:      whatever the gradients, also where nothing is defined.
-# permutation: tasks in another order have the same weights in that order (random orders and draws excepted).
-# peaceful:    no present task's loss rises to first order; where that is the solution of a problem that gradients which
+# permutation: tasks in another order have the same weights in that order (random orders and draws
+# excepted). peaceful:    no present task's loss rises to first order; where that is the solution of
+# a problem that gradients which
 #              cancel do not have, only for gradients that don't.
 # linear:      the update of c J is c times that of J ("const": the same, whatever c).
 # rows:        the direction does not depend on how long any one gradient is.

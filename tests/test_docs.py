@@ -1,6 +1,8 @@
-"""Every fenced block of the README and of docs/ runs: Python in order on one namespace a page, shell lines as subprocesses.
+"""Every fenced block of the README and of docs/ runs: Python in order on one namespace a page,
+shell lines as subprocesses.
 
-A new block is picked up by itself. It may use the names that earlier blocks of its page bind, and those of `_namespace`.
+A new block is picked up by itself. It may use the names that earlier blocks of its page bind, and
+those of `_namespace`.
 """
 
 import ast
@@ -167,7 +169,8 @@ def test_the_readmes_second_command_is_what_ci_runs():
 
 # ------------------------------------------------------------------ running them
 def _digit_and_box_model():
-    """A trained network with the docs' two tasks: the zoo's `fashion_scene` without its silhouette."""
+    """A trained network with the docs' two tasks: the zoo's `fashion_scene` without its
+    silhouette."""
     trained = zoo.load("fashion_scene")
     tasks = [mtl.tasks.Classification("digit", num_classes=10), mtl.tasks.BoundingBox("box")]
     model = zoo.recipe("fashion_scene").build(tasks, trained.encoder)
@@ -179,7 +182,8 @@ def _digit_and_box_model():
 
 
 def _namespace(page, folder):
-    """What a page's blocks may use without saying where it comes from, and the files that its commands name."""
+    """What a page's blocks may use without saying where it comes from, and the files that its
+    commands name."""
     names = {"keras": keras, "np": np, "tf": tf, "mtl": mtl, "zoo": zoo, "__name__": "__main__"}
     if page.name in ("README.md", "training.md"):
         rng = np.random.default_rng(0)

@@ -1,4 +1,5 @@
-"""The examples in docstrings of public objects run: each in a folder of its own, on the names that README and docs use too."""
+"""The examples in docstrings of public objects run: each in a folder of its own, on the names that
+README and docs use too."""
 
 import doctest
 import importlib
@@ -161,7 +162,8 @@ SETUPS = {
     "QuantizedWeights": _dense,
     "tasks.Regression": _minutes,
 }
-#: Examples whose answers hang on what a network has learned: they run, and their answers are not compared.
+#: Examples whose answers hang on what a network has learned: they run, and their answers are not
+#: compared.
 LEARNED = ("TFLiteModel", "layer_errors")
 #: Examples that need more than the test extra or minutes.
 ELSEWHERE = {

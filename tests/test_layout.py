@@ -1,4 +1,5 @@
-"""Every module with public functions or classes is tested: a file is named after it, or a test names what it holds."""
+"""Every module with public functions or classes is tested: a file is named after it, or a test
+names what it holds."""
 
 import ast
 import re
@@ -13,7 +14,8 @@ REACHED_OTHERWISE = {
     "trainer": "parts of the training step: tests/trainer holds what `fit` does",
     "strategies": "parts of the training step: tests/trainer holds what `fit` does",
     "compression": "steps of `mtl.export.compress`: tests/export/test_compress.py",
-    "codegen": "parts of `snippets` and `web_page`: tests/runtime/test_codegen.py runs what they write",
+    "codegen": "parts of `snippets` and `web_page`: tests/runtime/test_codegen.py runs what they "
+    "write",
     # Helpers of one room.
     "backbones.trunks": "a backbone given as a model: tests/backbones/test_models_as_backbones.py",
     "balancing.parameters": "checks of hyper-parameters: tests/balancing/test_registry.py",
@@ -23,7 +25,8 @@ REACHED_OTHERWISE = {
     "builders.streams": "the streams of builders: tests/builders/test_soft_sharing.py",
     "cli.completion": "values that the shell completes: tests/cli/test_shell.py",
     "tasks.maps": "decoders of dense tasks: tests/tasks/test_every_task.py",
-    "testing.checks": "the harnesses' own checks: tests/testing/test_harnesses.py breaks each promise once",
+    "testing.checks": "the harnesses' own checks: tests/testing/test_harnesses.py breaks each "
+    "promise once",
     # The zoo: recipes are called by name.
     "zoo.card": "cards as they are shipped: tests/zoo/test_zoo.py",
     "zoo.fashion_scene": "a recipe: tests/zoo/test_zoo.py takes all by name",
@@ -33,7 +36,8 @@ REACHED_OTHERWISE = {
 
 
 def _modules():
-    """Paths of the modules of the package and of its zoo, with the public names that each defines."""
+    """Paths of the modules of the package and of its zoo, with the public names that each
+    defines."""
     for path in sorted([*(ROOT / "mtl_keras").rglob("*.py"), *(ROOT / "zoo").glob("*.py")]):
         tree = ast.parse(path.read_text())
         names = [
@@ -63,5 +67,6 @@ def test_every_module_is_tested_or_listed_with_a_reason():
         if name not in REACHED_OTHERWISE and name.split(".")[0] not in REACHED_OTHERWISE
     ]
     assert not untested, (
-        f"Without a test: {untested}. Add `tests/<room>/test_<module>.py`, or a reason to `REACHED_OTHERWISE`."
+        f"Without a test: {untested}. Add `tests/<room>/test_<module>.py`, or a reason to "
+        f"`REACHED_OTHERWISE`."
     )

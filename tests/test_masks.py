@@ -1,4 +1,5 @@
-"""Keras masks: padding counts neither in answers nor in losses and metrics, in Keras and in exported files."""
+"""Keras masks: padding counts neither in answers nor in losses and metrics, in Keras and in
+exported files."""
 
 import keras
 import numpy as np
@@ -56,7 +57,8 @@ def copy_weights(model, source):
 def test_the_same_tokens_give_the_same_answers_whatever_they_are_padded_to(backbone):
     tokens = tokens_of([6, 6, 4, 1], TOKENS)
     base = text_model(backbone, TOKENS)
-    # Weights that no initializer set to zero: biases and the vector of padding tell whether padding is read.
+    # Weights that no initializer set to zero: biases and the vector of padding tell whether padding
+    # is read.
     rng = np.random.default_rng(1)
     base.set_weights([rng.normal(0, 0.7, w.shape) for w in base.get_weights()])
     answers = answers_of(base, tokens)
@@ -119,7 +121,8 @@ def test_losses_and_metrics_of_a_masked_sequence_are_those_of_plain_keras(weight
     by_row = np.ones(ROWS) if weight is None else weight.astype("float64")
     expected = (picked * mask * by_row[:, None]).sum() / mask.sum()
     ours = model.evaluate(tokens, labels, sample_weight=weight, batch_size=ROWS, verbose=0)
-    # Plain Keras can't join a weight per row with a mask of tokens; a weight per token says the same.
+    # Plain Keras can't join a weight per row with a mask of tokens; a weight per token says the
+    # same.
     by_token = None if weight is None else {"tag": np.repeat(weight[:, None], TOKENS, 1)}
     theirs = plain.evaluate(
         tokens, labels, sample_weight=by_token, batch_size=ROWS, verbose=0, return_dict=True

@@ -1,4 +1,5 @@
-"""The model is Keras: everything that Keras does with a functional model works, and names hold throughout."""
+"""The model is Keras: everything that Keras does with a functional model works, and names hold
+throughout."""
 
 import keras
 import numpy as np
@@ -118,7 +119,8 @@ def test_weights_files_carry_the_balancers_state(tmp_path):
 
 
 def test_a_call_that_says_nothing_is_inference():
-    """In Keras 3.15 a `Resizing` layer notes `training=True` in the graph, and all behind it trains when nobody says."""
+    """In Keras 3.15 a `Resizing` layer notes `training=True` in the graph, and all behind it trains
+    when nobody says."""
     import keras
 
     def trunk(x):

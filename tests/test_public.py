@@ -12,34 +12,53 @@ import pytest
 import mtl_keras as mtl
 
 PUBLIC = {
-    "mtl_keras": "MultiTaskModel __version__ analysis backbones balancing builders callbacks data export layers runtime "
+    "mtl_keras": "MultiTaskModel __version__ analysis backbones balancing builders callbacks data "
+    "export layers runtime "
     "tasks testing training zoo",
-    "mtl_keras.tasks": "Binary BoundingBox Classification Depth Detection Embedding Keypoints MultiLabel Normals Ordinal "
+    "mtl_keras.tasks": "Binary BoundingBox Classification Depth Detection Embedding Keypoints "
+    "MultiLabel Normals Ordinal "
     "Regression Segmentation SequenceTranscription Task TaskMetric TaskOutput TokenTagging",
-    "mtl_keras.builders": "SharedArguments VOCABULARY adapters aitm branches builder cgc complete_inputs cross_modal "
-    "cross_stitch dselect_k esmm hard_sharing hierarchical layerwise learned_branching mmoe mtan multi_input nddr omoe ple "
+    "mtl_keras.builders": "SharedArguments VOCABULARY adapters aitm branches builder cgc "
+    "complete_inputs cross_modal "
+    "cross_stitch dselect_k esmm hard_sharing hierarchical layerwise learned_branching mmoe mtan "
+    "multi_input nddr omoe ple "
     "prune sluice soft_sharing task_gated tensor_factorized",
-    "mtl_keras.backbones": "bilstm deep_cross efficientnet_lite0 efficientnet_v2_b0 fpn frame_cnn get gru log_mel_cnn lstm "
+    "mtl_keras.backbones": "bilstm deep_cross efficientnet_lite0 efficientnet_v2_b0 fpn frame_cnn "
+    "get gru log_mel_cnn lstm "
     "mlp mobilenet_v2 mobilenet_v3_small resnet small_cnn text_cnn transformer",
-    "mtl_keras.layers": "BlockIdentity BranchChoice BranchPath CategoricalEmbedding Cross CrossStitch DSelectKGate Experts "
-    "FactorizedConv1D FactorizedConv2D FactorizedDense FakeQuantize FiLM FoldFrames Gate InformationTransfer LogMel "
-    "MaskPadding MaskedMax MaskedMean MaskedSelfAttention Mixture ModalityAttention ModalityDefault MutualInformation "
-    "OrderCalibrator OrdinalThresholds PaddingMask PositionEmbedding ProbabilityProduct QuantizedWeights "
+    "mtl_keras.layers": "BlockIdentity BranchChoice BranchPath CategoricalEmbedding Cross "
+    "CrossStitch DSelectKGate Experts "
+    "FactorizedConv1D FactorizedConv2D FactorizedDense FakeQuantize FiLM FoldFrames Gate "
+    "InformationTransfer LogMel "
+    "MaskPadding MaskedMax MaskedMean MaskedSelfAttention Mixture ModalityAttention "
+    "ModalityDefault MutualInformation "
+    "OrderCalibrator OrdinalThresholds PaddingMask PositionEmbedding ProbabilityProduct "
+    "QuantizedWeights "
     "RawImage ResizeLike SoftArgmax "
     "StageMixture SubspaceStitch UnfoldFrames WeightTie",
-    "mtl_keras.balancing": "AlignedMTL AutoLambda Balancer CAGrad Chain Chebyshev ConFIG DBMTL DWA DualProj EMA Equal "
-    "ExcessMTL FAMO FairGrad GLS GradDrop GradNorm GradVac GradientBalancer GramBalancer HeldOutBalancer IMTL IMTLG IMTLL "
-    "Krum LogLoss MGDA MetaBalance MoCo MoDo NashMTL PBI PCGrad RLW SDMGrad STCH Static TrimmedMean UPGrad Uncertainty get "
+    "mtl_keras.balancing": "AlignedMTL AutoLambda Balancer CAGrad Chain Chebyshev ConFIG DBMTL "
+    "DWA DualProj EMA Equal "
+    "ExcessMTL FAMO FairGrad GLS GradDrop GradNorm GradVac GradientBalancer GramBalancer "
+    "HeldOutBalancer IMTL IMTLG IMTLL "
+    "Krum LogLoss MGDA MetaBalance MoCo MoDo NashMTL PBI PCGrad RLW SDMGrad STCH Static "
+    "TrimmedMean UPGrad Uncertainty get "
     "list_balancers names register",
-    "mtl_keras.export": "BenchmarkReport CompressionReport ExportError ExportReport HeadReport LayerError LayerErrorReport "
-    "TFLiteModel benchmark compress float_twin layer_errors onnx openvino quantization_aware run_tflite saved_model "
+    "mtl_keras.export": "BenchmarkReport CompressionReport ExportError ExportReport HeadReport "
+    "LayerError LayerErrorReport "
+    "TFLiteModel benchmark compress float_twin layer_errors onnx openvino quantization_aware "
+    "run_tflite saved_model "
     "snippets split tflite web_page with_raw_images",
     "mtl_keras.analysis": "DeltaReport collect delta_m delta_report judging_metrics score trivial",
-    "mtl_keras.data": "CharTokenizer DataError HashingTokenizer ImageEncoder LabelScaleWarning TableEncoder "
-    "WordTokenizer batches complete fashion_scenes fetch labels mix register_encoder sources split_words",
-    "mtl_keras.runtime": "BenchmarkReport CharTokenizer ExportError HashingTokenizer ImageEncoder TFLiteModel TableEncoder "
-    "WordTokenizer benchmark decode encoder_from_json encoder_to_json register_encoder snippets web_page",
-    "mtl_keras.testing": "run_backbone_test run_balancer_test run_builder_test run_task_test table_data table_model",
+    "mtl_keras.data": "CharTokenizer DataError HashingTokenizer ImageEncoder LabelScaleWarning "
+    "TableEncoder "
+    "WordTokenizer batches complete fashion_scenes fetch labels mix register_encoder sources "
+    "split_words",
+    "mtl_keras.runtime": "BenchmarkReport CharTokenizer ExportError HashingTokenizer ImageEncoder "
+    "TFLiteModel TableEncoder "
+    "WordTokenizer benchmark decode encoder_from_json encoder_to_json register_encoder snippets "
+    "web_page",
+    "mtl_keras.testing": "run_backbone_test run_balancer_test run_builder_test run_task_test "
+    "table_data table_model",
     "mtl_keras.callbacks": "BalanceMonitor Progress",
     "mtl_keras.training": "balanced_gradients observe_updated_losses",
     "mtl_keras.zoo": "build export info list_models load path recipe train",
@@ -82,7 +101,8 @@ def test_importing_the_package_imports_nothing_heavy():
 
 @pytest.fixture(scope="module")
 def imported():
-    """The modules of one process after importing Keras, then the package, then its other public packages."""
+    """The modules of one process after importing Keras, then the package, then its other public
+    packages."""
     steps = ("import keras", "import mtl_keras as m", "[getattr(m, name) for name in m.__all__]")
     code = "\n".join(f"{step}\nprint(' '.join(sorted(sys.modules)))" for step in steps)
     done = subprocess.run(
@@ -140,7 +160,8 @@ def test_classes_are_registered_whatever_is_imported_first(code):
 
 
 def test_an_import_of_keras_that_fails_is_tried_again(tmp_path):
-    """A module named `keras` that raises at first: our classes wait for the import that succeeds."""
+    """A module named `keras` that raises at first: our classes wait for the import that
+    succeeds."""
     (tmp_path / "keras.py").write_text(
         "import os\nif os.environ.get('FAIL'): raise ImportError('not now')"
     )
@@ -246,8 +267,10 @@ def test_the_source_distribution_holds_what_its_tests_need(tmp_path):
         "tests/runtime/test_metadata.py",
     ]
     code = (
-        "import sys, pytest; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in str(f).lower()]; "
-        "sys.path.insert(0, ''); import mtl_keras; assert mtl_keras.__file__.startswith(sys.argv[1]), mtl_keras.__file__; "
+        "import sys, pytest; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in "
+        "str(f).lower()]; "
+        "sys.path.insert(0, ''); import mtl_keras; assert "
+        "mtl_keras.__file__.startswith(sys.argv[1]), mtl_keras.__file__; "
         "sys.exit(pytest.main(['-n', '0', *sys.argv[2:]]))"
     )
     done = subprocess.run(

@@ -107,8 +107,8 @@ def test_descriptors_are_played_with_in_one_place():
 
 def test_a_program_that_mutes_native_code_still_says_what_python_says_and_how_it_crashed():
     done = run(
-        LOAD
-        + "module.mute_native_code(); import os; os.write(2, b'chatter'); print('plain', file=sys.stderr); os.abort()"
+        LOAD + "module.mute_native_code(); import os; os.write(2, b'chatter'); print('plain', "
+        "file=sys.stderr); os.abort()"
     )
     assert done.returncode != 0
     assert (
@@ -117,8 +117,8 @@ def test_a_program_that_mutes_native_code_still_says_what_python_says_and_how_it
         and "chatter" not in done.stderr
     )
     done = run(
-        LOAD
-        + "module.mute_native_code(); import os; os.write(2, b'chatter'); raise ValueError('a mistake')"
+        LOAD + "module.mute_native_code(); import os; os.write(2, b'chatter'); raise ValueError('a "
+        "mistake')"
     )
     assert "ValueError: a mistake" in done.stderr and "chatter" not in done.stderr
 

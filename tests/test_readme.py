@@ -21,7 +21,8 @@ def _cards():
 
 
 def _zoo_table(headings):
-    """One row per head: its metric in the shared network and alone, over the seeds, and on the device."""
+    """One row per head: its metric in the shared network and alone, over the seeds, and on the
+    device."""
     lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
     for card in _cards():
         evidence = card["evidence"]

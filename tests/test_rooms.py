@@ -7,7 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-#: The house, top to bottom, as `docs/architecture.md` draws it. Rooms of one line do not import each other.
+#: The house, top to bottom, as `docs/architecture.md` draws it. Rooms of one line do not import
+#: each other.
 HOUSE = [
     {"__main__"},
     {"cli"},

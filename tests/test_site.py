@@ -1,4 +1,5 @@
-"""The documentation site builds without a warning, and its reference has a page for every public package."""
+"""The documentation site builds without a warning, and its reference has a page for every public
+package."""
 
 import os
 import shutil

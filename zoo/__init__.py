@@ -80,7 +80,8 @@ def load(name: str, folder: str | os.PathLike[str] | None = None) -> Any:
 
     Args:
         name: str.
-        folder: artifacts of your own training (`zoo.train(..., out=folder)`); None takes the shipped ones.
+        folder: artifacts of your own training (`zoo.train(..., out=folder)`); None takes the
+            shipped ones.
 
     Returns:
         `MultiTaskModel`, not compiled; its `encoder` makes its input from raw data.
@@ -95,7 +96,8 @@ def load(name: str, folder: str | os.PathLike[str] | None = None) -> Any:
 
 
 def export(name: str, out: str | os.PathLike[str]) -> Path:
-    """Copy an entry's SavedModel, TFLite files, encoder and card to a folder, checked against the card.
+    """Copy an entry's SavedModel, TFLite files, encoder and card to a folder, checked against the
+    card.
 
     To export in other ways, load the entry: `mtl.export.tflite(zoo.load(name), ...)`.
 
@@ -115,7 +117,8 @@ def train(
     epochs: int | None = None,
     say: Any = print,
 ) -> Any:
-    """Train an entry from scratch with its single-task twins, score everything, and write all artifacts.
+    """Train an entry from scratch with its single-task twins, score everything, and write all
+    artifacts.
 
     Args:
         name: str.

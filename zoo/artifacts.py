@@ -1,4 +1,5 @@
-"""Writing what a recipe leaves behind: weights, SavedModel, TFLite files, golden outputs, and the card."""
+"""Writing what a recipe leaves behind: weights, SavedModel, TFLite files, golden outputs, and the
+card."""
 
 from __future__ import annotations
 
@@ -130,7 +131,8 @@ def _card_files(card: dict[str, Any]) -> dict[str, str]:
 def rewrite_card(recipe: Recipe, folder: Path) -> dict[str, Any]:
     """Write a folder's card again from its own numbers. Nothing is trained or exported.
 
-    For maintainers, after a change of how scores are compared or of the card's form: `python -m mtl_keras.zoo.artifacts`.
+    For maintainers, after a change of how scores are compared or of the card's form:
+    `python -m mtl_keras.zoo.artifacts`.
 
     Returns:
         The card.
@@ -160,7 +162,8 @@ def foreign(folder: Path) -> list[str]:
 
 
 def refresh(recipe: Recipe, folder: Path) -> dict[str, Any]:
-    """Write a folder's files again from its own weights, with today's exporter; the evidence of the training stays.
+    """Write a folder's files again from its own weights, with today's exporter; the evidence of the
+    training stays.
 
     For maintainers, after a change of the exporter or of the card's form.
     """

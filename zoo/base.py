@@ -17,13 +17,14 @@ __all__ = ["Recipe"]
 
 @dataclass
 class Recipe:
-    """One entry of the zoo. A recipe's module makes a subclass that fills in `prepare`, `tasks` and `build`.
+    """One entry of the zoo. A recipe's module makes a subclass that fills in `prepare`, `tasks` and
+    `build`.
 
     Attributes:
         name, summary: of the entry.
         data: where its data come from, for the card: `source`, `license`, `citation`, `split`.
-        epochs, batch_size, learning_rate, weight_decay: the schedule: AdamW (Loshchilov & Hutter, ICLR 2019), one epoch of
-            warm-up, then a cosine to zero.
+        epochs, batch_size, learning_rate, weight_decay: the schedule: AdamW (Loshchilov & Hutter,
+            ICLR 2019), one epoch of warm-up, then a cosine to zero.
         quantization: the second TFLite file, "int8" or "dynamic", and `why_quantization`.
         notes: for the card: what a user should know.
     """
@@ -51,7 +52,8 @@ class Recipe:
         raise NotImplementedError
 
     def build(self, tasks: Sequence[Task] | None = None, encoder: Any = None) -> MultiTaskModel:
-        """The network, with fresh weights. `tasks` may be some of the recipe's, for single-task twins."""
+        """The network, with fresh weights. `tasks` may be some of the recipe's, for single-task
+        twins."""
         raise NotImplementedError
 
     def columns(self, table: Mapping[str, Any]) -> Mapping[str, Any]:

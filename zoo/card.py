@@ -15,7 +15,8 @@ def markdown(card: dict[str, Any]) -> str:
     lines = [
         f"# {card['name']}",
         "",
-        f"{card['summary'][0].upper()}{card['summary'][1:]}. {card['parameters']:,} parameters, license {card['license']}.",
+        f"{card['summary'][0].upper()}{card['summary'][1:]}. {card['parameters']:,} parameters, "
+        f"license {card['license']}.",
         "",
         "```python",
         "from mtl_keras import zoo",
@@ -39,9 +40,11 @@ def markdown(card: dict[str, Any]) -> str:
     seeds = len(card["recipe"]["seeds"])
     lines += [
         "",
-        f"## Beside simpler answers (mean ± standard deviation over {seeds} seed{'s' if seeds > 1 else ''})",
+        f"## Beside simpler answers (mean ± standard deviation over {seeds} "
+        f"seed{'s' if seeds > 1 else ''})",
         "",
-        "Trivial: the best constant answer. Single-task: a network a task, same backbone, data, and budget.",
+        "Trivial: the best constant answer. Single-task: a network a task, same backbone, data, "
+        "and budget.",
         "",
         "| metric | trivial | single-task | multi-task |",
         "|---|---|---|---|",
@@ -49,17 +52,22 @@ def markdown(card: dict[str, Any]) -> str:
     for name, multi in evidence["multi_task"].items():
         single = evidence["single_task"][name]
         lines.append(
-            f"| {name} | {evidence['trivial'][name]:.4f} | {single['mean']:.4f} ± {single['sd']:.4f} | "
+            f"| {name} | {evidence['trivial'][name]:.4f} | {single['mean']:.4f} ± "
+            f"{single['sd']:.4f} | "
             f"{multi['mean']:.4f} ± {multi['sd']:.4f} |"
         )
     delta = evidence["delta_m"]
     recipe = card["recipe"]
     lines += [
         "",
-        f"Δm against the single-task networks: **{delta['percent']:+.2f} % ± {delta['sd']:.2f}**; median over tasks "
-        f"{delta['median']:+.2f} %; {delta['better']} of {len(delta['by_task'])} tasks better with every seed, "
-        f"{delta['worse']} worse with every seed. Mean over tasks of the relative change of the metric that judges each, "
-        "above 0 is better (Maninis et al., CVPR 2019); in the sign of Navon et al., ICML 2022, it is "
+        f"Δm against the single-task networks: **{delta['percent']:+.2f} % ± {delta['sd']:.2f}**; "
+        f"median over tasks "
+        f"{delta['median']:+.2f} %; {delta['better']} of {len(delta['by_task'])} tasks better "
+        f"with every seed, "
+        f"{delta['worse']} worse with every seed. Mean over tasks of the relative change of the "
+        f"metric that judges each, "
+        "above 0 is better (Maninis et al., CVPR 2019); in the sign of Navon et al., ICML 2022, "
+        "it is "
         f"{-delta['percent']:+.2f} %.",
         "",
         "| task | judged by | change | sign | baseline |",
@@ -68,7 +76,8 @@ def markdown(card: dict[str, Any]) -> str:
     for task, change in delta["by_task"].items():
         better = "higher" if change["direction"] == "max" else "lower"
         lines.append(
-            f"| {task} | {change['metric']} ({better} is better) | {change['percent']:+.2f} % ± {change['sd']:.2f} | "
+            f"| {task} | {change['metric']} ({better} is better) | {change['percent']:+.2f} % ± "
+            f"{change['sd']:.2f} | "
             f"{change['sign']} | {delta['flags'].get(task, 'sound')} |"
         )
     if delta["flags"]:
@@ -82,10 +91,13 @@ def markdown(card: dict[str, Any]) -> str:
         "",
         "## Recipe",
         "",
-        f"{recipe['optimizer']}; learning rate {recipe['learning_rate']}, weight decay {recipe['weight_decay']}, batch "
-        f"{recipe['batch_size']}, {recipe['epochs']} epochs, balancer `{recipe['balancer']}`, loss weights "
+        f"{recipe['optimizer']}; learning rate {recipe['learning_rate']}, weight decay "
+        f"{recipe['weight_decay']}, batch "
+        f"{recipe['batch_size']}, {recipe['epochs']} epochs, balancer `{recipe['balancer']}`, "
+        f"loss weights "
         + ", ".join(f"{t['name']} {t['loss_weight']:g}" for t in card["tasks"])
-        + f". Seeds {', '.join(map(str, recipe['seeds']))}; the network of seed {recipe['shipped_seed']} is shipped (chosen "
+        + f". Seeds {', '.join(map(str, recipe['seeds']))}; the network of seed "
+        f"{recipe['shipped_seed']} is shipped (chosen "
         "before training).",
         "",
         "```",

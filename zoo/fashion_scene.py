@@ -55,11 +55,14 @@ RECIPE = FashionScene(
     name="fashion_scene",
     summary="picture: item of clothing (10 classes), its box, its silhouette",
     data={
-        "source": "Fashion-MNIST (Zalando), the first 12,000 training and 2,000 test images, bundled with the package",
+        "source": "Fashion-MNIST (Zalando), the first 12,000 training and 2,000 test images, "
+        "bundled with the package",
         "license": "MIT",
-        "citation": "Xiao, Rasul, Vollgraf, Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning "
+        "citation": "Xiao, Rasul, Vollgraf, Fashion-MNIST: a Novel Image Dataset for Benchmarking "
+        "Machine Learning "
         "Algorithms, 2017 (arXiv 1708.07747)",
-        "split": "11,000 items to train on, 1,000 to look at, 2,000 to test; each scene composed with a fixed seed",
+        "split": "11,000 items to train on, 1,000 to look at, 2,000 to test; each scene composed "
+        "with a fixed seed",
     },
     epochs=12,
     batch_size=64,

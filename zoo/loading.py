@@ -51,12 +51,14 @@ def verify(folder: Path, only: str | None = None) -> dict[str, Any]:
         path = folder / name
         if not path.is_file():
             raise ArtifactError(
-                f"{path} is missing. Install the package again, or make it: {card['recipe']['command']}"
+                f"{path} is missing. Install the package again, or make it: "
+                f"{card['recipe']['command']}"
             )
         size = path.stat().st_size
         if size != entry["bytes"] or sha256(path) != entry["sha256"]:
             raise ArtifactError(
-                f"{path} is damaged: {size} bytes, expected {entry['bytes']}, or another SHA-256 than its card's. Install "
+                f"{path} is damaged: {size} bytes, expected {entry['bytes']}, or another SHA-256 "
+                f"than its card's. Install "
                 f"the package again, or make it: {card['recipe']['command']}"
             )
     return card
@@ -72,7 +74,8 @@ def load_weights(recipe: Any, folder: Path) -> Any:
 
 
 def copy(folder: Path, out: Path) -> Path:
-    """Copy the SavedModel, the TFLite files and the card to `out`, checked; files of the same names are replaced."""
+    """Copy the SavedModel, the TFLite files and the card to `out`, checked; files of the same names
+    are replaced."""
     card = verify(folder)
     out.mkdir(parents=True, exist_ok=True)
     for name in [*card["files"], "card.json", "README.md"]:

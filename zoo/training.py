@@ -1,4 +1,5 @@
-"""Training of recipes: the multi-task network, and its single-task twins on the same data, backbone and budget."""
+"""Training of recipes: the multi-task network, and its single-task twins on the same data, backbone
+and budget."""
 
 from __future__ import annotations
 
@@ -56,15 +57,17 @@ def fit(
 def evidence(
     recipe: Recipe, prepared: Prepared, seeds: Sequence[int], epochs: int | None, say: Any
 ) -> tuple[Any, dict[str, Any]]:
-    """Train the network and a single-task twin of each task, for every seed, and score all of them on the test data.
+    """Train the network and a single-task twin of each task, for every seed, and score all of them
+    on the test data.
 
     Args:
         say: function that takes a line of progress.
 
     Returns:
-        `(model, results)`: the multi-task network of the first seed (the one that is shipped: chosen before training, not
-        by its test scores), and the scores: `trivial`, `multi_task` and `single_task` (metric to mean, standard deviation
-        and every seed's value), `judged_by` (the metric of each task) and `delta_m` (`analysis.DeltaReport` as a dict).
+        `(model, results)`: the multi-task network of the first seed (the one that is shipped:
+        chosen before training, not by its test scores), and the scores: `trivial`, `multi_task` and
+        `single_task` (metric to mean, standard deviation and every seed's value), `judged_by` (the
+        metric of each task) and `delta_m` (`analysis.DeltaReport` as a dict).
     """
     x, labels = analysis.collect(prepared.test)
     tasks = recipe.tasks()
@@ -100,7 +103,8 @@ def evidence(
 
 
 def judged(results: dict[str, Any], tasks: Sequence[Any]) -> dict[str, Any]:
-    """Results with `judged_by` and `delta_m`, computed from the scores of every seed that they hold."""
+    """Results with `judged_by` and `delta_m`, computed from the scores of every seed that they
+    hold."""
     directions = analysis.judging_metrics(tasks)
     multi, single = (_runs(results[kind]) for kind in ("multi_task", "single_task"))
     report = analysis.delta_report(

@@ -13,9 +13,11 @@ from mtl_keras.tasks import Task
 
 __all__ = ["DeltaReport", "delta_m", "delta_report", "judging_metrics"]
 
-# Words in the names of metrics whose best constant answer scores 0: a relative change against a weak baseline has no bound.
+# Words in the names of metrics whose best constant answer scores 0: a relative change against a
+# weak baseline has no bound.
 _ZERO_AT_CHANCE = ("r2", "correlation", "kappa", "mcc", "matthews", "cosine", "explained")
-#: A baseline that closes less than this part of the way from the best constant answer to a perfect one is called noise.
+#: A baseline that closes less than this part of the way from the best constant answer to a perfect
+#: one is called noise.
 _LEAST_SKILL = 0.1
 
 
@@ -27,21 +29,22 @@ def delta_m(
 ) -> float:
     """Mean relative change against a baseline, in percent; above 0 is better.
 
-    Each metric's change is `(score - baseline) / |baseline|`, with the sign turned where lower is better. Metrics that are 0
-    for a constant answer (R2, correlations) make large numbers of small differences: leave them out, or read `delta_report`,
-    which flags them.
+    Each metric's change is `(score - baseline) / |baseline|`, with the sign turned where lower is
+    better. Metrics that are 0 for a constant answer (R2, correlations) make large numbers of small
+    differences: leave them out, or read `delta_report`, which flags them.
 
     Args:
         scores, baseline: dict of metric name to value.
         directions: dict of metric name to "max" or "min"; only its metrics count.
-        tasks: names of tasks. Given, changes are averaged within each task first and then over tasks: the convention of
-            Maninis, Radosavovic, Kokkinos, "Attentive Single-Tasking of Multiple Tasks", CVPR 2019, and of Vandenhende et al.,
-            TPAMI 2021. None averages over all metrics: the convention of Nash-MTL (Navon et al., ICML 2022), CAGrad and FAMO,
-            which report the opposite sign (lower is better there).
+        tasks: names of tasks. Given, changes are averaged within each task first and then over
+            tasks: the convention of Maninis, Radosavovic, Kokkinos, "Attentive Single-Tasking of
+                Multiple Tasks", CVPR 2019, and of Vandenhende et al.,
+            TPAMI 2021. None averages over all metrics: the convention of Nash-MTL (Navon et al.,
+            ICML 2022), CAGrad and FAMO, which report the opposite sign (lower is better there).
 
     Raises:
-        ValueError: a metric that is not in the scores or of none of the tasks, a task without metrics, or a baseline of 0,
-            against which no relative change exists.
+        ValueError: a metric that is not in the scores or of none of the tasks, a task without
+            metrics, or a baseline of 0, against which no relative change exists.
     """
     changes = relative_changes(scores, baseline, directions)
     if tasks is None:
@@ -67,14 +70,16 @@ def relative_changes(
     for name, direction in directions.items():
         if direction not in ("max", "min"):
             raise ValueError(
-                f"The direction of metric '{name}' should be 'max' or 'min'. Received: {direction!r}."
+                f"The direction of metric '{name}' should be 'max' or 'min'. Received: "
+                f"{direction!r}."
             )
         for values in (scores, baseline):
             if name not in values:
                 raise ValueError(unknown_name("metric", name, values))
         if baseline[name] == 0:
             raise ValueError(
-                f"The baseline of metric '{name}' is 0: a relative change against it does not exist."
+                f"The baseline of metric '{name}' is 0: a relative change against it does not "
+                f"exist."
             )
         change = 100.0 * (scores[name] - baseline[name]) / abs(baseline[name])
         changes[name] = float(change if direction == "max" else -change)
@@ -92,14 +97,17 @@ def _task_of(metric: str, tasks: Sequence[str]) -> str:
 def judging_metrics(
     tasks: Sequence[Task], chosen: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """The one metric by which each task is compared, and its direction: `{"cost_mae": "min", "kind_accuracy": "max"}`.
+    """The one metric by which each task is compared, and its direction:
+    `{"cost_mae": "min", "kind_accuracy": "max"}`.
 
-    It is the task's first metric that is bounded (accuracy, AUC, IoU) or an error (MAE). R2 and correlations are passed over:
-    relative changes against a weak baseline of theirs have no bound. A task that has no others is judged by its first.
+    It is the task's first metric that is bounded (accuracy, AUC, IoU) or an error (MAE). R2 and
+    correlations are passed over: relative changes against a weak baseline of theirs have no bound.
+    A task that has no others is judged by its first.
 
     Args:
         tasks: list of `Task`.
-        chosen: dict of task name to the name of its metric ("mae" or "cost_mae"), where another one is wanted.
+        chosen: dict of task name to the name of its metric ("mae" or "cost_mae"), where another one
+            is wanted.
 
     Raises:
         ValueError: an unknown task or metric, or a task without metrics.
@@ -131,14 +139,16 @@ def _is_zero_at_chance(metric: str) -> bool:
 
 @dataclass(frozen=True)
 class DeltaReport:
-    """How a multi-task model stands beside a baseline, task by task. Printing it shows a line per task.
+    """How a multi-task model stands beside a baseline, task by task. Printing it shows a line per
+    task.
 
     Attributes:
-        percent, sd: Δm over tasks (Maninis et al., CVPR 2019; above 0 is better): mean and standard deviation over the runs.
+        percent, sd: Δm over tasks (Maninis et al., CVPR 2019; above 0 is better): mean and standard
+            deviation over the runs.
         median: of the tasks' changes, which one task can't move alone.
         by_seed: Δm of every run.
-        by_task: task name to `metric`, `direction`, `percent`, `sd`, `by_seed`, and `sign`: "+" or "-" where all runs agree,
-            else "0".
+        by_task: task name to `metric`, `direction`, `percent`, `sd`, `by_seed`, and `sign`: "+" or
+            "-" where all runs agree, else "0".
         better, worse: how many tasks have the sign "+" and "-".
         flags: task name to why its baseline is noise, and its change no evidence.
         sound_percent: Δm of the tasks that are not flagged, or None where all are.
@@ -163,7 +173,8 @@ class DeltaReport:
             f"Δm {self.percent:+.2f} % ± {self.sd:.2f}; median over tasks {self.median:+.2f} %"
         ]
         lines.append(
-            f"{self.better} of {len(self.by_task)} tasks better in every run, {self.worse} worse in every run"
+            f"{self.better} of {len(self.by_task)} tasks better in every run, {self.worse} worse "
+            f"in every run"
         )
         for task, facts in self.by_task.items():
             arrow = "higher is better" if facts["direction"] == "max" else "lower is better"
@@ -186,13 +197,17 @@ def delta_report(
     trivial: Mapping[str, float] | None = None,
     tasks: Sequence[str] | None = None,
 ) -> DeltaReport:
-    """Δm of several runs with what it hides: each task's change and sign, the median, and baselines that are noise.
+    """Δm of several runs with what it hides: each task's change and sign, the median, and baselines
+    that are noise.
 
     Args:
-        scores, baselines: list of dicts of metric name to value, one per run (seed), in the same order.
+        scores, baselines: list of dicts of metric name to value, one per run (seed), in the same
+            order.
         directions: one metric per task and its direction, as `judging_metrics` makes it.
-        trivial: the scores of the best constant answers (`trivial`), to know a baseline that has learned next to nothing.
-        tasks: names of the tasks, in the order of `directions`. None takes what is before the last "_" of each metric.
+        trivial: the scores of the best constant answers (`trivial`), to know a baseline that has
+            learned next to nothing.
+        tasks: names of the tasks, in the order of `directions`. None takes what is before the last
+            "_" of each metric.
 
     Returns:
         `DeltaReport`.
@@ -206,14 +221,16 @@ def delta_report(
     """
     if not scores or len(scores) != len(baselines):
         raise ValueError(
-            f"`scores` and `baselines` should have one entry per run. Received: {len(scores)} and {len(baselines)}."
+            f"`scores` and `baselines` should have one entry per run. Received: {len(scores)} and "
+            f"{len(baselines)}."
         )
     if tasks is None:
         tasks = [name.rpartition("_")[0] for name in directions]
     metrics = {_task_of(name, tasks): name for name in directions}
     if sorted(metrics) != sorted(tasks) or len(directions) != len(tasks):
         raise ValueError(
-            f"`directions` should have one metric for each of {', '.join(tasks)}. Received: {', '.join(directions)}."
+            f"`directions` should have one metric for each of {', '.join(tasks)}. Received: "
+            f"{', '.join(directions)}."
         )
     runs = [relative_changes(s, b, directions) for s, b in zip(scores, baselines, strict=True)]
     by_task, flags = {}, {}
@@ -261,7 +278,8 @@ def _noise(
     gain = mean - trivial if direction == "max" else trivial - mean
     if gain <= 2 * spread:
         return f"{metric} is {mean:.3g} ± {spread:.2g}, not to be told from a constant answer's {trivial:.3g}"
-    # Of metrics that are 0 at chance, the score is the part of the way to a perfect answer; division by it has no bound.
+    # Of metrics that are 0 at chance, the score is the part of the way to a perfect answer;
+    # division by it has no bound.
     if direction == "max" and _is_zero_at_chance(metric) and mean < _LEAST_SKILL:
         return (
             f"{metric} is {mean:.3g}, a constant answer's {trivial:.3g}: "

@@ -16,7 +16,8 @@ __all__ = ["collect", "score", "trivial"]
 def score(
     tasks: Sequence[Task], outputs: Mapping[str, Any], labels: Mapping[str, Any], batch: int = 512
 ) -> dict[str, float]:
-    """Every task's metrics of `outputs` against `labels`, under the names that `evaluate` uses; missing labels left out.
+    """Every task's metrics of `outputs` against `labels`, under the names that `evaluate` uses;
+    missing labels left out.
 
     Args:
         tasks: list of `Task`.
@@ -47,7 +48,8 @@ def score(
 def trivial(
     tasks: Sequence[Task], train: Mapping[str, Any], test: Mapping[str, Any]
 ) -> dict[str, float]:
-    """The scores of each task's best constant answer, learned from the training labels: what a head has to beat."""
+    """The scores of each task's best constant answer, learned from the training labels: what a head
+    has to beat."""
     outputs = {}
     for task in tasks:
         constant = task.baseline(np.asarray(train[task.name]))
@@ -56,7 +58,8 @@ def trivial(
 
 
 def collect(dataset: Any) -> tuple[Any, dict[str, np.ndarray]]:
-    """A finite data set of `(x, y)` batches as arrays: `(x, y)`, with `x` in the structure it has."""
+    """A finite data set of `(x, y)` batches as arrays: `(x, y)`, with `x` in the structure it
+    has."""
     xs, ys = [], []
     for x, y in dataset:
         xs.append(keras.tree.map_structure(np.asarray, x))

@@ -1,7 +1,8 @@
 """Backbones: from an input to features at named stages.
 
-Each is a function of symbolic inputs that returns a `keras.Model` with a dict of stages, ordered from the input to the
-deepest. A builder takes one of these names, any such function, or any `keras.Model`.
+Each is a function of symbolic inputs that returns a `keras.Model` with a dict of stages, ordered
+from the input to the deepest. A builder takes one of these names, any such function, or any
+`keras.Model`.
 """
 
 from collections.abc import Callable

@@ -32,8 +32,10 @@ def mobilenet_v2(
     Args:
         inputs: symbolic images `(rows, height, width, 3)`.
         alpha: float. Factor on all widths.
-        weights: None, "imagenet" (Keras downloads them, for 3 channels), or the path of a weights file.
-        value_range: `(low, high)` of the images' values; they are scaled to what the network was trained on.
+        weights: None, "imagenet" (Keras downloads them, for 3 channels), or the path of a weights
+            file.
+        value_range: `(low, high)` of the images' values; they are scaled to what the network was
+            trained on.
         name: str. Prefix of the layers' names.
 
     Returns:
@@ -57,12 +59,13 @@ def mobilenet_v3_small(
     value_range: Sequence[float] = (0.0, 1.0),
     name: str = "mobilenet_v3_small",
 ) -> keras.Model:
-    """MobileNetV3-Small (Howard et al., "Searching for MobileNetV3", ICCV 2019), from `keras.applications`.
+    """MobileNetV3-Small (Howard et al., "Searching for MobileNetV3", ICCV 2019), from
+    `keras.applications`.
 
     Args:
         inputs, alpha, weights, value_range, name: as in `mobilenet_v2`.
-        minimalistic: bool. Without squeeze-and-excitation, hard-swish and 5 x 5 kernels: int8 runs as one delegate partition
-            instead of many.
+        minimalistic: bool. Without squeeze-and-excitation, hard-swish and 5 x 5 kernels: int8 runs
+            as one delegate partition instead of many.
 
     Returns:
         `keras.Model` to `stage1` ... `stage5`.
@@ -97,9 +100,11 @@ def efficientnet_v2_b0(
         `keras.Model` to `stage1` ... `stage5`.
 
     Note:
-        Keras's documentation says that this network takes -1 to 1. Its code says otherwise, and is right: B0 to B3 were
-        trained on `(x / 255 - mean) / deviation` by channel. That is what the first layer makes of the images here, too; as
-        in Keras, images that have not 3 channels (no trained weights fit them) become `x / 128 - 1`.
+        Keras's documentation says that this network takes -1 to 1. Its code says otherwise, and is
+        right: B0 to B3 were trained on `(x / 255 - mean) / deviation` by channel. That is what the
+            first layer makes of the images here, too; as
+        in Keras, images that have not 3 channels (no trained weights fit them) become
+        `x / 128 - 1`.
     """
     image_input("efficientnet_v2_b0", inputs)
     trained_on = (1 / 128, -1.0)
@@ -126,7 +131,8 @@ def _wrap(
     name: str,
     trained: bool,
 ) -> keras.Model:
-    """The application's network on these inputs, its layers under our prefix, with a stage for every size."""
+    """The application's network on these inputs, its layers under our prefix, with a stage for
+    every size."""
     x = rescaled(inputs, value_range, *trained_on, name)
     # Random weights are drawn once, in the copies: the template's variables stay empty.
     with contextlib.nullcontext() if trained else keras.StatelessScope(initialize_variables=False):
@@ -146,7 +152,8 @@ def _wrap(
 def _ends(model: keras.Model) -> list[Any]:
     """For every size of map the end of its last block, and the output for the deepest.
 
-    Of the tensors through which all must pass that is the last sum, or, where a size has none, the narrowest, the last of
+    Of the tensors through which all must pass that is the last sum, or, where a size has none, the
+    narrowest, the last of
     equals: what expands a block for the next size is wider.
     """
     order = [layer for layer in model.layers if isinstance(layer.output, keras.KerasTensor)]

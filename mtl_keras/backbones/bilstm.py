@@ -19,22 +19,25 @@ def bilstm(
     mask_padding: bool = True,
     name: str = "bilstm",
 ) -> keras.Model:
-    """Embedded tokens through one bidirectional LSTM (Schuster & Paliwal 1997; Hochreiter & Schmidhuber 1997).
+    """Embedded tokens through one bidirectional LSTM (Schuster & Paliwal 1997; Hochreiter &
+    Schmidhuber 1997).
 
     Args:
-        inputs: symbolic tensor of token ids, shape `(rows, length)`; 0 is padding and comes last. Padding is
+        inputs: symbolic tensor of token ids, shape `(rows, length)`; 0 is padding and comes last.
+            Padding is
             masked: both directions read the tokens only, whatever the length they are padded to.
         vocabulary_size: int. Number of ids, padding and unknown included.
         embedding_dim: int. Length of a token's vector.
         units: int. Units of each direction.
         dropout: float. Dropped part of the embedding and of the pooled vector while training.
-        mask_padding: bool. False reads padding as a token like others, as networks did that were trained without masks.
-            Defaults to True.
+        mask_padding: bool. False reads padding as a token like others, as networks did that were
+            trained without masks. Defaults to True.
         name: str. Prefix of the layers' names.
 
     Returns:
-        `keras.Model` to `stage1`, the sequence of states `(rows, length, 2 * units)`, and `stage2`, `(rows, 4 * units)`:
-        each unit's largest value over the tokens beside both directions' last states.
+        `keras.Model` to `stage1`, the sequence of states `(rows, length, 2 * units)`, and `stage2`,
+        `(rows, 4 * units)`: each unit's largest value over the tokens beside both directions' last
+        states.
     """
     if len(inputs.shape) != 2:
         raise ValueError(

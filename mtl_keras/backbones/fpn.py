@@ -22,11 +22,12 @@ def fpn(
     backbone_options: Mapping[str, Any] | None = None,
     name: str = "fpn",
 ) -> keras.Model:
-    """A feature pyramid (Lin, Dollar, Girshick, He, Hariharan, Belongie, CVPR 2017) on another backbone: every stage knows
-    what the deeper ones saw.
+    """A feature pyramid (Lin, Dollar, Girshick, He, Hariharan, Belongie, CVPR 2017) on another
+    backbone: every stage knows what the deeper ones saw.
 
-    From the deepest stage up, each stage is brought to `channels` by a 1 x 1 convolution and added to the resized deeper one;
-    a depthwise separable 3 x 3 convolution smooths the sum (the paper's is a full one; this is lighter).
+    From the deepest stage up, each stage is brought to `channels` by a 1 x 1 convolution and added
+    to the resized deeper one; a depthwise separable 3 x 3 convolution smooths the sum (the paper's
+    is a full one; this is lighter).
 
     Args:
         inputs: symbolic images.
@@ -58,7 +59,8 @@ def fpn(
     )
     if not stages or any(len(x.shape) != 4 for x in stages.values()):
         raise ValueError(
-            "Backbone 'fpn' needs a backbone whose outputs are a dict of maps (rows, height, width, channels), got "
+            "Backbone 'fpn' needs a backbone whose outputs are a dict of maps (rows, height, "
+            "width, channels), got "
             f"{ {k: tuple(v.shape) for k, v in stages.items()} or model }."
         )
     found, x = {}, None

@@ -27,19 +27,23 @@ def frame_cnn(
     """A network for pictures on every frame, then something over time.
 
     Args:
-        inputs: symbolic video `(rows, frames, height, width, channels)`, with a fixed number of frames.
-        encoder: a backbone for pictures, by name, function or model; its deepest stage is averaged over places.
-        pooling: "mean" over frames, "gru" (the last state), or "conv" (a 1-D convolution over 3 frames, then the largest
-            value).
+        inputs: symbolic video `(rows, frames, height, width, channels)`, with a fixed number of
+            frames.
+        encoder: a backbone for pictures, by name, function or model; its deepest stage is averaged
+            over places.
+        pooling: "mean" over frames, "gru" (the last state), or "conv" (a 1-D convolution over 3
+            frames, then the largest value).
         units: int. Of the GRU or convolution.
         encoder_options: dict. Arguments of the encoder's function.
         name: str. Prefix of the layers' names.
 
     Returns:
-        `keras.Model` to `stage1`, a vector a frame `(rows, frames, channels)`, and `stage2`, one a video.
+        `keras.Model` to `stage1`, a vector a frame `(rows, frames, channels)`, and `stage2`, one a
+        video.
 
     Reference:
-        Donahue et al., "Long-term Recurrent Convolutional Networks", CVPR 2015 (recurrent over frames).
+        Donahue et al., "Long-term Recurrent Convolutional Networks", CVPR 2015 (recurrent over
+        frames).
     """
     from mtl_keras.backbones import get
 

@@ -26,13 +26,14 @@ def mlp(
     """Normalized numbers and embedded categories, side by side, into dense layers.
 
     Args:
-        inputs: symbolic tensor `(rows, numbers)`, or a dict with `numeric` (floats) and / or `categorical` (ids, shape
-            `(rows, columns)`).
+        inputs: symbolic tensor `(rows, numbers)`, or a dict with `numeric` (floats) and / or
+            `categorical` (ids, shape `(rows, columns)`).
         widths: list of int. Units of each dense layer; each is one stage.
-        cardinalities: list of int. How many ids each categorical column has; needed where there are any.
+        cardinalities: list of int. How many ids each categorical column has; needed where there are
+            any.
         embedding_dim: int. Length of a category's vector.
-        mean, variance: list of float, one a number. What the input is normalized with; a `mtl_keras.data.TableEncoder`
-            measures them. None leaves the numbers as they are.
+        mean, variance: list of float, one a number. What the input is normalized with; a
+            `mtl_keras.data.TableEncoder` measures them. None leaves the numbers as they are.
         dropout: float. Dropped part of each layer while training.
         normalize: bool. Batch normalization after each dense layer.
         name: str. Prefix of the layers' names.
@@ -67,7 +68,8 @@ def table_vector(backbone, inputs, cardinalities, embedding_dim, mean, variance,
     unknown = set(columns) - {"numeric", "categorical"}
     if unknown:
         raise ValueError(
-            f"Backbone '{backbone}' takes inputs 'numeric' and 'categorical', got also {sorted(unknown)}."
+            f"Backbone '{backbone}' takes inputs 'numeric' and 'categorical', got also "
+            f"{sorted(unknown)}."
         )
     parts = []
     if "numeric" in columns:
@@ -82,7 +84,8 @@ def table_vector(backbone, inputs, cardinalities, embedding_dim, mean, variance,
     if "categorical" in columns:
         if cardinalities is None:
             raise ValueError(
-                f"Backbone '{backbone}' needs `cardinalities`, the number of ids of each categorical column."
+                f"Backbone '{backbone}' needs `cardinalities`, the number of ids of each "
+                f"categorical column."
             )
         embedding = CategoricalEmbedding(cardinalities, embedding_dim, name=f"{name}_embedding")
         parts.append(embedding(columns["categorical"]))

@@ -21,30 +21,35 @@ def resnet(
     rescale: float | None = None,
     name: str = "resnet",
 ) -> keras.Model:
-    """A residual network (He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016).
+    """A residual network (He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR
+    2016).
 
-    The defaults are ResNet-18. `depths=(3, 4, 6, 3)` is ResNet-34, with `bottleneck=True` ResNet-50; `stem="cifar"`,
-    `depths=(3, 3, 3)`, `widths=(16, 32, 64)` is the ResNet-20 of the paper's CIFAR-10 part.
+    The defaults are ResNet-18. `depths=(3, 4, 6, 3)` is ResNet-34, with `bottleneck=True`
+    ResNet-50; `stem="cifar"`, `depths=(3, 3, 3)`, `widths=(16, 32, 64)` is the ResNet-20 of the
+    paper's CIFAR-10 part.
 
     Args:
         inputs: symbolic images `(rows, height, width, channels)`.
         depths: list of int. Blocks a stage.
         widths: list of int, as many. Channels a stage (four times as many come out of bottlenecks).
-        stem: "imagenet" (7 x 7 convolution and pooling, each of stride 2) or "cifar" (3 x 3 of stride 1).
-        bottleneck: bool. Blocks of 1 x 1, 3 x 3, 1 x 1 in place of two 3 x 3; the stride is in the 3 x 3 ("v1.5").
+        stem: "imagenet" (7 x 7 convolution and pooling, each of stride 2) or "cifar" (3 x 3 of
+            stride 1).
+        bottleneck: bool. Blocks of 1 x 1, 3 x 3, 1 x 1 in place of two 3 x 3; the stride is in the
+            3 x 3 ("v1.5").
         rescale: float or None. Factor on the input.
         name: str. Prefix of the layers' names.
 
     Returns:
-        `keras.Model` to `stage1` ... `stage<n>`; each after the first at half the size of the one before. Where a block
-        changes the shape its shortcut is a 1 x 1 convolution.
+        `keras.Model` to `stage1` ... `stage<n>`; each after the first at half the size of the one
+        before. Where a block changes the shape its shortcut is a 1 x 1 convolution.
     """
     image_input("resnet", inputs)
     if stem not in ("imagenet", "cifar"):
         raise ValueError(f"Backbone 'resnet': stem is 'imagenet' or 'cifar', got {stem!r}.")
     if len(depths) != len(widths) or not depths or min(depths) < 1:
         raise ValueError(
-            f"Backbone 'resnet': a depth >= 1 for each width, got {list(depths)} and {list(widths)}."
+            f"Backbone 'resnet': a depth >= 1 for each width, got {list(depths)} and "
+            f"{list(widths)}."
         )
 
     def conv(x, width, kernel, stride, part, relu=True):

@@ -19,7 +19,8 @@ def small_cnn(
     rescale: float | None = None,
     name: str = "small_cnn",
 ) -> keras.Model:
-    """Stages of 3 x 3 convolutions with batch normalization and ReLU6, each stage at half the size of the one before.
+    """Stages of 3 x 3 convolutions with batch normalization and ReLU6, each stage at half the size
+    of the one before.
 
     ReLU6 keeps every activation in a fixed range: the network loses little in int8.
 
@@ -33,11 +34,13 @@ def small_cnn(
         name: str. Prefix of the layers' names.
 
     Returns:
-        `keras.Model` from the image to a dict of stages, `stage1` (largest) to `stage<n>` (deepest).
+        `keras.Model` from the image to a dict of stages, `stage1` (largest) to `stage<n>`
+        (deepest).
     """
     if len(inputs.shape) != 4:
         raise ValueError(
-            f"Backbone 'small_cnn' takes images (rows, height, width, channels), got {tuple(inputs.shape)}."
+            f"Backbone 'small_cnn' takes images (rows, height, width, channels), got "
+            f"{tuple(inputs.shape)}."
         )
     x = inputs
     if rescale is not None:

@@ -26,7 +26,8 @@ def log_mel_cnn(
     dropout: float = 0.0,
     name: str = "log_mel_cnn",
 ) -> keras.Model:
-    """A waveform through a log-mel front end in the graph and a small convolutional trunk over time and frequency.
+    """A waveform through a log-mel front end in the graph and a small convolutional trunk over time
+    and frequency.
 
     Args:
         inputs: symbolic waveforms `(rows, samples)`, -1 to 1.
@@ -38,8 +39,8 @@ def log_mel_cnn(
         `keras.Model` to `stage1` ... `stage<n>`, maps `(rows, time, frequency, channels)`.
 
     Reference:
-        Convolutions over log-mel pictures: Hershey et al., "CNN Architectures for Large-Scale Audio Classification", ICASSP
-        2017.
+        Convolutions over log-mel pictures: Hershey et al., "CNN Architectures for Large-Scale Audio
+        Classification", ICASSP 2017.
     """
     rank_input("log_mel_cnn", inputs, 2, "waveforms (rows, samples)")
     x = LogMel(sample_rate, hop, window, mels, name=f"{name}_log_mel")(inputs)

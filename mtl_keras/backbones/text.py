@@ -32,7 +32,8 @@ def embedded_tokens(
 ) -> tuple[Any, Any]:
     """Token vectors, and the mask `(rows, length)` for layers that take one.
 
-    The embedding itself is `keras.layers.Embedding` without `mask_zero`, so that files from before masks keep their layers.
+    The embedding itself is `keras.layers.Embedding` without `mask_zero`, so that files from before
+    masks keep their layers.
 
     Args:
         masked: bool. Whether vectors are zero at padding. If not, the mask is None.
@@ -68,20 +69,23 @@ def lstm(
     """Embedded tokens through an LSTM (Hochreiter & Schmidhuber, Neural Computation 1997).
 
     Args:
-        inputs: symbolic token ids, shape `(rows, length)`; 0 is padding and comes last. Padding is masked: the same tokens
-            padded to another length give the same answers, and losses and metrics of tokens leave it out.
+        inputs: symbolic token ids, shape `(rows, length)`; 0 is padding and comes last. Padding is
+            masked: the same tokens padded to another length give the same answers, and losses and
+                metrics of tokens leave it out.
         vocabulary_size: int. Number of ids, padding and unknown included.
         embedding_dim: int. Length of a token's vector.
         units: int.
         dropout: float. Dropped part of the embedding and of the pooled vector while training.
-        unroll: bool. Write the loop out, step by step: the graph grows with the length, and converts to full int8.
-        mask_padding: bool. False reads padding as a token like others, as networks did that were trained without masks.
-            Defaults to True.
+        unroll: bool. Write the loop out, step by step: the graph grows with the length, and
+            converts to full int8.
+        mask_padding: bool. False reads padding as a token like others, as networks did that were
+            trained without masks. Defaults to True.
         name: str. Prefix of the layers' names.
 
     Returns:
-        `keras.Model` to `stage1`, the states `(rows, length, units)`, and `stage2`, `(rows, 2 units)`: each unit's largest
-        value over the tokens beside the state after the last token.
+        `keras.Model` to `stage1`, the states `(rows, length, units)`, and `stage2`,
+        `(rows, 2 units)`: each unit's largest value over the tokens beside the state after the last
+        token.
     """
     recurrent = layers.LSTM(
         units, return_sequences=True, return_state=True, unroll=unroll, name=f"{name}_stage1"
@@ -104,7 +108,8 @@ def gru(
     """Embedded tokens through a GRU (Cho et al., EMNLP 2014).
 
     Args:
-        inputs, vocabulary_size, embedding_dim, units, dropout, unroll, mask_padding, name: as in `lstm`.
+        inputs, vocabulary_size, embedding_dim, units, dropout, unroll, mask_padding, name: as in
+            `lstm`.
 
     Returns:
         `keras.Model` to `stage1` and `stage2`, as `lstm`.
@@ -139,8 +144,8 @@ def text_cnn(
     mask_padding: bool = True,
     name: str = "text_cnn",
 ) -> keras.Model:
-    """Convolutions of several widths over embedded tokens, each pooled to its largest value (Kim, "Convolutional Neural
-    Networks for Sentence Classification", EMNLP 2014).
+    """Convolutions of several widths over embedded tokens, each pooled to its largest value (Kim,
+    "Convolutional Neural Networks for Sentence Classification", EMNLP 2014).
 
     Args:
         inputs, vocabulary_size, embedding_dim, dropout, mask_padding, name: as in `lstm`.
@@ -148,15 +153,16 @@ def text_cnn(
         windows: list of int. Widths, in tokens.
 
     Returns:
-        `keras.Model` to `stage1`, all convolutions side by side `(rows, length, filters * widths)`, and `stage2`, their
-        largest values `(rows, filters * widths)`.
+        `keras.Model` to `stage1`, all convolutions side by side `(rows, length, filters * widths)`,
+        and `stage2`, their largest values `(rows, filters * widths)`.
     """
     rank_input("text_cnn", inputs, 2, "token ids (rows, length)")
     if not windows or min(windows) < 1:
         raise ValueError(
             f"Backbone 'text_cnn' needs windows of at least one token, got {list(windows)}."
         )
-    # `Conv1D` passes no mask on, and Keras would warn of it: it reads zeros at padding, as it does beyond a text's end.
+    # `Conv1D` passes no mask on, and Keras would warn of it: it reads zeros at padding, as it does
+    # beyond a text's end.
     x, mask = embedded_tokens(
         inputs, vocabulary_size, embedding_dim, dropout, name, mask_padding, keras_mask=False
     )
@@ -184,8 +190,8 @@ def transformer(
     dropout: float = 0.1,
     name: str = "transformer",
 ) -> keras.Model:
-    """A transformer encoder (Vaswani et al., NeurIPS 2017) with normalization before each part (Xiong et al., ICML 2020) and
-    learned positions.
+    """A transformer encoder (Vaswani et al., NeurIPS 2017) with normalization before each part
+    (Xiong et al., ICML 2020) and learned positions.
 
     Args:
         inputs, vocabulary_size, name: as in `lstm`. Padding (id 0) is not attended to.
@@ -196,13 +202,14 @@ def transformer(
         dropout: float.
 
     Returns:
-        `keras.Model` to `stage1` ... `stage<blocks>`, sequences `(rows, length, dim)`, and one stage more, the mean over
-        tokens that are no padding, `(rows, dim)`.
+        `keras.Model` to `stage1` ... `stage<blocks>`, sequences `(rows, length, dim)`, and one
+        stage more, the mean over tokens that are no padding, `(rows, dim)`.
     """
     rank_input("transformer", inputs, 2, "token ids (rows, length)")
     if blocks < 1 or heads < 1 or dim % heads:
         raise ValueError(
-            f"Backbone 'transformer' needs blocks >= 1 and heads that divide dim, got {blocks}, {heads}, {dim}."
+            f"Backbone 'transformer' needs blocks >= 1 and heads that divide dim, got {blocks}, "
+            f"{heads}, {dim}."
         )
     mask = PaddingMask(name=f"{name}_mask")(inputs)
     x = layers.Embedding(vocabulary_size, dim, name=f"{name}_embedding")(inputs)

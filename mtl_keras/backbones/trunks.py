@@ -1,4 +1,5 @@
-"""Any Keras model as a backbone: taken apart into its layers where that can be saved, else one nested layer."""
+"""Any Keras model as a backbone: taken apart into its layers where that can be saved, else one
+nested layer."""
 
 from __future__ import annotations
 
@@ -14,35 +15,39 @@ __all__ = ["as_trunk", "on_inputs"]
 
 
 def as_trunk(model: keras.Model, inputs: Any = None) -> keras.Model:
-    """A functional model that computes what `model` computes, with the model's own layers and weights.
+    """A functional model that computes what `model` computes, with the model's own layers and
+    weights.
 
-    A `Sequential` and a functional model are taken apart: their layers become layers of the multi-task network. Two kinds
-    stay whole, as one nested layer: a subclass of `keras.Model` that computes in a `call` of its own, and a functional
-    subclass whose layers do not come back from their configs one by one (KerasHub's vision transformer, for example).
+    A `Sequential` and a functional model are taken apart: their layers become layers of the
+    multi-task network. Two kinds stay whole, as one nested layer: a subclass of `keras.Model` that
+    computes in a `call` of its own, and a functional subclass whose layers do not come back from
+    their configs one by one (KerasHub's vision transformer, for example).
 
     Args:
         model: any model that can be called on symbolic tensors, built or not.
-        inputs: symbolic tensor, dict of these, or None. A model with inputs of its own needs none; sizes that its own inputs
-            leave open are taken from here.
+        inputs: symbolic tensor, dict of these, or None. A model with inputs of its own needs none;
+            sizes that its own inputs leave open are taken from here.
 
     Returns:
         Functional model. Each of its outputs is made by a layer of its own.
 
     Raises:
-        ValueError: no inputs where the model has none of its own; inputs that do not fit the model's own; an answer that is
-            no tensor and no list or dict of tensors.
+        ValueError: no inputs where the model has none of its own; inputs that do not fit the
+            model's own; an answer that is no tensor and no list or dict of tensors.
     """
     own = _own_inputs(model)
     if own is None and inputs is None:
         raise ValueError(
-            f"`inputs` should be the shape of one row, because the backbone '{model.name}' has no inputs of its own yet. "
+            f"`inputs` should be the shape of one row, because the backbone '{model.name}' has no "
+            f"inputs of its own yet. "
             "Received: inputs=None."
         )
     return _computed(model, own, inputs if own is None else _fitted_inputs(model.name, own, inputs))
 
 
 def on_inputs(model: keras.Model, inputs: Any) -> keras.Model:
-    """As `as_trunk`, for a model that a backbone's function built apart from the inputs that it was called with.
+    """As `as_trunk`, for a model that a backbone's function built apart from the inputs that it was
+    called with.
 
     Raises:
         ValueError: inputs that do not fit the model's own; what `as_trunk` refuses.
@@ -83,12 +88,14 @@ def _own_inputs(model: keras.Model) -> Any:
     """The model's symbolic inputs in its own structure, or None where it has no graph yet."""
     if isinstance(model, keras.Sequential):
         return model.inputs[0] if getattr(model, "inputs", None) else None
-    # Any model has `input` once it was called on symbolic tensors; only a functional model's is part of its definition.
+    # Any model has `input` once it was called on symbolic tensors; only a functional model's is
+    # part of its definition.
     return model.input if has_graph(model) else None
 
 
 def _fitted_inputs(name: str, own: Any, inputs: Any) -> Any:
-    """The model's own inputs; new ones of the same names where `inputs` fixes sizes, or a batch size has to go."""
+    """The model's own inputs; new ones of the same names where `inputs` fixes sizes, or a batch
+    size has to go."""
     flat = tree.flatten(own)
     sizes = _sizes_by_name(name, flat, inputs)
     shapes = {}
@@ -98,7 +105,8 @@ def _fitted_inputs(name: str, own: Any, inputs: Any) -> Any:
             None not in (a, b) and a != b for a, b in zip(shape, wanted, strict=False)
         ):
             raise ValueError(
-                f"`inputs` should fit the backbone '{name}', whose input '{tensor.name}' takes rows of shape {shape}. "
+                f"`inputs` should fit the backbone '{name}', whose input '{tensor.name}' takes "
+                f"rows of shape {shape}. "
                 f"Received: {wanted}."
             )
         shapes[tensor.name] = tuple(
@@ -112,7 +120,8 @@ def _fitted_inputs(name: str, own: Any, inputs: Any) -> Any:
 
     def renewed(tensor):
         optional = getattr(layer_of(tensor), "optional", False)
-        # Keras numbers the inputs that nobody named: such a name would become that of the exported file's input.
+        # Keras numbers the inputs that nobody named: such a name would become that of the exported
+        # file's input.
         label = "inputs" if tensor.name.startswith("keras_tensor") else tensor.name
         return keras.Input(shapes[tensor.name], dtype=tensor.dtype, name=label, optional=optional)
 
@@ -131,13 +140,15 @@ def _sizes_by_name(name: str, own: list[Any], inputs: Any) -> dict[str, tuple[in
     names = [tensor.name for tensor in own]
     if set(shapes) != set(names):
         raise ValueError(
-            f"`inputs` should name the inputs of the backbone '{name}', {', '.join(names)}. Received: {', '.join(shapes)}."
+            f"`inputs` should name the inputs of the backbone '{name}', {', '.join(names)}. "
+            f"Received: {', '.join(shapes)}."
         )
     return shapes
 
 
 def _comes_back(flat: keras.Model) -> bool:
-    """Whether the layers of a graph can be made again from their configs, each alone, as loading does."""
+    """Whether the layers of a graph can be made again from their configs, each alone, as loading
+    does."""
     try:
         # Variables without values: this asks only whether the layers can be made.
         with keras.StatelessScope(initialize_variables=False):
@@ -159,7 +170,8 @@ def _nested(model: keras.Model, tensors: Any) -> keras.Model:
     )
     if not items or not all(isinstance(x, keras.KerasTensor) for x in items.values()):
         raise ValueError(
-            f"The backbone '{model.name}' should return a tensor, or a list or dict of tensors, one a stage. Received: "
+            f"The backbone '{model.name}' should return a tensor, or a list or dict of tensors, "
+            f"one a stage. Received: "
             f"{ {key: type(x).__name__ for key, x in items.items()} or 'nothing' }."
         )
     if len(items) > 1:

@@ -1,4 +1,5 @@
-"""Methods that align or equalize the tasks' gradients in closed form: IMTL-G, ConFIG, Aligned-MTL."""
+"""Methods that align or equalize the tasks' gradients in closed form: IMTL-G, ConFIG,
+Aligned-MTL."""
 
 from __future__ import annotations
 
@@ -17,18 +18,22 @@ __all__ = ["IMTLG", "AlignedMTL", "ConFIG"]
 
 @register("imtl_g")
 class IMTLG(GramBalancer):
-    """Weights that sum to 1, for which the update has the same projection on every task's unit gradient.
+    """Weights that sum to 1, for which the update has the same projection on every task's unit
+    gradient.
 
-    Weights may be negative. Where no such weights exist (gradients that cancel, or are 0), all are 0 and so is the
-    update.
+    Weights may be negative. Where no such weights exist (gradients that cancel, or are 0), all are
+    0 and so is the update.
 
     Args:
-        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in `GramBalancer`.
+        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in
+            `GramBalancer`.
 
     Reference:
-        Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang, "Towards Impartial Multi-task Learning", ICLR 2021. Solved by a
-        pseudo-inverse in normalized coordinates, where the paper's inverse fails on parallel rows. Heads keep their own
-        gradients: the paper balances gradients for what is shared, and losses (`imtl`) for what is not.
+        Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang, "Towards Impartial Multi-task Learning", ICLR
+        2021. Solved by a pseudo-inverse in normalized coordinates, where the paper's inverse fails
+        on parallel rows. Heads keep their own
+        gradients: the paper balances gradients for what is shared, and losses (`imtl`) for what is
+            not.
     """
 
     scales_heads = False
@@ -46,15 +51,17 @@ class IMTLG(GramBalancer):
 
 @register("config")
 class ConFIG(GramBalancer):
-    """The direction with the same positive cosine to every task's gradient, as long as the sum of their projections on it.
+    """The direction with the same positive cosine to every task's gradient, as long as the sum of
+    their projections on it.
 
     Args:
-        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in `GramBalancer`.
+        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in
+            `GramBalancer`.
 
     Reference:
-        Liu, Chu, Thuerey, "ConFIG: Towards Conflict-free Training of Physics Informed Neural Networks", ICLR 2025 (arXiv
-        2408.11104). In Gram form: with cosines C and norms N, w = N^-1 C^+ 1, times 1^T G w / w^T G w. As in their
-        multi-task code, heads keep their own gradients.
+        Liu, Chu, Thuerey, "ConFIG: Towards Conflict-free Training of Physics Informed Neural
+        Networks", ICLR 2025 (arXiv 2408.11104). In Gram form: with cosines C and norms N, w = N^-1
+        C^+ 1, times 1^T G w / w^T G w. As in their multi-task code, heads keep their own gradients.
     """
 
     scales_heads = False
@@ -74,17 +81,19 @@ class ConFIG(GramBalancer):
 class AlignedMTL(GramBalancer):
     """The sum of gradients after the nearest change that makes them orthogonal and equally long.
 
-    With `G = V L V^T`, weights are `sqrt(s) V L^(-1/2) V^T 1`, `s` the smallest eigenvalue that counts ("min", the
-    paper's), their median, or their mean ("rmse").
+    With `G = V L V^T`, weights are `sqrt(s) V L^(-1/2) V^T 1`, `s` the smallest eigenvalue that
+    counts ("min", the paper's), their median, or their mean ("rmse").
 
     Args:
         scale: "min", "median" or "rmse".
-        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in `GramBalancer`.
+        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in
+            `GramBalancer`.
 
     Reference:
-        Senushkin, Patakin, Kuznetsov, Konushin, "Independent Component Alignment for Multi-Task Learning", CVPR 2023. As in
-        the official code the tasks' preferences are 1, so that weights of orthogonal, equally long gradients are 1, and heads
-        keep their own gradients (its `scale_decoder_grad` is our `scale_heads`).
+        Senushkin, Patakin, Kuznetsov, Konushin, "Independent Component Alignment for Multi-Task
+        Learning", CVPR 2023. As in the official code the tasks' preferences are 1, so that weights
+        of orthogonal, equally long gradients are 1, and heads keep their own gradients (its
+        `scale_decoder_grad` is our `scale_heads`).
     """
 
     scales_heads = False
@@ -106,7 +115,8 @@ class AlignedMTL(GramBalancer):
                 ops.sum(ops.cast(is_kept, "float64")), 1.0
             )
         else:
-            # Eigenvalues ascend; those that count are the last ones. The lower median, as torch.median takes it.
+            # Eigenvalues ascend; those that count are the last ones. The lower median, as
+            # torch.median takes it.
             total = ops.sum(ops.cast(is_kept, "int32"))
             position = values.shape[0] - total + (total - 1) // 2
             length = ops.take(values, ops.minimum(position, values.shape[0] - 1))

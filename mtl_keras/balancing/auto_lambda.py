@@ -19,26 +19,31 @@ __all__ = ["AutoLambda"]
 
 @register("auto_lambda")
 class AutoLambda(HeldOutBalancer):
-    """Weights that make a step on the training batch lower the primary tasks' losses on held-out data.
+    """Weights that make a step on the training batch lower the primary tasks' losses on held-out
+    data.
 
-    Each step looks one virtual step ahead, takes the gradient `d` of the primary tasks' held-out losses there, and moves
-    the weights by how the training losses differ at `theta + eps d` and `theta - eps d` (`eps = 0.01 / ||d||`): four
-    forward and two backward passes more than the plain sum.
+    Each step looks one virtual step ahead, takes the gradient `d` of the primary tasks' held-out
+    losses there, and moves the weights by how the training losses differ at `theta + eps d` and
+    `theta - eps d` (`eps = 0.01 / ||d||`): four forward and two backward passes more than the plain
+    sum.
 
     Args:
         data: batched `tf.data.Dataset` of `(inputs, labels)`, held out from training.
         primary: names of the tasks that count. None takes all.
         initial: float > 0. First weights. Defaults to 0.1.
-        learning_rate: float > 0. Of the weights' Adam. Defaults to 1e-4, the authors' for NYUv2 (3e-5 for CIFAR-100).
+        learning_rate: float > 0. Of the weights' Adam. Defaults to 1e-4, the authors' for NYUv2
+            (3e-5 for CIFAR-100).
 
     Note:
-        The virtual step is one of gradient descent at the optimizer's learning rate, with the momentum of
-        `keras.optimizers.SGD` and the optimizer's weight decay where there are any, as in the official code; batch
-        statistics and dropout of the extra passes are those of the training pass, and leave no trace. Weights are kept from
-        falling below 0. All variables take part, heads included.
+        The virtual step is one of gradient descent at the optimizer's learning rate, with the
+        momentum of `keras.optimizers.SGD` and the optimizer's weight decay where there are any, as
+        in the official code; batch statistics and dropout of the extra passes are those of the
+        training pass, and leave no trace. Weights are kept from falling below 0. All variables take
+        part, heads included.
 
     Reference:
-        Liu, James, Davison, Johns, "Auto-Lambda: Disentangling Dynamic Task Relationships", TMLR 2022.
+        Liu, James, Davison, Johns, "Auto-Lambda: Disentangling Dynamic Task Relationships", TMLR
+        2022.
     """
 
     def __init__(

@@ -52,7 +52,8 @@ class SharedLayer:
 
 
 class NamedTask:
-    """A task of which only the name is known: a row of a matrix given by hand, a loss of somebody's own training loop."""
+    """A task of which only the name is known: a row of a matrix given by hand, a loss of somebody's
+    own training loop."""
 
     def __init__(self, name: str):
         self.name = name
@@ -61,39 +62,45 @@ class NamedTask:
 class Balancer:
     """How K task losses become one update.
 
-    A balancer is maths: it sees the losses and, if its strategy says so, the Gram matrix of the task gradients, and
-    answers with one weight per task. It knows no model, tape or device. The trainer calls, every training step,
+    A balancer is maths: it sees the losses and, if its strategy says so, the Gram matrix of the
+    task gradients, and answers with one weight per task. It knows no model, tape or device. The
+    trainer calls, every training step,
 
     1. `weigh(losses, present, gram)` for the factors of the tasks' gradients,
     2. `total(losses, weights, present)` for the value that is logged as `balanced_loss`,
-    3. `update(losses, present, learning_rate, gram, weights)`, once the step is taken, to move its own state.
+    3. `update(losses, present, learning_rate, gram, weights)`, once the step is taken, to move its
+      own state.
 
-    `weigh` and `total` are pure: called twice, they give the same answer, and no state moves. State moves in `update`, and
-    for a few methods in `observe_updated_losses` and `epoch_end`. `reset` brings the first state back.
+    `weigh` and `total` are pure: called twice, they give the same answer, and no state moves. State
+    moves in `update`, and for a few methods in `observe_updated_losses` and `epoch_end`. `reset`
+    brings the first state back.
 
-    `losses` are the tasks' losses times their loss weights, averaged over all replicas, so that every replica computes
-    the same answer. A task without labels in the batch has `present` False: its weight is ignored and its state must
-    not move.
+    `losses` are the tasks' losses times their loss weights, averaged over all replicas, so that
+    every replica computes the same answer. A task without labels in the batch has `present` False:
+    its weight is ignored and its state must not move.
 
     State lives in Keras variables made by `add_state`; it is saved with the model and restored.
     """
 
-    #: What the trainer computes for the method, by the name of one of its strategies: "losses", "gram" (inner products of
-    #: the task gradients), "gradients" (those of each variable), "samples" (products of independent batches' gradients),
-    #: or "held_out" (losses on held-out data).
+    #: What the trainer computes for the method, by the name of one of its strategies: "losses",
+    #: "gram" (inner products of the task gradients), "gradients" (those of each variable),
+    #: "samples" (products of independent batches' gradients), or "held_out" (losses on held-out
+    #: data).
     strategy = "losses"
-    #: Whose gradients: "parameters" (of all shared variables), "representation" (of what the heads share), or "layer".
+    #: Whose gradients: "parameters" (of all shared variables), "representation" (of what the heads
+    #: share), or "layer".
     gradients = "parameters"
     #: Weights are computed anew every so many steps.
     update_every = 1
-    #: In how many groups of variables the task gradients are made and let go, before a weighted backward pass; 0 keeps them.
+    #: In how many groups of variables the task gradients are made and let go, before a weighted
+    #: backward pass; 0 keeps them.
     gradient_groups = 0
     #: Whether `observe_updated_losses` wants the losses of the same batch after the step.
     observes_updated_losses = False
     #: Whether the losses must be positive.
     positive = False
-    #: Whether a task's own head gets its gradient times the task's weight (True), or as it is (False). Gram methods take
-    #: it as the argument `scale_heads`; this is the method's default.
+    #: Whether a task's own head gets its gradient times the task's weight (True), or as it is
+    #: (False). Gram methods take it as the argument `scale_heads`; this is the method's default.
     scales_heads = True
     #: Whether `balanced_loss` differs from the plain `loss` and is logged beside it.
     reports_total = True
@@ -124,8 +131,9 @@ class Balancer:
 
         Args:
             tasks: list of `Task`, or of names where no task objects exist.
-            losses: dict of task name to the loss that is trained with. Tasks that are not named have their own. Methods that
-                read a loss find it as `self.loss_functions[name]` (None: not known).
+            losses: dict of task name to the loss that is trained with. Tasks that are not named
+                have their own. Methods that read a loss find it as `self.loss_functions[name]`
+                (None: not known).
         """
         tasks = [NamedTask(task) if isinstance(task, str) else task for task in tasks]
         self.task_names = [task.name for task in tasks]
@@ -160,7 +168,8 @@ class Balancer:
         return variable
 
     def add_draws(self, seed: int) -> Draws:
-        """A source of random draws whose state is saved with the model and is the same on all replicas."""
+        """A source of random draws whose state is saved with the model and is the same on all
+        replicas."""
         draws = Draws(seed)
         self._keep_first_value("seed", draws.state, draws.state.numpy())
         return draws
@@ -173,7 +182,8 @@ class Balancer:
         self._first_values[name] = value
 
     def reset(self) -> None:
-        """Bring back the state that `build` made. Before `build` there is none, and nothing happens."""
+        """Bring back the state that `build` made. Before `build` there is none, and nothing
+        happens."""
         for part in self.parts:
             part.reset()
         for name, value in self._first_values.items():
@@ -191,7 +201,8 @@ class Balancer:
 
     # ------------------------------------------------------------------ answers
     def pre_weights(self, losses: Tensor, present: Tensor) -> Tensor | None:
-        """Factors of the losses that come before everything else, or None: a first method in front of this one."""
+        """Factors of the losses that come before everything else, or None: a first method in front
+        of this one."""
         return None
 
     def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:
@@ -200,7 +211,8 @@ class Balancer:
         Args:
             losses: float tensor `(tasks,)`; 0 where a task is absent.
             present: bool tensor `(tasks,)`.
-            gram: float tensor `(tasks, tasks)` of inner products of the task gradients, for methods that need it.
+            gram: float tensor `(tasks, tasks)` of inner products of the task gradients, for methods
+                that need it.
         """
         raise NotImplementedError
 
@@ -212,11 +224,13 @@ class Balancer:
         return weights, weights if self.scales_heads else ops.ones_like(weights)
 
     def total(self, losses: Tensor, weights: Tensor, present: Tensor) -> Tensor:
-        """The scalar that the weighting optimizes. The default is the weighted sum of the present tasks' losses."""
+        """The scalar that the weighting optimizes. The default is the weighted sum of the present
+        tasks' losses."""
         return ops.sum(ops.where(present, weights * losses, ops.zeros_like(losses)))
 
     def choose_layer(self, layers: Sequence[SharedLayer]) -> SharedLayer | None:
-        """The one layer whose gradients count, of those that tasks share; None where all shared variables count."""
+        """The one layer whose gradients count, of those that tasks share; None where all shared
+        variables count."""
         return None
 
     def current(self) -> dict[str, float]:
@@ -244,13 +258,15 @@ class Balancer:
     ) -> None:
         """Move the state by one step. Absent tasks' state must stay as it is.
 
-        With `update_every` above 1 it is called in steps that computed weights, or with no task present.
+        With `update_every` above 1 it is called in steps that computed weights, or with no task
+        present.
 
         Args:
             losses, present, gram: what `weigh` saw.
             learning_rate: scalar. The optimizer's.
             weights: `(tasks,)`. What `weigh` answered.
-            rows: by variable, what `transform` answered, for methods that work on the gradients themselves.
+            rows: by variable, what `transform` answered, for methods that work on the gradients
+                themselves.
 
         Without `gram`, `weights` or `rows`, what is learned from them stays as it is.
         """
@@ -281,10 +297,12 @@ class Balancer:
             variable.assign(ops.where(present, values, variable.value))
 
     def observe_updated_losses(self, losses: Tensor, present: Tensor) -> None:
-        """Called after `update`, with the same batch's losses under the new weights, where `observes_updated_losses`."""
+        """Called after `update`, with the same batch's losses under the new weights, where
+        `observes_updated_losses`."""
 
     def epoch_end(self) -> None:
-        """Called by `fit` at the end of every epoch, before the user's callbacks. Not part of the traced step."""
+        """Called by `fit` at the end of every epoch, before the user's callbacks. Not part of the
+        traced step."""
 
     # ------------------------------------------------------------------ state and config
     def save_state(self, store: Any, prefix: str) -> None:
@@ -292,21 +310,23 @@ class Balancer:
             store[f"{prefix}{name}"] = variable
 
     def load_state(self, store: Any, prefix: str) -> None:
-        """Take the state from a weight file. A file of a model that was trained with another method has none of it, and
-        leaves the state as it is; a part of it is refused."""
+        """Take the state from a weight file. A file of a model that was trained with another method
+        has none of it, and leaves the state as it is; a part of it is refused."""
         keys = {f"{prefix}{name}" for name in self._state}
         stored = keys & set(store.keys())
         if stored and stored != keys:
             missing = ", ".join(sorted(keys - stored))
             raise ValueError(
-                f"The weight file holds only a part of the state of balancer '{self.name}'; missing: {missing}."
+                f"The weight file holds only a part of the state of balancer '{self.name}'; "
+                f"missing: {missing}."
             )
         for name, variable in self._state.items():
             key = f"{prefix}{name}"
             if key in stored:
                 if tuple(store[key].shape) != tuple(variable.shape):
                     raise ValueError(
-                        f"State '{name}' of balancer '{self.name}' has shape {tuple(variable.shape)}, in the weight file "
+                        f"State '{name}' of balancer '{self.name}' has shape "
+                        f"{tuple(variable.shape)}, in the weight file "
                         f"{tuple(store[key].shape)}: the model was trained with other tasks."
                     )
                 variable.assign(store[key])
@@ -342,8 +362,10 @@ class Balancer:
         # Only for what is nowhere else. Methods that work on matrices given by hand have these two.
         if name in ("aggregate", "weights"):
             raise AttributeError(
-                f"Balancer '{self.name}' weighs losses and can't combine given gradients: it has no `{name}`. Call its "
-                "`weigh`, train with `model.compile(balancer=...)` or `mtl.training.balanced_gradients`, or take a method "
+                f"Balancer '{self.name}' weighs losses and can't combine given gradients: it has "
+                f"no `{name}`. Call its "
+                "`weigh`, train with `model.compile(balancer=...)` or "
+                "`mtl.training.balanced_gradients`, or take a method "
                 "that works on gradients, such as 'upgrad'."
             )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -353,9 +375,11 @@ class Balancer:
 
 
 class VectorAdam:
-    """Adam (Kingma & Ba, ICLR 2015) for one number per task, in which a task that is absent is left as it is.
+    """Adam (Kingma & Ba, ICLR 2015) for one number per task, in which a task that is absent is left
+    as it is.
 
-    Each task counts its own steps, so that a task whose labels are rare is corrected for its own number of updates.
+    Each task counts its own steps, so that a task whose labels are rare is corrected for its own
+    number of updates.
 
     Args:
         balancer: the `Balancer` that owns the state.

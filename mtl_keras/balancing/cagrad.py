@@ -17,25 +17,29 @@ __all__ = ["CAGrad"]
 
 @register("cagrad")
 class CAGrad(GramBalancer):
-    """Of all updates within `c ||g_0||` of the mean gradient `g_0`, the one that helps the worst-off task most.
+    """Of all updates within `c ||g_0||` of the mean gradient `g_0`, the one that helps the
+    worst-off task most.
 
-    `c` 0 is the mean; from 1 on, no task's loss rises; as it grows the direction comes to that of `mgda`. Where the best
-    that the worst-off task can get lies inside the ball (Pareto-stationary gradients), an update that gives it is returned.
+    `c` 0 is the mean; from 1 on, no task's loss rises; as it grows the direction comes to that of
+    `mgda`. Where the best that the worst-off task can get lies inside the ball (Pareto-stationary
+    gradients), an update that gives it is returned.
 
     Args:
         c: float >= 0. Radius, as a share of the mean gradient's length. Defaults to 0.5.
-        rescale: 0 leaves the update, 1 divides it by `1 + c^2`, 2 by `1 + c`. Defaults to 1, as in the official training
-            code (the function's own default is 0).
-        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in `GramBalancer`.
+        rescale: 0 leaves the update, 1 divides it by `1 + c^2`, 2 by `1 + c`. Defaults to 1, as in
+            the official training code (the function's own default is 0).
+        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in
+            `GramBalancer`.
 
     Note:
-        The official code multiplies the result by the number of tasks, so that it compares with the sum of losses; here
-        it compares with their mean. The update of one task alone is its gradient times 1 + c, before `rescale`. Heads
-        keep their own gradients.
+        The official code multiplies the result by the number of tasks, so that it compares with the
+        sum of losses; here it compares with their mean. The update of one task alone is its
+        gradient times 1 + c, before `rescale`. Heads keep their own gradients.
 
     Reference:
-        Liu, Liu, Jin, Stone, Liu, "Conflict-Averse Gradient Descent for Multi-task Learning", NeurIPS 2021. Solved by
-        following the exact path of solutions to the sphere, where public code uses SLSQP on the dual or gradient descent.
+        Liu, Liu, Jin, Stone, Liu, "Conflict-Averse Gradient Descent for Multi-task Learning",
+        NeurIPS 2021. Solved by following the exact path of solutions to the sphere, where public
+        code uses SLSQP on the dual or gradient descent.
     """
 
     scales_heads = False

@@ -31,7 +31,8 @@ _SOURCES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One method: its name, what kind it is, what it needs, what a step costs, and who published it."""
+    """One method: its name, what kind it is, what it needs, what a step costs, and who published
+    it."""
 
     name: str
     kind: str
@@ -41,9 +42,11 @@ class Entry:
 
 
 def list_balancers() -> list[Entry]:
-    """All registered methods: name, kind, needs, cost and citation; `mtl-keras balancers` prints them.
+    """All registered methods: name, kind, needs, cost and citation; `mtl-keras balancers` prints
+    them.
 
-    Costs count backward passes over the shared variables for T tasks; the plain sum has one forward and one backward pass.
+    Costs count backward passes over the shared variables for T tasks; the plain sum has one forward
+    and one backward pass.
 
     Example:
         >>> [entry.name for entry in mtl.balancing.list_balancers() if entry.kind == "losses only"]
@@ -67,7 +70,8 @@ def _entry(name: str) -> Entry:
 
 
 def citation(cls: type) -> str:
-    """The first sentence with a year that the class's docstring has under "Reference:", in one line."""
+    """The first sentence with a year that the class's docstring has under "Reference:", in one
+    line."""
     text = inspect.cleandoc(cls.__doc__ or "")
     section = re.search(r"^Reference:\n((?:[ ]+.*\n?)+)", text, re.MULTILINE)
     if not section:

@@ -103,10 +103,12 @@ class _Composite(GramBalancer, GradientBalancer):
 @register_list
 @keras.saving.register_keras_serializable("mtl_keras")
 class Chain(_Composite):
-    """A loss weighting, and a second method that sees the losses and gradients as weighted by the first.
+    """A loss weighting, and a second method that sees the losses and gradients as weighted by the
+    first.
 
-    `model.compile(balancer=["uncertainty", mtl.balancing.CAGrad(c=0.4)])` makes one. Heads get their gradients times the
-    loss weights of the first, and times the second's if that scales heads.
+    `model.compile(balancer=["uncertainty", mtl.balancing.CAGrad(c=0.4)])` makes one. Heads get
+    their gradients times the loss weights of the first, and times the second's if that scales
+    heads.
 
     Args:
         balancers: a loss weighting, and any other balancer; names or objects.
@@ -115,8 +117,8 @@ class Chain(_Composite):
         ValueError: not two, or a first one that needs more than the losses.
 
     Reference:
-        Pairs a loss weighting with a gradient method as Liu et al., "Towards Impartial Multi-task Learning", ICLR 2021,
-        do for IMTL.
+        Pairs a loss weighting with a gradient method as Liu et al., "Towards Impartial Multi-task
+        Learning", ICLR 2021, do for IMTL.
     """
 
     name = "chain"
@@ -130,7 +132,8 @@ class Chain(_Composite):
         first, last = parts
         if first.strategy != "losses" or isinstance(first, _Composite):
             raise ValueError(
-                f"The first of two balancers weighs losses only; '{first.name}' does more. Put it second."
+                f"The first of two balancers weighs losses only; '{first.name}' does more. Put it "
+                f"second."
             )
         if last.strategy == "held_out" or last.observes_updated_losses or isinstance(last, Chain):
             raise ValueError(f"Balancer '{last.name}' can't be the second of two.")
@@ -190,14 +193,17 @@ class Chain(_Composite):
 
 @register("imtl")
 class IMTL(Chain):
-    """Impartial in losses and in gradients: `imtl_l` brings the losses to one scale, `imtl_g` then projects equally.
+    """Impartial in losses and in gradients: `imtl_l` brings the losses to one scale, `imtl_g` then
+    projects equally.
 
     Args:
         learning_rate: float or None. Step of the loss scales; None follows the model's optimizer.
-        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in `GramBalancer`.
+        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in
+            `GramBalancer`.
 
     Reference:
-        Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang, "Towards Impartial Multi-task Learning", ICLR 2021.
+        Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang, "Towards Impartial Multi-task Learning", ICLR
+        2021.
     """
 
     options_of = IMTLG
@@ -217,22 +223,24 @@ class IMTL(Chain):
 class EMA(_Composite):
     """Running means of another method's weights: less noise from one batch to the next.
 
-    `w_t = decay w_(t-1) + (1 - decay) w`, from the first weights on; a task that is absent keeps its own.
+    `w_t = decay w_(t-1) + (1 - decay) w`, from the first weights on; a task that is absent keeps
+    its own.
 
     Args:
         balancer: name or balancer whose weights are averaged. Defaults to "mgda".
         decay: float in [0, 1). Defaults to 0.9.
 
     Reference:
-        Zhou, Zhang, Jiang, Zhong, Gu, Zhu, "On the Convergence of Stochastic Multi-Objective Gradient Manipulation and
-        Beyond", NeurIPS 2022 (CR-MOGM).
+        Zhou, Zhang, Jiang, Zhong, Gu, Zhu, "On the Convergence of Stochastic Multi-Objective
+        Gradient Manipulation and Beyond", NeurIPS 2022 (CR-MOGM).
     """
 
     def __init__(self, balancer: Any = "mgda", decay: float = 0.9):
         inner = get(balancer)
         if isinstance(inner, _Composite) or inner.strategy in ("gradients", "held_out"):
             raise ValueError(
-                f"EMA: '{inner.name}' has no weights of its own to average; give a loss weighting or Gram method."
+                f"EMA: '{inner.name}' has no weights of its own to average; give a loss weighting "
+                f"or Gram method."
             )
         super().__init__([inner])
         require(self, 0 <= decay < 1, "decay", "in [0, 1)", decay)

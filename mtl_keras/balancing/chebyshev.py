@@ -1,4 +1,5 @@
-"""Scalarizations with preferences: Tchebycheff, its smooth form, and boundary intersection with a penalty."""
+"""Scalarizations with preferences: Tchebycheff, its smooth form, and boundary intersection with a
+penalty."""
 
 from __future__ import annotations
 
@@ -61,17 +62,20 @@ class _Preferences(Balancer):
 
 @register("chebyshev")
 class Chebyshev(_Preferences):
-    """The largest of the weighted distances of the losses from a reference point: only the worst task is trained.
+    """The largest of the weighted distances of the losses from a reference point: only the worst
+    task is trained.
 
     Minimizes `max_i lambda_i (L_i - z_i)`. Tasks that are equally far share the weight.
 
     Args:
         preferences: dict of task name to `lambda` > 0. Tasks that are not named get 1 / T.
-        reference: dict of task name to `z`, a loss that can't be reached. Tasks that are not named get 0.
+        reference: dict of task name to `z`, a loss that can't be reached. Tasks that are not named
+            get 0.
 
     Reference:
-        Bowman, "On the Relationship of the Tchebycheff Norm and the Efficient Frontier of Multiple-Criteria Objectives",
-        1976; used by Zhang, Li, "MOEA/D", IEEE Transactions on Evolutionary Computation 2007.
+        Bowman, "On the Relationship of the Tchebycheff Norm and the Efficient Frontier of
+        Multiple-Criteria Objectives", 1976; used by Zhang, Li, "MOEA/D", IEEE Transactions on
+        Evolutionary Computation 2007.
     """
 
     def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:
@@ -92,21 +96,25 @@ class Chebyshev(_Preferences):
 class STCH(_Preferences):
     """The smooth maximum of the weighted distances of the losses from a reference point.
 
-    Minimizes `mu log sum_i exp(lambda_i (L_i - z_i) / mu)`. A small `mu` minimizes the largest term, which finds points on
-    concave fronts that no weighted sum finds; a large one comes near the weighted sum.
+    Minimizes `mu log sum_i exp(lambda_i (L_i - z_i) / mu)`. A small `mu` minimizes the largest
+    term, which finds points on concave fronts that no weighted sum finds; a large one comes near
+    the weighted sum.
 
     Args:
         mu: float > 0 or None. Smoothness. Defaults to 0.1, and to 1 for `form="mtl"`.
-        preferences: dict of task name to `lambda` > 0. Tasks that are not named, or all where it is None, get 1 / T.
-        reference: dict of task name to `z`, a loss that can't be reached. Tasks that are not named get 0.
-        form: "plain", or "mtl", that of the authors' multi-task code: for `warmup` epochs, and one more in which each
-            task's mean loss is noted, the sum of log losses is minimized; from then on
-            `T mu log sum_i exp(log(L_i / noted_i) / mu)`. It takes no preferences and no reference, needs positive losses,
-            and `fit`, which knows epochs.
+        preferences: dict of task name to `lambda` > 0. Tasks that are not named, or all where it is
+            None, get 1 / T.
+        reference: dict of task name to `z`, a loss that can't be reached. Tasks that are not named
+            get 0.
+        form: "plain", or "mtl", that of the authors' multi-task code: for `warmup` epochs, and one
+            more in which each task's mean loss is noted, the sum of log losses is minimized; from
+            then on `T mu log sum_i exp(log(L_i / noted_i) / mu)`. It takes no preferences and no
+            reference, needs positive losses, and `fit`, which knows epochs.
         warmup: int >= 0. Epochs of "mtl" before the noting one. Defaults to 4.
 
     Reference:
-        Lin, Zhang, Yang, Liu, Wang, Zhang, "Smooth Tchebycheff Scalarization for Multi-Objective Optimization", ICML 2024.
+        Lin, Zhang, Yang, Liu, Wang, Zhang, "Smooth Tchebycheff Scalarization for Multi-Objective
+        Optimization", ICML 2024.
     """
 
     def __init__(
@@ -122,7 +130,8 @@ class STCH(_Preferences):
         require(self, form in ("plain", "mtl"), "form", "'plain' or 'mtl'", form)
         if form == "mtl" and (preferences or reference):
             raise ValueError(
-                "STCH: form='mtl' takes no preferences and no reference; it notes the losses itself."
+                "STCH: form='mtl' takes no preferences and no reference; it notes the losses "
+                "itself."
             )
         self.mu, self.form = None if mu is None else float(mu), form
         self.warmup = whole_number(self, "warmup", warmup)
@@ -201,18 +210,20 @@ class STCH(_Preferences):
 class PBI(_Preferences):
     """How far the losses are along a direction, and a penalty on how far they are off it.
 
-    Minimizes `d1 + theta d2`: `d1` the length of the losses' projection on the direction of the preferences, from the
-    reference point, `d2` their distance from that line. Weights may be negative: a task that is ahead of the line is held
-    back.
+    Minimizes `d1 + theta d2`: `d1` the length of the losses' projection on the direction of the
+    preferences, from the reference point, `d2` their distance from that line. Weights may be
+    negative: a task that is ahead of the line is held back.
 
     Args:
-        preferences: dict of task name to a number > 0, the direction. Tasks that are not named have 1 / T.
-        reference: dict of task name to the loss where the line starts. Tasks that are not named have 0.
+        preferences: dict of task name to a number > 0, the direction. Tasks that are not named have
+            1 / T.
+        reference: dict of task name to the loss where the line starts. Tasks that are not named
+            have 0.
         theta: float >= 0. The penalty. Defaults to 5.
 
     Reference:
-        Zhang, Li, "MOEA/D: A Multiobjective Evolutionary Algorithm Based on Decomposition", IEEE Transactions on
-        Evolutionary Computation 2007.
+        Zhang, Li, "MOEA/D: A Multiobjective Evolutionary Algorithm Based on Decomposition", IEEE
+        Transactions on Evolutionary Computation 2007.
     """
 
     def __init__(

@@ -24,12 +24,13 @@ def _even(present: Tensor) -> Tensor:
 
 
 class _DoubleSampling(GramBalancer):
-    """Weights from the products `J_1 J_2^T` of two independent batches' gradients; the step is that of a third.
+    """Weights from the products `J_1 J_2^T` of two independent batches' gradients; the step is that
+    of a third.
 
-    The products of one batch's gradients with themselves are biased: their noise does not average out. By default each
-    training batch is cut into three parts of its rows (rows 0, 3, 6, ...; 1, 4, 7, ...; 2, 5, 8, ...). With `data`, a
-    batched `tf.data.Dataset` of `(inputs, labels)`, the step uses the whole training batch, and the two others come from
-    there.
+    The products of one batch's gradients with themselves are biased: their noise does not average
+    out. By default each training batch is cut into three parts of its rows (rows 0, 3, 6, ...; 1,
+    4, 7, ...; 2, 5, 8, ...). With `data`, a batched `tf.data.Dataset` of `(inputs, labels)`, the
+    step uses the whole training batch, and the two others come from there.
     """
 
     strategy = "samples"
@@ -91,18 +92,20 @@ class SDMGrad(_DoubleSampling):
     `|| sum_i (w_i + lam / T) g_i ||^2`; the update is `sum_i (w_i + lam / T) g_i / (1 + lam)`.
 
     Args:
-        lam: float >= 0. Pull to the mean. Defaults to 0.3, as in the official runs (0.6 in the code's class).
+        lam: float >= 0. Pull to the mean. Defaults to 0.3, as in the official runs (0.6 in the
+            code's class).
         steps, learning_rate, momentum: of the inner descent. Default to 20, 10 and 0.5.
         data: independent batches, or None to cut each training batch into three.
         **options: `update_every`, `gradient_groups`, `scale_heads`, as in `GramBalancer`.
 
     Note:
-        The products are divided by the squared mean of the gradients' norms. The official code's three buffers are one
-        and the same, so that it samples once; here the batches are independent, as in the paper.
+        The products are divided by the squared mean of the gradients' norms. The official code's
+        three buffers are one and the same, so that it samples once; here the batches are
+        independent, as in the paper.
 
     Reference:
-        Xiao, Ban, Ji, "Direction-oriented Multi-objective Learning: Simple and Provable Stochastic Algorithms", NeurIPS
-        2023.
+        Xiao, Ban, Ji, "Direction-oriented Multi-objective Learning: Simple and Provable Stochastic
+        Algorithms", NeurIPS 2023.
     """
 
     def __init__(
@@ -124,7 +127,8 @@ class SDMGrad(_DoubleSampling):
     def descend(self, simplex: Tensor, products: Tensor, present: Tensor) -> Tensor:
         norms = ops.sqrt(ops.maximum(ops.diagonal(products), 0.0))
         scale = (ops.sum(norms) / count(present)) ** 2
-        # Independent batches may have diagonals that are not positive; the size of the matrix then stands in.
+        # Independent batches may have diagonals that are not positive; the size of the matrix then
+        # stands in.
         scale = ops.where(scale > 0, scale, ops.max(ops.abs(products)))
         products = ops.divide_no_nan(products, scale)
         mean = _even(present)
@@ -152,7 +156,8 @@ class SDMGrad(_DoubleSampling):
 
 @register("modo")
 class MoDo(_DoubleSampling):
-    """One step of projected gradient descent on the min-norm problem's weights a training step, without bias.
+    """One step of projected gradient descent on the min-norm problem's weights a training step,
+    without bias.
 
     `w <- projection of w - gamma (J_1 J_2^T w + rho w)` on the simplex; the update is `J_3^T w`.
 
@@ -163,8 +168,8 @@ class MoDo(_DoubleSampling):
         **options: `update_every`, `gradient_groups`, `scale_heads`, as in `GramBalancer`.
 
     Reference:
-        Chen, Fernando, Ying, Chen, "Three-Way Trade-Off in Multi-Objective Learning: Optimization, Generalization and
-        Conflict-Avoidance", NeurIPS 2023.
+        Chen, Fernando, Ying, Chen, "Three-Way Trade-Off in Multi-Objective Learning: Optimization,
+        Generalization and Conflict-Avoidance", NeurIPS 2023.
     """
 
     def __init__(self, gamma: float = 1e-3, rho: float = 0.1, data: Any = None, **options: Any):

@@ -13,7 +13,8 @@ __all__ = ["Draws"]
 
 
 class _FixedSeed(keras.random.SeedGenerator):
-    """Gives one seed, as often as it is asked. Keras's own generator moves its state with each question."""
+    """Gives one seed, as often as it is asked. Keras's own generator moves its state with each
+    question."""
 
     def __init__(self, value: Tensor):
         self._value = value
@@ -23,13 +24,15 @@ class _FixedSeed(keras.random.SeedGenerator):
 
 
 class Draws:
-    """The random draws of a balancer: `at` reads those of this step, `advance` goes on to the next step's.
+    """The random draws of a balancer: `at` reads those of this step, `advance` goes on to the next
+    step's.
 
     Args:
         seed: int.
 
     Attributes:
-        state: `keras.Variable` of shape `(2,)`. It is saved with the model, and is the same on all replicas.
+        state: `keras.Variable` of shape `(2,)`. It is saved with the model, and is the same on all
+            replicas.
     """
 
     def __init__(self, seed: int):

@@ -20,13 +20,15 @@ __all__ = ["DWA"]
 class DWA(Balancer):
     """Tasks whose loss falls slower than the others' weigh more.
 
-    With `r_i` the ratio of the mean losses of the last two epochs, the weights are `T softmax(r / temperature)`; they sum
-    to the number of tasks, and are 1 until two epochs have been seen.
+    With `r_i` the ratio of the mean losses of the last two epochs, the weights are
+    `T softmax(r / temperature)`; they sum to the number of tasks, and are 1 until two epochs have
+    been seen.
 
     Args:
         temperature: float > 0. Large ones make the weights alike. Defaults to 2.
-        window: int or None. Compare the last two windows of so many steps instead of epochs (25 in public code for other
-            benchmarks). Needed where `train_on_batch` is used, which knows no epochs.
+        window: int or None. Compare the last two windows of so many steps instead of epochs (25 in
+            public code for other benchmarks). Needed where `train_on_batch` is used, which knows no
+            epochs.
 
     Reference:
         Liu, Johns, Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019.
@@ -49,7 +51,8 @@ class DWA(Balancer):
 
     def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:
         last, before = self._last.value, self._before.value
-        # A mean of 0 says that there is none yet, or that the task is solved; its ratio then counts as 1.
+        # A mean of 0 says that there is none yet, or that the task is solved; its ratio then counts
+        # as 1.
         known = ops.logical_and(last > 0, before > 0)
         ready = ops.logical_and(present, known)
         ratio = ops.where(known, ops.divide_no_nan(last, before), last)

@@ -19,12 +19,14 @@ __all__ = ["GradDrop", "TrimmedMean"]
 
 @register("graddrop")
 class GradDrop(GradientBalancer):
-    """Where tasks disagree about a number's sign, keep the gradients of one sign, drawn by how much speaks for it.
+    """Where tasks disagree about a number's sign, keep the gradients of one sign, drawn by how much
+    speaks for it.
 
-    With `P = (1 + sum_i h_i / sum_i |h_i|) / 2` and a uniform draw U for each number, task i's gradient is kept where
-    `h_i > 0` and `P > U`, or `h_i < 0` and `P < U`; what is dropped is let through as far as `leak` says. On the
-    representation, `h_i` is the gradient times the sign of the activation, summed over the batch, and the mask holds for
-    all rows; on parameters, `h_i` is the gradient itself.
+    With `P = (1 + sum_i h_i / sum_i |h_i|) / 2` and a uniform draw U for each number, task i's
+    gradient is kept where `h_i > 0` and `P > U`, or `h_i < 0` and `P < U`; what is dropped is let
+    through as far as `leak` says. On the representation, `h_i` is the gradient times the sign of
+    the activation, summed over the batch, and the mask holds for all rows; on parameters, `h_i` is
+    the gradient itself.
 
     Args:
         gradients: "representation", as in the paper, or "parameters".
@@ -32,8 +34,8 @@ class GradDrop(GradientBalancer):
         seed: int. Of the draws; their state is saved, and is the same on all replicas.
 
     Reference:
-        Chen, Ngiam, Huang, Luong, Kretzschmar, Chai, Anguelov, "Just Pick a Sign: Optimizing Deep Multitask Models with
-        Gradient Sign Dropout", NeurIPS 2020.
+        Chen, Ngiam, Huang, Luong, Kretzschmar, Chai, Anguelov, "Just Pick a Sign: Optimizing Deep
+        Multitask Models with Gradient Sign Dropout", NeurIPS 2020.
     """
 
     scales_heads = False
@@ -118,15 +120,16 @@ class GradDrop(GradientBalancer):
 
 @register("trimmed_mean")
 class TrimmedMean(GradientBalancer):
-    """The mean over the tasks of each number of the gradient, without its largest and smallest values.
+    """The mean over the tasks of each number of the gradient, without its largest and smallest
+    values.
 
     Args:
-        trim: int >= 0. How many values are left out at each end; fewer where no value would be left, so that two tasks are
-            simply averaged. Defaults to 1.
+        trim: int >= 0. How many values are left out at each end; fewer where no value would be
+            left, so that two tasks are simply averaged. Defaults to 1.
 
     Reference:
-        Yin, Chen, Ramchandran, Bartlett, "Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates", ICML
-        2018.
+        Yin, Chen, Ramchandran, Bartlett, "Byzantine-Robust Distributed Learning: Towards Optimal
+        Statistical Rates", ICML 2018.
     """
 
     scales_heads = False

@@ -13,13 +13,15 @@ __all__ = ["Equal"]
 
 @register("equal")
 class Equal(Balancer):
-    """The sum of the task losses (each times its own loss weight): linear scalarization without weighting of its own.
+    """The sum of the task losses (each times its own loss weight): linear scalarization without
+    weighting of its own.
 
-    The convention is the sum, not the mean: adding a task does not change the others' updates. It is hard to beat.
+    The convention is the sum, not the mean: adding a task does not change the others' updates. It
+    is hard to beat.
 
     Reference:
-        Kurin, De Palma, Kostrikov, Whiteson, Kumar, "In Defense of the Unitary Scalarization for Deep Multi-Task Learning",
-        NeurIPS 2022.
+        Kurin, De Palma, Kostrikov, Whiteson, Kumar, "In Defense of the Unitary Scalarization for
+        Deep Multi-Task Learning", NeurIPS 2022.
     """
 
     reports_total = False

@@ -26,21 +26,23 @@ def _shares(logits: Tensor, present: Tensor) -> Tensor:
 class FAMO(Balancer):
     """Let all losses fall at the same relative rate, from the losses alone.
 
-    Task i weighs `(z_i / D_i) / sum_j (z_j / D_j)`, `D_i` its loss above the least it can reach and `z` a softmax of
-    logits. After each step the logits move against how much each `log D_i` has fallen.
+    Task i weighs `(z_i / D_i) / sum_j (z_j / D_j)`, `D_i` its loss above the least it can reach and
+    `z` a softmax of logits. After each step the logits move against how much each `log D_i` has
+    fallen.
 
     Args:
         learning_rate: float > 0. Of the logits' Adam. Defaults to 0.025.
-        decay: float >= 0. Added to their gradient times the logits, as torch's Adam does. Defaults to 1e-3, the authors'
-            for NYUv2, CelebA and QM9 (0.01 in their file and for Cityscapes).
-        least: dict of task name to the least that its loss can reach. Tasks that are not named have 0.
-        observe: "same_batch" measures the fall on the same batch, with a second forward pass that repeats the first one's
-            dropout and batch statistics and moves no running mean. "next_batch" compares with the next step's batch, at
-            no cost.
+        decay: float >= 0. Added to their gradient times the logits, as torch's Adam does. Defaults
+            to 1e-3, the authors' for NYUv2, CelebA and QM9 (0.01 in their file and for Cityscapes).
+        least: dict of task name to the least that its loss can reach. Tasks that are not named have
+            0.
+        observe: "same_batch" measures the fall on the same batch, with a second forward pass that
+            repeats the first one's dropout and batch statistics and moves no running mean.
+            "next_batch" compares with the next step's batch, at no cost.
 
     Note:
-        The authors' training code also shortens the shared gradient to length 1; give the optimizer `global_clipnorm`
-        for that.
+        The authors' training code also shortens the shared gradient to length 1; give the optimizer
+        `global_clipnorm` for that.
 
     Reference:
         Liu, Feng, Stone, Liu, "FAMO: Fast Adaptive Multitask Optimization", NeurIPS 2023.
@@ -83,7 +85,8 @@ class FAMO(Balancer):
         )
 
     def _step(self, logs: Tensor, present: Tensor) -> tuple[Tensor, Tensor, float]:
-        """The logits' gradient by how much each log loss fell since the last one, who takes part, and the learning rate."""
+        """The logits' gradient by how much each log loss fell since the last one, who takes part,
+        and the learning rate."""
         both = ops.logical_and(present, self._seen.value > 0)
         fall = ops.where(both, self._before.value - logs, ops.zeros_like(logs))
         shares = _shares(self.logits.value, both)

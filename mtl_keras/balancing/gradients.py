@@ -1,4 +1,5 @@
-"""What the methods share that work on the gradients themselves, number by number or with a state of their size."""
+"""What the methods share that work on the gradients themselves, number by number or with a state of
+their size."""
 
 from __future__ import annotations
 
@@ -20,12 +21,14 @@ __all__ = ["GradientBalancer"]
 class GradientBalancer(Balancer):
     """A method for which the inner products of the gradients are not enough.
 
-    It sees the task gradients one shared variable at a time, as rows `(tasks, size)`; no flattened copy of all variables
-    is made. The trainer calls, for every variable, `transform`, then `measure`, whose results are summed over the
-    variables and given to `weigh`, and at last `combine`. All of them are pure; `update` sees the transformed rows.
+    It sees the task gradients one shared variable at a time, as rows `(tasks, size)`; no flattened
+    copy of all variables is made. The trainer calls, for every variable, `transform`, then
+    `measure`, whose results are summed over the variables and given to `weigh`, and at last
+    `combine`. All of them are pure; `update` sees the transformed rows.
 
-    At the representation it sees the gradients of what the heads share instead, through `measure_representation`, whose
-    results are summed over the batch and the replicas, and `combine_representation`.
+    At the representation it sees the gradients of what the heads share instead, through
+    `measure_representation`, whose results are summed over the batch and the replicas, and
+    `combine_representation`.
     """
 
     strategy = "gradients"
@@ -39,7 +42,8 @@ class GradientBalancer(Balancer):
         """Make state of the size of the gradients, once their shapes are known.
 
         Args:
-            shapes: of the shared variables, or of the representation's tensors, by the keys that the other methods get.
+            shapes: of the shared variables, or of the representation's tensors, by the keys that
+                the other methods get.
         """
         self.row_shapes = dict(shapes)
         self.build_row_state(shapes)
@@ -48,7 +52,8 @@ class GradientBalancer(Balancer):
         """Make the state of the variables with `add_rows` or `add_state`."""
 
     def row_scale(self, losses: Tensor, present: Tensor) -> Tensor:
-        """What each task's gradient is multiplied with first, `(tasks,)`: what turns losses into other functions of them."""
+        """What each task's gradient is multiplied with first, `(tasks,)`: what turns losses into
+        other functions of them."""
         return ops.ones_like(losses)
 
     def transform(self, rows: Tensor, key: str, present: Tensor) -> Tensor:
@@ -56,7 +61,8 @@ class GradientBalancer(Balancer):
         return rows
 
     def measure(self, rows: Tensor, key: str, present: Tensor) -> Tensor | None:
-        """`(tasks,)` or `(tasks, tasks)`, summed over all variables; None where nothing is needed."""
+        """`(tasks,)` or `(tasks, tasks)`, summed over all variables; None where nothing is
+        needed."""
         return None
 
     def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:
@@ -67,7 +73,8 @@ class GradientBalancer(Balancer):
         return ops.matmul(weights, rows)
 
     def measure_representation(self, rows: Tensor, activations: Tensor) -> Tensor:
-        """What `combine_representation` needs to know of all rows of the batch: a tensor that is summed over the replicas.
+        """What `combine_representation` needs to know of all rows of the batch: a tensor that is
+        summed over the replicas.
 
         Args:
             rows: `(tasks, batch, ...)`, the gradients of one shared tensor.
@@ -82,7 +89,8 @@ class GradientBalancer(Balancer):
         raise NotImplementedError(f"Balancer '{self.name}' does not work at the representation.")
 
     def aggregate(self, jacobian: Any, losses: Any = None) -> Tensor:
-        """The combined gradient `(size,)` of the rows of a Jacobian `(rows, size)`, without a model.
+        """The combined gradient `(size,)` of the rows of a Jacobian `(rows, size)`, without a
+        model.
 
         Where a method has a state, this moves it as a training step does.
 

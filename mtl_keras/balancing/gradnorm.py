@@ -20,25 +20,29 @@ _LEAST = 1e-4
 
 @register("gradnorm")
 class GradNorm(Balancer):
-    """Learn weights that bring the tasks' gradient norms at one shared layer to a common scale, larger for tasks behind.
+    """Learn weights that bring the tasks' gradient norms at one shared layer to a common scale,
+    larger for tasks behind.
 
-    With `G_i = w_i ||grad L_i||` at the layer, and `r_i` the task's loss relative to its first one, over the mean of these,
-    the weights descend on `sum_i |G_i - mean(G) r_i^alpha|` and are then scaled to sum to the number of tasks.
+    With `G_i = w_i ||grad L_i||` at the layer, and `r_i` the task's loss relative to its first one,
+    over the mean of these, the weights descend on `sum_i |G_i - mean(G) r_i^alpha|` and are then
+    scaled to sum to the number of tasks.
 
     Args:
-        alpha: float >= 0. How strongly tasks that lag are pulled forward. Defaults to 1.5, the paper's for NYUv2 (0.12 in
-            its toy problem).
+        alpha: float >= 0. How strongly tasks that lag are pulled forward. Defaults to 1.5, the
+            paper's for NYUv2 (0.12 in its toy problem).
         learning_rate: float > 0. Of the weights' Adam. Defaults to 0.025.
-        layer: str or None. Name of the layer whose weights count. None takes the last one that all tasks share.
+        layer: str or None. Name of the layer whose weights count. None takes the last one that all
+            tasks share.
 
     Note:
-        The gradient for a weight has a closed form, the sign of `G_i`'s excess times the norm: nothing is differentiated
-        twice. Weights stay above 1e-4. "First loss" is that of the first batch with labels; it is saved. Only the
-        backward passes from the losses to the one layer are added.
+        The gradient for a weight has a closed form, the sign of `G_i`'s excess times the norm:
+        nothing is differentiated twice. Weights stay above 1e-4. "First loss" is that of the first
+        batch with labels; it is saved. Only the backward passes from the losses to the one layer
+        are added.
 
     Reference:
-        Chen, Badrinarayanan, Lee, Rabinovich, "GradNorm: Gradient Normalization for Adaptive Loss Balancing in Deep
-        Multitask Networks", ICML 2018.
+        Chen, Badrinarayanan, Lee, Rabinovich, "GradNorm: Gradient Normalization for Adaptive Loss
+        Balancing in Deep Multitask Networks", ICML 2018.
     """
 
     strategy = "gram"

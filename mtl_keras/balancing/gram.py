@@ -19,14 +19,16 @@ def build_for_rows(balancer: Balancer, rows: int) -> bool:
     """Make a balancer's state for the rows of a matrix given by hand; whether that was needed.
 
     Raises:
-        ValueError: it holds the state of a model's tasks, and the matrix has another number of rows.
+        ValueError: it holds the state of a model's tasks, and the matrix has another number of
+            rows.
     """
     if len(balancer.task_names) == rows:
         return False
     names = balancer.task_names
     if names and names != [f"row{i}" for i in range(len(names))]:
         raise ValueError(
-            f"Balancer '{balancer.name}' holds the state of the tasks {', '.join(names)}, and the matrix has {rows} rows. "
+            f"Balancer '{balancer.name}' holds the state of the tasks {', '.join(names)}, and the "
+            f"matrix has {rows} rows. "
             f"Take a new one: `mtl.balancing.get('{balancer.name}')`."
         )
     balancer.build([f"row{i}" for i in range(rows)])
@@ -46,21 +48,25 @@ def jacobian_of(values: Any) -> Tensor:
 class GramBalancer(Balancer):
     """A method that needs only the Gram matrix `G = J J^T` of the task gradients, the rows of `J`.
 
-    The trainer takes one backward pass per task, over the shared variables, and combines the gradients with the weights
-    that come back. A subclass writes `solve`. `weights` and `aggregate` work without any model; where a method has a
-    state, they move it as a training step does.
+    The trainer takes one backward pass per task, over the shared variables, and combines the
+    gradients with the weights that come back. A subclass writes `solve`. `weights` and `aggregate`
+    work without any model; where a method has a state, they move it as a training step does.
 
     Args:
-        gradients: "parameters" for the exact gradients of all shared variables (one backward pass per task), or
-            "representation" for gradients at the tensors that the heads share (one backward pass through the backbone).
-            The latter are flattened with the batch; the weights are then those of an upper bound (MGDA-UB), and for
-            several shared tensors the inner products are summed.
-        update_every: int. Weights are computed anew every so many steps; the steps between cost one backward pass.
-        gradient_groups: int. With n >= 1 the task gradients are made in n groups of variables, one after the other, and let
-            go once their inner products are known; one more, weighted backward pass follows. It takes about 1/n of the
-            memory for gradients, for up to n times the backward passes. Defaults to 0: all are kept until they are combined.
-        scale_heads: bool or None. Whether a task's own head gets its gradient times the task's weight (True), or as it is
-            (False). None takes the method's default, which is what its authors' code does.
+        gradients: "parameters" for the exact gradients of all shared variables (one backward pass
+            per task), or "representation" for gradients at the tensors that the heads share (one
+            backward pass through the backbone). The latter are flattened with the batch; the
+            weights are then those of an upper bound (MGDA-UB), and for several shared tensors the
+            inner products are summed.
+        update_every: int. Weights are computed anew every so many steps; the steps between cost one
+            backward pass.
+        gradient_groups: int. With n >= 1 the task gradients are made in n groups of variables, one
+            after the other, and let go once their inner products are known; one more, weighted
+            backward pass follows. It takes about 1/n of the memory for gradients, for up to n times
+            the backward passes. Defaults to 0: all are kept until they are combined.
+        scale_heads: bool or None. Whether a task's own head gets its gradient times the task's
+            weight (True), or as it is (False). None takes the method's default, which is what its
+            authors' code does.
 
     Raises:
         ValueError: a setting that does not exist.
@@ -92,7 +98,8 @@ class GramBalancer(Balancer):
             self.scales_heads = bool(scale_heads)
 
     def solve(self, gram: Tensor, present: Tensor) -> Tensor:
-        """Weights `(tasks,)` from the Gram matrix; both float64. Absent tasks' rows and columns are 0.
+        """Weights `(tasks,)` from the Gram matrix; both float64. Absent tasks' rows and columns are
+        0.
 
         Args:
             gram: `(tasks, tasks)`.
@@ -100,7 +107,8 @@ class GramBalancer(Balancer):
         """
         raise NotImplementedError
 
-    #: Relative rounding of the gradients' numbers: float32 in training, or that of what is given by hand.
+    #: Relative rounding of the gradients' numbers: float32 in training, or that of what is given by
+    #: hand.
     rounding = 2.0**-23
 
     def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:
@@ -137,11 +145,13 @@ class GramBalancer(Balancer):
             self.update(None, present, 0.0, gram, weights)
             return weights
         finally:
-            # In training the gradients are those of float32, whatever was asked by hand between two steps.
+            # In training the gradients are those of float32, whatever was asked by hand between two
+            # steps.
             self.rounding = rounding
 
     def aggregate(self, jacobian: Any) -> Tensor:
-        """The combined gradient `(size,)` of the rows of a Jacobian `(rows, size)`, without a model.
+        """The combined gradient `(size,)` of the rows of a Jacobian `(rows, size)`, without a
+        model.
 
         Example:
             >>> mtl.balancing.get("upgrad").aggregate([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])

@@ -9,10 +9,12 @@ __all__ = ["HeldOutBalancer"]
 
 
 class HeldOutBalancer(Balancer):
-    """A method that weighs the training losses by what a step on them does to losses on held-out data.
+    """A method that weighs the training losses by what a step on them does to losses on held-out
+    data.
 
-    Before each step the trainer looks one virtual step ahead, takes the gradient `d` of the held-out losses there, each
-    times its entry of `held_out_weights`, and calls `update_from_look_ahead`. The step then uses the weights of `weigh`.
+    Before each step the trainer looks one virtual step ahead, takes the gradient `d` of the
+    held-out losses there, each times its entry of `held_out_weights`, and calls
+    `update_from_look_ahead`. The step then uses the weights of `weigh`.
     """
 
     strategy = "held_out"

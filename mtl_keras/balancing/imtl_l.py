@@ -19,8 +19,9 @@ __all__ = ["IMTLL"]
 class IMTLL(Balancer):
     """Learn a factor per task that brings all losses to the same scale.
 
-    Minimizes `sum_i (exp(s_i) L_i - s_i)` over the network and the `s_i`; at a fixed loss the optimum is
-    `exp(s_i) L_i = 1`. It is twice the regression form of `uncertainty` with `s` turned around.
+    Minimizes `sum_i (exp(s_i) L_i - s_i)` over the network and the `s_i`; at a fixed loss the
+    optimum is `exp(s_i) L_i = 1`. It is twice the regression form of `uncertainty` with `s` turned
+    around.
 
     Args:
         learning_rate: float or None. Step of `s`; None follows the model's optimizer.
@@ -30,7 +31,8 @@ class IMTLL(Balancer):
         `s` starts at 0 and is trained by an Adam of its own, as in `uncertainty`.
 
     Reference:
-        Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang, "Towards Impartial Multi-task Learning", ICLR 2021 (IMTL-L).
+        Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang, "Towards Impartial Multi-task Learning", ICLR
+        2021 (IMTL-L).
     """
 
     def __init__(self, learning_rate: float | None = None, limit: float = 10.0):

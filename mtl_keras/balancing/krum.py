@@ -16,23 +16,28 @@ __all__ = ["Krum"]
 
 @register("krum")
 class Krum(GramBalancer):
-    """The mean of the gradients that are closest to their nearest neighbors; outliers have no part in it.
+    """The mean of the gradients that are closest to their nearest neighbors; outliers have no part
+    in it.
 
-    Each gradient is scored by the squared distances to its `T - outliers - 2` nearest others (at least one), and the
-    `selected` lowest scores are averaged. Equal scores count alike: of two tasks, both are averaged.
+    Each gradient is scored by the squared distances to its `T - outliers - 2` nearest others (at
+    least one), and the `selected` lowest scores are averaged. Equal scores count alike: of two
+    tasks, both are averaged.
 
     Args:
         outliers: int >= 0. How many gradients may be far off. Defaults to 0.
         selected: int >= 1. How many are averaged. Defaults to 1.
-        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in `GramBalancer`.
+        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in
+            `GramBalancer`.
 
     Note:
-        As in TorchJD, the only multi-task code that has this method, heads keep their own gradients: the weight of every
-        task but the selected ones is 0, and with `scale_heads=True` their heads would hardly ever learn.
+        As in TorchJD, the only multi-task code that has this method, heads keep their own
+        gradients: the weight of every task but the selected ones is 0, and with `scale_heads=True`
+            their heads would hardly ever learn.
 
     Reference:
-        Blanchard, El Mhamdi, Guerraoui, Stainer, "Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent",
-        NeurIPS 2017. They ask for at least `2 outliers + 3` rows; with fewer, the guarantee is lost, not the method.
+        Blanchard, El Mhamdi, Guerraoui, Stainer, "Machine Learning with Adversaries: Byzantine
+        Tolerant Gradient Descent", NeurIPS 2017. They ask for at least `2 outliers + 3` rows; with
+        fewer, the guarantee is lost, not the method.
     """
 
     scales_heads = False

@@ -50,15 +50,17 @@ _CLASSES = {
 
 
 def likelihood_of(task: Any, loss: Any) -> str | None:
-    """Whether a loss is the negative log likelihood of a Gaussian, of a Laplace distribution, or of classes.
+    """Whether a loss is the negative log likelihood of a Gaussian, of a Laplace distribution, or of
+    classes.
 
     Args:
         task: `Task`, or an object that has a name only.
-        loss: the loss that is trained with: a function or a `keras.losses.Loss`. An attribute `likelihood` of a loss of your
-            own says what it is.
+        loss: the loss that is trained with: a function or a `keras.losses.Loss`. An attribute
+            `likelihood` of a loss of your own says what it is.
 
     Returns:
-        "gaussian", "laplace" or "categorical"; None where nobody knows: a loss that is neither Keras's nor the task's own.
+        "gaussian", "laplace" or "categorical"; None where nobody knows: a loss that is neither
+        Keras's nor the task's own.
     """
     declared = getattr(loss, "likelihood", None)
     if declared in LIKELIHOODS:

@@ -17,20 +17,24 @@ __all__ = ["MGDA"]
 
 @register("mgda")
 class MGDA(GramBalancer):
-    """Weights on the simplex with the least `||sum_i w_i g_i||`: a direction that lowers every loss, or 0 where none does.
+    """Weights on the simplex with the least `||sum_i w_i g_i||`: a direction that lowers every
+    loss, or 0 where none does.
 
-    The weights are exact, not those of a few Frank-Wolfe steps. As in the official code they also weigh the heads. A task
-    whose gradient is 0 takes all the weight: the point is Pareto stationary, and the update is 0.
+    The weights are exact, not those of a few Frank-Wolfe steps. As in the official code they also
+    weigh the heads. A task whose gradient is 0 takes all the weight: the point is Pareto
+    stationary, and the update is 0.
 
     Args:
-        normalize: by what each task's gradient is divided while the weights are sought: "none", "l2" (its norm), "loss"
-            (its loss), or "loss+" (both). The update itself combines the gradients as they are, as in the official code.
-        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in `GramBalancer`;
-            `gradients="representation"` is MGDA-UB.
+        normalize: by what each task's gradient is divided while the weights are sought: "none",
+            "l2" (its norm), "loss" (its loss), or "loss+" (both). The update itself combines the
+            gradients as they are, as in the official code.
+        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in
+            `GramBalancer`; `gradients="representation"` is MGDA-UB.
 
     Reference:
-        Sener, Koltun, "Multi-Task Learning as Multi-Objective Optimization", NeurIPS 2018; Desideri, "Multiple-Gradient
-        Descent Algorithm (MGDA) for Multiobjective Optimization", Comptes Rendus Mathematique 2012.
+        Sener, Koltun, "Multi-Task Learning as Multi-Objective Optimization", NeurIPS 2018;
+        Desideri, "Multiple-Gradient Descent Algorithm (MGDA) for Multiobjective Optimization",
+        Comptes Rendus Mathematique 2012.
     """
 
     def __init__(self, normalize: str = "none", **options: Any):
@@ -48,7 +52,8 @@ class MGDA(GramBalancer):
         if self.positive:
             if losses is None:
                 raise ValueError(
-                    "MGDA: with normalize='loss' or 'loss+' the weights depend on the losses; use `weigh`."
+                    "MGDA: with normalize='loss' or 'loss+' the weights depend on the losses; use "
+                    "`weigh`."
                 )
             divisor = ops.cast(losses, "float64")
         if self.normalize in ("l2", "loss+"):

@@ -12,10 +12,12 @@ __all__ = ["check_parameters", "parameters_of", "whole_number"]
 
 
 def parameters_of(cls: type) -> list[str] | None:
-    """The names that a class's constructor takes, those that it passes on to its base classes included.
+    """The names that a class's constructor takes, those that it passes on to its base classes
+    included.
 
     Returns:
-        A list of str, or None where the constructor takes any keyword and nobody knows which ones it means.
+        A list of str, or None where the constructor takes any keyword and nobody knows which ones
+        it means.
     """
     names: list[str] = []
     for owner in cls.__mro__:
@@ -67,6 +69,7 @@ def whole_number(balancer: Any, argument: str, value: Any, least: int = 0) -> in
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise ValueError(
-            f"{type(balancer).__name__}: {argument} must be a whole number >= {least}, got {value!r}."
+            f"{type(balancer).__name__}: {argument} must be a whole number >= {least}, got "
+            f"{value!r}."
         )
     return int(value)

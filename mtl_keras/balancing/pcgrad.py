@@ -39,7 +39,8 @@ class Pairs(NamedTuple):
 
 
 class _PairwiseProjection(GramBalancer):
-    """Each gradient is changed against each other one, in a random order, in the coordinates of the Gram matrix.
+    """Each gradient is changed against each other one, in a random order, in the coordinates of the
+    Gram matrix.
 
     Row i of the coefficients says how much of every original gradient the changed gradient i holds.
     """
@@ -58,7 +59,8 @@ class _PairwiseProjection(GramBalancer):
         return ops.sum(coefficients * ops.cast(present, "float64")[:, None], axis=0)
 
     def project(self, gram: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """`(coefficients, memory)` of the changed gradients; each `(tasks, tasks)`. `memory` is what `recall` began with."""
+        """`(coefficients, memory)` of the changed gradients; each `(tasks, tasks)`. `memory` is
+        what `recall` began with."""
         size = gram.shape[0]
         draws = keras.random.uniform((size, size), seed=self._draws.at())
         order = ops.argsort(draws, axis=-1)
@@ -104,20 +106,25 @@ class _PairwiseProjection(GramBalancer):
 
 @register("pcgrad")
 class PCGrad(_PairwiseProjection):
-    """Take from each gradient its projection on every other one that it conflicts with, in a random order; sum.
+    """Take from each gradient its projection on every other one that it conflicts with, in a random
+    order; sum.
 
-    The whole gradient over the shared variables decides, not one layer at a time; heads keep their own gradients. For two
-    tasks the order does not matter, and the result is that of `upgrad` with preferences of 1.
+    The whole gradient over the shared variables decides, not one layer at a time; heads keep their
+    own gradients. For two tasks the order does not matter, and the result is that of `upgrad` with
+    preferences of 1.
 
     Args:
         seed: int. Of the orders.
-        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in `GramBalancer`.
+        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in
+            `GramBalancer`.
 
     Note:
-        The official code shuffles and then goes on with the unshuffled list; here the order is random, as in the paper.
+        The official code shuffles and then goes on with the unshuffled list; here the order is
+        random, as in the paper.
 
     Reference:
-        Yu, Kumar, Gupta, Levine, Hausman, Finn, "Gradient Surgery for Multi-Task Learning", NeurIPS 2020.
+        Yu, Kumar, Gupta, Levine, Hausman, Finn, "Gradient Surgery for Multi-Task Learning", NeurIPS
+        2020.
     """
 
     def change(self, pairs: Pairs, memory: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,19 +134,22 @@ class PCGrad(_PairwiseProjection):
 
 @register("gradvac")
 class GradVac(_PairwiseProjection):
-    """Turn each gradient towards every other one until their cosine is the running mean of that pair's.
+    """Turn each gradient towards every other one until their cosine is the running mean of that
+    pair's.
 
     Args:
-        beta: float in (0, 1]. Step of the running mean. Defaults to 0.5, as in the public implementations.
+        beta: float in (0, 1]. Step of the running mean. Defaults to 0.5, as in the public
+            implementations.
         seed: int. Of the orders.
-        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in `GramBalancer`.
+        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in
+            `GramBalancer`.
 
-    The running means start at 0, so that the first step is PCGrad's; they move at every step, also where nothing is
-    changed, by the cosine before the change.
+    The running means start at 0, so that the first step is PCGrad's; they move at every step, also
+    where nothing is changed, by the cosine before the change.
 
     Reference:
-        Wang, Tsvetkov, Firat, Cao, "Gradient Vaccine: Investigating and Improving Multi-task Optimization in Massively
-        Multilingual Models", ICLR 2021.
+        Wang, Tsvetkov, Firat, Cao, "Gradient Vaccine: Investigating and Improving Multi-task
+        Optimization in Massively Multilingual Models", ICLR 2021.
     """
 
     def __init__(self, beta: float = 0.5, seed: int = 0, **options: Any):

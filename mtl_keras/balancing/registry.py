@@ -24,11 +24,12 @@ _PACKAGE = "mtl_keras"
 def register(name: str) -> Callable[[type[BalancerClass]], type[BalancerClass]]:
     """Class decorator: make a balancer known by `name`, here and to Keras's serialization.
 
-    The same class (same module, same name) may be registered again, as when a notebook's cell runs twice.
+    The same class (same module, same name) may be registered again, as when a notebook's cell runs
+    twice.
 
     Raises:
-        ValueError: the name, or the class's own name, is that of another class. Saved models find a balancer by its
-            class's name.
+        ValueError: the name, or the class's own name, is that of another class. Saved models find a
+            balancer by its class's name.
 
     Example:
         >>> @mtl.balancing.register("half")
@@ -44,14 +45,16 @@ def register(name: str) -> Callable[[type[BalancerClass]], type[BalancerClass]]:
             )
         if name in _BALANCERS and not _is_same(_BALANCERS[name], cls):
             raise ValueError(
-                f"Balancer name {name!r} is taken by {_full_name(_BALANCERS[name])}. Register {_full_name(cls)} under another "
+                f"Balancer name {name!r} is taken by {_full_name(_BALANCERS[name])}. Register "
+                f"{_full_name(cls)} under another "
                 "name."
             )
         saved_name = f"{_PACKAGE}>{cls.__name__}"
         other = keras.saving.get_registered_object(saved_name)
         if other is not None and not _is_same(other, cls):
             raise ValueError(
-                f"Class name {cls.__name__!r} is taken by {_full_name(other)}: saved models could not tell the two apart. "
+                f"Class name {cls.__name__!r} is taken by {_full_name(other)}: saved models could "
+                f"not tell the two apart. "
                 f"Give {_full_name(cls)} another name."
             )
         cls.name = name
@@ -78,14 +81,17 @@ def _is_same(one: type, other: type) -> bool:
 
 
 def warn_unregistered(balancer: Balancer) -> None:
-    """Say of a balancer, or of a part of one, that a saved model which has it can't be loaded without more ado."""
+    """Say of a balancer, or of a part of one, that a saved model which has it can't be loaded
+    without more ado."""
     for part in (balancer, *balancer.parts):
         cls = type(part)
         if keras.saving.get_registered_object(keras.saving.get_registered_name(cls)) is cls:
             continue
         warnings.warn(
-            f"Balancer class {_full_name(cls)} is not registered: the model trains, but a saved one can't be loaded. Write "
-            f"`@mtl.balancing.register(\"a_name\")` above the class, or load with `custom_objects={{'{cls.__name__}': "
+            f"Balancer class {_full_name(cls)} is not registered: the model trains, but a saved "
+            f"one can't be loaded. Write "
+            f'`@mtl.balancing.register("a_name")` above the class, or load with '
+            f"`custom_objects={{'{cls.__name__}': "
             f"{cls.__name__}}}`.",
             stacklevel=3,
         )
@@ -97,16 +103,20 @@ def names() -> list[str]:
 
 
 def get(balancer: Any, **parameters: Any) -> Balancer:
-    """A balancer from its name, its class, its config, a list of a loss weighting and a second method, or itself.
+    """A balancer from its name, its class, its config, a list of a loss weighting and a second
+    method, or itself.
 
     Args:
-        balancer: name ("cagrad"), class, `Balancer`, list of two of these, None for "equal", or a dict: one with "name" and
-            hyper-parameters, or what `keras.saving.serialize_keras_object` made.
+        balancer: name ("cagrad"), class, `Balancer`, list of two of these, None for "equal", or a
+            dict: one with "name" and hyper-parameters, or what
+                `keras.saving.serialize_keras_object` made.
         **parameters: hyper-parameters, where a name or a class is given.
 
     Raises:
-        ValueError: nobody knows the name (close ones are listed), or a hyper-parameter is out of range.
-        TypeError: nothing of these, or a hyper-parameter that the method does not have; its own are listed.
+        ValueError: nobody knows the name (close ones are listed), or a hyper-parameter is out of
+            range.
+        TypeError: nothing of these, or a hyper-parameter that the method does not have; its own are
+            listed.
 
     Example:
         >>> mtl.balancing.get("cagrad", c=0.4)
@@ -124,7 +134,8 @@ def get(balancer: Any, **parameters: Any) -> Balancer:
         return _from_dict(balancer, parameters)
     if parameters and isinstance(balancer, (Balancer, list, tuple)):
         raise TypeError(
-            f"Hyper-parameters ({', '.join(parameters)}) go with a name or a class; {balancer!r} has its own already."
+            f"Hyper-parameters ({', '.join(parameters)}) go with a name or a class; {balancer!r} "
+            f"has its own already."
         )
     if isinstance(balancer, Balancer):
         return balancer
@@ -137,7 +148,8 @@ def _from_dict(config: dict[str, Any], parameters: dict[str, Any]) -> Balancer:
     if "class_name" in config:
         if parameters:
             raise TypeError(
-                f'Hyper-parameters ({", ".join(parameters)}) belong into the config\'s own "config".'
+                f"Hyper-parameters ({', '.join(parameters)}) belong into the config's own "
+                f'"config".'
             )
         balancer = keras.saving.deserialize_keras_object(config)
         if not isinstance(balancer, Balancer):

@@ -23,24 +23,25 @@ _DISTRIBUTIONS = ("normal", "uniform", "bernoulli")
 class RLW(Balancer):
     """Weights drawn anew every step: a baseline that any learned weighting should beat.
 
-    "normal" and "uniform" draw one number a task and take their softmax: weights sum to 1, so that a step is shorter by
-    the number of tasks than that of `equal`. "bernoulli" takes each task with probability 1/2 (all where none was drawn) and
-    weighs those equally.
+    "normal" and "uniform" draw one number a task and take their softmax: weights sum to 1, so that
+    a step is shorter by the number of tasks than that of `equal`. "bernoulli" takes each task with
+    probability 1/2 (all where none was drawn) and weighs those equally.
 
     Args:
         distribution: "normal", "uniform" or "bernoulli".
         seed: int. Of the draws; their state is saved, and is the same on all replicas.
 
     Reference:
-        Lin, Ye, Zhang, Tsang, "Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task Learning", TMLR
-        2022.
+        Lin, Ye, Zhang, Tsang, "Reasonable Effectiveness of Random Weighting: A Litmus Test for
+        Multi-Task Learning", TMLR 2022.
     """
 
     def __init__(self, distribution: str = "normal", seed: int = 0):
         super().__init__()
         if distribution not in _DISTRIBUTIONS:
             raise ValueError(
-                f"RLW: distribution must be one of {', '.join(_DISTRIBUTIONS)}, got {distribution!r}."
+                f"RLW: distribution must be one of {', '.join(_DISTRIBUTIONS)}, got "
+                f"{distribution!r}."
             )
         self.distribution, self.seed = distribution, whole_number(self, "seed", seed)
 

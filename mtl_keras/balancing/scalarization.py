@@ -16,14 +16,15 @@ _LEAST = 1e-8
 
 @register("gls")
 class GLS(Balancer):
-    """The geometric mean of the task losses: the update does not depend on how any one loss is scaled.
+    """The geometric mean of the task losses: the update does not depend on how any one loss is
+    scaled.
 
-    The weight of task i is `mean / (T L_i)`, `mean` the geometric mean of the T losses. Losses must be positive; below 1e-8
-    they count as 1e-8.
+    The weight of task i is `mean / (T L_i)`, `mean` the geometric mean of the T losses. Losses must
+    be positive; below 1e-8 they count as 1e-8.
 
     Reference:
-        Chennupati, Sistu, Yogamani, Rawashdeh, "MultiNet++: Multi-Stream Feature Aggregation and Geometric Loss Strategy
-        for Multi-Task Learning", CVPR Workshops 2019.
+        Chennupati, Sistu, Yogamani, Rawashdeh, "MultiNet++: Multi-Stream Feature Aggregation and
+        Geometric Loss Strategy for Multi-Task Learning", CVPR Workshops 2019.
     """
 
     positive = True
@@ -44,10 +45,12 @@ class GLS(Balancer):
 class LogLoss(Balancer):
     """The sum of the logarithms of the task losses: each task's weight is one over its loss.
 
-    The total is negative once the losses are below 1. Losses must be positive; below 1e-8 they count as 1e-8.
+    The total is negative once the losses are below 1. Losses must be positive; below 1e-8 they
+    count as 1e-8.
 
     Reference:
-        The scale-invariant baseline ("SI") of Navon et al., "Multi-Task Learning as a Bargaining Game", ICML 2022.
+        The scale-invariant baseline ("SI") of Navon et al., "Multi-Task Learning as a Bargaining
+        Game", ICML 2022.
     """
 
     positive = True

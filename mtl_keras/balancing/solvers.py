@@ -1,8 +1,8 @@
 """Small convex problems over task weights, solved to the last digits of float64.
 
-Everything is `keras.ops` on matrices of at most a few tasks: no external solver, safe in graphs and under XLA. Problems
-come in row-normalized coordinates (unit diagonal), so that no absolute threshold is needed anywhere. Masked tasks have no
-part in a solution.
+Everything is `keras.ops` on matrices of at most a few tasks: no external solver, safe in graphs and
+under XLA. Problems come in row-normalized coordinates (unit diagonal), so that no absolute
+threshold is needed anywhere. Masked tasks have no part in a solution.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def masked_cosines(gram: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tenso
     """Row-normalized Gram matrix and the rows' norms, in float64.
 
     Returns:
-        `(cosines, norms, live)`: cosines with unit diagonal; rows that are masked or zero are rows of the identity, their
-        norm is 1, and `live` is False there.
+        `(cosines, norms, live)`: cosines with unit diagonal; rows that are masked or zero are rows
+        of the identity, their norm is 1, and `live` is False there.
     """
     gram = ops.cast(gram, "float64")
     size = gram.shape[0]
@@ -52,7 +52,8 @@ def masked_cosines(gram: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tenso
 
 
 def min_norm(matrix: Tensor, costs: Tensor, live: Tensor) -> Tensor:
-    """The minimizer of `x^T M x` over `x >= 0` with `costs . x = 1` (for M = G, costs = 1: the min-norm point of MGDA).
+    """The minimizer of `x^T M x` over `x >= 0` with `costs . x = 1` (for M = G, costs = 1: the
+    min-norm point of MGDA).
 
     A primal-dual interior-point method (Mehrotra, SIAM J. Optim. 1992).
 
@@ -109,7 +110,8 @@ def min_norm(matrix: Tensor, costs: Tensor, live: Tensor) -> Tensor:
 
 
 def dual_cone(matrix: Tensor, start: Tensor, live: Tensor) -> Tensor:
-    """`v >= u` with the least `v^T M v`: the weights of the projection of `J^T u` onto the cone of non-conflicting updates.
+    """`v >= u` with the least `v^T M v`: the weights of the projection of `J^T u` onto the cone of
+    non-conflicting updates.
 
     Args:
         matrix: `(tasks, tasks)`, positive semidefinite, unit diagonal.
@@ -162,9 +164,11 @@ def dual_cone(matrix: Tensor, start: Tensor, live: Tensor) -> Tensor:
 
 
 def nash(matrix: Tensor, live: Tensor) -> Tensor:
-    """The positive solution of `M a = 1 / a`: the minimizer of `a^T M a / 2 - sum(log a)`, by damped Newton steps.
+    """The positive solution of `M a = 1 / a`: the minimizer of `a^T M a / 2 - sum(log a)`, by
+    damped Newton steps.
 
-    Without a solution (a positive combination of rows is 0, and `a` has no bound) a ridge of 1e-13 bounds it.
+    Without a solution (a positive combination of rows is 0, and `a` has no bound) a ridge of 1e-13
+    bounds it.
     """
     mask = ops.cast(live, "float64")
     eye = ops.eye(matrix.shape[0], dtype="float64")
@@ -176,7 +180,8 @@ def nash(matrix: Tensor, live: Tensor) -> Tensor:
         gradient = ops.matmul(matrix, a) - 1.0 / a
         direction = -ops.solve(matrix + _diag(1.0 / a**2), gradient[:, None])[:, 0]
         decrement = ops.sqrt(ops.maximum(-ops.sum(gradient * direction), 0.0))
-        # Self-concordant: a step of 1 / (1 + decrement) stays inside and descends; near the end it is 1.
+        # Self-concordant: a step of 1 / (1 + decrement) stays inside and descends; near the end it
+        # is 1.
         length = ops.where(decrement < 0.25, ops.ones_like(decrement), 1.0 / (1.0 + decrement))
         length = ops.minimum(length, 0.99 * _length(a, direction, ops.ones_like(a)))
         return a + length * direction, decrement > 1e-14
@@ -187,9 +192,10 @@ def nash(matrix: Tensor, live: Tensor) -> Tensor:
 def ball(matrix: Tensor, costs: Tensor, start: Tensor, radius: float, live: Tensor) -> Tensor:
     """The `y >= 0` that lifts the lowest of several slopes as far as a ball allows.
 
-    Of `d = g_0 + sum_i y_i u_i` with `||d - g_0|| <= radius`, the one with the largest `level` such that every slope
-    `u_i . d` is at least `level * costs_i`. The solution moves along straight lines as the level rises, with a new line
-    wherever a row becomes active or free; the path is followed to where it meets the sphere, or the level can't rise.
+    Of `d = g_0 + sum_i y_i u_i` with `||d - g_0|| <= radius`, the one with the largest `level` such
+    that every slope `u_i . d` is at least `level * costs_i`. The solution moves along straight
+    lines as the level rises, with a new line wherever a row becomes active or free; the path is
+    followed to where it meets the sphere, or the level can't rise.
 
     Args:
         matrix: `(tasks, tasks)`, the products of the rows `u_i`, unit diagonal.
@@ -243,15 +249,17 @@ def ball(matrix: Tensor, costs: Tensor, start: Tensor, radius: float, live: Tens
 
 
 def fair(matrix: Tensor, norms: Tensor, live: Tensor, power: float) -> Tensor:
-    """The positive solution `x` of `(G x)_i = x_i^(-power)`, with `G_ij = norms_i M_ij norms_j`; `power` 1 is `nash`.
+    """The positive solution `x` of `(G x)_i = x_i^(-power)`, with `G_ij = norms_i M_ij norms_j`;
+    `power` 1 is `nash`.
 
-    It is the minimizer of a convex function, found by Newton's method with the best of a few step lengths. Without a
-    solution a ridge of 1e-13 bounds it.
+    It is the minimizer of a convex function, found by Newton's method with the best of a few step
+    lengths. Without a solution a ridge of 1e-13 bounds it.
     """
     eye = ops.eye(matrix.shape[0], dtype="float64")
     both = ops.logical_and(live[:, None], live[None, :])
     matrix = ops.where(both, matrix, eye) + 1e-13 * eye
-    # With a_i = norms_i x_i the problem is (M a)_i = k_i a_i^(-power); `unit` solves it where M is the identity.
+    # With a_i = norms_i x_i the problem is (M a)_i = k_i a_i^(-power); `unit` solves it where M is
+    # the identity.
     unit = ops.exp(
         (power - 1.0) / (power + 1.0) * ops.log(ops.where(live, norms, ops.ones_like(norms)))
     )
@@ -277,7 +285,8 @@ def fair(matrix: Tensor, norms: Tensor, live: Tensor, power: float) -> Tensor:
         values = value(tried)
         values = ops.where(ops.isfinite(values), values, float("inf"))
         best = ops.take(tried, ops.argmin(values), axis=0)
-        # Where rounding hides the difference of values, the gradient decides: Newton's own step, if it is smaller.
+        # Where rounding hides the difference of values, the gradient decides: Newton's own step, if
+        # it is smaller.
         full = tried[0]
         size = ops.max(ops.abs(gradient / unit))
         new = ops.max(ops.abs((ops.matmul(scaled, full) - weight * full**-power) / unit))
@@ -286,7 +295,8 @@ def fair(matrix: Tensor, norms: Tensor, live: Tensor, power: float) -> Tensor:
         return best, ops.max(ops.abs(best / y - 1.0)) > 4 * _EPS
 
     y = _until(step, (ops.ones_like(unit),), 60)[0]
-    # Undo the scaling by `top`: a = unit * top * y solves the problem with k where y solves it with k / top^(power+1).
+    # Undo the scaling by `top`: a = unit * top * y solves the problem with k where y solves it with
+    # k / top^(power+1).
     return ops.where(live, unit * top * y / norms, 0.0)
 
 
@@ -304,7 +314,8 @@ def project_simplex(x: Tensor, live: Tensor) -> Tensor:
 
 
 def pseudo_inverse(matrix: Tensor, rounding: float = _EPS) -> Tensor:
-    """Moore-Penrose inverse of a symmetric matrix; eigenvalues that its rounding may have made count as zeros."""
+    """Moore-Penrose inverse of a symmetric matrix; eigenvalues that its rounding may have made
+    count as zeros."""
     values, vectors = ops.eigh(matrix)
     is_kept = values > ops.max(values) * matrix.shape[0] * 4 * rounding
     inverse = ops.where(is_kept, ops.divide_no_nan(1.0, values), 0.0)
@@ -312,7 +323,8 @@ def pseudo_inverse(matrix: Tensor, rounding: float = _EPS) -> Tensor:
 
 
 def pseudo_inverse_root(matrix: Tensor, rounding: float = _EPS) -> tuple[Tensor, Tensor, Tensor]:
-    """`(root, is_kept, values)`: the inverse square root of a symmetric matrix, which eigenvalues count, and all of them."""
+    """`(root, is_kept, values)`: the inverse square root of a symmetric matrix, which eigenvalues
+    count, and all of them."""
     values, vectors = ops.eigh(matrix)
     is_kept = values > ops.max(values) * matrix.shape[0] * 4 * rounding
     inverse = ops.where(is_kept, 1.0 / ops.sqrt(ops.where(is_kept, values, 1.0)), 0.0)
@@ -320,7 +332,8 @@ def pseudo_inverse_root(matrix: Tensor, rounding: float = _EPS) -> tuple[Tensor,
 
 
 def _until(step: Any, state: Any, limit: int) -> Tensor:
-    """Repeat `state = step(*state)`, whose last part says whether to go on, at most `limit` times."""
+    """Repeat `state = step(*state)`, whose last part says whether to go on, at most `limit`
+    times."""
     state = (*state, ops.convert_to_tensor(True))
     return ops.while_loop(lambda *state: state[-1], step, state, maximum_iterations=limit)
 

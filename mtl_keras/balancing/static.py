@@ -19,17 +19,19 @@ class Static(Balancer):
     """A fixed weight per task, on top of the tasks' own loss weights: tuned linear scalarization.
 
     Args:
-        task_weights: dict of task name to weight >= 0. Tasks that are not named get 1. None gives 1 to all.
+        task_weights: dict of task name to weight >= 0. Tasks that are not named get 1. None gives 1
+            to all.
 
-    The weights are a variable, `balancer.task_weights`: assign to it (or to `model.loss_weights[name]`) and the next step
-    uses the new value.
+    The weights are a variable, `balancer.task_weights`: assign to it (or to
+    `model.loss_weights[name]`) and the next step uses the new value.
 
     Raises:
-        ValueError: a weight that is negative or not finite, or one for a task that the model does not have.
+        ValueError: a weight that is negative or not finite, or one for a task that the model does
+            not have.
 
     Reference:
-        Tuned fixed weights are the baseline to beat: Xin, Ghorbani, Garg, Firat, Gilmer, "Do Current Multi-Task
-        Optimization Methods in Deep Learning Even Help?", NeurIPS 2022.
+        Tuned fixed weights are the baseline to beat: Xin, Ghorbani, Garg, Firat, Gilmer, "Do
+        Current Multi-Task Optimization Methods in Deep Learning Even Help?", NeurIPS 2022.
 
     Example:
         >>> model.compile("adam", balancer=mtl.balancing.Static({"digit": 0.7, "box": 0.3}))

@@ -1,4 +1,5 @@
-"""Methods that keep a state of the size of the task gradients: MoCo, DB-MTL, ExcessMTL; and MetaBalance, of their norms."""
+"""Methods that keep a state of the size of the task gradients: MoCo, DB-MTL, ExcessMTL; and
+MetaBalance, of their norms."""
 
 from __future__ import annotations
 
@@ -59,10 +60,12 @@ class _Tracked(GradientBalancer):
 
 @register("moco")
 class MoCo(_Tracked):
-    """Running means of the task gradients stand in for the gradients, and the weights follow the min-norm problem slowly.
+    """Running means of the task gradients stand in for the gradients, and the weights follow the
+    min-norm problem slowly.
 
-    `y_i <- y_i - beta_t (y_i - g_i)`, `w <- projection of w - gamma_t (Y Y^T + rho I) w` on the simplex, and the update is
-    `Y^T w`; `beta_t = beta / t^beta_decay`, `gamma_t = gamma / t^gamma_decay`.
+    `y_i <- y_i - beta_t (y_i - g_i)`, `w <- projection of w - gamma_t (Y Y^T + rho I) w` on the
+    simplex, and the update is `Y^T w`; `beta_t = beta / t^beta_decay`,
+    `gamma_t = gamma / t^gamma_decay`.
 
     Args:
         beta, beta_decay: of the running means. Default to 0.5 and 0.5.
@@ -70,12 +73,13 @@ class MoCo(_Tracked):
         rho: float >= 0. Regularization. Defaults to 0.
 
     Note:
-        The weights are projected, as in the paper; public code takes their softmax each step, and first scales each
-        gradient to the length of its loss. The state is as large as all task gradients.
+        The weights are projected, as in the paper; public code takes their softmax each step, and
+        first scales each gradient to the length of its loss. The state is as large as all task
+        gradients.
 
     Reference:
-        Fernando, Shen, Liu, Chaudhury, Murugesan, Chen, "Mitigating Gradient Bias in Multi-objective Learning: A Provably
-        Convergent Approach", ICLR 2023.
+        Fernando, Shen, Liu, Chaudhury, Murugesan, Chen, "Mitigating Gradient Bias in
+        Multi-objective Learning: A Provably Convergent Approach", ICLR 2023.
     """
 
     scales_heads = False
@@ -141,19 +145,20 @@ class MoCo(_Tracked):
 class DBMTL(_Tracked):
     """Log losses, and running means of their gradients, all made as long as the longest; their sum.
 
-    `m_i <- beta_t m_i + (1 - beta_t) grad log L_i`, `beta_t = beta / t^sigma`; the update is the sum of
-    `max_j ||m_j|| / ||m_i|| m_i`. Heads get the gradients of the log losses.
+    `m_i <- beta_t m_i + (1 - beta_t) grad log L_i`, `beta_t = beta / t^sigma`; the update is the
+    sum of `max_j ||m_j|| / ||m_i|| m_i`. Heads get the gradients of the log losses.
 
     Args:
         beta: float in [0, 1). Defaults to 0.9.
         sigma: float >= 0. How fast `beta` falls. Defaults to 0.
 
     Note:
-        The means start at 0 and are not corrected for it, as in the official code: the first steps are short by `1 - beta`.
+        The means start at 0 and are not corrected for it, as in the official code: the first steps
+        are short by `1 - beta`.
 
     Reference:
-        Lin, Jiang, Ye, Zhang, Chen, Chen, Liu, Kwok, "Dual-Balancing for Multi-Task Learning", 2023 (arXiv 2308.12029);
-        Neural Networks.
+        Lin, Jiang, Ye, Zhang, Chen, Chen, Liu, Kwok, "Dual-Balancing for Multi-Task Learning", 2023
+        (arXiv 2308.12029); Neural Networks.
     """
 
     positive = True
@@ -193,16 +198,20 @@ class DBMTL(_Tracked):
 
 @register("excess_mtl")
 class ExcessMTL(GradientBalancer):
-    """Tasks that are far from their own optimum weigh more, whatever noise their losses can't get below.
+    """Tasks that are far from their own optimum weigh more, whatever noise their losses can't get
+    below.
 
-    The distance is estimated by `e_i = sum over numbers of g_i^2 / sqrt(S_i)`, `S_i` the sum of all squared gradients so
-    far; the weights are multiplied by `exp(step e_i / e_i(0))` and scaled to sum to the number of tasks.
+    The distance is estimated by `e_i = sum over numbers of g_i^2 / sqrt(S_i)`, `S_i` the sum of all
+    squared gradients so far; the weights are multiplied by `exp(step e_i / e_i(0))` and scaled to
+    sum to the number of tasks.
 
     Args:
-        step: float > 0. Defaults to 0.01, as in the public implementation that its authors build on.
+        step: float > 0. Defaults to 0.01, as in the public implementation that its authors build
+            on.
 
     Note:
-        A task's first step with labels sets its `e_i(0)` and moves no weight. The state is as large as all task gradients.
+        A task's first step with labels sets its `e_i(0)` and moves no weight. The state is as large
+        as all task gradients.
 
     Reference:
         He, Zhou, Zhang, Tan, Zhao, "Robust Multi-Task Learning with Excess Risks", ICML 2024.
@@ -265,20 +274,22 @@ class ExcessMTL(GradientBalancer):
 
 @register("metabalance")
 class MetaBalance(GradientBalancer):
-    """Auxiliary tasks' gradients are brought to the size of the target task's, one variable at a time.
+    """Auxiliary tasks' gradients are brought to the size of the target task's, one variable at a
+    time.
 
-    With running means `m_i` of the norms, an auxiliary gradient becomes `r g_i m_target / m_i + (1 - r) g_i`.
+    With running means `m_i` of the norms, an auxiliary gradient becomes
+    `r g_i m_target / m_i + (1 - r) g_i`.
 
     Args:
         target: str or None. Name of the task that counts; None takes the first.
         relax: float in [0, 1]. The `r` above. Defaults to 0.7.
         beta: float in [0, 1). Of the running means. Defaults to 0.9.
-        adjust: "reduce" changes only gradients that are larger than the target's, "enlarge" only smaller ones, "both"
-            all. Defaults to "both".
+        adjust: "reduce" changes only gradients that are larger than the target's, "enlarge" only
+            smaller ones, "both" all. Defaults to "both".
 
     Reference:
-        He, Feng, Cheng, Ji, Guo, Caverlee, "MetaBalance: Improving Multi-Task Recommendations via Adapting Gradient
-        Magnitudes of Auxiliary Tasks", WWW 2022.
+        He, Feng, Cheng, Ji, Guo, Caverlee, "MetaBalance: Improving Multi-Task Recommendations via
+        Adapting Gradient Magnitudes of Auxiliary Tasks", WWW 2022.
     """
 
     scales_heads = False

@@ -31,26 +31,29 @@ class Uncertainty(Balancer):
     - `exp(-s) L + s / 2` for classification (a softmax with temperature),
     - `exp(-s) L + s` for absolute errors (`s` is the log of a Laplace distribution's scale),
 
-    over the network and the log variances `s`, one per task. The form follows from the loss that is trained with, that of
-    `compile(loss=...)` included. At a fixed loss the optimum is s = log L (squared and absolute errors) and s = log 2L
-    (classification). The total may be negative; it is logged as `balanced_loss`, apart from the plain `loss`.
+    over the network and the log variances `s`, one per task. The form follows from the loss that is
+    trained with, that of `compile(loss=...)` included. At a fixed loss the optimum is s = log L
+    (squared and absolute errors) and s = log 2L (classification). The total may be negative; it is
+    logged as `balanced_loss`, apart from the plain `loss`.
 
     Args:
         initial: float. First value of every `s`. Defaults to 0, as in the paper.
-        learning_rate: float or None. Step of `s`; None follows the model's optimizer, as where both are trained by one
-            optimizer. Defaults to None.
+        learning_rate: float or None. Step of `s`; None follows the model's optimizer, as where both
+            are trained by one optimizer. Defaults to None.
         limit: float. `s` stays between -limit and limit. Defaults to 10.
-        likelihoods: dict of task name to "gaussian", "laplace" or "categorical", the three forms above. It goes before what
-            the loss says. A loss of your own may have an attribute `likelihood` instead. Where neither says anything the
-            task's kind decides, with a warning.
+        likelihoods: dict of task name to "gaussian", "laplace" or "categorical", the three forms
+            above. It goes before what the loss says. A loss of your own may have an attribute
+            `likelihood` instead. Where neither says anything the task's kind decides, with a
+            warning.
 
     Note:
-        `s` is trained by an Adam of its own, not by the model's optimizer: it is then free of weight decay, stays
-        float32 under mixed precision, and rests while its task has no labels.
+        `s` is trained by an Adam of its own, not by the model's optimizer: it is then free of
+        weight decay, stays float32 under mixed precision, and rests while its task has no labels.
 
     Reference:
-        Kendall, Gal, Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and Semantics",
-        CVPR 2018. The Laplace form is the same derivation for absolute errors.
+        Kendall, Gal, Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene
+        Geometry and Semantics", CVPR 2018. The Laplace form is the same derivation for absolute
+        errors.
     """
 
     def __init__(
@@ -64,7 +67,8 @@ class Uncertainty(Balancer):
         for name, likelihood in (likelihoods or {}).items():
             if likelihood not in LIKELIHOODS:
                 raise ValueError(
-                    f"Uncertainty: the likelihood of task '{name}' must be one of {', '.join(LIKELIHOODS)}, "
+                    f"Uncertainty: the likelihood of task '{name}' must be one of "
+                    f"{', '.join(LIKELIHOODS)}, "
                     f"got {likelihood!r}."
                 )
         if not limit > 0 or not math.isfinite(limit):
@@ -108,8 +112,10 @@ class Uncertainty(Balancer):
             else f"its loss is {getattr(loss, '__name__', type(loss).__name__)}"
         )
         warnings.warn(
-            f"Balancer 'uncertainty' can't tell how noise enters the loss of task '{task.name}' ({what}), and takes it for "
-            f"'{assumed}'. Say so: Uncertainty(likelihoods={{'{task.name}': 'gaussian'}}) for squared errors, 'laplace' for "
+            f"Balancer 'uncertainty' can't tell how noise enters the loss of task '{task.name}' "
+            f"({what}), and takes it for "
+            f"'{assumed}'. Say so: Uncertainty(likelihoods={{'{task.name}': 'gaussian'}}) for "
+            f"squared errors, 'laplace' for "
             "absolute errors, 'categorical' for the negative log likelihood of classes.",
             stacklevel=2,
         )

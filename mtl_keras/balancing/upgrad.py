@@ -14,18 +14,20 @@ __all__ = ["DualProj", "UPGrad"]
 
 @register("upgrad")
 class UPGrad(GramBalancer):
-    """The mean of the task gradients, each first projected onto the dual cone of all: no task's loss rises, and each task's
-    part grows in proportion to its gradient.
+    """The mean of the task gradients, each first projected onto the dual cone of all: no task's
+    loss rises, and each task's part grows in proportion to its gradient.
 
-    Projections are exact: no regularization, and no threshold under which small gradients would be left conflicting.
+    Projections are exact: no regularization, and no threshold under which small gradients would be
+    left conflicting.
 
     Args:
-        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in `GramBalancer`.
+        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in
+            `GramBalancer`.
 
     Reference:
-        Quinton, Rey, "Jacobian Descent for Multi-Objective Optimization", 2024 (arXiv 2406.16232). Their library adds
-        1e-4 of the trace to the Gram matrix, and takes matrices below an absolute size for 0. As in its multi-task backward
-        pass, heads keep their own gradients.
+        Quinton, Rey, "Jacobian Descent for Multi-Objective Optimization", 2024 (arXiv 2406.16232).
+        Their library adds 1e-4 of the trace to the Gram matrix, and takes matrices below an
+        absolute size for 0. As in its multi-task backward pass, heads keep their own gradients.
     """
 
     scales_heads = False
@@ -43,11 +45,13 @@ class DualProj(GramBalancer):
     """The projection of the mean gradient onto the dual cone of the task gradients.
 
     Args:
-        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in `GramBalancer`.
+        **options: `gradients`, `update_every`, `gradient_groups`, `scale_heads`, as in
+            `GramBalancer`.
 
     Reference:
-        Lopez-Paz, Ranzato, "Gradient Episodic Memory for Continual Learning", NeurIPS 2017; named and used for several
-        tasks by Quinton, Rey, 2024 (arXiv 2406.16232). As in their library, heads keep their own gradients.
+        Lopez-Paz, Ranzato, "Gradient Episodic Memory for Continual Learning", NeurIPS 2017; named
+        and used for several tasks by Quinton, Rey, 2024 (arXiv 2406.16232). As in their library,
+        heads keep their own gradients.
     """
 
     scales_heads = False

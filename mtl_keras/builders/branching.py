@@ -40,8 +40,8 @@ def learned_branching(
     Choices are samples of the Gumbel-softmax while training, and the most probable parent at
     inference: nothing is random there. The model goes on to hold and to compute all copies.
     `mtl.builders.branches(model)` shows the tree that was learned, and `mtl.builders.prune(model)`
-    gives it as a network of its own, to train further. `mtl.export` writes the tree alone. Heads see
-    the stages on their own path.
+    gives it as a network of its own, to train further. `mtl.export` writes the tree alone. Heads
+    see the stages on their own path.
 
     Args:
         inputs, tasks, backbone, backbone_options, encoder, name: as in `hard_sharing`.
@@ -76,9 +76,12 @@ def learned_branching(
     around = find_bypassed_stages(base.trunk)
     if around:
         raise ValueError(
-            f"Builder '{base.name}' chooses what each stage goes on with, and in this backbone something goes around "
-            f"{', '.join(around)} (states of a recurrent layer, a parallel branch, or a pyramid, whose stages are outputs "
-            "only). Take a backbone whose stages follow each other, for example small_cnn, resnet, text_cnn, transformer or "
+            f"Builder '{base.name}' chooses what each stage goes on with, and in this backbone "
+            f"something goes around "
+            f"{', '.join(around)} (states of a recurrent layer, a parallel branch, or a pyramid, "
+            f"whose stages are outputs "
+            "only). Take a backbone whose stages follow each other, for example small_cnn, "
+            "resnet, text_cnn, transformer or "
             "mlp."
         )
     settings = {

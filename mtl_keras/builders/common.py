@@ -225,7 +225,8 @@ def default_backbone(inputs: Any, options: Mapping[str, Any] | None = None) -> s
     """
     if inputs is None:
         raise ValueError(
-            "`inputs` should be the shape of one row where no backbone is given. Received: inputs=None."
+            "`inputs` should be the shape of one row where no backbone is given. Received: "
+            "inputs=None."
         )
     named = dict(inputs) if isinstance(inputs, Mapping) else {getattr(inputs, "name", ""): inputs}
     if named and set(named) <= {"numeric", "categorical"}:
@@ -240,7 +241,8 @@ def default_backbone(inputs: Any, options: Mapping[str, Any] | None = None) -> s
         if name == "tokens":
             if "vocabulary_size" not in (options or {}):
                 raise ValueError(
-                    "`backbone_options` should hold `vocabulary_size`, the number of token ids, for the default backbone of "
+                    "`backbone_options` should hold `vocabulary_size`, the number of token ids, "
+                    "for the default backbone of "
                     f"token ids, 'text_cnn'. Received: backbone_options={dict(options or {})}."
                 )
             return "text_cnn"
@@ -250,7 +252,8 @@ def default_backbone(inputs: Any, options: Mapping[str, Any] | None = None) -> s
         if len(shape) in kinds:
             return kinds[len(shape)]
     raise ValueError(
-        "`backbone` should be given for these inputs: without one, images (height, width, channels), tables, token ids (an "
+        "`backbone` should be given for these inputs: without one, images (height, width, "
+        "channels), tables, token ids (an "
         f"input named 'tokens'), waveforms and video have a default. Received: inputs={inputs!r}."
     )
 
@@ -267,7 +270,8 @@ def layer_sizes(argument: str, value: Any, builder: str) -> tuple[int, ...]:
         isinstance(n, Integral) and not isinstance(n, bool) and n >= 1 for n in sizes
     ):
         raise ValueError(
-            f"Builder '{builder}': `{argument}` should be a whole number >= 1, or a list of these, one a layer. Received: "
+            f"Builder '{builder}': `{argument}` should be a whole number >= 1, or a list of "
+            f"these, one a layer. Received: "
             f"{argument}={value!r}."
         )
     return tuple(int(n) for n in sizes)
@@ -285,7 +289,8 @@ def one_size(argument: str, value: Any, builder: str, instead: str = "") -> int:
     sizes = layer_sizes(argument, value, builder)
     if len(sizes) != 1:
         raise ValueError(
-            f"Builder '{builder}': `{argument}` should be one whole number >= 1. Received: {argument}={value!r}.{instead}"
+            f"Builder '{builder}': `{argument}` should be one whole number >= 1. Received: "
+            f"{argument}={value!r}.{instead}"
         )
     return sizes[0]
 
@@ -329,7 +334,8 @@ def make_backbone(
     if isinstance(backbone, keras.Model):
         if options:
             raise ValueError(
-                f"Options {sorted(options)} were given, but the backbone is a model that is built already."
+                f"Options {sorted(options)} were given, but the backbone is a model that is built "
+                f"already."
             )
         return as_trunk(backbone, inputs)
     function = backbones.get(backbone) if isinstance(backbone, str) else backbone
@@ -366,7 +372,8 @@ def attach_head(task: Task, features: Mapping[str, Any], inputs: Any) -> keras.K
     if expected and (shape[-len(expected) :] != expected or len(shape) != len(task.output_shape)):
         hint = " Pool or flatten the features first." if len(shape) > len(task.output_shape) else ""
         raise ValueError(
-            f"The head of task '{task.name}' ends in shape {shape}; the task needs {task.output_shape}.{hint}"
+            f"The head of task '{task.name}' ends in shape {shape}; the task needs "
+            f"{task.output_shape}.{hint}"
         )
     return TaskOutput(task)(logits)
 
@@ -386,7 +393,8 @@ def resolve_task_stages(base: Base, task_stages: Mapping[str, str]) -> dict[str,
     """
     if len(base.stages) < 2:
         raise ValueError(
-            "`task_stages` places tasks at stages, and this backbone has only one. Give a backbone whose "
+            "`task_stages` places tasks at stages, and this backbone has only one. Give a "
+            "backbone whose "
             "outputs are a dict of stages, from the input to the deepest."
         )
     for task, stage in task_stages.items():
@@ -404,7 +412,8 @@ def repeat_like(x: Any, target: Any, name: str) -> Any:
     """
     if target.shape[1] is None:
         raise ValueError(
-            f"'{name}' puts a vector at every step of a sequence, and the sequence's length should be fixed. Received "
+            f"'{name}' puts a vector at every step of a sequence, and the sequence's length "
+            f"should be fixed. Received "
             f"features of shape {tuple(target.shape)}. Give the length in `inputs`."
         )
     return keras.layers.RepeatVector(target.shape[1], name=name)(x)

@@ -301,8 +301,10 @@ def _start(
     backbone_options = shared.get("backbone_options")
     if backbone_options:
         raise ValueError(
-            f"Builder '{shared['name']}': `backbone_options` should be left out where the experts see the "
-            f"input itself, without a backbone. Received: {dict(backbone_options)}. Give a backbone, for "
+            f"Builder '{shared['name']}': `backbone_options` should be left out where the experts "
+            f"see the "
+            f"input itself, without a backbone. Received: {dict(backbone_options)}. Give a "
+            f"backbone, for "
             "example 'mlp'."
         )
     tensor = make_inputs(inputs, None)

@@ -62,7 +62,8 @@ def tensor_factorized(
     base = start(inputs, tasks, backbone, **shared)
     if base.pretrained:
         raise ValueError(
-            f"Builder '{base.name}' makes the kernels of the backbone anew, as factors: give a backbone's "
+            f"Builder '{base.name}' makes the kernels of the backbone anew, as factors: give a "
+            f"backbone's "
             "name or function without weights."
         )
     common = {
@@ -77,8 +78,10 @@ def tensor_factorized(
     def joint(layer):
         if type(layer) in (keras.layers.Dense, *convolutions) and is_trained(layer):
             raise ValueError(
-                f"Builder '{base.name}' makes the kernels of the backbone anew, as factors, and layer '{layer.name}' of this "
-                "backbone has trained weights, which would be lost. Give a backbone without weights."
+                f"Builder '{base.name}' makes the kernels of the backbone anew, as factors, and "
+                f"layer '{layer.name}' of this "
+                "backbone has trained weights, which would be lost. Give a backbone without "
+                "weights."
             )
         config = {"name": layer.name, "use_bias": getattr(layer, "use_bias", None), **common}
         if type(layer) is keras.layers.Dense:
@@ -101,7 +104,8 @@ def tensor_factorized(
     if not factorized:
         kinds = sorted({type(layer).__name__ for layer in base.trunk.layers if layer.weights})
         raise ValueError(
-            f"Builder '{base.name}' factorizes Dense, Conv1D and Conv2D layers, and the backbone has none; "
+            f"Builder '{base.name}' factorizes Dense, Conv1D and Conv2D layers, and the backbone "
+            f"has none; "
             f"its layers with weights are {', '.join(kinds) or 'none'}."
         )
     return finish(base, dict(zip(base.names, streams, strict=True)))

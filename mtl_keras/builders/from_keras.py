@@ -44,7 +44,8 @@ def task_graph(
         expected = tuple(size for size in task.output_shape if size is not None)
         if expected and tuple(tensor.shape[1:])[-len(expected) :] != expected:
             raise ValueError(
-                f"Output '{output}' has shape {tuple(tensor.shape)}; task '{task.name}' ({type(task).__name__}) needs "
+                f"Output '{output}' has shape {tuple(tensor.shape)}; task '{task.name}' "
+                f"({type(task).__name__}) needs "
                 f"(rows, {', '.join('any' if size is None else str(size) for size in task.output_shape)})."
             )
         outputs[task.name] = TaskOutput(task, activated=_is_answer(task, tensor, activated))(tensor)
@@ -68,13 +69,15 @@ def _outputs_by_name(model: Any, names: Sequence[str] | None = None) -> dict[str
     if isinstance(model.output, Mapping):
         if any(not isinstance(tensor, keras.KerasTensor) for tensor in model.output.values()):
             raise ValueError(
-                "The outputs of a multi-task model are one tensor per name. Received: a nested dict."
+                "The outputs of a multi-task model are one tensor per name. Received: a nested "
+                "dict."
             )
         return dict(model.output)
     names = list(names or model.output_names)
     if len(set(names)) < len(names):
         raise ValueError(
-            f"Several outputs are called {names[0]!r}: name them, keras.Model(inputs, {{'digit': ..., 'box': ...}})."
+            f"Several outputs are called {names[0]!r}: name them, keras.Model(inputs, "
+            f"{{'digit': ..., 'box': ...}})."
         )
     return dict(zip(names, model.outputs, strict=True))
 
@@ -141,8 +144,10 @@ def _is_answer(task: Task, tensor: Any, activated: Sequence[str] | None) -> bool
     kind, layer = source
     if kind != task.activation:
         raise ValueError(
-            f"The output of task '{task.name}' comes out of a {kind} (layer '{layer}'); {type(task).__name__} means a "
-            f"{task.activation}. Take a task that means a {kind}, give the layer's logits, or name the task in `activated` "
+            f"The output of task '{task.name}' comes out of a {kind} (layer '{layer}'); "
+            f"{type(task).__name__} means a "
+            f"{task.activation}. Take a task that means a {kind}, give the layer's logits, or "
+            f"name the task in `activated` "
             "if its outputs are the answers all the same."
         )
     return True

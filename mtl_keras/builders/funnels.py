@@ -140,17 +140,20 @@ def _funnel(
     base = start(inputs, tasks, backbone, **shared)
     if len(base.tasks) < 2:
         raise ValueError(
-            f"Builder '{base.name}' takes two or more tasks in the funnel's order, got {len(base.tasks)}."
+            f"Builder '{base.name}' takes two or more tasks in the funnel's order, got "
+            f"{len(base.tasks)}."
         )
     for task in base.tasks:
         if not isinstance(task, Binary):
             raise ValueError(
-                f"Builder '{base.name}' takes Binary tasks (it happened, or not); task '{task.name}' is a "
+                f"Builder '{base.name}' takes Binary tasks (it happened, or not); task "
+                f"'{task.name}' is a "
                 f"{type(task).__name__}."
             )
         if task._head is not None:
             raise ValueError(
-                f"Builder '{base.name}' makes the heads itself; task '{task.name}' brings a head of its own."
+                f"Builder '{base.name}' makes the heads itself; task '{task.name}' brings a head "
+                f"of its own."
             )
     return base
 

@@ -63,9 +63,12 @@ def hierarchical(
     for task, stage in stage_of.items():
         if feed_predictions and stage != base.deepest and not is_continued(base.trunk, stage):
             raise ValueError(
-                f"Builder '{base.name}' feeds what task '{task}' predicts at '{stage}' to the stages behind it, and in this "
-                f"backbone no other stage is computed from '{stage}': its stages are outputs only, as those of the pyramid "
-                "'fpn' are. Take a backbone whose stages follow each other, or give feed_predictions=False."
+                f"Builder '{base.name}' feeds what task '{task}' predicts at '{stage}' to the "
+                f"stages behind it, and in this "
+                f"backbone no other stage is computed from '{stage}': its stages are outputs "
+                f"only, as those of the pyramid "
+                "'fpn' are. Take a backbone whose stages follow each other, or give "
+                "feed_predictions=False."
             )
     outputs: dict[str, Any] = {}
     seen: dict[str, Any] = {}

@@ -192,7 +192,8 @@ def complete_inputs(model: keras.Model, x: Mapping[str, Any]) -> dict[str, np.nd
             complete[name] = np.zeros((rows, *tensor.shape[1:]), tensor.dtype)
         else:
             raise ValueError(
-                f"Input '{name}' is missing, and the model was not built to do without it (`optional`)."
+                f"Input '{name}' is missing, and the model was not built to do without it "
+                f"(`optional`)."
             )
     return complete
 
@@ -298,7 +299,8 @@ def _check_same_shape(names: Sequence[str], features: Sequence[Any]) -> None:
     for task, tensor in zip(names, features, strict=True):
         if tuple(tensor.shape) != tuple(first.shape) or tensor.dtype != first.dtype:
             raise ValueError(
-                f"The trunk takes inputs of one shape; task '{names[0]}' has {tuple(first.shape)}, task "
+                f"The trunk takes inputs of one shape; task '{names[0]}' has "
+                f"{tuple(first.shape)}, task "
                 f"'{task}' {tuple(tensor.shape)}. Give `stems` that bring them to one size."
             )
 

@@ -14,18 +14,20 @@ __all__ = ["BalanceMonitor"]
 
 
 class BalanceMonitor(keras.callbacks.Callback):
-    """Log, for every task, its weight and gradient norm, and for every two tasks the cosine of their gradients.
+    """Log, for every task, its weight and gradient norm, and for every two tasks the cosine of
+    their gradients.
 
-    They appear beside the losses in the history, and in TensorBoard and CSV files if those callbacks are there too, as means
-    over the epoch's steps: `<task>_weight`, `<task>_gradient_norm`, `cosine_<task>_<task>`. Gradients are those that the
-    balancer looks at (at the representation or one layer, where that is its way); for methods that look at losses only,
-    they are taken for the monitor, over the shared variables.
+    They appear beside the losses in the history, and in TensorBoard and CSV files if those
+    callbacks are there too, as means over the epoch's steps: `<task>_weight`,
+    `<task>_gradient_norm`, `cosine_<task>_<task>`. Gradients are those that the balancer looks at
+    (at the representation or one layer, where that is its way); for methods that look at losses
+    only, they are taken for the monitor, over the shared variables.
 
     Args:
-        path: where to write a PNG at the end of training: weights over the epochs, and the last epoch's cosines as a heat
-            map (red: tasks in conflict). None writes none.
-        gradients: bool. False leaves out norms and cosines where the balancer does not need gradients itself: they cost a
-            backward pass a task.
+        path: where to write a PNG at the end of training: weights over the epochs, and the last
+            epoch's cosines as a heat map (red: tasks in conflict). None writes none.
+        gradients: bool. False leaves out norms and cosines where the balancer does not need
+            gradients itself: they cost a backward pass a task.
 
     Raises:
         ValueError: the model is no multi-task model.

@@ -67,8 +67,8 @@ class Progress(keras.callbacks.Callback):
                 )
         seconds = time.perf_counter() - self._started
         self.console.print(
-            f"epoch {epoch + 1}/{self.params['epochs']}  {seconds:.0f} s  loss {logs.get('loss', float('nan')):.3f}  "
-            + "  ".join(shown),
+            f"epoch {epoch + 1}/{self.params['epochs']}  {seconds:.0f} s  loss "
+            f"{logs.get('loss', float('nan')):.3f}  " + "  ".join(shown),
             highlight=False,
         )
 

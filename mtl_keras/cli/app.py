@@ -20,7 +20,8 @@ from mtl_keras.quiet import mute_native_code
 __all__ = ["app", "main"]
 
 app = typer.Typer(
-    help="Multi-task learning for Keras 3: a zoo of multi-head networks, training, export to phones.",
+    help="Multi-task learning for Keras 3: a zoo of multi-head networks, training, export to "
+    "phones.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )

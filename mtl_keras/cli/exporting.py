@@ -54,16 +54,17 @@ class ExportRequest:
         to: "tflite", "saved_model", "split" (a backbone and a file per head), "onnx" or "openvino".
         out: file or folder. None takes the model's name.
         quantization: as in `mtl.export.tflite`.
-        calibration: `.npz` file with inputs by name, or `.npy` file of the one input's rows. Where it is None, a zoo
-            entry takes its recipe's training data.
-        evaluate: `.npz` file with inputs by name and labels by task. Where it is None, a zoo entry takes its
-            recipe's test data.
+        calibration: `.npz` file with inputs by name, or `.npy` file of the one input's rows. Where
+            it is None, a zoo entry takes its recipe's training data.
+        evaluate: `.npz` file with inputs by name and labels by task. Where it is None, a zoo entry
+            takes its recipe's test data.
         raw: "HEIGHTxWIDTH" of the byte pictures that the file takes.
         snippets: languages to write ready calls in.
         web: whether to write a web page.
         layer_errors: whether to print which layer of the quantized file loses the accuracy.
         max_bytes, max_ms: the budget of `mtl.export.tflite`, for quantization="auto".
-        tasks, keep_float, percentile, signatures, io, batch, decode, max_drop, on_drop: as in `mtl.export.tflite`.
+        tasks, keep_float, percentile, signatures, io, batch, decode, max_drop, on_drop: as in
+            `mtl.export.tflite`.
 
     Raises:
         ValueError: options that do not fit each other.
@@ -96,7 +97,8 @@ class ExportRequest:
         self._check_applications()
         if self.layer_errors and self.quantization in (None, "auto"):
             raise ValueError(
-                "--layer-errors compares the layers of one quantized file: name one with --quantization."
+                "--layer-errors compares the layers of one quantized file: name one with "
+                "--quantization."
             )
 
     @property
@@ -247,7 +249,8 @@ def _prepare_recipe(request: ExportRequest, recipe: Any) -> Any:
         return None
     if request.raw is not None:
         raise ValueError(
-            "The zoo's data are no raw pictures: with --raw, give --calibration and --evaluate of your own."
+            "The zoo's data are no raw pictures: with --raw, give --calibration and --evaluate of "
+            "your own."
         )
     return recipe.prepare()
 
@@ -267,7 +270,8 @@ def _held_out(request: ExportRequest, model: keras.Model, prepared: Any) -> Any:
 def load_rows(
     path: Path, model: keras.Model
 ) -> tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]:
-    """Inputs by name and labels by task of a `.npz` file, or the one input's rows of a `.npy` file."""
+    """Inputs by name and labels by task of a `.npz` file, or the one input's rows of a `.npy`
+    file."""
     arrays = rows.load_arrays(path)
     if not isinstance(arrays, dict):
         return inputs_by_name(model, arrays), {}

@@ -18,7 +18,8 @@ def quickstart(
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images.")] = 6,
     seed: Annotated[int, typer.Option(help="Of weights and data.")] = 0,
 ) -> None:
-    """Train a three-head network on real pictures, export it, and prove the files: under 3 minutes on 2 cores."""
+    """Train a three-head network on real pictures, export it, and prove the files: under 3 minutes
+    on 2 cores."""
     from mtl_keras.cli.quickstart import run
 
     run(out, epochs=epochs, seed=seed)
@@ -52,7 +53,8 @@ def balancers(
 
 def _shorten_citation(citation: str) -> str:
     """`Liu, Liu, Jin, "Conflict-Averse ...", NeurIPS 2021` as `Liu et al., NeurIPS 2021`."""
-    # A title is longer than a name in quotes, and notes may stand before the authors and behind the year.
+    # A title is longer than a name in quotes, and notes may stand before the authors and behind the
+    # year.
     parts = re.match(r'(.+?)"[A-Z][^"]{12,}"(.*?(?:19|20)\d\d)', citation)
     if not parts:
         return citation
@@ -74,7 +76,8 @@ def predict(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            help="Pictures, sentences, or one CSV file, as the model takes; or one .npz of its inputs."
+            help="Pictures, sentences, or one CSV file, as the model takes; or one .npz of its "
+            "inputs."
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -93,7 +96,8 @@ def export(
     to: Annotated[
         str,
         typer.Option(
-            help="tflite, saved_model, split (a backbone and a small file per head), onnx, or openvino."
+            help="tflite, saved_model, split (a backbone and a small file per head), onnx, or "
+            "openvino."
         ),
     ] = "tflite",
     out: Annotated[
@@ -102,13 +106,15 @@ def export(
     quantization: Annotated[
         str | None,
         typer.Option(
-            help="float16, weights, dynamic, int4, int4_block32, int4_block64, int8, int16x8, or auto. Default: float32."
+            help="float16, weights, dynamic, int4, int4_block32, int4_block64, int8, int16x8, or "
+            "auto. Default: float32."
         ),
     ] = None,
     calibration: Annotated[
         Path | None,
         typer.Option(
-            help=".npz with inputs by name, or .npy of the one input. Default for the zoo: its training data."
+            help=".npz with inputs by name, or .npy of the one input. Default for the zoo: its "
+            "training data."
         ),
     ] = None,
     evaluate: Annotated[

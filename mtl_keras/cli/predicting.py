@@ -1,4 +1,5 @@
-"""Predictions from the shell: of an entry of the zoo, or of a model of one's own, printed or as JSON."""
+"""Predictions from the shell: of an entry of the zoo, or of a model of one's own, printed or as
+JSON."""
 
 from __future__ import annotations
 
@@ -22,8 +23,8 @@ def predict(name: str, inputs: Sequence[str], as_json: bool = False) -> list[dic
 
     Args:
         name: of an entry of the zoo, or path of a `.keras` or `.tflite` file.
-        inputs: picture files; sentences; one CSV file with a row of column names; or one `.npz` file with the network's
-            inputs by name (a `.npy` file where it has one input).
+        inputs: picture files; sentences; one CSV file with a row of column names; or one `.npz`
+            file with the network's inputs by name (a `.npy` file where it has one input).
         as_json: bool. Print JSON instead of a table.
 
     Raises:
@@ -107,7 +108,8 @@ def read(
     if encoder is None:
         takes = ", ".join(_inputs_of(model))
         raise ValueError(
-            f"This model has no encoder for raw inputs: give one .npz file with arrays named {takes}."
+            f"This model has no encoder for raw inputs: give one .npz file with arrays named "
+            f"{takes}."
         )
     if encoder.kind == "table":
         return _table(inputs, encoder, columns)
@@ -161,7 +163,8 @@ def _arrays(
     rows = next(iter(sizes.values()))
     if len(set(sizes.values())) != 1 or not rows:
         raise ValueError(
-            f"All inputs in {file} should have the same number of rows, at least one. Received: {sizes}."
+            f"All inputs in {file} should have the same number of rows, at least one. Received: "
+            f"{sizes}."
         )
     return _row_labels(rows), {name: arrays[name] for name in shapes}
 
@@ -198,7 +201,8 @@ def _row_labels(rows: int) -> list[str]:
 
 
 def readable(value: Any) -> Any:
-    """A decoded answer as JSON. A mask becomes its share of the picture and its rows of 0 and 1; other arrays lists."""
+    """A decoded answer as JSON. A mask becomes its share of the picture and its rows of 0 and 1;
+    other arrays lists."""
     if isinstance(value, np.ndarray) and value.ndim == 2 and value.dtype.kind in "iub":
         mask = value.astype(int)
         return {

@@ -26,10 +26,11 @@ __all__ = ["run"]
 def run(
     out: str | os.PathLike[str] = "quickstart", epochs: int = 6, seed: int = 0
 ) -> dict[str, Any]:
-    """Train `fashion_scene` from scratch, evaluate it, export it, and run the int8 file on the test pictures.
+    """Train `fashion_scene` from scratch, evaluate it, export it, and run the int8 file on the test
+    pictures.
 
-    Leaves `saved_model/`, `model.tflite`, `model_int8.tflite`, `model.keras`, `results.json` and `predictions.png` in
-    `out`.
+    Leaves `saved_model/`, `model.tflite`, `model_int8.tflite`, `model.keras`, `results.json` and
+    `predictions.png` in `out`.
 
     Args:
         out: folder.
@@ -40,7 +41,8 @@ def run(
         What `results.json` holds.
 
     Raises:
-        ExportError: a folder that can't be written to (said before the training), or a file that fails its comparison.
+        ExportError: a folder that can't be written to (said before the training), or a file that
+            fails its comparison.
     """
     from rich.console import Console
 
@@ -49,7 +51,8 @@ def run(
     start = time.perf_counter()
     check_writable(out / "results.json")
     console.print(
-        "[bold]1/4[/] A network with three heads, trained from scratch on photographs of Fashion-MNIST"
+        "[bold]1/4[/] A network with three heads, trained from scratch on photographs of "
+        "Fashion-MNIST"
     )
     prepared = RECIPE.prepare()
     model = training.fit(
@@ -112,7 +115,8 @@ def _print_next_steps(console: Any, out: Path, seconds: float) -> None:
         f"import mtl_keras, keras; keras.saving.load_model('{out / 'model.keras'}').summary()"
     )
     console.print(
-        f"\nAll files are in [bold]{out}/[/] ({seconds:.0f} s). Look at {out / 'predictions.png'}, then try:\n"
+        f"\nAll files are in [bold]{out}/[/] ({seconds:.0f} s). Look at "
+        f"{out / 'predictions.png'}, then try:\n"
         f"  {mtl_keras} zoo list\n"
         f"  {mtl_keras} zoo info fashion_scene\n"
         f'  {python} -c "{load_entry}"\n'
@@ -141,7 +145,8 @@ def _print_results(
     for report in reports.values():
         worst = max(report.heads, key=lambda head: head.largest)
         console.print(
-            f"{report.format}: {report.size / 1000:.0f} kB, largest difference from Keras {worst.largest:.1g} ({worst.name})"
+            f"{report.format}: {report.size / 1000:.0f} kB, largest difference from Keras "
+            f"{worst.largest:.1g} ({worst.name})"
         )
 
 

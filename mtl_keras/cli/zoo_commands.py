@@ -70,7 +70,8 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")] = None,
 ) -> None:
-    """Train an entry and its single-task twins from scratch, and write all artifacts and the card."""
+    """Train an entry and its single-task twins from scratch, and write all artifacts and the
+    card."""
     from mtl_keras import zoo
 
     zoo.train(name, out=out, seeds=seed or [0], epochs=epochs)

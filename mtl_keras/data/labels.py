@@ -16,7 +16,8 @@ __all__ = ["LabelScaleWarning", "check_data", "complete", "mix"]
 
 
 class LabelScaleWarning(UserWarning):
-    """Regression labels are far from the unit of the task's head. `Regression.fit_to` corrects this.
+    """Regression labels are far from the unit of the task's head. `Regression.fit_to` corrects
+    this.
 
     Example:
         >>> import warnings
@@ -28,13 +29,13 @@ def complete(data: Any, model: Any) -> Any:
     """Add missing-label values for the tasks that the data have no labels of.
 
     Args:
-        data: dict of task name to labels (arrays), or a batched `tf.data.Dataset` of `(x, y)` or `(x, y, sample_weight)`
-            with `y` a dict.
+        data: dict of task name to labels (arrays), or a batched `tf.data.Dataset` of `(x, y)` or
+            `(x, y, sample_weight)` with `y` a dict.
         model: the `MultiTaskModel` that will be trained.
 
     Returns:
-        The same kind of data, with every task of the model. Rows without a label change neither the other tasks'
-        gradients nor any metric.
+        The same kind of data, with every task of the model. Rows without a label change neither the
+        other tasks' gradients nor any metric.
 
     Raises:
         ValueError: a task that the model does not have.
@@ -54,7 +55,8 @@ def complete(data: Any, model: Any) -> Any:
         }
     if not hasattr(data, "element_spec"):
         raise TypeError(
-            f"Labels are completed in a dict of arrays or a tf.data.Dataset, got {type(data).__name__}."
+            f"Labels are completed in a dict of arrays or a tf.data.Dataset, got "
+            f"{type(data).__name__}."
         )
     import tensorflow as tf
 
@@ -63,7 +65,8 @@ def complete(data: Any, model: Any) -> Any:
     for name, spec in labels.items():
         if spec.shape.rank == 0:
             raise ValueError(
-                f"Labels of task '{name}' come row by row: batch the data set first, `dataset.batch(32)`."
+                f"Labels of task '{name}' come row by row: batch the data set first, "
+                f"`dataset.batch(32)`."
             )
     absent = [(t, _missing(t, model, 1)) for t in model.tasks if t.name not in labels]
 
@@ -86,26 +89,30 @@ def mix(
 ) -> Any:
     """One stream of batches from several data sets, each of which may lack some tasks.
 
-    Each batch comes from one data set, chosen at random by its share. Each epoch has another order. The stream's length
-    is known if the lengths of the data sets are known.
+    Each batch comes from one data set, chosen at random by its share. Each epoch has another order.
+    The stream's length is known if the lengths of the data sets are known.
 
     Args:
-        datasets: batched `tf.data.Dataset`s of `(x, y)` or `(x, y, sample_weight)`. Shuffle them: then each epoch leaves out
-            other parts of the longer data sets.
+        datasets: batched `tf.data.Dataset`s of `(x, y)` or `(x, y, sample_weight)`. Shuffle them:
+            then each epoch leaves out other parts of the longer data sets.
         model: the `MultiTaskModel` that will be trained.
-        weights: list of float >= 0, one per data set: its share of the batches. Defaults to equal shares.
+        weights: list of float >= 0, one per data set: its share of the batches. Defaults to equal
+            shares.
         seed: int. Of the order. The same seed gives the same orders, epoch by epoch.
-        ends: "shortest": an epoch ends when the first data set is used up; no batch comes twice. "longest": an epoch ends
-            when the last data set is used up; the others are repeated as often as needed. Endless data sets are never
+        ends: "shortest": an epoch ends when the first data set is used up; no batch comes twice.
+            "longest": an epoch ends when the last data set is used up; the others are repeated as
+                often as needed. Endless data sets are never
             used up. Defaults to "shortest".
 
     Returns:
-        `tf.data.Dataset` of `(x, y)`, `y` with every task of the model; of `(x, y, sample_weight)` where any data set has
-        weights (rows of the others weigh 1). Endless if all data sets are endless, or if one of them is and `ends="longest"`.
+        `tf.data.Dataset` of `(x, y)`, `y` with every task of the model; of `(x, y, sample_weight)`
+        where any data set has weights (rows of the others weigh 1). Endless if all data sets are
+        endless, or if one of them is and `ends="longest"`.
 
     Raises:
-        ValueError: no data sets; invalid weights; data sets with different inputs; an empty data set; with
-            `ends="longest"`, a data set of unknown length (`tf.data.experimental.assert_cardinality` sets it).
+        ValueError: no data sets; invalid weights; data sets with different inputs; an empty data
+            set; with `ends="longest"`, a data set of unknown length
+            (`tf.data.experimental.assert_cardinality` sets it).
 
     Example:
         >>> train = mtl.data.mix([reviews.shuffle(100), headlines.shuffle(100)], model, weights=[0.7, 0.3])
@@ -130,7 +137,8 @@ def mix(
     if tf.data.UNKNOWN_CARDINALITY in lengths:
         if ends == "longest":
             raise ValueError(
-                "`ends='longest'` needs data sets whose lengths are known. Apply `tf.data.experimental.assert_cardinality`. "
+                "`ends='longest'` needs data sets whose lengths are known. Apply "
+                "`tf.data.experimental.assert_cardinality`. "
                 f"Received: lengths {lengths}, where -2 is unknown."
             )
         return tf.data.Dataset.sample_from_datasets(
@@ -174,13 +182,15 @@ def _shares(weights: Sequence[float] | None, count: int) -> list[float]:
         or not shares.sum()
     ):
         raise ValueError(
-            f"`weights` should be {count} numbers >= 0, one for each data set, not all of them 0. Received: {weights!r}."
+            f"`weights` should be {count} numbers >= 0, one for each data set, not all of them 0. "
+            f"Received: {weights!r}."
         )
     return list(shares / shares.sum())
 
 
 def _aligned(datasets: Sequence[Any], model: Any) -> list[Any]:
-    """Data sets of completed labels in one structure: label dtypes, ranks, and sample weights where any has them."""
+    """Data sets of completed labels in one structure: label dtypes, ranks, and sample weights where
+    any has them."""
     import tensorflow as tf
 
     inputs = [
@@ -190,7 +200,8 @@ def _aligned(datasets: Sequence[Any], model: Any) -> list[Any]:
     for i, others in enumerate(inputs):
         if others != inputs[0]:
             raise ValueError(
-                f"All data sets should have the same inputs. Received: {datasets[0].element_spec[0]} in data set 0, "
+                f"All data sets should have the same inputs. Received: "
+                f"{datasets[0].element_spec[0]} in data set 0, "
                 f"{datasets[i].element_spec[0]} in data set {i}."
             )
     specs = [dataset.element_spec[2] for dataset in datasets if len(dataset.element_spec) > 2]
@@ -235,7 +246,8 @@ def _aligned(datasets: Sequence[Any], model: Any) -> list[Any]:
 def _label_form(task: Any, specs: Sequence[Any]) -> tuple[Any, bool]:
     """The dtype of a task's labels over all sources, and whether they are a probability per class.
 
-    Fractions stay fractions where one source has them: a class number is one of them, and not the other way round.
+    Fractions stay fractions where one source has them: a class number is one of them, and not the
+    other way round.
     """
     dtype = "float32" if any(spec.dtype.is_floating for spec in specs) else task.label_dtype
     return dtype, any(_is_soft(task, spec.shape) for spec in specs)
@@ -271,8 +283,8 @@ def _missing(task, model, rows):
 def check_data(x: Any, y: Any, sample_weight: Any, model: Any, purpose: str) -> tuple[Any, Any]:
     """Refuse invalid labels before the first step. `MultiTaskModel.fit` lists what is refused.
 
-    Arrays are checked completely. For a `tf.data.Dataset`, names, shapes and dtypes are checked, and the values of the
-    first batch.
+    Arrays are checked completely. For a `tf.data.Dataset`, names, shapes and dtypes are checked,
+    and the values of the first batch.
 
     Returns:
         The `(inputs, labels by task)` that were checked, or `(None, None)`.
@@ -282,7 +294,8 @@ def check_data(x: Any, y: Any, sample_weight: Any, model: Any, purpose: str) -> 
     if y is None and hasattr(x, "element_spec"):
         return _check_dataset(x, model, purpose)
     if y is None:
-        # Generators and PyDatasets can't be looked at without using them up; the first step checks their names.
+        # Generators and PyDatasets can't be looked at without using them up; the first step checks
+        # their names.
         return None, None
     y = _as_dict(y, model, purpose)
     _check_names(y, model, f"{purpose} labels", need_all=True)
@@ -316,7 +329,8 @@ def _check_dataset(dataset, model, purpose):
 def _labels_of_spec(spec):
     if not isinstance(spec, tuple) or len(spec) < 2:
         raise ValueError(
-            "The data set gives no labels: its elements must be (inputs, labels) or (inputs, labels, weights)."
+            "The data set gives no labels: its elements must be (inputs, labels) or (inputs, "
+            "labels, weights)."
         )
     return spec[1]
 
@@ -340,7 +354,8 @@ def _check_names(y, model, what, need_all):
     missing = [name for name in names if name not in y]
     if need_all and missing:
         raise ValueError(
-            f"The {what} lack {', '.join(repr(n) for n in missing)}. If these data have no such labels, say so: "
+            f"The {what} lack {', '.join(repr(n) for n in missing)}. If these data have no such "
+            f"labels, say so: "
             "`mtl.data.complete(y, model)` fills them in as missing."
         )
 

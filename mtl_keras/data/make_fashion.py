@@ -1,8 +1,10 @@
-"""Makes the bundled subset of Fashion-MNIST from the full set: `python -m mtl_keras.data.make_fashion FOLDER`.
+"""Makes the bundled subset of Fashion-MNIST from the full set:
+`python -m mtl_keras.data.make_fashion FOLDER`.
 
-FOLDER holds the four original files (`train-images-idx3-ubyte.gz`, ...), for example `usr/share/datasets/fashion-mnist` of
-Debian's package `dataset-fashion-mnist` (`apt-get download` and `dpkg-deb -x` get it without root). The subset is the first
-12,000 training and the first 2,000 test images, unchanged; the result is the same bytes on every run.
+FOLDER holds the four original files (`train-images-idx3-ubyte.gz`, ...), for example
+`usr/share/datasets/fashion-mnist` of Debian's package `dataset-fashion-mnist` (`apt-get download`
+and `dpkg-deb -x` get it without root). The subset is the first 12,000 training and the first 2,000
+test images, unchanged; the result is the same bytes on every run.
 """
 
 from __future__ import annotations

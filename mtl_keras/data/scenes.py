@@ -1,7 +1,8 @@
-"""Fashion scenes: one real photograph of an item of clothing somewhere on a canvas, among fragments of others.
+"""Fashion scenes: one real photograph of an item of clothing somewhere on a canvas, among fragments
+of others.
 
-Scenes are composed in `tf.data`, many at a time. A scene depends on the seed and its number only: not on the batch
-size, the threads, or earlier scenes.
+Scenes are composed in `tf.data`, many at a time. A scene depends on the seed and its number only:
+not on the batch size, the threads, or earlier scenes.
 """
 
 from __future__ import annotations
@@ -45,14 +46,16 @@ _FRAGMENT_SMALLEST, _FRAGMENT_LARGEST = (
 
 @functools.lru_cache(maxsize=1)
 def fashion() -> dict[str, np.ndarray]:
-    """The bundled subset: `train_images` (12000, 28, 28) uint8, `train_labels`, and 2,000 of `test_...`.
+    """The bundled subset: `train_images` (12000, 28, 28) uint8, `train_labels`, and 2,000 of
+    `test_...`.
 
     Raises:
         DataError: the file is missing or damaged.
     """
     if not BUNDLED.is_file() or sha256(BUNDLED) != SHA256:
         raise DataError(
-            f"The bundled images {BUNDLED.name} are missing or damaged. Install the package again, or make the file with "
+            f"The bundled images {BUNDLED.name} are missing or damaged. Install the package "
+            f"again, or make the file with "
             "`python -m mtl_keras.data.make_fashion FOLDER`."
         )
     with np.load(BUNDLED) as file:
@@ -60,7 +63,8 @@ def fashion() -> dict[str, np.ndarray]:
 
 
 def silhouettes(images: np.ndarray) -> np.ndarray:
-    """Masks of the items, shape `(rows, 28, 28)`, bool: all pixels but the background that touches the border.
+    """Masks of the items, shape `(rows, 28, 28)`, bool: all pixels but the background that touches
+    the border.
 
     Fashion-MNIST's background is 0; dark spots inside an item are 0 too and belong to it.
     """
@@ -82,9 +86,11 @@ def silhouettes(images: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=2)
 def _layers(split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images beside their silhouettes, float32 from 0 to 1, in a frame of one empty pixel; and labels.
+    """Images beside their silhouettes, float32 from 0 to 1, in a frame of one empty pixel; and
+    labels.
 
-    Shape (rows, 30, 30, 2). The frame keeps an item's outermost pixels when the sampling grid meets them up to rounding.
+    Shape (rows, 30, 30, 2). The frame keeps an item's outermost pixels when the sampling grid meets
+    them up to rounding.
     """
     data = fashion()
     images = data[f"{split}_images"]
@@ -102,16 +108,19 @@ def fashion_scenes(
     """Batches of scenes with three kinds of labels.
 
     Args:
-        split: "train", "validation" (the last 1,000 of the bundled training items, which "train" leaves out) or "test".
+        split: "train", "validation" (the last 1,000 of the bundled training items, which "train"
+            leaves out) or "test".
         batch_size: int.
         seed: int. Another seed gives other scenes.
-        shuffle: bool. True: an endless data set; each pass holds every item once, in new scenes. False: one pass in the
-            items' order. Defaults to True for "train".
+        shuffle: bool. True: an endless data set; each pass holds every item once, in new scenes.
+            False: one pass in the items' order. Defaults to True for "train".
         limit: int or None. Number of items to use, from the first.
 
     Returns:
-        `tf.data.Dataset` of `((rows, 40, 40, 1), {"item": (rows,), "box": (rows, 4), "mask": (rows, 40, 40, 1)})`:
-        pixels from 0 to 1, class, `(left, top, right, bottom)` as parts of the canvas, silhouette of 0 and 1.
+        `tf.data.Dataset` of
+        `((rows, 40, 40, 1), {"item": (rows,), "box": (rows, 4), "mask": (rows, 40, 40, 1)})`:
+        pixels from 0 to 1, class, `(left, top, right, bottom)` as parts of the canvas, silhouette
+        of 0 and 1.
     """
     import tensorflow as tf
 
@@ -147,22 +156,26 @@ def fashion_scenes(
 
 
 def _compose(tf: Any, items: Any, classes: Any, index: Any, position: Any, clutter: Any) -> Any:
-    """Many scenes at once. `position` and `clutter` are numbers from 0 to 1 that set where everything stands."""
+    """Many scenes at once. `position` and `clutter` are numbers from 0 to 1 that set where
+    everything stands."""
     rows = tf.shape(index)[0]
-    # The item: a frame of 20 to 34 pixels anywhere inside the canvas, drawn by sampling the photograph on the canvas's grid.
+    # The item: a frame of 20 to 34 pixels anywhere inside the canvas, drawn by sampling the
+    # photograph on the canvas's grid.
     side = _SMALLEST + tf.floor(position[:, 0] * (_LARGEST - _SMALLEST + 1))
     top = tf.floor(position[:, 1] * (CANVAS - side + 1))
     left = tf.floor(position[:, 2] * (CANVAS - side + 1))
     drawn = _draw(tf, tf.gather(items, index), tf.range(rows), top, left, side)
     item, mask = drawn[..., :1], tf.cast(drawn[..., 1:] >= 0.5, tf.float32)
-    # Fragments: small windows of other items, drawn at the scale of a full frame, darker, behind the item.
+    # Fragments: small windows of other items, drawn at the scale of a full frame, darker, behind
+    # the item.
     flat = tf.reshape(clutter, (-1, 7))
     other = tf.cast(flat[:, 0] * tf.cast(tf.shape(items)[0], tf.float32), tf.int32)
     window = _FRAGMENT_SMALLEST + tf.floor(
         flat[:, 1:3] * (_FRAGMENT_LARGEST - _FRAGMENT_SMALLEST + 1)
     )
     at = tf.floor(flat[:, 3:5] * (CANVAS - window + 1))
-    # The part of the other item that the window shows lies around its middle, where there is something to see.
+    # The part of the other item that the window shows lies around its middle, where there is
+    # something to see.
     shift = at + window / 2 - _ITEM / 2 + (flat[:, 5:7] - 0.5) * 12
     fragments = _draw(
         tf,
@@ -188,8 +201,10 @@ def _compose(tf: Any, items: Any, classes: Any, index: Any, position: Any, clutt
 
 
 def _draw(tf: Any, images: Any, which: Any, top: Any, left: Any, side: Any) -> Any:
-    """Framed images scaled so that the image has `side` pixels, its corner at (top, left) of an empty canvas."""
-    # `crop_and_resize` samples a box of the image on a grid; a canvas around the image is a box that is larger than it.
+    """Framed images scaled so that the image has `side` pixels, its corner at (top, left) of an
+    empty canvas."""
+    # `crop_and_resize` samples a box of the image on a grid; a canvas around the image is a box
+    # that is larger than it.
     step = (_ITEM - 1) / (side - 1)  # pixels of the image for one of the canvas
     corners = [
         1 - top * step,

@@ -1,6 +1,7 @@
 """Where data come from: a folder of the user's, the cache, or a package client; checked by SHA-256.
 
-No machine needs a data hub: the sets lie inside PyPI and Debian packages, which ordinary clients download without root.
+No machine needs a data hub: the sets lie inside PyPI and Debian packages, which ordinary clients
+download without root.
 """
 
 from __future__ import annotations
@@ -64,11 +65,12 @@ def fetch(
         name: "flights" or "gloss".
         folder: folder that already holds the files. Nothing is downloaded then.
         download: bool. False looks into the cache only.
-        keep: bool. True copies the files of `folder` into the cache, so that later calls find them there.
+        keep: bool. True copies the files of `folder` into the cache, so that later calls find them
+            there.
 
     Raises:
-        DataError: the files are missing and `download` is False; the download failed (the message holds the
-            client's own words); or a file differs from the expected one.
+        DataError: the files are missing and `download` is False; the download failed (the message
+            holds the client's own words); or a file differs from the expected one.
         ValueError: an unknown name.
     """
     if name not in _SOURCES:
@@ -131,7 +133,8 @@ def _check(source: Source, folder: Path) -> None:
         found = sha256(path)
         if found != expected:
             raise DataError(
-                f"{path} is damaged or another version: SHA-256 {found[:12]}..., expected {expected[:12]}.... Delete it "
+                f"{path} is damaged or another version: SHA-256 {found[:12]}..., expected "
+                f"{expected[:12]}.... Delete it "
                 f"and run `mtl-keras data fetch {source.name}` again."
             )
 
@@ -143,7 +146,8 @@ def _run(command: list[str], cwd: Path, package: str) -> None:
         )
     except FileNotFoundError:
         raise DataError(
-            f"{package} is downloaded with `{command[0]}`, which this machine does not have. Get the files elsewhere and give "
+            f"{package} is downloaded with `{command[0]}`, which this machine does not have. Get "
+            f"the files elsewhere and give "
             "their folder: `mtl-keras data fetch NAME --from FOLDER`."
         ) from None
     except subprocess.TimeoutExpired:

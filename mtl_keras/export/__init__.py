@@ -1,7 +1,7 @@
 """Export: SavedModel and TFLite files, each loaded again and compared with Keras before it counts.
 
-`TFLiteModel`, `benchmark`, `snippets` and `web_page` come from `mtl_keras.runtime` and work without Keras. The others
-need Keras.
+`TFLiteModel`, `benchmark`, `snippets` and `web_page` come from `mtl_keras.runtime` and work without
+Keras. The others need Keras.
 """
 
 from typing import Any

@@ -75,7 +75,8 @@ class ExportRequest:
 
     @property
     def holds_fidelity(self) -> bool:
-        """Whether a head that keeps little of what moves in it is refused: where the tasks' own metrics do not judge."""
+        """Whether a head that keeps little of what moves in it is refused: where the tasks' own
+        metrics do not judge."""
         is_left_to_us = self.options.max_drop is None and self.options.on_drop == "raise"
         return is_left_to_us and self.rows.are_typical
 

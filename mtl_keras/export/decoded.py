@@ -1,4 +1,5 @@
-"""Decoding inside the graph: class numbers, counts and pixels as outputs of their own, beside the heads."""
+"""Decoding inside the graph: class numbers, counts and pixels as outputs of their own, beside the
+heads."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def check(model: keras.Model, names: Sequence[str]) -> list[str]:
             raise ValueError(unknown_name("task in `decode`:", name, list(tasks)))
         if tasks[name].kind not in _KINDS:
             raise ValueError(
-                f"Task '{name}' ({tasks[name].kind}) is decoded outside the file, by `TFLiteModel.predict` and by snippets; "
+                f"Task '{name}' ({tasks[name].kind}) is decoded outside the file, by "
+                f"`TFLiteModel.predict` and by snippets; "
                 f"inside go {', '.join(sorted(_KINDS))}."
             )
         if tasks[name].kind in ("bounding_box", "keypoints"):
@@ -53,7 +55,8 @@ def agree(model: keras.Model, name: str, raw: np.ndarray, found: np.ndarray, exa
     """Hold a decoded output to its head's, both from the file.
 
     Raises:
-        ExportError: they differ: at all in a float file, in more than one value of a hundred in a quantized one.
+        ExportError: they differ: at all in a float file, in more than one value of a hundred in a
+            quantized one.
     """
     expected = keras.ops.convert_to_numpy(decode(model, name, ops.convert_to_tensor(raw)))
     if expected.dtype.kind == "i":
@@ -65,7 +68,8 @@ def agree(model: keras.Model, name: str, raw: np.ndarray, found: np.ndarray, exa
         )
     if differ > (0 if exact else 0.01):
         raise ExportError(
-            f"Output '{name}{SUFFIX}' is not what head '{name}' says, in {differ:.1%} of its values.",
+            f"Output '{name}{SUFFIX}' is not what head '{name}' says, in {differ:.1%} of its "
+            f"values.",
             [name],
         )
 
@@ -77,7 +81,8 @@ def _picture(model: keras.Model, name: str) -> tuple[int, int]:
     ]
     if len(sizes) != 1:
         raise ValueError(
-            f"Task '{name}' is decoded to pixels of the picture, and the model takes {len(sizes)} of fixed size."
+            f"Task '{name}' is decoded to pixels of the picture, and the model takes {len(sizes)} "
+            f"of fixed size."
         )
     return sizes[0]
 

@@ -1,8 +1,9 @@
 """What keeps TensorFlow Lite's GPU delegate from taking a file as a whole.
 
-A delegate that takes parts of a file copies tensors between GPU and CPU at every border, and is often slower than the CPU
-alone. The rules stand in TensorFlow Lite's `tools/versions/gpu_compatibility.cc`; they are facts of the delegate for Android
-and iOS, read in 2024 to 2026. A phone's driver may refuse more: only a run on the phone is proof.
+A delegate that takes parts of a file copies tensors between GPU and CPU at every border, and is
+often slower than the CPU alone. The rules stand in TensorFlow Lite's
+`tools/versions/gpu_compatibility.cc`; they are facts of the delegate for Android and iOS, read in
+2024 to 2026. A phone's driver may refuse more: only a run on the phone is proof.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ _INT16 = 7
 
 
 def explain_gpu_rejections(content: bytes) -> list[str]:
-    """Sentences that say which tensors and operators of a file the GPU delegate does not take; empty where none is known.
+    """Sentences that say which tensors and operators of a file the GPU delegate does not take;
+    empty where none is known.
 
     Args:
         content: the `.tflite` file.
@@ -40,7 +42,8 @@ def explain_gpu_rejections(content: bytes) -> list[str]:
     """
     model = flatbuffer.read(content)
     kinds = flatbuffer.kinds(model)
-    # The first graph is what the delegate is given; loops' bodies hang behind WHILE, which it does not have.
+    # The first graph is what the delegate is given; loops' bodies hang behind WHILE, which it does
+    # not have.
     graph = model.subgraphs[0]
     reasons: dict[str, list[str]] = {}
     for op in graph.operators:

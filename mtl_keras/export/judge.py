@@ -40,7 +40,8 @@ def limits(model: keras.Model, max_drop: float | Mapping[str, float] | None) -> 
 
 
 def held_out(model: keras.Model, data: Any) -> HeldOut:
-    """Inputs by name and labels by task of held-out data: `(x, y)` arrays, or a finite data set of `(x, y)` batches.
+    """Inputs by name and labels by task of held-out data: `(x, y)` arrays, or a finite data set of
+    `(x, y)` batches.
 
     Raises:
         ValueError: data without labels, labels that lack a task, a model without tasks.
@@ -99,7 +100,8 @@ def metric_drops(
         allowed: by task, how much worse it may be.
 
     Returns:
-        by task `(metric, before, after, how much worse)`, and, of tasks that are worse than allowed, `(task, in words)`.
+        by task `(metric, before, after, how much worse)`, and, of tasks that are worse than
+        allowed, `(task, in words)`.
     """
     found, too_much = {}, []
     for task in model.tasks:
@@ -114,9 +116,11 @@ def metric_drops(
 
 
 def enforce_max_drop(artifact: TFLiteArtifact) -> None:
-    """The last stage: every head's first metric, in Keras and in the file, held to what it may lose.
+    """The last stage: every head's first metric, in Keras and in the file, held to what it may
+    lose.
 
-    The report's heads learn their metrics, whatever comes of it. Without held-out data there is nothing to hold.
+    The report's heads learn their metrics, whatever comes of it. Without held-out data there is
+    nothing to hold.
 
     Raises:
         ExportError: heads are worse by more than they are allowed.
@@ -136,7 +140,8 @@ def enforce_max_drop(artifact: TFLiteArtifact) -> None:
     rows = len(next(iter(x.values())))
     losses = "; ".join(message for _, message in too_much)
     raise ExportError(
-        f"The {report.format} loses more than allowed on {losses}, over {rows} rows. Use a finer quantization, keep these "
+        f"The {report.format} loses more than allowed on {losses}, over {rows} rows. Use a finer "
+        f"quantization, keep these "
         "heads in float (`keep_float=`), or allow more (`max_drop`).",
         [name for name, _ in too_much],
     )

@@ -51,8 +51,9 @@ def beyond_budget(rung: Rung, budget: Mapping[str, float]) -> str | None:
 def in_order(rungs: Sequence[Rung], budget: Mapping[str, float]) -> list[Rung]:
     """Files from the cheapest to the dearest.
 
-    With a budget of milliseconds the smallest comes first: all that fit are fast enough. With one of bytes alone, the
-    fastest. With none, sizes count, multiplied by how many times slower a file is than the fastest (from 1.5 times on).
+    With a budget of milliseconds the smallest comes first: all that fit are fast enough. With one
+    of bytes alone, the fastest. With none, sizes count, multiplied by how many times slower a file
+    is than the fastest (from 1.5 times on).
     """
     fastest = max(min((rung.latency_ms for rung in rungs), default=_FAST), _FAST)
 

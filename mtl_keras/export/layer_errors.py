@@ -1,4 +1,5 @@
-"""Which layer of a quantized file loses the accuracy: every layer's output beside the float file's, on the same rows."""
+"""Which layer of a quantized file loses the accuracy: every layer's output beside the float file's,
+on the same rows."""
 
 from __future__ import annotations
 
@@ -33,10 +34,13 @@ class LayerError:
     Attributes:
         layer: name of the Keras layer (the last one that the converter merged into the operator).
         operator: of the file, such as CONV_2D.
-        error: root of the mean squared difference of its output, as a part of the output's standard deviation in float; per
-            channel, then averaged over channels. 1 says that nothing of the layer's output is left.
-        added: by how much `error` is above the largest error among the layers that feed it; negative where errors average out.
-        heads: for each head, its error in the file with this layer in float; empty where that was not tried.
+        error: root of the mean squared difference of its output, as a part of the output's standard
+            deviation in float; per channel, then averaged over channels. 1 says that nothing of the
+            layer's output is left.
+        added: by how much `error` is above the largest error among the layers that feed it;
+            negative where errors average out.
+        heads: for each head, its error in the file with this layer in float; empty where that was
+            not tried.
     """
 
     layer: str
@@ -48,9 +52,11 @@ class LayerError:
 
 @dataclass
 class LayerErrorReport:
-    """Layers in the file's order; `heads` holds each head's error in the quantized file, in the same measure.
+    """Layers in the file's order; `heads` holds each head's error in the quantized file, in the
+    same measure.
 
-    A head's error is the root of the mean squared difference from the float file, as a part of its standard deviation.
+    A head's error is the root of the mean squared difference from the float file, as a part of its
+    standard deviation.
     """
 
     quantization: str
@@ -70,7 +76,8 @@ class LayerErrorReport:
         }
 
     def show(self) -> None:
-        """Print a table of layers, and, where layers were tried in float, what each does for the heads."""
+        """Print a table of layers, and, where layers were tried in float, what each does for the
+        heads."""
         from rich.console import Console
 
         from mtl_keras.export.report import _table
@@ -101,16 +108,18 @@ def layer_errors(
 ) -> LayerErrorReport:
     """Find the layers at which a quantized file leaves the float one.
 
-    Two files are made in a temporary folder, float and quantized, and run on the same rows with all inner tensors kept. For
-    "int8" the layers that add most are then kept in float one by one, to show what `keep_float=[layer]` would do.
+    Two files are made in a temporary folder, float and quantized, and run on the same rows with all
+    inner tensors kept. For "int8" the layers that add most are then kept in float one by one, to
+    show what `keep_float=[layer]` would do.
 
     Args:
         model: as for `mtl.export.tflite`.
         quantization: as for `mtl.export.tflite`, without "auto" and None.
         calibration: typical inputs, for "int8" and "int16x8".
-        samples: rows to compare on, other ones than for the calibration if you have them. None uses `calibration`, or random
-            inputs.
-        try_float: number of layers to try in float, for "int8", beside the heads that lose most. Each costs an export.
+        samples: rows to compare on, other ones than for the calibration if you have them. None uses
+            `calibration`, or random inputs.
+        try_float: number of layers to try in float, for "int8", beside the heads that lose most.
+            Each costs an export.
 
     Returns:
         `LayerErrorReport`. `show()` prints it, `worst()` lists the layers that add most.
@@ -126,7 +135,8 @@ def layer_errors(
     """
     if quantization in (None, "auto"):
         raise ValueError(
-            f"`quantization` should be one kind of quantized file. Received: quantization={quantization!r}."
+            f"`quantization` should be one kind of quantized file. Received: "
+            f"quantization={quantization!r}."
         )
     TFLiteOptions(path="file.tflite", quantization=quantization, calibration=calibration)
     model = as_float32(subset(model, None))
@@ -148,14 +158,16 @@ def layer_errors(
                         model, folder, quantization, calibration, keep_float=[entry.layer]
                     )
                 except ExportError:
-                    # The converter merged the layer into its neighbors: it can't be kept in float alone.
+                    # The converter merged the layer into its neighbors: it can't be kept in float
+                    # alone.
                     continue
                 entry.heads = _head_errors(reference.heads, TFLiteModel(path).run(rows))
     return report
 
 
 def _candidates(report: LayerErrorReport, count: int) -> list[LayerError]:
-    """Layers to keep in float, one by one: those that add most, and whole heads that lose more than a hundredth."""
+    """Layers to keep in float, one by one: those that add most, and whole heads that lose more than
+    a hundredth."""
     layers = [entry for entry in report.worst(count) if entry.added > 0]
     lossy = {name for name, error in report.heads.items() if error > 0.01}
     ends = [entry for entry in report.layers if entry.layer in lossy and entry not in layers]
@@ -175,7 +187,8 @@ def _write(
 
 @dataclass
 class _Tensors:
-    """What one file computes: by tensor name, the operator, its inputs' names, and all rows' values."""
+    """What one file computes: by tensor name, the operator, its inputs' names, and all rows'
+    values."""
 
     operators: dict[str, tuple[str, list[str]]]
     values: dict[str, np.ndarray]
@@ -249,7 +262,8 @@ def _compare(model: keras.Model, reference: _Tensors, compared: _Tensors) -> lis
 
 
 def _layer_of(tensor: str, layers: list[str], root: str) -> str | None:
-    """The layer that a tensor's name tells; of several that the converter merged, the last one with weights' names first."""
+    """The layer that a tensor's name tells; of several that the converter merged, the last one with
+    weights' names first."""
     named = [
         layer
         for layer in layers
@@ -259,7 +273,8 @@ def _layer_of(tensor: str, layers: list[str], root: str) -> str | None:
 
 
 def _channel_error(reference: np.ndarray, value: np.ndarray) -> float:
-    """A layer's error, per channel: a channel of small values that others need is ruined by one scale for all channels."""
+    """A layer's error, per channel: a channel of small values that others need is ruined by one
+    scale for all channels."""
     reference = reference.reshape(-1, reference.shape[-1])
     value = value.reshape(-1, value.shape[-1])
     variances = np.var(reference, axis=0)

@@ -19,14 +19,18 @@ __all__ = ["functional", "input_specs", "inputs_by_name", "pack_inputs"]
 
 
 def functional(model: keras.Model) -> keras.Model:
-    """The network itself, where it is functional with a flat dict of outputs, or the same layers as such a network.
+    """The network itself, where it is functional with a flat dict of outputs, or the same layers as
+    such a network.
 
-    Outputs of a `Sequential`, a list or a single tensor are named after the layers that make them; what a subclass returns,
-    after its keys, or "output", "output_1", ... in order. Inputs of a subclass are named after its own names and read as
-    float32: where it takes something else, wrap it (`keras.Model(keras.Input(..., dtype="int32"), ...)`).
+    Outputs of a `Sequential`, a list or a single tensor are named after the layers that make them;
+    what a subclass returns, after its keys, or "output", "output_1", ... in order. Inputs of a
+    subclass are named after its own names and read as
+    float32: where it takes something else, wrap it
+        (`keras.Model(keras.Input(..., dtype="int32"), ...)`).
 
     Raises:
-        ExportError: a network that was never called, so that its inputs are unknown; a subclass that can't be traced.
+        ExportError: a network that was never called, so that its inputs are unknown; a subclass
+            that can't be traced.
     """
     if not isinstance(model, keras.Model):
         raise ExportError(f"A Keras model is needed, got {type(model).__name__}.")
@@ -84,8 +88,10 @@ def _from_subclass(model: keras.Model) -> keras.Model:
     except Exception as error:
         told = " ".join(str(error).split())[:300]
         raise ExportError(
-            f"Model '{model.name}' ({type(model).__name__}, a subclass) can't be called on symbolic inputs: {told} Write its "
-            "`call` with keras.ops, or give a functional model of it: keras.Model(inputs, {'name': model(inputs)})."
+            f"Model '{model.name}' ({type(model).__name__}, a subclass) can't be called on "
+            f"symbolic inputs: {told} Write its "
+            "`call` with keras.ops, or give a functional model of it: keras.Model(inputs, "
+            "{'name': model(inputs)})."
         ) from error
     if isinstance(outputs, Mapping) and all(hasattr(value, "shape") for value in outputs.values()):
         named = {_spelled(name): value for name, value in outputs.items()}
@@ -97,7 +103,8 @@ def _from_subclass(model: keras.Model) -> keras.Model:
 
 def _never_called(model: keras.Model) -> ExportError:
     return ExportError(
-        f"Model '{model.name}' ({type(model).__name__}) was never called, so the shapes of its inputs are unknown: call it "
+        f"Model '{model.name}' ({type(model).__name__}) was never called, so the shapes of its "
+        f"inputs are unknown: call it "
         "once on data (`model(x[:1])`), or begin it with `keras.Input`."
     )
 
@@ -107,7 +114,8 @@ def _spelled(name: str) -> str:
 
 
 def _unique(names: Sequence[str]) -> list[str]:
-    """Names that formats keep, each once: a layer that gives two outputs, or gives one twice, is numbered."""
+    """Names that formats keep, each once: a layer that gives two outputs, or gives one twice, is
+    numbered."""
     unique: list[str] = []
     for name in map(_spelled, names):
         number, fresh = 0, name
@@ -131,11 +139,13 @@ def input_specs(model: keras.Model, batch: int | None) -> dict[str, keras.InputS
             check_input_name(name)
         except ValueError as error:
             raise ExportError(
-                f"{error} Rename it, and copy the weights: `renamed.set_weights(model.get_weights())`."
+                f"{error} Rename it, and copy the weights: "
+                f"`renamed.set_weights(model.get_weights())`."
             ) from None
         if batch is not None and None in shape:
             raise ExportError(
-                f"Input '{name}' has shape {(batch, *shape)}; a file for a device needs every size fixed. Build the model "
+                f"Input '{name}' has shape {(batch, *shape)}; a file for a device needs every "
+                f"size fixed. Build the model "
                 "with fixed input sizes."
             )
         specs[name] = keras.InputSpec(

@@ -1,4 +1,5 @@
-"""What a TFLite export may be asked for: every check of an argument that needs no network stands here."""
+"""What a TFLite export may be asked for: every check of an argument that needs no network stands
+here."""
 
 from __future__ import annotations
 
@@ -22,11 +23,13 @@ CALIBRATED = ("int8", "int16x8")
 
 @dataclass(frozen=True, kw_only=True)
 class TFLiteOptions:
-    """The arguments of `mtl.export.tflite` but the network, checked: an object that exists is one that can be tried.
+    """The arguments of `mtl.export.tflite` but the network, checked: an object that exists is one
+    that can be tried.
 
     Args:
         path: file to write.
-        quantization, calibration, samples, tasks, keep_float, percentile, signatures, batch, io, decode, evaluate, max_drop,
+        quantization, calibration, samples, tasks, keep_float, percentile, signatures, batch, io,
+        decode, evaluate, max_drop,
             on_drop, budget: as in `mtl.export.tflite`.
 
     Raises:
@@ -104,7 +107,8 @@ class TFLiteOptions:
     def _check_data(self) -> None:
         if self.quantization in CALIBRATED and self.calibration is None:
             raise ValueError(
-                f"{self.quantization} needs typical inputs to measure ranges on: give `calibration`, a data set or arrays."
+                f"{self.quantization} needs typical inputs to measure ranges on: give "
+                f"`calibration`, a data set or arrays."
             )
         if not isinstance(self.batch, int) or self.batch < 1:
             raise ValueError(f"batch is a whole number of rows, at least 1; got {self.batch!r}.")
@@ -113,11 +117,13 @@ class TFLiteOptions:
         is_known = self.io in ("float32", "int8", "uint8")
         if not is_known or (self.io != "float32" and self.quantization != "int8"):
             raise ValueError(
-                f"io is 'float32', or 'int8' or 'uint8' with quantization='int8'; got {self.io!r} with {self.quantization!r}."
+                f"io is 'float32', or 'int8' or 'uint8' with quantization='int8'; got {self.io!r} "
+                f"with {self.quantization!r}."
             )
         if self.decode and self.io != "float32":
             raise ValueError(
-                f"Decoded answers are real numbers or counts: `decode` goes with io='float32', got {self.io!r}."
+                f"Decoded answers are real numbers or counts: `decode` goes with io='float32', "
+                f"got {self.io!r}."
             )
 
     def _check_int8_only(self) -> None:
@@ -131,11 +137,13 @@ class TFLiteOptions:
                 )
         if self.keep_float and self.io != "float32":
             raise ValueError(
-                f"Heads in float give real numbers: `keep_float` goes with io='float32', got {self.io!r}."
+                f"Heads in float give real numbers: `keep_float` goes with io='float32', got "
+                f"{self.io!r}."
             )
         if self.percentile is not None and not 50 < self.percentile < 100:
             raise ValueError(
-                f"percentile lies between 50 and 100 (99.9, say), got {self.percentile!r}; None takes all values."
+                f"percentile lies between 50 and 100 (99.9, say), got {self.percentile!r}; None "
+                f"takes all values."
             )
 
     def _check_signatures(self) -> None:
@@ -145,7 +153,8 @@ class TFLiteOptions:
             raise ValueError("`percentile` goes with signatures='default'.")
         if self.quantization == "int16x8":
             raise ValueError(
-                "The converter's int16x8 measures no ranges beyond one signature: use signatures='default'."
+                "The converter's int16x8 measures no ranges beyond one signature: use "
+                "signatures='default'."
             )
 
     def _check_judgment(self) -> None:

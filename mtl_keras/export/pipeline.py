@@ -19,7 +19,8 @@ from mtl_keras.runtime.files import ExportError
 
 __all__ = ["STAGES", "build"]
 
-#: In order; each completes what the ones before it have added. What a file may lose is judged by the caller.
+#: In order; each completes what the ones before it have added. What a file may lose is judged by
+#: the caller.
 STAGES: tuple[Callable[[TFLiteArtifact], None], ...] = (convert, annotate, verify, measure)
 
 
@@ -42,7 +43,8 @@ def build(
         layers = _layers_of(request.model, str(error))
         where = f", at layer {layers}" if layers else ""
         raise ExportError(
-            f"The {artifact.description} can't be made or run{where}: {type(error).__name__}, {lines[0][:300]}."
+            f"The {artifact.description} can't be made or run{where}: {type(error).__name__}, "
+            f"{lines[0][:300]}."
         ) from error
     return artifact
 

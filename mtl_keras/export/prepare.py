@@ -17,7 +17,8 @@ __all__ = ["as_float32", "describe_omissions", "subset"]
 
 
 def as_float32(model: keras.Model) -> keras.Model:
-    """The model itself, or, where a layer computes in half precision, its copy in float32 with the same weights."""
+    """The model itself, or, where a layer computes in half precision, its copy in float32 with the
+    same weights."""
     policies = {layer.dtype_policy.name for layer in sublayers(model)}
     if not any(_is_half(name) for name in policies):
         return model
@@ -51,15 +52,17 @@ def describe_omissions(model: keras.Model) -> list[str]:
         return []
     used, total = copies
     return [
-        f"learned branches: the file holds the {used} of {total} copies of stages that a task follows"
+        f"learned branches: the file holds the {used} of {total} copies of stages that a task "
+        f"follows"
     ]
 
 
 def subset(model: keras.Model, tasks: Sequence[str] | None) -> keras.Model:
-    """The model with some of its tasks only, in their order in the model; layers and inputs that no kept task uses are gone.
+    """The model with some of its tasks only, in their order in the model; layers and inputs that no
+    kept task uses are gone.
 
-    Of a quantization-aware model, its float network; of a network with learned branches, the tree: every export begins
-    here.
+    Of a quantization-aware model, its float network; of a network with learned branches, the tree:
+    every export begins here.
 
     Raises:
         ValueError: no task, or one that the model does not have.

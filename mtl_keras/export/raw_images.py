@@ -23,22 +23,24 @@ def with_raw_images(
     scale: float | None = None,
     offset: float = 0.0,
 ) -> keras.Model:
-    """The same network behind pre-processing of its own: raw bytes in, resized and scaled inside the graph.
+    """The same network behind pre-processing of its own: raw bytes in, resized and scaled inside
+    the graph.
 
-    Applications hand over the camera's picture and need no code for it. The result shares the layers of the model, and is
-    exported (and calibrated and evaluated, on raw bytes) like any other; tasks, names and order are the same. Boxes and points
-    stay parts of the picture's size.
+    Applications hand over the camera's picture and need no code for it. The result shares the
+    layers of the model, and is exported (and calibrated and evaluated, on raw bytes) like any
+    other; tasks, names and order are the same. Boxes and points stay parts of the picture's size.
 
     Args:
         model: functional model with a picture among its inputs.
-        size: `(height, width)` of the pictures that come in. None takes the network's own: nothing is resized.
+        size: `(height, width)` of the pictures that come in. None takes the network's own: nothing
+            is resized.
         input: name of that input, where there are several pictures.
-        scale, offset: the network's numbers are `scale * byte + offset`. None takes the scale of the model's `ImageEncoder`,
-            or 1/255.
+        scale, offset: the network's numbers are `scale * byte + offset`. None takes the scale of
+            the model's `ImageEncoder`, or 1/255.
 
     Returns:
-        A model of the same class, its picture input uint8 `(rows, height, width, channels)`. It has no encoder: its input is
-        what an encoder would start from.
+        A model of the same class, its picture input uint8 `(rows, height, width, channels)`. It has
+        no encoder: its input is what an encoder would start from.
 
     Raises:
         ValueError: no such input, one that is no picture, or several.

@@ -37,13 +37,16 @@ class HeadReport:
         largest: largest absolute difference.
         mean: mean absolute difference.
         spread: Keras's largest output minus its smallest, for scale.
-        fidelity: what is left of what moves in the head: 1 where the file says the same as Keras, 0 where it is as far off as
-            Keras's mean would be, below 0 where it is farther (the R2 of the file's outputs for Keras's, over rows). None
-            where Keras's rows do not differ, or there is one only.
-        clipped: part of the values at which the file stands at its own end of the range while Keras goes beyond.
-        low, high, scale: what the head can say in a quantized file: its ends, and the step between values; None in float.
-        metric, before, after, drop: the task's first metric on held-out data, in Keras and in the file, and by how much the
-            file is worse; None where nothing was evaluated.
+        fidelity: what is left of what moves in the head: 1 where the file says the same as Keras, 0
+            where it is as far off as Keras's mean would be, below 0 where it is farther (the R2 of
+            the file's outputs for Keras's, over rows). None where Keras's rows do not differ, or
+            there is one only.
+        clipped: part of the values at which the file stands at its own end of the range while Keras
+            goes beyond.
+        low, high, scale: what the head can say in a quantized file: its ends, and the step between
+            values; None in float.
+        metric, before, after, drop: the task's first metric on held-out data, in Keras and in the
+            file, and by how much the file is worse; None where nothing was evaluated.
     """
 
     name: str
@@ -84,18 +87,20 @@ class Rung:
 class ExportReport:
     """What was written: format, size in bytes, operators of the file, and each head's error.
 
-    `partitions` is how many parts of a TFLite file the CPU delegate takes over, `latency_ms` the median of a call with one
-    thread on `cpu`, this machine's. `refused` lists what "auto" tried before, with the reason: `(quantization, reason)`.
-    `gzip_size` is the file's size after gzip. Where at least a tenth of the kernels' weights are zero (`zeros`), `sparse_size`
-    is what it would be in the flatbuffer's own encoding of sparse tensors, which not every runtime reads: it is not written.
-    `gpu` lists what keeps TensorFlow Lite's GPU delegate from taking the whole file (empty where nothing is known to), None
-    where the file is no TFLite file.
-    `rows` is how many rows the errors are measured on, `calibration_rows` how many other rows the ranges. `new_rows` is False
-    where there was one row only: the errors on new data are not known then (NaN). `in_float32` names the constants of a
-    float16 file that float16 can't hold. `rungs` lists what "auto" measured. `passed` is False, and `path` None, where
-    nothing was written (`on_drop="report"`).
-    `notes` says in a sentence each what the file leaves out by itself, such as copies of stages that no task follows.
-    `single_size` is what a file with several signatures would be with `serving_default` alone; None where that is all it has.
+    `partitions` is how many parts of a TFLite file the CPU delegate takes over, `latency_ms` the
+    median of a call with one thread on `cpu`, this machine's. `refused` lists what "auto" tried
+    before, with the reason: `(quantization, reason)`. `gzip_size` is the file's size after gzip.
+    Where at least a tenth of the kernels' weights are zero (`zeros`), `sparse_size` is what it
+    would be in the flatbuffer's own encoding of sparse tensors, which not every runtime reads: it
+    is not written. `gpu` lists what keeps TensorFlow Lite's GPU delegate from taking the whole file
+    (empty where nothing is known to), None where the file is no TFLite file. `rows` is how many
+    rows the errors are measured on, `calibration_rows` how many other rows the ranges. `new_rows`
+    is False where there was one row only: the errors on new data are not known then (NaN).
+    `in_float32` names the constants of a float16 file that float16 can't hold. `rungs` lists what
+    "auto" measured. `passed` is False, and `path` None, where nothing was written
+    (`on_drop="report"`). `notes` says in a sentence each what the file leaves out by itself, such
+    as copies of stages that no task follows. `single_size` is what a file with several signatures
+    would be with `serving_default` alone; None where that is all it has.
     """
 
     format: str
@@ -160,7 +165,8 @@ class ExportReport:
         return facts
 
     def show(self) -> None:
-        """Print tables: errors, the range of Keras's outputs, how many values the file cuts off, its own range and step."""
+        """Print tables: errors, the range of Keras's outputs, how many values the file cuts off,
+        its own range and step."""
         from rich.console import Console
 
         sizes = f"{self.size / 1000:.0f} kB"
@@ -272,7 +278,8 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
 _LEAST_FIDELITY = 0.5
 #: Fewer rows do not tell how far a head moves.
 _FEWEST_ROWS = 8
-#: Mean error from which on a head between 0 and 1 may be ruined: such a head need not move far in a sample.
+#: Mean error from which on a head between 0 and 1 may be ruined: such a head need not move far in a
+#: sample.
 _NOTICEABLE = 0.05
 
 
@@ -289,14 +296,15 @@ def compare(
     Args:
         model: float32 model.
         inputs, outputs: by name, the same rows.
-        tolerance: largest difference allowed, relative to the head's range (beside what float32 rounds in this network);
-            None where the file is not exact.
+        tolerance: largest difference allowed, relative to the head's range (beside what float32
+            rounds in this network); None where the file is not exact.
         what: name of the format, for messages.
         are_typical: whether the rows are data, so that how far a head moves tells something.
 
     Raises:
-        ExportError: a head is missing, has another shape, is not finite, is dead (the same for all rows, where Keras's
-            is not), is ruined (most of what moves in it is lost), or differs by more than `tolerance`.
+        ExportError: a head is missing, has another shape, is not finite, is dead (the same for all
+            rows, where Keras's is not), is ruined (most of what moves in it is lost), or differs by
+            more than `tolerance`.
     """
     expected = model.predict_on_batch(pack_inputs(model, inputs))
 
@@ -317,7 +325,8 @@ def compare(
 
 
 def bounded_heads(model: keras.Model) -> set[str]:
-    """Heads that end in a sigmoid or softmax: their unit is 1, however far they move in a sample."""
+    """Heads that end in a sigmoid or softmax: their unit is 1, however far they move in a
+    sample."""
     names = {
         task.name
         for task in getattr(model, "tasks", ())
@@ -331,8 +340,8 @@ def bounded_heads(model: keras.Model) -> set[str]:
 
 
 def float_noise(answer: Callable[[], Mapping[str, Any]], model: keras.Model) -> dict[str, float]:
-    """How far a network's outputs move where each of its weights is off by a step of float32, by head: what two correct
-    programs may differ by."""
+    """How far a network's outputs move where each of its weights is off by a step of float32, by
+    head: what two correct programs may differ by."""
     rng = np.random.default_rng(0)
     values = []
     for variable in model.variables:
@@ -373,8 +382,8 @@ def compare_heads(
     Args:
         expected, outputs: by name.
         tolerance, what, are_typical: as in `compare`.
-        noise: gives what float32 rounds in the network, by head; asked where a head is farther off than numbers of its size
-            usually are. None takes 1 for every head's unit.
+        noise: gives what float32 rounds in the network, by head; asked where a head is farther off
+            than numbers of its size usually are. None takes 1 for every head's unit.
         bounded: heads whose unit is 1.
     """
     heads = []
@@ -399,8 +408,10 @@ def compare_heads(
         head = HeadReport(name, float(error.max()), float(error.mean()), spread, clipped, fidelity)
         if tolerance is None and are_typical and ruined_heads([head], bounded, len(reference)):
             raise ExportError(
-                f"Head '{name}' of the {what} is ruined: its error is {error.max():.3g} at most and {error.mean():.3g} in the "
-                f"mean, where Keras's outputs move by {spread:.3g} (fidelity {fidelity:.2f}). Keep it in float "
+                f"Head '{name}' of the {what} is ruined: its error is {error.max():.3g} at most "
+                f"and {error.mean():.3g} in the "
+                f"mean, where Keras's outputs move by {spread:.3g} (fidelity {fidelity:.2f}). "
+                f"Keep it in float "
                 f"(keep_float=['{name}'], io='float32'), or use a finer quantization.",
                 [name],
             )
@@ -424,15 +435,16 @@ def ruined_heads(heads: Sequence[HeadReport], bounded: Collection[str], rows: in
 
 def _check_alive(name: str, found: np.ndarray, reference: np.ndarray, what: str) -> None:
     moved = np.abs(reference - reference[:1]).max()
-    # Rows that differ by less than a tenth of the outputs' size may well fall on one int8 step; what moves around a large
-    # offset is held by the fidelity.
+    # Rows that differ by less than a tenth of the outputs' size may well fall on one int8 step;
+    # what moves around a large offset is held by the fidelity.
     if (
         len(reference) > 1
         and moved > 0.1 * np.abs(reference).max()
         and np.abs(found - found[:1]).max() == 0
     ):
         raise ExportError(
-            f"Head '{name}' of the {what} is dead: the same answer for every row, where Keras's differ.",
+            f"Head '{name}' of the {what} is dead: the same answer for every row, where Keras's "
+            f"differ.",
             [name],
         )
 
@@ -446,7 +458,8 @@ def _check_exact(
     noise: Callable[[], Mapping[str, float]] | None,
     bounded: Collection[str],
 ) -> None:
-    """Hold a float head to Keras: to a part of its range, and to what float32 can hold of numbers of its size."""
+    """Hold a float head to Keras: to a part of its range, and to what float32 can hold of numbers
+    of its size."""
     error = float(np.abs(found - reference).max())
     spread, size = float(reference.max() - reference.min()), float(np.abs(reference).max())
     allowed = tolerance * spread + 32 * float(np.finfo("float32").eps) * size
@@ -472,7 +485,8 @@ def _fidelity(found: np.ndarray, reference: np.ndarray) -> float | None:
 
 
 def _clipped(found: np.ndarray, reference: np.ndarray, spread: float) -> float:
-    """How often the file stands at an end of its range and Keras goes beyond by more than 1 % of its own."""
+    """How often the file stands at an end of its range and Keras goes beyond by more than 1 % of
+    its own."""
     beyond = 0.01 * max(spread, 1e-12)
     high = (found == found.max()) & (reference > found + beyond)
     low = (found == found.min()) & (reference < found - beyond)

@@ -14,13 +14,15 @@ __all__ = ["load_arrays", "unify"]
 
 
 def unify(model: keras.Model, data: Any) -> Any:
-    """Data as `sampling.take_rows` knows them: arrays (or `(x, y)`), a `tf.data.Dataset`, or an iterator over batches.
+    """Data as `sampling.take_rows` knows them: arrays (or `(x, y)`), a `tf.data.Dataset`, or an
+    iterator over batches.
 
     Args:
         model: functional model.
-        data: also the path of a `.npy` or `.npz` file, a `keras.utils.PyDataset` or another sequence of batches, a list of
-            batches, any object that can be iterated over (a PyTorch `DataLoader`), or a function without arguments that gives
-            such an object, as TensorFlow's converter takes it.
+        data: also the path of a `.npy` or `.npz` file, a `keras.utils.PyDataset` or another
+            sequence of batches, a list of batches, any object that can be iterated over (a PyTorch
+            `DataLoader`), or a function without arguments that gives such an object, as
+            TensorFlow's converter takes it.
 
     Raises:
         ValueError: a path to no such file, or nothing of these.
@@ -47,7 +49,8 @@ def unify(model: keras.Model, data: Any) -> Any:
     if hasattr(data, "__iter__"):
         return _batches(model, data)
     raise ValueError(
-        f"Rows are arrays, a data set, a list of batches, or a .npy or .npz file; got {type(data).__name__}: {data!r:.80}."
+        f"Rows are arrays, a data set, a list of batches, or a .npy or .npz file; got "
+        f"{type(data).__name__}: {data!r:.80}."
     )
 
 
@@ -72,7 +75,8 @@ def load_arrays(path: str | os.PathLike[str]) -> Any:
 
 
 def _batches(model: keras.Model, data: Iterable[Any]) -> Iterator[Any]:
-    """Batches of inputs, or tuples of inputs and labels: a PyTorch `DataLoader` gives lists of these."""
+    """Batches of inputs, or tuples of inputs and labels: a PyTorch `DataLoader` gives lists of
+    these."""
     for batch in data:
         labeled = (
             isinstance(batch, list)
@@ -87,7 +91,8 @@ def _batches(model: keras.Model, data: Iterable[Any]) -> Iterator[Any]:
 
 
 def _is_list_of_batches(model: keras.Model, data: Sequence[Any]) -> bool:
-    """Whether a list holds batches; one of as many arrays as the model has inputs holds these, as in Keras."""
+    """Whether a list holds batches; one of as many arrays as the model has inputs holds these, as
+    in Keras."""
     if not data:
         return False
     if all(isinstance(entry, (tuple, list, Mapping)) and _holds_arrays(entry) for entry in data):
@@ -102,7 +107,8 @@ def _is_list_of_batches(model: keras.Model, data: Sequence[Any]) -> bool:
 
 
 def _is_list_of_rows(model: keras.Model, data: Sequence[Any]) -> bool:
-    """Whether a list holds the one input's rows, as numbers or as arrays without an axis for rows."""
+    """Whether a list holds the one input's rows, as numbers or as arrays without an axis for
+    rows."""
     if len(model.inputs) != 1 or len(data) == 0 or isinstance(data[0], Mapping):
         return False
     return np.ndim(data[0]) == len(model.inputs[0].shape) - 1

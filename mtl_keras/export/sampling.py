@@ -21,7 +21,8 @@ __all__ = ["Rows", "calibration_and_comparison", "check_spread", "take_rows"]
 CALIBRATION_ROWS, COMPARISON_ROWS = 256, 64
 #: Fewer rows than this say little about what new data look like.
 FEW_ROWS = 32
-#: Rows of a stream that are looked at: of one that repeats for ever, and of one that ends, or whose length nobody knows.
+#: Rows of a stream that are looked at: of one that repeats for ever, and of one that ends, or whose
+#: length nobody knows.
 _ENDLESS, _LONGEST = 4096, 50_000
 
 
@@ -51,13 +52,14 @@ def calibration_and_comparison(
 ) -> Rows:
     """Rows to measure ranges on, and others to compare on, both spread over the data.
 
-    The comparison takes `samples`, or the inputs of held-out data, or, where there is neither, a fifth of the calibration's
-    rows (at most 64), which are then not calibrated on.
+    The comparison takes `samples`, or the inputs of held-out data, or, where there is neither, a
+    fifth of the calibration's rows (at most 64), which are then not calibrated on.
 
     Args:
         calibration, samples: as `mtl.export.tflite` takes them.
         held_out: inputs by name of `evaluate`, or None.
-        measures: whether ranges are measured: `calibration` has to move, and few rows are warned of.
+        measures: whether ranges are measured: `calibration` has to move, and few rows are warned
+            of.
 
     Raises:
         ValueError: as `take_rows` and `check_spread`.
@@ -94,7 +96,8 @@ def _warn_of_few(rows: int, are_new: bool) -> None:
     if rows >= FEW_ROWS:
         return
     message = (
-        f"Ranges are measured on {rows} row{'' if rows == 1 else 's'}: what new data have beyond them is cut off. Give "
+        f"Ranges are measured on {rows} row{'' if rows == 1 else 's'}: what new data have beyond "
+        f"them is cut off. Give "
         f"`calibration` some hundred typical rows (at least {FEW_ROWS})."
     )
     if not are_new:
@@ -109,15 +112,17 @@ def take_rows(model: keras.Model, data: Any, count: int, seed: int = 0) -> dict[
 
     Args:
         model: takes them.
-        data: arrays, or batches with or without labels: a `tf.data.Dataset`, a `keras.utils.PyDataset`, a list of batches, a
-            generator or a function that makes one. Of a stream, each row has the same chance (reservoir sampling): it is
-            read to its end, or, where it is very long, for 50,000 rows (4,096 where it repeats for ever). None gives random
-            numbers.
+        data: arrays, or batches with or without labels: a `tf.data.Dataset`, a
+            `keras.utils.PyDataset`, a list of batches, a generator or a function that makes one. Of
+            a stream, each row has the same chance (reservoir sampling): it is read to its end, or,
+            where it is very long, for 50,000 rows (4,096 where it repeats for ever). None gives
+            random numbers.
         count: rows, at most; fewer where the data have fewer.
         seed: of the choice.
 
     Raises:
-        ValueError: no row, wrong names, shapes or dtypes, values that are not finite or not what the network was made for.
+        ValueError: no row, wrong names, shapes or dtypes, values that are not finite or not what
+            the network was made for.
 
     Reference:
         Vitter, "Random Sampling with a Reservoir", ACM Transactions on Mathematical Software 1985.
@@ -159,7 +164,8 @@ def _most_rows(data: Any) -> int:
 def _reservoir(
     model: keras.Model, stream: Iterable[Any], count: int, rng: np.random.Generator, most: int
 ) -> dict[str, np.ndarray]:
-    """`count` rows of a stream: those with the smallest of random keys, so that every row has the same chance."""
+    """`count` rows of a stream: those with the smallest of random keys, so that every row has the
+    same chance."""
     keys, pool, seen = np.zeros(0), None, 0
     for batch in stream:
         rows = inputs_by_name(model, batch[0] if isinstance(batch, tuple) else batch)
@@ -179,7 +185,8 @@ def _reservoir(
         if seen >= most:
             if most == _LONGEST:
                 warn_caller(
-                    f"Rows are drawn from the first {seen:,} of the stream. If it is sorted, give arrays, or shuffle it."
+                    f"Rows are drawn from the first {seen:,} of the stream. If it is sorted, give "
+                    f"arrays, or shuffle it."
                 )
             break
     if pool is None:
@@ -224,7 +231,8 @@ def _check(model: keras.Model, name: str, spec: keras.InputSpec, value: np.ndarr
         most = 255 * encoder.scale
         if low < -0.01 * most or high > 1.01 * most:
             raise ValueError(
-                f"{what} go from {low:g} to {high:g}; the pictures that the model's encoder makes go from 0 to {most:g}. Give "
+                f"{what} go from {low:g} to {high:g}; the pictures that the model's encoder makes "
+                f"go from 0 to {most:g}. Give "
                 "what `model.encoder.encode` gives."
             )
 
@@ -250,5 +258,6 @@ def check_spread(inputs: Mapping[str, np.ndarray]) -> None:
     if real and all(value.min() == value.max() for value in real.values()):
         told = ", ".join(f"'{name}' is always {value.flat[0]:g}" for name, value in real.items())
         raise ValueError(
-            f"The calibration data never change: {told}. int8 measures ranges on them: give typical inputs."
+            f"The calibration data never change: {told}. int8 measures ranges on them: give "
+            f"typical inputs."
         )

@@ -37,14 +37,16 @@ def split(
     *,
     tasks: Sequence[str] | None = None,
 ) -> dict[str, ExportReport]:
-    """Write `backbone.tflite`, from the inputs to the features that heads share, and one small file per head from these.
+    """Write `backbone.tflite`, from the inputs to the features that heads share, and one small file
+    per head from these.
 
-    An application runs the backbone once and the heads that it needs; new heads can be sent without the backbone.
+    An application runs the backbone once and the heads that it needs; new heads can be sent without
+    the backbone.
 
     Args:
         model: `MultiTaskModel` whose builder names its shared representation.
-        folder: for `backbone.tflite` and `<task>.tflite`. An earlier split that is there is replaced, once all files are
-            proven; a folder that holds anything else is left alone.
+        folder: for `backbone.tflite` and `<task>.tflite`. An earlier split that is there is
+            replaced, once all files are proven; a folder that holds anything else is left alone.
         quantization, calibration, samples, tasks: as in `tflite`, without "auto".
 
     Returns:

@@ -44,59 +44,71 @@ def tflite(
     on_drop: str = "raise",
     budget: Mapping[str, float] | None = None,
 ) -> ExportReport:
-    """Write a `.tflite` file, load it again, and compare every head with Keras before anything is replaced.
+    """Write a `.tflite` file, load it again, and compare every head with Keras before anything is
+    replaced.
 
-    The file has a static batch, builtin operators only, and the heads under their tasks' names, as signature keys
-    and as tensor names, in the tasks' order. Inputs and outputs are float32 unless `io` says otherwise.
+    The file has a static batch, builtin operators only, and the heads under their tasks' names, as
+    signature keys and as tensor names, in the tasks' order. Inputs and outputs are float32 unless
+    `io` says otherwise.
 
     Args:
-        model: `MultiTaskModel`, or any functional model with a flat dict of outputs. A mixed-precision model is exported
-            in float32, a quantization-aware one with its weights in the float network.
+        model: `MultiTaskModel`, or any functional model with a flat dict of outputs. A
+            mixed-precision model is exported in float32, a quantization-aware one with its weights
+            in the float network.
         path: file to write, `.tflite`.
-        quantization: None (float32); "float16" (weights; computes in float32 on a CPU); "weights" (int8 weights, turned back
-            before use); "dynamic" (int8 weights, float activations, computes in int8, no calibration needed); "int4" (as
-            "dynamic", with weights in int4 and a scale per channel) and "int4_block32", "int4_block64" (a scale per 32 or 64
-            weights of a channel, in fully connected layers whose input size is a multiple), which need ai-edge-quantizer;
-            "int8" (weights and activations); "int16x8" (int8 weights, int16 activations: finer, and slower where a delegate
-            lacks it); or "auto": of all kinds but int4, and "int8" with the heads that lost in float, the cheapest that loses
-            at most `max_drop` on every head, by the size and latency that are measured here (see `budget`). The report's
+        quantization: None (float32); "float16" (weights; computes in float32 on a CPU); "weights"
+            (int8 weights, turned back before use); "dynamic" (int8 weights, float activations,
+            computes in int8, no calibration needed); "int4" (as "dynamic", with weights in int4 and
+            a scale per channel) and "int4_block32", "int4_block64" (a scale per 32 or 64 weights of
+            a channel, in fully connected layers whose input size is a multiple), which need
+            ai-edge-quantizer; "int8" (weights and activations); "int16x8" (int8 weights, int16
+            activations: finer, and slower where a delegate lacks it); or "auto": of all kinds but
+                int4, and "int8" with the heads that lost in float, the cheapest that loses at most
+                `max_drop` on every head, by the size and latency that are measured here (see
+                `budget`). The report's
             `rungs` has the measurements, `refused` says why others did not pass.
-        calibration: typical inputs, for "int8" and "int16x8": arrays, or a data set, generator or list of batches, with or
-            without labels. 256 rows are used, drawn at random over all of the data.
-        samples: rows to compare on; 64 are used. None uses the inputs of `evaluate`, or a fifth of the calibration's rows
-            (which are then not calibrated on), or random inputs.
-        tasks: names of the tasks to export; layers and inputs that only others use are left out. None exports all.
+        calibration: typical inputs, for "int8" and "int16x8": arrays, or a data set, generator or
+            list of batches, with or without labels. 256 rows are used, drawn at random over all of
+            the data.
+        samples: rows to compare on; 64 are used. None uses the inputs of `evaluate`, or a fifth of
+            the calibration's rows (which are then not calibrated on), or random inputs.
+        tasks: names of the tasks to export; layers and inputs that only others use are left out.
+            None exports all.
         keep_float: for "int8": names of tasks, whose own layers stay in float, or of layers.
-        percentile: for "int8": float in (50, 100). Inner ranges span that part of the calibration's values at both ends,
-            instead of all; heads and inputs keep theirs.
-        signatures: "default" (`serving_default`: all heads); "heads" adds `predict_<head>` for each; "features" adds
-            `features`, the tensors that heads share, and `<head>_from_features`; "all". Weights are stored once.
+        percentile: for "int8": float in (50, 100). Inner ranges span that part of the calibration's
+            values at both ends, instead of all; heads and inputs keep theirs.
+        signatures: "default" (`serving_default`: all heads); "heads" adds `predict_<head>` for
+            each; "features" adds `features`, the tensors that heads share, and
+            `<head>_from_features`; "all". Weights are stored once.
         batch: rows that a call takes; 1 is what delegates and web runtimes want.
-        io: "float32", or, for "int8", "int8" or "uint8": what real-valued inputs and outputs are in the file. Their scales and
-            zero points are in the file; `run_tflite` applies them.
-        decode: tasks whose answers the file decodes itself, as further outputs `<task>_decoded` of `serving_default`: the
-            class's number, 0 or 1 beyond the threshold, the level, the number in its range (no logarithm), boxes and points
-            in pixels of the picture that comes in. What takes loops (detection's objects, transcriptions) is decoded
-            outside, by `TFLiteModel.predict` and by snippets.
-        evaluate: held-out data with labels, `(x, y)` or a data set: the report then has each task's first metric in Keras and
-            in the file.
-        max_drop: float, or a dict by task. A head whose metric is worse by more, in its own unit, stops the export; needs
-            `evaluate`.
-        on_drop: "raise"; "warn": the file is written all the same, and a warning says what it loses; or "report": nothing is
-            written, and the report says so (`passed` is False).
-        budget: for "auto": `{"bytes": 200_000, "ms": 5.0}`, or one of the two; what is beyond it is refused. With
-            milliseconds, the smallest file that passes is taken; with bytes alone, the fastest; without a budget, the one
-            whose size, times how often it is slower than the fastest (from 1.5 times on), is least. Milliseconds are this
-            machine's.
+        io: "float32", or, for "int8", "int8" or "uint8": what real-valued inputs and outputs are in
+            the file. Their scales and zero points are in the file; `run_tflite` applies them.
+        decode: tasks whose answers the file decodes itself, as further outputs `<task>_decoded` of
+            `serving_default`: the class's number, 0 or 1 beyond the threshold, the level, the
+            number in its range (no logarithm), boxes and points in pixels of the picture that comes
+            in. What takes loops (detection's objects, transcriptions) is decoded outside, by
+            `TFLiteModel.predict` and by snippets.
+        evaluate: held-out data with labels, `(x, y)` or a data set: the report then has each task's
+            first metric in Keras and in the file.
+        max_drop: float, or a dict by task. A head whose metric is worse by more, in its own unit,
+            stops the export; needs `evaluate`.
+        on_drop: "raise"; "warn": the file is written all the same, and a warning says what it
+            loses; or "report": nothing is written, and the report says so (`passed` is False).
+        budget: for "auto": `{"bytes": 200_000, "ms": 5.0}`, or one of the two; what is beyond it is
+            refused. With milliseconds, the smallest file that passes is taken; with bytes alone,
+            the fastest; without a budget, the one whose size, times how often it is slower than the
+            fastest (from 1.5 times on), is least. Milliseconds are this machine's.
 
     Returns:
-        `ExportReport` with each head's error and range, the file's size, its operators, delegate partitions and latency.
+        `ExportReport` with each head's error and range, the file's size, its operators, delegate
+        partitions and latency.
 
     Raises:
-        ExportError: a layer that can't be converted (named by the converter), a path that can't be written, a head that
-            is missing, dead, not finite, differs from Keras in a float file, keeps less than half of what moves in it (where
-            no `max_drop` says what it may lose), has a range in int8 that cuts off its calibrated one, or loses more than
-            `max_drop`. What was at `path` before stays.
+        ExportError: a layer that can't be converted (named by the converter), a path that can't be
+            written, a head that is missing, dead, not finite, differs from Keras in a float file,
+            keeps less than half of what moves in it (where no `max_drop` says what it may lose),
+            has a range in int8 that cuts off its calibrated one, or loses more than `max_drop`.
+            What was at `path` before stays.
         ValueError: an unknown quantization, task or layer, or data that don't fit the model.
 
     Example:

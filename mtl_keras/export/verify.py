@@ -42,8 +42,8 @@ def verify(artifact: TFLiteArtifact) -> None:
     """The third stage: the file's answers, and the report with each head's error.
 
     Raises:
-        ExportError: a head that is missing, dead, ruined, not finite, or differs in a float file; decoded answers that do
-            not agree with their heads.
+        ExportError: a head that is missing, dead, ruined, not finite, or differs in a float file;
+            decoded answers that do not agree with their heads.
     """
     load(artifact)
     request, rows = artifact.request, artifact.request.rows.comparison

@@ -16,8 +16,9 @@ __all__ = ["CategoricalEmbedding"]
 class CategoricalEmbedding(keras.layers.Layer):
     """One vector a column, looked up in one table and laid side by side.
 
-    Ids of shape `(rows, columns)`, each from 0 to its column's cardinality - 1, become `(rows, columns * dim)`. All
-    columns share one table, each with its own block of rows, so that a device does one gather instead of one a column.
+    Ids of shape `(rows, columns)`, each from 0 to its column's cardinality - 1, become
+    `(rows, columns * dim)`. All columns share one table, each with its own block of rows, so that a
+    device does one gather instead of one a column.
 
     Args:
         cardinalities: list of int. How many ids each column has.
@@ -30,7 +31,8 @@ class CategoricalEmbedding(keras.layers.Layer):
         self.dim = int(dim)
         if not self.cardinalities or min(self.cardinalities) < 1 or self.dim < 1:
             raise ValueError(
-                f"Layer '{self.name}' needs at least one column, each with at least one id, and dim >= 1; got "
+                f"Layer '{self.name}' needs at least one column, each with at least one id, and "
+                f"dim >= 1; got "
                 f"cardinalities={list(cardinalities)}, dim={dim}."
             )
         self._offsets = np.cumsum([0, *self.cardinalities[:-1]]).astype("int32")
@@ -38,7 +40,8 @@ class CategoricalEmbedding(keras.layers.Layer):
     def build(self, input_shape):
         if input_shape[-1] != len(self.cardinalities):
             raise ValueError(
-                f"Layer '{self.name}' embeds {len(self.cardinalities)} columns, its input has shape {tuple(input_shape)}."
+                f"Layer '{self.name}' embeds {len(self.cardinalities)} columns, its input has "
+                f"shape {tuple(input_shape)}."
             )
         self.table = self.add_weight(
             shape=(sum(self.cardinalities), self.dim),

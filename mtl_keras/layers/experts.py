@@ -35,7 +35,8 @@ class Experts(layers.Layer):
         for argument, value in (("experts", experts), ("units", units)):
             if isinstance(value, bool) or not isinstance(value, Integral):
                 raise ValueError(
-                    f"Layer '{self.name}': `{argument}` should be a whole number >= 1. Received: {value!r}."
+                    f"Layer '{self.name}': `{argument}` should be a whole number >= 1. Received: "
+                    f"{value!r}."
                 )
         if experts < 1 or units < 1:
             raise ValueError(
@@ -166,7 +167,8 @@ class DSelectKGate(layers.Layer):
         super().__init__(**kwargs)
         if experts < 1 or not 1 <= k <= experts or not gamma > 0 or not penalty_weight >= 0:
             raise ValueError(
-                f"Layer '{self.name}' needs experts >= 1, 1 <= k <= experts, gamma > 0 and penalty_weight >= "
+                f"Layer '{self.name}' needs experts >= 1, 1 <= k <= experts, gamma > 0 and "
+                f"penalty_weight >= "
                 f"0; got {experts}, {k}, {gamma}, {penalty_weight}."
             )
         self.experts, self.k, self.per_example = int(experts), int(k), bool(per_example)
@@ -273,7 +275,8 @@ class Mixture(layers.Layer):
         outputs, gate = input_shape
         if outputs[-1] % gate[-1]:
             raise ValueError(
-                f"Layer '{self.name}': a gate for {gate[-1]} experts meets outputs of width {outputs[-1]}, which is no "
+                f"Layer '{self.name}': a gate for {gate[-1]} experts meets outputs of width "
+                f"{outputs[-1]}, which is no "
                 "multiple of it."
             )
         return (*outputs[:-1], outputs[-1] // gate[-1])

@@ -46,7 +46,8 @@ class _Factorized(layers.Layer):
         task_rank = min(2, len(tasks)) if task_rank is None else int(task_rank)
         if rank < 1 or not 1 <= task_rank <= len(tasks):
             raise ValueError(
-                f"Layer '{self.name}' needs rank >= 1 and 1 <= task_rank <= {len(tasks)} (the tasks), got {rank} and "
+                f"Layer '{self.name}' needs rank >= 1 and 1 <= task_rank <= {len(tasks)} (the "
+                f"tasks), got {rank} and "
                 f"{task_rank}."
             )
         self.units, self.tasks, self.factorization = int(units), list(tasks), factorization
@@ -101,7 +102,8 @@ class _Factorized(layers.Layer):
             tuple(s[1:]) != tuple(shapes[0][1:]) for s in shapes
         ):
             raise ValueError(
-                f"Layer '{self.name}' takes {len(self.tasks)} tensors of one shape, one a task; got "
+                f"Layer '{self.name}' takes {len(self.tasks)} tensors of one shape, one a task; "
+                f"got "
                 f"{[tuple(s) for s in shapes]}."
             )
         return tuple(shapes[0])

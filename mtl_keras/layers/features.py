@@ -107,7 +107,8 @@ class StageMixture(layers.Layer):
         for i, shape in enumerate(input_shape):
             if tuple(shape[1:]) != tuple(input_shape[-1][1:]):
                 raise ValueError(
-                    f"Layer '{self.name}' adds tensors of one shape; number {i} has {tuple(shape)}, the last "
+                    f"Layer '{self.name}' adds tensors of one shape; number {i} has "
+                    f"{tuple(shape)}, the last "
                     f"{tuple(input_shape[-1])}."
                 )
 
@@ -176,7 +177,8 @@ class InformationTransfer(layers.Layer):
         size = input_shape[0][-1]
         if any(shape[-1] != size for shape in input_shape):
             raise ValueError(
-                f"Layer '{self.name}' takes vectors of one length, got {[tuple(s) for s in input_shape]}."
+                f"Layer '{self.name}' takes vectors of one length, got "
+                f"{[tuple(s) for s in input_shape]}."
             )
         for part in ("key", "query", "value"):
             setattr(

@@ -13,11 +13,13 @@ __all__ = ["LogMel"]
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class LogMel(layers.Layer):
-    """The logarithm of a mel spectrogram, by matrix products only, so that it converts to any device.
+    """The logarithm of a mel spectrogram, by matrix products only, so that it converts to any
+    device.
 
-    Windows (Hann, periodic) of the waveform are multiplied with cosines and sines, squared and added to a power spectrum,
-    summed by triangles that are evenly spaced on the mel scale `2595 log10(1 + f / 700)` (O'Shaughnessy, "Speech
-    Communication", 1987), and `log(max(power, floor))` is taken.
+    Windows (Hann, periodic) of the waveform are multiplied with cosines and sines, squared and
+    added to a power spectrum, summed by triangles that are evenly spaced on the mel scale
+    `2595 log10(1 + f / 700)` (O'Shaughnessy, "Speech Communication", 1987), and
+    `log(max(power, floor))` is taken.
 
     Args:
         sample_rate: int, Hz. Defaults to 16000.
@@ -28,7 +30,8 @@ class LogMel(layers.Layer):
         floor: float > 0. Defaults to 1e-6.
 
     Shapes:
-        Waveform `(rows, samples)` to `(rows, frames, mels)`, `frames = samples // hop - window // hop + 1`.
+        Waveform `(rows, samples)` to `(rows, frames, mels)`,
+        `frames = samples // hop - window // hop + 1`.
     """
 
     def __init__(
@@ -50,7 +53,8 @@ class LogMel(layers.Layer):
             )
         if not 0 <= low < high <= sample_rate / 2 or mels < 1 or not floor > 0:
             raise ValueError(
-                f"Layer '{self.name}' needs 0 <= low < high <= {sample_rate / 2:g} Hz, mels >= 1 and floor > 0; got {low}, "
+                f"Layer '{self.name}' needs 0 <= low < high <= {sample_rate / 2:g} Hz, mels >= 1 "
+                f"and floor > 0; got {low}, "
                 f"{high}, {mels}, {floor}."
             )
         self.sample_rate, self.hop, self.window, self.mels = (
@@ -83,7 +87,8 @@ class LogMel(layers.Layer):
     def build(self, input_shape):
         if len(input_shape) != 2 or input_shape[1] is None or input_shape[1] < self.window:
             raise ValueError(
-                f"Layer '{self.name}' takes waveforms (rows, samples) of fixed length, at least {self.window} samples; got "
+                f"Layer '{self.name}' takes waveforms (rows, samples) of fixed length, at least "
+                f"{self.window} samples; got "
                 f"{tuple(input_shape)}."
             )
 

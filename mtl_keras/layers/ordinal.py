@@ -12,7 +12,8 @@ __all__ = ["OrdinalThresholds"]
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class OrdinalThresholds(layers.Layer):
-    """One score a row to the logits of lying above each of several thresholds, which never change their order.
+    """One score a row to the logits of lying above each of several thresholds, which never change
+    their order.
 
     `logit_k = score - t_k` with `t_1 = first` and `t_(k+1) = t_k + softplus(step_k)`.
 

@@ -16,10 +16,10 @@ __all__ = ["FakeQuantize", "QuantizedWeights"]
 class FakeQuantize(keras.layers.Layer):
     """Rounds a tensor to the 256 values of an int8 tensor over a range that follows the data.
 
-    In training the range widens at once to each batch's smallest and largest value and shrinks slowly to them; it always holds
-    zero. Gradients pass straight (Jacob et al., "Quantization and Training of Neural Networks for Efficient
-    Integer-Arithmetic-Only Inference", CVPR 2018; their ranges also widen slowly, and cut off what the file would not).
-    Any shape; float32.
+    In training the range widens at once to each batch's smallest and largest value and shrinks
+    slowly to them; it always holds zero. Gradients pass straight (Jacob et al., "Quantization and
+    Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018; their
+    ranges also widen slowly, and cut off what the file would not). Any shape; float32.
 
     Args:
         momentum: float in [0, 1). How much of a range that is too wide a step keeps.
@@ -77,15 +77,20 @@ class FakeQuantize(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class QuantizedWeights(keras.layers.Layer):
-    """Another layer, called with its kernels rounded to int8: symmetric, with a scale an output channel.
+    """Another layer, called with its kernels rounded to int8: symmetric, with a scale an output
+    channel.
 
-    The kernels themselves stay real numbers, and gradients pass the rounding straight. A batch normalization behind needs no
-    care: folding it multiplies each channel by one number, and the channel's scale with it, as long as its statistics stand
-    still (`inference=True`). Vectors (biases, normalization) are left as they are; an embedding table has one scale.
+    The kernels themselves stay real numbers, and gradients pass the rounding straight. A batch
+    normalization behind needs no
+    care: folding it multiplies each channel by one number, and the channel's scale with it, as long
+        as its statistics stand
+    still (`inference=True`). Vectors (biases, normalization) are left as they are; an embedding
+    table has one scale.
 
     Args:
         layer: the layer, or its serialized form.
-        shapes: what the layer was built with, as `layer.get_build_config()` tells. None takes it from the layer.
+        shapes: what the layer was built with, as `layer.get_build_config()` tells. None takes it
+            from the layer.
         inference: bool. Call the layer as in inference, also in training.
 
     Example:

@@ -15,15 +15,16 @@ __all__ = ["RawImage"]
 class RawImage(layers.Layer):
     """Bytes to numbers, to one size, to a range: `scale * resized + offset`.
 
-    Bilinear, without antialiasing (which converts to no device): pictures that shrink by more than a half lose detail by
-    chance, so let the camera give a size near the network's.
+    Bilinear, without antialiasing (which converts to no device): pictures that shrink by more than
+    a half lose detail by chance, so let the camera give a size near the network's.
 
     Args:
         size: `(height, width)` of the result.
         scale, offset: float. Default to 1/255 and 0: from bytes to [0, 1].
 
     Shapes:
-        `(rows, any height, any width, channels)`, uint8, to `(rows, height, width, channels)`, float32.
+        `(rows, any height, any width, channels)`, uint8, to `(rows, height, width, channels)`,
+        float32.
 
     Example:
         >>> x = mtl.layers.RawImage((96, 96))(keras.Input((480, 640, 3), dtype="uint8"))

@@ -31,7 +31,8 @@ class ResizeLike(layers.Layer):
 
 
 def _interpolate(x: Any, size: Any, axis: int) -> Any:
-    """Linear interpolation along one axis, with the centers of the first and last cells at half a cell from the edge."""
+    """Linear interpolation along one axis, with the centers of the first and last cells at half a
+    cell from the edge."""
     old = ops.cast(ops.shape(x)[axis], "float32")
     cells = ops.cast(ops.arange(size), "float32")
     position = ops.clip((cells + 0.5) * (old / ops.cast(size, "float32")) - 0.5, 0.0, old - 1.0)
@@ -45,8 +46,9 @@ def _interpolate(x: Any, size: Any, axis: int) -> Any:
 def resized(x: Any, height: int, width: int, name: str) -> Any:
     """Maps `(rows, h, w, channels)` at another size, bilinear.
 
-    With `training=False`, which changes nothing here: `Resizing` alone notes `training=True` in the graph (Keras 3.15), and a
-    model that is called without saying then trains all layers behind it, batch normalization among them.
+    With `training=False`, which changes nothing here: `Resizing` alone notes `training=True` in the
+    graph (Keras 3.15), and a model that is called without saying then trains all layers behind it,
+    batch normalization among them.
     """
     return keras.layers.Resizing(height, width, interpolation="bilinear", name=name)(
         x, training=False
@@ -54,7 +56,8 @@ def resized(x: Any, height: int, width: int, name: str) -> Any:
 
 
 def resize_like(x: Any, target: Any, name: str) -> Any:
-    """Maps `(rows, h, w, channels)` at the size of `target`, a map too; `x` itself where the sizes are known to be equal."""
+    """Maps `(rows, h, w, channels)` at the size of `target`, a map too; `x` itself where the sizes
+    are known to be equal."""
     if has_size_of(x, target):
         return x
     if None in target.shape[1:3]:
@@ -63,6 +66,7 @@ def resize_like(x: Any, target: Any, name: str) -> Any:
 
 
 def has_size_of(x: Any, target: Any) -> bool:
-    """Whether two maps, or two sequences, are known to have the same places. Two open sizes of maps may differ."""
+    """Whether two maps, or two sequences, are known to have the same places. Two open sizes of maps
+    may differ."""
     sizes = tuple(x.shape[1:-1]), tuple(target.shape[1:-1])
     return sizes[0] == sizes[1] and (None not in sizes[0] or len(sizes[0]) < 2)

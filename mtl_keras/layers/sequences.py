@@ -21,13 +21,15 @@ __all__ = [
 
 
 def mask_of(x: Any) -> Any:
-    """The Keras mask of a tensor, or None. A layer that takes it as an argument keeps it where the graph is split."""
+    """The Keras mask of a tensor, or None. A layer that takes it as an argument keeps it where the
+    graph is split."""
     return getattr(x, "_keras_mask", None)
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class PaddingMask(layers.Layer):
-    """1.0 where a token id is not 0, `(rows, length)`; the first token always counts, so that no row is all padding."""
+    """1.0 where a token id is not 0, `(rows, length)`; the first token always counts, so that no
+    row is all padding."""
 
     def call(self, inputs):
         there = ops.cast(inputs > 0, "float32")
@@ -42,11 +44,13 @@ class PaddingMask(layers.Layer):
 class MaskPadding(layers.Layer):
     """Zeros where a token is padding, and a Keras mask for the layers, losses and metrics behind.
 
-    The mask is that of `PaddingMask`, not that of `keras.layers.Embedding(mask_zero=True)`: a row of nothing but padding
-    keeps its first token. Means over such a row stay numbers, and recurrent layers have one step to run.
+    The mask is that of `PaddingMask`, not that of `keras.layers.Embedding(mask_zero=True)`: a row
+    of nothing but padding keeps its first token. Means over such a row stay numbers, and recurrent
+    layers have one step to run.
 
     Args:
-        keras_mask: bool. False only writes zeros, for layers such as `Conv1D` that can't pass a mask on. Defaults to True.
+        keras_mask: bool. False only writes zeros, for layers such as `Conv1D` that can't pass a
+            mask on. Defaults to True.
 
     Shapes:
         `[(rows, length, dim), (rows, length)]` to `(rows, length, dim)`.
@@ -103,7 +107,8 @@ class PositionEmbedding(layers.Layer):
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class MaskedMean(layers.Layer):
-    """The mean over the places that count: `[(rows, length, dim), (rows, length)]` to `(rows, dim)`; 0 where none does."""
+    """The mean over the places that count: `[(rows, length, dim), (rows, length)]` to
+    `(rows, dim)`; 0 where none does."""
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
@@ -124,10 +129,11 @@ class MaskedMean(layers.Layer):
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class MaskedMax(layers.Layer):
-    """The largest value over the places that count: `[(rows, length, dim), (rows, length)]` to `(rows, dim)`.
+    """The largest value over the places that count: `[(rows, length, dim), (rows, length)]` to
+    `(rows, dim)`.
 
-    Places that don't count take the smallest value of the row, which no maximum notices: the usual huge negative number
-    would leave int8 no steps for the rest.
+    Places that don't count take the smallest value of the row, which no maximum notices: the usual
+    huge negative number would leave int8 no steps for the rest.
     """
 
     def __init__(self, **kwargs: Any):
@@ -151,8 +157,9 @@ class MaskedMax(layers.Layer):
 class MaskedSelfAttention(layers.Layer):
     """Multi-head self-attention that gives places that don't count no weight.
 
-    Weights are `mask * softmax(q k / sqrt(size))`, divided by their sum: the softmax over the places that count, without the
-    huge negative numbers that `keras.layers.MultiHeadAttention` adds elsewhere, which leave int8 no steps for the rest.
+    Weights are `mask * softmax(q k / sqrt(size))`, divided by their sum: the softmax over the
+    places that count, without the huge negative numbers that `keras.layers.MultiHeadAttention` adds
+    elsewhere, which leave int8 no steps for the rest.
 
     Args:
         heads: int. Divides the features.
@@ -223,7 +230,8 @@ class MaskedSelfAttention(layers.Layer):
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class FoldFrames(layers.Layer):
-    """`(rows, frames, ...)` to `(rows * frames, ...)`, so that a network for pictures sees every frame."""
+    """`(rows, frames, ...)` to `(rows * frames, ...)`, so that a network for pictures sees every
+    frame."""
 
     def call(self, inputs):
         return ops.reshape(inputs, (-1, *inputs.shape[2:]))

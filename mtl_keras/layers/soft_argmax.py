@@ -14,7 +14,8 @@ class SoftArgmax(layers.Layer):
     """The expected place under a softmax over each channel's map.
 
     Shapes:
-        `(rows, height, width, points)` to `(rows, points, 2)`: x and y of the cells' centers, 0 to 1.
+        `(rows, height, width, points)` to `(rows, points, 2)`: x and y of the cells' centers, 0 to
+        1.
 
     Reference:
         Sun, Xiao, Wei, Liang, Wei, "Integral Human Pose Regression", ECCV 2018.

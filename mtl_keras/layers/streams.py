@@ -28,7 +28,8 @@ class _Streams(layers.Layer):
     def _check_streams(self, shapes: Any, count: int | None = None) -> tuple[int | None, ...]:
         if not shapes or not isinstance(shapes[0], (tuple, list)):
             raise ValueError(
-                f"Layer '{self.name}' takes a list of tensors, one a stream; got one of shape {shapes}."
+                f"Layer '{self.name}' takes a list of tensors, one a stream; got one of shape "
+                f"{shapes}."
             )
         first = tuple(shapes[0])
         if count is not None and len(shapes) != count:
@@ -36,7 +37,8 @@ class _Streams(layers.Layer):
         for i, shape in enumerate(shapes):
             if tuple(shape[1:]) != first[1:]:
                 raise ValueError(
-                    f"Layer '{self.name}' joins streams of one shape; stream 0 has {first}, stream {i} {tuple(shape)}. Give "
+                    f"Layer '{self.name}' joins streams of one shape; stream 0 has {first}, "
+                    f"stream {i} {tuple(shape)}. Give "
                     "all streams the same backbone with the same options."
                 )
         return first
@@ -126,7 +128,8 @@ class SubspaceStitch(_Streams):
         super().__init__(**kwargs)
         if subspaces < 1 or penalty_weight < 0:
             raise ValueError(
-                f"Layer '{self.name}' needs subspaces >= 1 and penalty_weight >= 0, got {subspaces} and {penalty_weight}."
+                f"Layer '{self.name}' needs subspaces >= 1 and penalty_weight >= 0, got "
+                f"{subspaces} and {penalty_weight}."
             )
         self.subspaces, self.self_weight, self.penalty_weight = (
             int(subspaces),
@@ -138,7 +141,8 @@ class SubspaceStitch(_Streams):
         first = self._check_streams(input_shape)
         if first[-1] % self.subspaces:
             raise ValueError(
-                f"Layer '{self.name}' cuts {first[-1]} channels into {self.subspaces} subspaces: choose a number that divides "
+                f"Layer '{self.name}' cuts {first[-1]} channels into {self.subspaces} subspaces: "
+                f"choose a number that divides "
                 "the channels of every stage."
             )
         total = len(input_shape) * self.subspaces
@@ -294,7 +298,8 @@ class BranchChoice(layers.Layer):
             raise ValueError(
                 f"Layer '{self.name}' needs children >= 1, 0 < min_temperature <= temperature, "
                 "0 < temperature_decay <= 1 and warmup_steps >= 0; got "
-                f"{children}, {min_temperature}, {temperature}, {temperature_decay}, {warmup_steps}."
+                f"{children}, {min_temperature}, {temperature}, {temperature_decay}, "
+                f"{warmup_steps}."
             )
         self.children, self.temperature, self.temperature_decay = (
             int(children),

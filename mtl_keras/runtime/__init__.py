@@ -1,7 +1,8 @@
 """The runtime: exported files where they are used, with NumPy and `ai-edge-litert` alone.
 
-Nothing in this package imports Keras or TensorFlow. Reads a `.tflite` file and what it says of itself, encodes raw
-inputs, runs the file, decodes its outputs, measures its latency, and writes ready calls of it.
+Nothing in this package imports Keras or TensorFlow. Reads a `.tflite` file and what it says of
+itself, encodes raw inputs, runs the file, decodes its outputs, measures its latency, and writes
+ready calls of it.
 
 from mtl_keras import runtime
 model = runtime.TFLiteModel("model.tflite")

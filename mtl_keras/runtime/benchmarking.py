@@ -1,4 +1,5 @@
-"""How long files take on this machine: latency, memory, delegate partitions, by number of threads."""
+"""How long files take on this machine: latency, memory, delegate partitions, by number of
+threads."""
 
 from __future__ import annotations
 
@@ -23,10 +24,12 @@ class BenchmarkReport:
 
     Attributes:
         cpu: the processor; latencies are this one's, and no phone's.
-        rows: a dict a file and number of threads: `file`, `bytes`, `threads`, `median_ms`, `p95_ms`, `peak_mb` (memory beyond
-            the runtime's own), `partitions` (parts that the CPU delegate runs).
-        against: a dict by number of threads, where single-task files were given: `sum_ms` and `sum_bytes` of these, and the
-            first file's latency and size as a part of them, `latency_ratio` and `size_ratio`.
+        rows: a dict a file and number of threads: `file`, `bytes`, `threads`, `median_ms`,
+            `p95_ms`, `peak_mb` (memory beyond the runtime's own), `partitions` (parts that the CPU
+            delegate runs).
+        against: a dict by number of threads, where single-task files were given: `sum_ms` and
+            `sum_bytes` of these, and the first file's latency and size as a part of them,
+            `latency_ratio` and `size_ratio`.
     """
 
     cpu: str
@@ -53,8 +56,10 @@ class BenchmarkReport:
         print_table(columns, rows, title=f"on {self.cpu}", left=["file"], console=console)
         for threads, ratios in self.against.items():
             console.print(
-                f"{self.rows[0]['file']} against the single-task files together, {threads} threads: "
-                f"x {ratios['latency_ratio']:.2f} of their time, x {ratios['size_ratio']:.2f} of their size",
+                f"{self.rows[0]['file']} against the single-task files together, {threads} "
+                f"threads: "
+                f"x {ratios['latency_ratio']:.2f} of their time, x {ratios['size_ratio']:.2f} of "
+                f"their size",
                 highlight=False,
             )
 
@@ -96,10 +101,11 @@ def benchmark(
     singles: Sequence[str | os.PathLike[str]] = (),
     rounds: int = 3,
 ) -> BenchmarkReport:
-    """Measure `.tflite` files on this machine, each in processes of its own that hold the runtime and nothing else.
+    """Measure `.tflite` files on this machine, each in processes of its own that hold the runtime
+    and nothing else.
 
-    Files take turns over the rounds, so that a machine that slows down slows all of them; of each the round with the
-    smallest median counts.
+    Files take turns over the rounds, so that a machine that slows down slows all of them; of each
+    the round with the smallest median counts.
 
     Args:
         path: a file, a folder (all `.tflite` files in it), or a list of files.

@@ -1,7 +1,7 @@
 """From raw outputs to labels, boxes and numbers, in NumPy only.
 
-What a decoder needs to know stands in the task's metadata, which exported files carry. Tasks decode with these
-functions, and so does `mtl.runtime.TFLiteModel`.
+What a decoder needs to know stands in the task's metadata, which exported files carry. Tasks decode
+with these functions, and so does `mtl.runtime.TFLiteModel`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ Metadata = Mapping[str, Any]
 
 
 def decode(metadata: Metadata, output: Any) -> list[Any]:
-    """Decode a task's outputs, `(rows, ...)`: one entry per row. Outputs of an unknown kind stay as they are.
+    """Decode a task's outputs, `(rows, ...)`: one entry per row. Outputs of an unknown kind stay as
+    they are.
 
     Args:
         metadata: the task's, as `Task.facts()` gives it: `kind`, and what the kind needs.

@@ -18,7 +18,8 @@ except ImportError:  # Windows: nothing is cleared up after a process that was k
 
 __all__ = ["MARK", "ExportError", "atomic_write", "check_file", "check_folder", "check_writable"]
 
-#: Stands in every text that this library writes beside a network; a file without it is somebody else's.
+#: Stands in every text that this library writes beside a network; a file without it is somebody
+#: else's.
 MARK = "Written by mtl_keras"
 
 
@@ -35,12 +36,14 @@ class ExportError(RuntimeError):
 
 
 def check_file(path: str | os.PathLike[str], *, text: bool = False) -> None:
-    """Refuse to write a file where a folder stands, or, for `text`, where a file stands that this library did not write.
+    """Refuse to write a file where a folder stands, or, for `text`, where a file stands that this
+    library did not write.
 
     Args:
         path: the file to write.
-        text: whether it is a text that carries `MARK`. A `.tflite` file is named by the user, and replaced as `save` does;
-            names of texts are made from it, and may be those of a user's own program.
+        text: whether it is a text that carries `MARK`. A `.tflite` file is named by the user, and
+            replaced as `save` does; names of texts are made from it, and may be those of a user's
+            own program.
 
     Raises:
         ExportError: says what is there.
@@ -54,7 +57,8 @@ def check_file(path: str | os.PathLike[str], *, text: bool = False) -> None:
         with path.open("rb") as file:
             if MARK.encode() not in file.read(4096):
                 raise ExportError(
-                    f"{path} is there already, and mtl_keras did not write it: move it, or name another folder (`folder=`)."
+                    f"{path} is there already, and mtl_keras did not write it: move it, or name "
+                    f"another folder (`folder=`)."
                 )
 
 
@@ -79,17 +83,19 @@ def check_folder(path: str | os.PathLike[str], foreign: Callable[[Path], Sequenc
     if names:
         some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         raise ExportError(
-            f"{path} holds what no earlier export of mtl_keras wrote there ({some}), and is left as it is: choose a new "
+            f"{path} holds what no earlier export of mtl_keras wrote there ({some}), and is left "
+            f"as it is: choose a new "
             f"folder, such as {path / 'model'}."
         )
 
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Write a file or folder through a temporary path, which replaces `path` when the block ends without an error.
+    """Write a file or folder through a temporary path, which replaces `path` when the block ends
+    without an error.
 
-    The old content of `path` stays until then, and stays if the block raises. The next call for the same path removes
-    what a killed process left behind.
+    The old content of `path` stays until then, and stays if the block raises. The next call for the
+    same path removes what a killed process left behind.
 
     Raises:
         ExportError: the folder can't be written to.
@@ -105,7 +111,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(fresh, target)
     except OSError as error:
         raise ExportError(
-            f"{path} could not be written: {error.strerror or error}. What was there before is unchanged."
+            f"{path} could not be written: {error.strerror or error}. What was there before is "
+            f"unchanged."
         ) from error
     finally:
         _restore(work, target)
@@ -139,7 +146,8 @@ def _restore(work: Path, path: Path) -> None:
 
 
 def _work_folder(path: Path) -> tuple[Path, Any]:
-    """A hidden folder next to `path`, and the open file by whose lock others see that its process lives."""
+    """A hidden folder next to `path`, and the open file by whose lock others see that its process
+    lives."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _clear_up(path)
@@ -147,7 +155,8 @@ def _work_folder(path: Path) -> tuple[Path, Any]:
         return work, _locked(work / _lock(path))
     except OSError as error:
         raise ExportError(
-            f"{path} can't be written: {error.strerror or error}. Choose a folder that you may write to."
+            f"{path} can't be written: {error.strerror or error}. Choose a folder that you may "
+            f"write to."
         ) from None
 
 
@@ -161,13 +170,15 @@ def _locked(path: Path) -> Any:
     except OSError:  # a file system without locks
         lock.close()
         return None
-    # Renamed once it is locked: a lock file that can be locked by others belonged to a process that is gone.
+    # Renamed once it is locked: a lock file that can be locked by others belonged to a process that
+    # is gone.
     os.replace(fresh, path)
     return lock
 
 
 def _clear_up(path: Path) -> None:
-    """Remove the work folders of processes that were killed; a folder that one of them had moved aside goes back."""
+    """Remove the work folders of processes that were killed; a folder that one of them had moved
+    aside goes back."""
     if fcntl is None:
         return
     for work in path.parent.glob(f".{glob.escape(path.name)}-*"):

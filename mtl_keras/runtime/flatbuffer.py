@@ -1,7 +1,8 @@
-"""Surgery on a `.tflite` file: heads by name and in the tasks' order, for clients that see tensors only.
+"""Surgery on a `.tflite` file: heads by name and in the tasks' order, for clients that see tensors
+only.
 
-The converter names outputs `StatefulPartitionedCall:1` and orders them by chance; the heads' names live in the signature,
-which older runtimes, web runtimes and viewers don't read.
+The converter names outputs `StatefulPartitionedCall:1` and orders them by chance; the heads' names
+live in the signature, which older runtimes, web runtimes and viewers don't read.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def kinds(model: Any) -> list[str]:
 
 
 def opcode(model: Any, kind: str, version: int = 1) -> int:
-    """The index by which a file's operators refer to one of this kind; an entry is added where the file has none."""
+    """The index by which a file's operators refer to one of this kind; an entry is added where the
+    file has none."""
     from ai_edge_litert import schema_py_generated as schema
 
     names = kinds(model)
@@ -70,7 +72,8 @@ def opcode(model: Any, kind: str, version: int = 1) -> int:
 
 
 def dequantized(model: Any, graph: Any, index: int, version: int, operators: list[Any]) -> int:
-    """A float32 tensor made of a smaller constant by an operator of its own, which is added to `operators`.
+    """A float32 tensor made of a smaller constant by an operator of its own, which is added to
+    `operators`.
 
     `version` is the operator's: 3 reads float16, 5 int8 with a scale a channel.
     """
@@ -88,7 +91,8 @@ def dequantized(model: Any, graph: Any, index: int, version: int, operators: lis
 
 
 def name_and_order(content: bytes, signatures: Mapping[str, Sequence[str]]) -> bytes:
-    """Name input and output tensors after the signatures, put outputs into order, and signatures and their graphs too.
+    """Name input and output tensors after the signatures, put outputs into order, and signatures
+    and their graphs too.
 
     The first signature's graph becomes the file's first: clients without signatures run that one.
 
@@ -102,7 +106,8 @@ def name_and_order(content: bytes, signatures: Mapping[str, Sequence[str]]) -> b
     converted = {text(signature.signatureKey): signature for signature in model.signatureDefs or ()}
     if set(converted) != set(signatures):
         raise ExportError(
-            f"The converted file has the signatures {sorted(converted)}; it should have {sorted(signatures)}."
+            f"The converted file has the signatures {sorted(converted)}; it should have "
+            f"{sorted(signatures)}."
         )
     for key, outputs in signatures.items():
         signature = converted[key]
@@ -110,11 +115,13 @@ def name_and_order(content: bytes, signatures: Mapping[str, Sequence[str]]) -> b
         heads = {text(entry.name): entry for entry in signature.outputs}
         if set(heads) != set(outputs):
             raise ExportError(
-                f"The converted file has the heads {sorted(heads)}; the model has {sorted(outputs)}."
+                f"The converted file has the heads {sorted(heads)}; the model has "
+                f"{sorted(outputs)}."
             )
         named: set[int] = set()
         for entry in (*signature.outputs, *signature.inputs):
-            # Two heads may be one tensor; it can bear one name only, and the signature still tells both.
+            # Two heads may be one tensor; it can bear one name only, and the signature still tells
+            # both.
             if entry.tensorIndex not in named:
                 graph.tensors[entry.tensorIndex].name = text(entry.name).encode()
                 named.add(entry.tensorIndex)
@@ -139,7 +146,8 @@ def _first(model: Any, index: int) -> None:
 
 
 def _calls(graph: Any) -> Iterator[tuple[Any, str]]:
-    """Where a graph's operators refer to other graphs (loops, conditions): the options, and the name of the field."""
+    """Where a graph's operators refer to other graphs (loops, conditions): the options, and the
+    name of the field."""
     for op in graph.operators:
         for option in (op.builtinOptions, getattr(op, "builtinOptions2", None)):
             for key in vars(option) if option is not None else ():
@@ -165,8 +173,8 @@ def first_alone(content: bytes) -> bytes:
 
 
 def share_buffers(content: bytes) -> bytes:
-    """Keep equal constants once, and none that nothing refers to: quantized files with several signatures hold each graph's
-    weights anew."""
+    """Keep equal constants once, and none that nothing refers to: quantized files with several
+    signatures hold each graph's weights anew."""
     model = read(content)
     first: dict[bytes, int] = {}
     position: dict[int, int] = {}
@@ -180,7 +188,8 @@ def share_buffers(content: bytes) -> bytes:
         if index not in used:
             continue
         data = b"" if buffer.data is None else bytes(bytearray(buffer.data))
-        # Empty buffers are the places of tensors that a run fills; the first of all must stay the first.
+        # Empty buffers are the places of tensors that a run fills; the first of all must stay the
+        # first.
         if data and data in first:
             position[index] = first[data]
             continue

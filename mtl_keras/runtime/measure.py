@@ -1,6 +1,8 @@
-"""How fast a `.tflite` file runs here: a script of its own, so that it can be run with the runtime alone.
+"""How fast a `.tflite` file runs here: a script of its own, so that it can be run with the runtime
+alone.
 
-`python measure.py FILE THREADS RUNS` prints one line of JSON; memory counts from before the file is loaded.
+`python measure.py FILE THREADS RUNS` prints one line of JSON; memory counts from before the file is
+loaded.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ def cpu_name() -> str:
 
 
 class Unsigned:
-    """Runs a file's first graph by its tensors' names, as a signature's runner does: for files that have no signature."""
+    """Runs a file's first graph by its tensors' names, as a signature's runner does: for files that
+    have no signature."""
 
     def __init__(self, interpreter: Any):
         self._interpreter = interpreter
@@ -56,7 +59,8 @@ class Unsigned:
 
 
 def _by_name(details: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Tensors by their names without what the converter puts around them: `serving_default_x:0` is `x`."""
+    """Tensors by their names without what the converter puts around them: `serving_default_x:0` is
+    `x`."""
     names = [
         detail["name"].removeprefix("serving_default_").removesuffix(":0") for detail in details
     ]
@@ -66,7 +70,8 @@ def _by_name(details: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def main_runner(interpreter: Any) -> tuple[str | None, Any]:
-    """A file's main signature (`serving_default`, else its first, else None: its first graph) and the runner of it."""
+    """A file's main signature (`serving_default`, else its first, else None: its first graph) and
+    the runner of it."""
     signatures = list(interpreter.get_signature_list())
     if not signatures:
         return None, Unsigned(interpreter)
@@ -113,8 +118,8 @@ def _times(runner: Any, x: dict[str, Any], runs: int, warmup: int) -> list[float
 def quick(path: str | os.PathLike[str]) -> tuple[int | None, float, str]:
     """Delegate partitions, milliseconds of a call with one thread, and the processor.
 
-    The latency is counted as `benchmark` counts it, so that both say the same: the smallest median of three rounds. A slow
-    network gets one round.
+    The latency is counted as `benchmark` counts it, so that both say the same: the smallest median
+    of three rounds. A slow network gets one round.
     """
     from mtl_keras.quiet import quiet
 
@@ -142,7 +147,8 @@ def measure(path: str | os.PathLike[str], threads: int, runs: int) -> dict[str, 
 
 
 def _memory_before() -> float:
-    """Bytes that this process holds; from here on its peak counts anew, where the system can do that (Linux)."""
+    """Bytes that this process holds; from here on its peak counts anew, where the system can do
+    that (Linux)."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
         return 1024.0 * _status("VmRSS")

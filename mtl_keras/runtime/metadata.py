@@ -1,8 +1,9 @@
 """What a file says of itself: the tasks' metadata as JSON, and standard TFLite metadata.
 
-Standard metadata is what generic tools (MediaPipe Tasks, ML Kit, Android Studio) read: what each tensor is, how pixels become
-numbers, labels in a zip archive behind the network. TensorFlow's writer was given up in 2023; MediaPipe's does not import as
-it is released (1.2.2), and asks for an absl that TensorFlow Model Optimization refuses: the few tables needed are packed here.
+Standard metadata is what generic tools (MediaPipe Tasks, ML Kit, Android Studio) read: what each
+tensor is, how pixels become numbers, labels in a zip archive behind the network. TensorFlow's
+writer was given up in 2023; MediaPipe's does not import as it is released (1.2.2), and asks for an
+absl that TensorFlow Model Optimization refuses: the few tables needed are packed here.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ ENTRY, STANDARD = "mtl_keras", "TFLITE_METADATA"
 
 #: Tables of `metadata_schema.fbs` and their fields, in the schema's order; a union is two fields.
 _SCHEMA = {
-    "ModelMetadata": "name description version subgraph_metadata author license associated_files min_parser_version",
+    "ModelMetadata": "name description version subgraph_metadata author license associated_files "
+    "min_parser_version",
     "SubGraphMetadata": "name description input_tensor_metadata output_tensor_metadata",
-    "TensorMetadata": "name description dimension_names content process_units stats associated_files",
+    "TensorMetadata": "name description dimension_names content process_units stats "
+    "associated_files",
     "Content": "content_properties_type content_properties",
     "FeatureProperties": "",
     "ImageProperties": "color_space default_size",
@@ -48,7 +51,8 @@ _RGB, _GRAYSCALE, _AXIS_LABELS, _BOUNDARIES = 1, 2, 2, 1
 
 
 def describe(content: bytes, facts: Mapping[str, Any]) -> bytes:
-    """Put facts into a file: all of them as JSON, in an entry `mtl_keras`, and as standard metadata what that has words for.
+    """Put facts into a file: all of them as JSON, in an entry `mtl_keras`, and as standard metadata
+    what that has words for.
 
     Runtimes pass over both. Labels follow the network as a zip archive of `<task>_labels.txt`.
     """

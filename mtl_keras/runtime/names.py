@@ -7,10 +7,12 @@ from collections.abc import Iterable
 
 __all__ = ["check_input_name", "check_task_name", "check_task_names", "unknown_name"]
 
-# Names travel through Keras layers, SavedModel signatures and TFLite tensors. Keras refuses "/", TensorFlow rewrites
-# anything that is no identifier character, so only what survives everywhere is allowed.
+# Names travel through Keras layers, SavedModel signatures and TFLite tensors. Keras refuses "/",
+# TensorFlow rewrites anything that is no identifier character, so only what survives everywhere is
+# allowed.
 _VALID = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
-# Keras reports the total under `loss`, validation results under `val_...`; `serving_default` and `serve` are endpoints.
+# Keras reports the total under `loss`, validation results under `val_...`; `serving_default` and
+# `serve` are endpoints.
 _RESERVED = frozenset(
     {"loss", "lr", "learning_rate", "balanced_loss", "serving_default", "serve", "features"}
 )
@@ -27,12 +29,14 @@ def check_task_name(name: object) -> str:
         raise TypeError(f"A task's name must be a string, got {name!r} ({type(name).__name__}).")
     if not _VALID.match(name):
         raise ValueError(
-            f"Task name {name!r} would be changed or refused by Keras, SavedModel or TFLite. Use a letter, then "
+            f"Task name {name!r} would be changed or refused by Keras, SavedModel or TFLite. Use "
+            f"a letter, then "
             "letters, digits and underscores, for example 'arrival_delay'."
         )
     if name in _RESERVED or name.startswith(("val_", "predict_")):
         raise ValueError(
-            f"Task name {name!r} is taken: Keras and the exported files use it themselves. Choose another, for example "
+            f"Task name {name!r} is taken: Keras and the exported files use it themselves. Choose "
+            f"another, for example "
             f"'{name}_task'."
         )
     return name
@@ -46,19 +50,22 @@ def check_input_name(name: str) -> str:
     """
     if not _VALID.match(name):
         raise ValueError(
-            f"Input name {name!r} would be changed or refused by SavedModel or TFLite. Use a letter, then letters, digits and "
+            f"Input name {name!r} would be changed or refused by SavedModel or TFLite. Use a "
+            f"letter, then letters, digits and "
             "underscores, for example 'left_image'."
         )
     if keyword.iskeyword(name) or name == "self":
         raise ValueError(
-            f"Input name {name!r} is a word of Python, which TensorFlow takes for no input's name. Choose another, for "
+            f"Input name {name!r} is a word of Python, which TensorFlow takes for no input's "
+            f"name. Choose another, for "
             f"example '{name}_input'."
         )
     return name
 
 
 def check_task_names(names: Iterable[str]) -> list[str]:
-    """Check every name, and that no two tasks share one (upper and lower case count as the same)."""
+    """Check every name, and that no two tasks share one (upper and lower case count as the
+    same)."""
     names = [check_task_name(name) for name in names]
     if not names:
         raise ValueError("At least one task is needed, got none.")
@@ -66,7 +73,8 @@ def check_task_names(names: Iterable[str]) -> list[str]:
     for name in names:
         if name.lower() in seen:
             raise ValueError(
-                f"Two tasks share the name {name!r} (the other is {seen[name.lower()]!r}). Each task needs its own: "
+                f"Two tasks share the name {name!r} (the other is {seen[name.lower()]!r}). Each "
+                f"task needs its own: "
                 "losses, metrics and exported outputs are addressed by it."
             )
         seen[name.lower()] = name
@@ -75,7 +83,8 @@ def check_task_names(names: Iterable[str]) -> list[str]:
             # `a_loss` of task `a` would be logged under the name of a task's own metric.
             if name != other and name == f"{other}_loss":
                 raise ValueError(
-                    f"Task name {name!r} collides with the logged loss of task {other!r}. Rename one of them."
+                    f"Task name {name!r} collides with the logged loss of task {other!r}. Rename "
+                    f"one of them."
                 )
     return names
 

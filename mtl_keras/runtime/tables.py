@@ -29,8 +29,8 @@ def build_table(
         columns: names of the columns.
         rows: one sequence of values per row, as long as `columns`.
         title: line above the table. None for none.
-        left: names of the columns that are aligned to the left; the others are aligned to the right. None aligns
-            all of them to the left.
+        left: names of the columns that are aligned to the left; the others are aligned to the
+            right. None aligns all of them to the left.
         box: lines around cells: "heavy", "light" (below the names only) or "plain" (none).
 
     Returns:

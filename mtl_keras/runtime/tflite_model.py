@@ -21,8 +21,9 @@ __all__ = ["TFLiteModel", "padded"]
 class TFLiteModel:
     """A `.tflite` file: its metadata, raw outputs and decoded predictions.
 
-    Files that `mtl.export.tflite` wrote carry metadata: the tasks' kinds, labels, units and thresholds, the encoder, and
-    the package's version. So raw inputs can be encoded and outputs are decoded. Files of other tools run too, with raw
+    Files that `mtl.export.tflite` wrote carry metadata: the tasks' kinds, labels, units and
+    thresholds, the encoder, and the package's version. So raw inputs can be encoded and outputs are
+    decoded. Files of other tools run too, with raw
     outputs: with their own signature, or by the names of their tensors where they have none.
 
     Args:
@@ -63,7 +64,8 @@ class TFLiteModel:
 
     @property
     def signatures(self) -> list[str]:
-        """What can be run: "serving_default" (in files of others, their first), and what else was exported.
+        """What can be run: "serving_default" (in files of others, their first), and what else was
+        exported.
 
         Empty for a file without signatures, which has one way to run.
         """
@@ -115,13 +117,14 @@ class TFLiteModel:
         return {name: _details(details[name]) for name in [*order, *rest]}
 
     def run(self, x: Mapping[str, Any], signature: str | None = None) -> dict[str, np.ndarray]:
-        """Raw outputs by name, for any number of rows; real numbers go in and come out also of whole-integer files.
+        """Raw outputs by name, for any number of rows; real numbers go in and come out also of
+        whole-integer files.
 
         Args:
             x: dict of input name to array, `(rows, ...)`.
-            signature: one of `signatures`, None for the first: "predict_<head>" runs one head, "features" what heads share,
-                and "<head>_from_features" one head on that, where the file has them. A head takes all of "features", and
-                leaves alone what others need.
+            signature: one of `signatures`, None for the first: "predict_<head>" runs one head,
+                "features" what heads share, and "<head>_from_features" one head on that, where the
+                file has them. A head takes all of "features", and leaves alone what others need.
 
         Raises:
             ValueError: an unknown signature; inputs that are missing, unknown, or of another shape.
@@ -144,7 +147,8 @@ class TFLiteModel:
             ):
                 expected = ("rows", *detail["shape"][1:].tolist())
                 raise ValueError(
-                    f"Input '{name}' has shape {value.shape} and dtype {value.dtype}; the file takes {expected}."
+                    f"Input '{name}' has shape {value.shape} and dtype {value.dtype}; the file "
+                    f"takes {expected}."
                 )
             ready[name] = _to_file(name, value, detail)
         sizes = {name: len(value) for name, value in ready.items()}
@@ -166,7 +170,8 @@ class TFLiteModel:
         return {name: _from_file(value, gives[name]) for name, value in whole.items()}
 
     def predict(self, x: Mapping[str, Any], signature: str | None = None) -> dict[str, list[Any]]:
-        """Decoded answers by task, one entry a row; raw rows for outputs that the file says nothing of."""
+        """Decoded answers by task, one entry a row; raw rows for outputs that the file says nothing
+        of."""
         by_name = {task["name"]: task for task in self.tasks}
         return {
             name: decoding.decode(by_name.get(name, {}), value)
@@ -174,7 +179,8 @@ class TFLiteModel:
         }
 
     def describe(self) -> dict[str, Any]:
-        """Everything the file tells, as plain values: size, operators, inputs, outputs, tasks, and what made it."""
+        """Everything the file tells, as plain values: size, operators, inputs, outputs, tasks, and
+        what made it."""
         rest = {key: value for key, value in self.facts.items() if key not in ("encoder", "inputs")}
         operators = flatbuffer.ops(self.path.read_bytes())
         inputs = self.inputs
@@ -208,7 +214,8 @@ def _details(detail: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _to_file(name: str, value: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
-    """Real numbers as the integers that a quantized input takes; everything else in the input's dtype.
+    """Real numbers as the integers that a quantized input takes; everything else in the input's
+    dtype.
 
     Raises:
         ValueError: fractions, or numbers beyond its ends, for an input of whole numbers.
@@ -221,7 +228,8 @@ def _to_file(name: str, value: np.ndarray, detail: Mapping[str, Any]) -> np.ndar
         ready = value.astype(detail["dtype"])
     if ready.dtype.kind in "iu" and (ready != value).any():
         raise ValueError(
-            f"Input '{name}' takes whole numbers of {ready.dtype}; these go from {value.min():g} to {value.max():g}."
+            f"Input '{name}' takes whole numbers of {ready.dtype}; these go from {value.min():g} "
+            f"to {value.max():g}."
         )
     return ready
 

@@ -1,4 +1,5 @@
-"""Tasks: what is predicted. Each has a name, a head, a loss, a weight, metrics with a direction, and a decoder."""
+"""Tasks: what is predicted. Each has a name, a head, a loss, a weight, metrics with a direction,
+and a decoder."""
 
 from mtl_keras.tasks.bounding_box import BoundingBox
 from mtl_keras.tasks.classification import Binary, Classification

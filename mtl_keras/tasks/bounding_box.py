@@ -15,7 +15,8 @@ __all__ = ["BoundingBox", "BoxIoU", "BoxLoss", "box_iou"]
 
 
 def box_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of boxes `(..., 4)` given as left, top, right, bottom; 0 for empty boxes."""
+    """Intersection over union of boxes `(..., 4)` given as left, top, right, bottom; 0 for empty
+    boxes."""
     width = ops.minimum(a[..., 2], b[..., 2]) - ops.maximum(a[..., 0], b[..., 0])
     height = ops.minimum(a[..., 3], b[..., 3]) - ops.maximum(a[..., 1], b[..., 1])
     shared = ops.maximum(width, 0.0) * ops.maximum(height, 0.0)
@@ -31,8 +32,9 @@ def _area(box: Any) -> Tensor:
 class BoxLoss(keras.losses.Loss):
     """Mean absolute error of the four edges plus `iou_weight * (1 - IoU)`.
 
-    The first part has a gradient also for boxes that don't meet; the second is what boxes are judged by
-    (Yu et al., "UnitBox", ACM MM 2016, use -log IoU; 1 - IoU is its first-order form and stays bounded).
+    The first part has a gradient also for boxes that don't meet; the second is what boxes are
+    judged by (Yu et al., "UnitBox", ACM MM 2016, use -log IoU; 1 - IoU is its first-order form and
+    stays bounded).
     """
 
     def __init__(self, iou_weight: float = 0.5, name: str = "box_loss", **kwargs: Any):
@@ -66,14 +68,14 @@ class BoxIoU(keras.metrics.Mean):
 class BoundingBox(Task):
     """The box of one object in an image.
 
-    Output and labels are `(left, top, right, bottom)`, shape `(rows, 4)`, each from 0 to 1 of the image's width or
-    height. A row with NaN has no label.
+    Output and labels are `(left, top, right, bottom)`, shape `(rows, 4)`, each from 0 to 1 of the
+    image's width or height. A row with NaN has no label.
 
     Args:
         name: str. See `Task`.
         hidden: int. Units of the head's hidden layer. Defaults to 64.
-        channels: int. The feature map is reduced to this many channels before it is flattened: a box needs to know
-            where things are, which pooling would forget. Defaults to 32.
+        channels: int. The feature map is reduced to this many channels before it is flattened: a
+            box needs to know where things are, which pooling would forget. Defaults to 32.
 
     Example:
         >>> task = mtl.tasks.BoundingBox("box", loss_weight=0.3)
@@ -99,7 +101,8 @@ class BoundingBox(Task):
         if len(x.shape) == 4:
             if None in x.shape[1:3]:
                 raise ValueError(
-                    f"Task '{self.name}' needs an image of fixed size; the features have shape {tuple(x.shape)}. Give "
+                    f"Task '{self.name}' needs an image of fixed size; the features have shape "
+                    f"{tuple(x.shape)}. Give "
                     "height and width in `inputs`."
                 )
             x = keras.layers.Conv2D(
@@ -136,7 +139,8 @@ class BoundingBox(Task):
         turned = (values[:, 0] > values[:, 2]) | (values[:, 1] > values[:, 3])
         if turned.any():
             raise ValueError(
-                f"{int(turned.sum())} labels of task '{self.name}' have right < left or bottom < top, for example "
+                f"{int(turned.sum())} labels of task '{self.name}' have right < left or bottom < "
+                f"top, for example "
                 f"{values[turned][0].tolist()}; expected (left, top, right, bottom)."
             )
 

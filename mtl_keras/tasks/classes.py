@@ -1,4 +1,5 @@
-"""What tasks over classes share: weights of classes, smoothed and focal cross entropy, and labels that are probabilities."""
+"""What tasks over classes share: weights of classes, smoothed and focal cross entropy, and labels
+that are probabilities."""
 
 from __future__ import annotations
 
@@ -29,18 +30,22 @@ _EPSILON = 1e-7
 def class_weights_from_counts(counts: Any, kind: str, beta: float = 0.999) -> np.ndarray:
     """Weights of classes from how often each occurs, along the last axis.
 
-    - "balanced": `n / (k n_c)`, with `n` labels of `k` classes that occur. The mean weight of a label is 1.
-    - "effective": `(1 - beta) / (1 - beta^n_c)`, scaled so that the weights of the `k` classes add up to `k`.
+    - "balanced": `n / (k n_c)`, with `n` labels of `k` classes that occur. The mean weight of a
+      label is 1.
+    - "effective": `(1 - beta) / (1 - beta^n_c)`, scaled so that the weights of the `k` classes add
+      up to `k`.
 
     A class that never occurs weighs 1.
 
     Args:
         counts: array of counts >= 0, `(..., classes)`.
         kind: "balanced" or "effective".
-        beta: float in [0, 1). 0 weighs all classes alike; towards 1 "effective" goes to inverse frequency.
+        beta: float in [0, 1). 0 weighs all classes alike; towards 1 "effective" goes to inverse
+            frequency.
 
     Reference:
-        Cui, Jia, Lin, Song, Belongie, "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019.
+        Cui, Jia, Lin, Song, Belongie, "Class-Balanced Loss Based on Effective Number of Samples",
+        CVPR 2019.
     """
     counts = np.asarray(counts, "float64")
     occurs = counts > 0
@@ -62,7 +67,8 @@ def class_weights_from_counts(counts: Any, kind: str, beta: float = 0.999) -> np
 class EachCrossentropy(keras.losses.Loss):
     """Binary cross entropy of every entry, not averaged over them: each may lack its label.
 
-    `-t (1 - p)^gamma log p - (1 - t) p^gamma log(1 - p)`, with `t = (1 - smoothing) y + smoothing / 2`.
+    `-t (1 - p)^gamma log p - (1 - t) p^gamma log(1 - p)`, with
+    `t = (1 - smoothing) y + smoothing / 2`.
 
     Args:
         label_smoothing: float in [0, 1). Defaults to 0.
@@ -110,17 +116,19 @@ class EachCrossentropy(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class ClassCrossentropy(keras.losses.Loss):
-    """Cross entropy of class numbers or of probabilities, smoothed or focal if wished; a value per label.
+    """Cross entropy of class numbers or of probabilities, smoothed or focal if wished; a value per
+    label.
 
     `-sum_c t_c (1 - p_c)^gamma log p_c`, with `t = (1 - smoothing) y + smoothing / classes`.
 
     Args:
         label_smoothing: float in [0, 1). Defaults to 0.
-        focal_gamma: float >= 0. How much labels that are met already lose of their weight. Defaults to 0, none.
+        focal_gamma: float >= 0. How much labels that are met already lose of their weight. Defaults
+            to 0, none.
 
     References:
-        Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016 (smoothing); Lin et al., "Focal Loss for Dense
-        Object Detection", ICCV 2017.
+        Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016 (smoothing); Lin et al.,
+        "Focal Loss for Dense Object Detection", ICCV 2017.
     """
 
     #: What `uncertainty` reads the loss as.
@@ -168,7 +176,8 @@ class ClassCrossentropy(keras.losses.Loss):
 
 
 def check_probabilities(task: Task, values: np.ndarray) -> None:
-    """Refuse soft labels that are no probabilities over the last axis; rows with a NaN or -1 are missing."""
+    """Refuse soft labels that are no probabilities over the last axis; rows with a NaN or -1 are
+    missing."""
     present = np.isfinite(values).all(-1) & (values != -1).all(-1)
     bad = present[..., None] & ((values < 0) | (values > 1))
     task._refuse(values, bad, "probabilities from 0 to 1")
@@ -180,13 +189,15 @@ class ClassTask(Task):
     """Base of tasks over classes.
 
     Args:
-        class_weights: None, "balanced", "effective", or the weights: a dict of class (number or name) to weight, classes that
-            it does not name weighing 1, or a list. A label's loss counts as often as the weight of its class says; the mean
-            is over labels, as with Keras's `class_weight`. The two names count the classes of the training labels in the
-            first `fit` (one pass over a data set); the weights are saved with the model. `MultiTaskModel.count_classes`
-            counts anew, and `fit_to(labels)` counts beforehand.
+        class_weights: None, "balanced", "effective", or the weights: a dict of class (number or
+            name) to weight, classes that it does not name weighing 1, or a list. A label's loss
+            counts as often as the weight of its class says; the mean is over labels, as with
+            Keras's `class_weight`. The two names count the classes of the training labels in the
+            first `fit` (one pass over a data set); the weights are saved with the model.
+            `MultiTaskModel.count_classes` counts anew, and `fit_to(labels)` counts beforehand.
         beta: float in [0, 1). Of "effective". Defaults to 0.999.
-        label_smoothing: float in [0, 1). Part of a label that is spread over all classes. Defaults to 0.
+        label_smoothing: float in [0, 1). Part of a label that is spread over all classes. Defaults
+            to 0.
         focal_gamma: float >= 0. Exponent of the focal loss; 0, the default, is cross entropy.
         **kwargs: as in `Task`.
     """
@@ -212,7 +223,8 @@ class ClassTask(Task):
             raise ValueError(f"Task '{name}': `beta` should be in [0, 1). Received: beta={beta}")
         if not 0 <= label_smoothing < 1:
             raise ValueError(
-                f"Task '{name}': `label_smoothing` should be in [0, 1). Received: label_smoothing={label_smoothing}"
+                f"Task '{name}': `label_smoothing` should be in [0, 1). Received: "
+                f"label_smoothing={label_smoothing}"
             )
         if not (focal_gamma >= 0 and math.isfinite(focal_gamma)):
             raise ValueError(
@@ -220,7 +232,8 @@ class ClassTask(Task):
             )
         if self._loss is not None and (label_smoothing or focal_gamma):
             raise ValueError(
-                f"Task '{name}': `label_smoothing` and `focal_gamma` are options of the task's own loss; `loss` replaces it. "
+                f"Task '{name}': `label_smoothing` and `focal_gamma` are options of the task's "
+                f"own loss; `loss` replaces it. "
                 "Give one or the other."
             )
         self.beta, self.label_smoothing, self.focal_gamma = (
@@ -262,7 +275,8 @@ class ClassTask(Task):
         given = self._given_class_weights
         if isinstance(given, str) and given not in _COUNTED:
             raise ValueError(
-                f"Task '{self.name}': `class_weights` should be 'balanced', 'effective', a dict or a list. Received: {given!r}"
+                f"Task '{self.name}': `class_weights` should be 'balanced', 'effective', a dict "
+                f"or a list. Received: {given!r}"
             )
         if given is not None and not isinstance(given, str):
             # Kept as a list: keys that are numbers do not survive JSON.
@@ -285,7 +299,8 @@ class ClassTask(Task):
             or (table < 0).any()
         ):
             raise ValueError(
-                f"Task '{self.name}': `class_weights` should be finite numbers >= 0 of shape {self.class_weights_shape}. "
+                f"Task '{self.name}': `class_weights` should be finite numbers >= 0 of shape "
+                f"{self.class_weights_shape}. "
                 f"Received: {given!r}"
             )
         return table
@@ -318,7 +333,8 @@ class ClassTask(Task):
         """
         if not self.counts_classes:
             raise ValueError(
-                f"Task '{self.name}' has no class weights to count: use class_weights='balanced' or 'effective'."
+                f"Task '{self.name}' has no class weights to count: use class_weights='balanced' "
+                f"or 'effective'."
             )
         counts = self.count_classes(labels, sample_weight)
         return self.copy(class_weights=self.weights_from(counts).tolist())
@@ -337,7 +353,8 @@ class ClassTask(Task):
         return class_weights_from_counts(counts, self._given_class_weights, self.beta)
 
     def count_classes(self, labels: Any, sample_weight: Any = None) -> np.ndarray:
-        """How often each class occurs, in the shape of `class_weights_shape`; soft labels count with their probabilities."""
+        """How often each class occurs, in the shape of `class_weights_shape`; soft labels count
+        with their probabilities."""
         labels = np.asarray(labels)
         if sample_weight is not None:
             weight = np.asarray(sample_weight)

@@ -48,9 +48,9 @@ class _OneAnswer(ClassTask):
 class Classification(_OneAnswer):
     """One of `num_classes` classes.
 
-    The output is a probability per class, shape `(rows, num_classes)`; labels are whole numbers, shape `(rows,)` or
-    `(rows, 1)`, or soft: a probability per class, shape `(rows, num_classes)`; -1 or NaN means no label. Metrics see the most
-    probable class of a soft label.
+    The output is a probability per class, shape `(rows, num_classes)`; labels are whole numbers,
+    shape `(rows,)` or `(rows, 1)`, or soft: a probability per class, shape `(rows, num_classes)`;
+    -1 or NaN means no label. Metrics see the most probable class of a soft label.
 
     Args:
         name: str. See `Task`.
@@ -58,7 +58,8 @@ class Classification(_OneAnswer):
         labels: list of str. The classes' names, for `decode`, cards, and exported files.
         hidden: int. Units of the head's hidden layer, 0 for none. Defaults to 64.
         dropout: float. Dropout before the last layer while training. Defaults to 0.
-        class_weights: None, "balanced", "effective", or weights by class, a dict or a list; see `ClassTask`.
+        class_weights: None, "balanced", "effective", or weights by class, a dict or a list; see
+            `ClassTask`.
         beta: float in [0, 1). Of "effective". Defaults to 0.999.
         label_smoothing: float in [0, 1). Defaults to 0.
         focal_gamma: float >= 0. Defaults to 0.
@@ -85,7 +86,8 @@ class Classification(_OneAnswer):
         super().__init__(name, **kwargs)
         if int(num_classes) < 2:
             raise ValueError(
-                f"Task '{name}' needs at least 2 classes, got {num_classes}. Use Binary for yes or no."
+                f"Task '{name}' needs at least 2 classes, got {num_classes}. Use Binary for yes "
+                f"or no."
             )
         if labels is not None and len(labels) != num_classes:
             raise ValueError(
@@ -145,14 +147,16 @@ class Classification(_OneAnswer):
 class Binary(_OneAnswer):
     """Yes or no.
 
-    The output is the probability of yes, shape `(rows, 1)`; labels are 0 or 1, or a probability between, shape `(rows,)` or
-    `(rows, 1)`; -1 or NaN means no label. Metrics see a probability above one half as yes.
+    The output is the probability of yes, shape `(rows, 1)`; labels are 0 or 1, or a probability
+    between, shape `(rows,)` or `(rows, 1)`; -1 or NaN means no label. Metrics see a probability
+    above one half as yes.
 
     Args:
         name: str. See `Task`.
         hidden: int. Units of the head's hidden layer, 0 for none. Defaults to 64.
         threshold: float. Probability from which `decode` says yes. Defaults to 0.5.
-        class_weights, beta, label_smoothing, focal_gamma: as in `Classification`, for the classes 0 (no) and 1 (yes).
+        class_weights, beta, label_smoothing, focal_gamma: as in `Classification`, for the classes 0
+            (no) and 1 (yes).
     """
 
     kind = "binary"

@@ -25,9 +25,10 @@ def center_targets(
     """What a grid of cells should say about boxes `(rows, objects, 5)`; class -1 is no object.
 
     Returns:
-        `(heat, cell, there)`: heat `(rows, height, width, classes)`, 1 at centers and falling off like a Gaussian whose spread
-        follows the box (Liu et al., "Training-Time-Friendly Network", AAAI 2020: 0.54 of a sixth of each side); cell
-        `(rows, objects, height * width)`, one-hot where an object's center lies; there `(rows, objects)`.
+        `(heat, cell, there)`: heat `(rows, height, width, classes)`, 1 at centers and falling off
+        like a Gaussian whose spread follows the box (Liu et al., "Training-Time-Friendly Network",
+        AAAI 2020: 0.54 of a sixth of each side); cell `(rows, objects, height * width)`, one-hot
+        where an object's center lies; there `(rows, objects)`.
     """
     there = ops.cast(boxes[..., 4] >= 0, "float32")
     x, y = (boxes[..., 0] + boxes[..., 2]) / 2 * width, (boxes[..., 1] + boxes[..., 3]) / 2 * height
@@ -52,15 +53,17 @@ def center_targets(
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class CenterNetLoss(keras.losses.Loss):
-    """Focal loss of the heat map, and the absolute error of size and offset at the objects' centers, a value an image.
+    """Focal loss of the heat map, and the absolute error of size and offset at the objects'
+    centers, a value an image.
 
-    Heat: `-(1 - p)^2 log p` at centers and `-(1 - t)^4 p^2 log(1 - p)` elsewhere, divided by the number of objects (at least
-    1). Size: `size_weight` times the absolute error of width and height. Offset: `offset_weight` times that of the center's
-    place in its cell.
+    Heat: `-(1 - p)^2 log p` at centers and `-(1 - t)^4 p^2 log(1 - p)` elsewhere, divided by the
+        number of objects (at least
+    1). Size: `size_weight` times the absolute error of width and height. Offset: `offset_weight`
+    times that of the center's place in its cell.
 
     Reference:
-        Zhou, Wang, Kraehenbuehl, "Objects as Points", 2019. There sizes are in pixels of the map and weighed 0.1; here they
-        are parts of the image, weighed 5.
+        Zhou, Wang, Kraehenbuehl, "Objects as Points", 2019. There sizes are in pixels of the map
+        and weighed 0.1; here they are parts of the image, weighed 5.
     """
 
     def __init__(
@@ -126,7 +129,8 @@ def peaks(output: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def unsuppressed(boxes: Tensor, classes: Any, overlap: float) -> Tensor:
-    """Greedy non-maximum suppression of boxes `(rows, count, 4)`, best first: 1.0 where a box stays, `(rows, count)`.
+    """Greedy non-maximum suppression of boxes `(rows, count, 4)`, best first: 1.0 where a box
+    stays, `(rows, count)`.
 
     A box stays if no better box of its class that stays overlaps it by more than `overlap`.
     """
@@ -146,17 +150,19 @@ def unsuppressed(boxes: Tensor, classes: Any, overlap: float) -> Tensor:
 class MeanAveragePrecision(keras.metrics.Metric):
     """Mean over classes of average precision at one overlap.
 
-    The predictions are those that `Detection.decode` names, without its threshold: the best peaks, boxes cut at the image's
-    edges, and no box that overlaps a better one of its class by more than `suppression`. Predictions of an image are matched
-    to its objects of the same class, best score first, each object once. Scores are kept in `bins` equal bins; the curve is
-    the area under the precision envelope (PASCAL VOC since 2010). Classes without objects are left out.
+    The predictions are those that `Detection.decode` names, without its threshold: the best peaks,
+    boxes cut at the image's edges, and no box that overlaps a better one of its class by more than
+    `suppression`. Predictions of an image are matched to its objects of the same class, best score
+    first, each object once. Scores are kept in `bins` equal bins; the curve is the area under the
+    precision envelope (PASCAL VOC since 2010). Classes without objects are left out.
 
     Args:
         num_classes: int.
         overlap: float. Intersection over union from which a prediction is right. Defaults to 0.5.
         max_objects: int. Peaks per image that count. Defaults to 20.
         bins: int. Defaults to 200.
-        suppression: float or None. `Detection` gives its `overlap`. None ranks all peaks. Defaults to 0.5.
+        suppression: float or None. `Detection` gives its `overlap`. None ranks all peaks. Defaults
+            to 0.5.
     """
 
     def __init__(
@@ -265,19 +271,22 @@ class MeanAveragePrecision(keras.metrics.Metric):
 class Detection(Task):
     """Any number of objects, each a box and a class; no anchors.
 
-    The output is a grid, shape `(rows, height, width, num_classes + 4)`: for each cell the probability that an object of each
-    class has its center there, then width and height as parts of the image and the center's place in the cell, all 0 to 1.
-    Labels have shape `(rows, objects, 5)`: left, top, right, bottom (0 to 1) and class; class -1 fills up rows with fewer
-    objects. A row of NaN has no label; a row without objects is a label too.
+    The output is a grid, shape `(rows, height, width, num_classes + 4)`: for each cell the
+    probability that an object of each class has its center there, then width and height as parts of
+    the image and the center's place in the cell, all 0 to 1. Labels have shape
+    `(rows, objects, 5)`: left, top, right, bottom (0 to 1) and class; class -1 fills up rows with
+    fewer objects. A row of NaN has no label; a row without objects is a label too.
 
     Args:
         name: str. See `Task`.
         num_classes: int >= 1.
         labels: list of str. The classes' names.
-        stride: int. The grid is at the largest stage that is at most the image's size divided by this. Defaults to 4.
+        stride: int. The grid is at the largest stage that is at most the image's size divided by
+            this. Defaults to 4.
         channels: int. Channels of the decoder. Defaults to 32.
         threshold: float. Probability from which `decode` names an object. Defaults to 0.3.
-        overlap: float. `decode` and the metric drop boxes that overlap a better one of their class by more. Defaults to 0.5.
+        overlap: float. `decode` and the metric drop boxes that overlap a better one of their class
+            by more. Defaults to 0.5.
         max_objects: int. `decode` and the metric look at this many peaks. Defaults to 20.
 
     Example:
@@ -340,7 +349,8 @@ class Detection(Task):
             )
         size = (-(-input_shape[0] // self.stride), -(-input_shape[1] // self.stride))
         x = map_decoder(self.name, features, input_shape, self.channels, size)
-        # Few cells hold an object: all start improbable, so that the first steps are not spent on saying so.
+        # Few cells hold an object: all start improbable, so that the first steps are not spent on
+        # saying so.
         rare = _Biases([-2.19] * self.num_classes + [0.0] * 4)
         return keras.layers.Conv2D(
             self.num_classes + 4, 1, bias_initializer=rare, name=f"{self.name}_linear"
@@ -361,7 +371,8 @@ class Detection(Task):
     def target(self, y: Tensor) -> tuple[Tensor, Tensor]:
         y = ops.cast(y, "float32")
         known = finite(y)
-        # A row has no label where nothing of it is finite; an entry that is not finite is no object.
+        # A row has no label where nothing of it is finite; an entry that is not finite is no
+        # object.
         whole = ops.all(known, axis=-1)
         nothing = ops.concatenate([ops.zeros_like(y[..., :4]), -ops.ones_like(y[..., 4:])], axis=-1)
         return ops.where(ops.expand_dims(whole, -1), y, nothing), ops.any(whole, axis=-1)
@@ -384,7 +395,8 @@ class Detection(Task):
         turned = there & ((boxes[..., 0] > boxes[..., 2]) | (boxes[..., 1] > boxes[..., 3]))
         if turned.any():
             raise ValueError(
-                f"{int(turned.sum())} boxes of task '{self.name}' have right < left or bottom < top, for example "
+                f"{int(turned.sum())} boxes of task '{self.name}' have right < left or bottom < "
+                f"top, for example "
                 f"{boxes[turned][0].tolist()}; expected (left, top, right, bottom, class)."
             )
 

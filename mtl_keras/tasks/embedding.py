@@ -15,7 +15,8 @@ __all__ = ["ContrastiveLoss", "Embedding", "RecallAtOne"]
 
 
 def _pairs(y_true: Tensor) -> tuple[Tensor, Tensor]:
-    """Which rows are of one class, and which may be compared at all: rows with a label, other than itself."""
+    """Which rows are of one class, and which may be compared at all: rows with a label, other than
+    itself."""
     y = ops.reshape(ops.cast(y_true, "float32"), (-1, 1))
     there = y >= 0
     same = ops.logical_and(y == ops.transpose(y), ops.logical_and(there, ops.transpose(there)))
@@ -29,7 +30,8 @@ class ContrastiveLoss(keras.losses.Loss):
     """Supervised contrastive loss over a batch, a value a row.
 
     For row i with unit vector z_i and the other rows P(i) of its class:
-    `-mean_(p in P(i)) log(exp(z_i.z_p / t) / sum_(a != i) exp(z_i.z_a / t))`; 0 where a row is the only one of its class.
+    `-mean_(p in P(i)) log(exp(z_i.z_p / t) / sum_(a != i) exp(z_i.z_a / t))`; 0 where a row is the
+    only one of its class.
 
     Args:
         temperature: float > 0. Defaults to 0.1.
@@ -47,7 +49,8 @@ class ContrastiveLoss(keras.losses.Loss):
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         same, other = _pairs(y_true)
         near = ops.matmul(y_pred, ops.transpose(y_pred)) / self.temperature
-        # Unit vectors: the largest is at most 1 / temperature, and subtracting it keeps the exponentials small.
+        # Unit vectors: the largest is at most 1 / temperature, and subtracting it keeps the
+        # exponentials small.
         near = near - 1.0 / self.temperature
         total = ops.sum(ops.exp(near) * other, axis=1, keepdims=True)
         chance = near - ops.log(ops.maximum(total, 1e-30))
@@ -60,7 +63,8 @@ class ContrastiveLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class RecallAtOne(keras.metrics.Mean):
-    """Share of rows whose nearest row in the batch is of their class, among rows whose class the batch has twice."""
+    """Share of rows whose nearest row in the batch is of their class, among rows whose class the
+    batch has twice."""
 
     def __init__(self, name: str = "recall_at_1", **kwargs: Any):
         super().__init__(name=name, **kwargs)
@@ -81,10 +85,12 @@ class RecallAtOne(keras.metrics.Mean):
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class Embedding(Task):
-    """A vector of length 1 that is near those of its class and far from others: for search, faces, duplicates.
+    """A vector of length 1 that is near those of its class and far from others: for search, faces,
+    duplicates.
 
-    Output `(rows, size)`; labels are class numbers, `(rows,)`, any whole numbers >= 0; -1 or NaN means no label. Batches
-    should hold several rows of a class: the loss compares rows of one batch (of one replica, where there are several).
+    Output `(rows, size)`; labels are class numbers, `(rows,)`, any whole numbers >= 0; -1 or NaN
+    means no label. Batches should hold several rows of a class: the loss compares rows of one batch
+    (of one replica, where there are several).
 
     Args:
         name: str. See `Task`.

@@ -18,7 +18,8 @@ __all__ = ["Angle", "AngleLoss", "Depth", "DepthError", "Normals"]
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class DepthError(keras.metrics.Mean):
-    """Mean absolute error of depths, or, with `relative`, of the error divided by the true depth."""
+    """Mean absolute error of depths, or, with `relative`, of the error divided by the true
+    depth."""
 
     def __init__(self, relative: bool = False, name: str = "abs_error", **kwargs: Any):
         super().__init__(name=name, **kwargs)
@@ -65,7 +66,8 @@ class _Map(Task):
     def missing(self, rows: int, output_shape: Sequence[int | None] | None = None) -> np.ndarray:
         if output_shape is None or None in tuple(output_shape[1:3]):
             raise ValueError(
-                f"The size of a missing map of task '{self.name}' is not known. Fill absent labels with NaN in the images' "
+                f"The size of a missing map of task '{self.name}' is not known. Fill absent "
+                f"labels with NaN in the images' "
                 "size."
             )
         shape: Any = (rows, *output_shape[1:3], self.size)
@@ -79,8 +81,9 @@ class _Map(Task):
 class Depth(_Map):
     """How far away every pixel is.
 
-    Output and labels have shape `(rows, height, width, 1)` (labels also without the last axis), in the user's unit, above 0;
-    NaN, 0 and below mean that a pixel has no depth. The loss is the mean absolute error divided by `scale`.
+    Output and labels have shape `(rows, height, width, 1)` (labels also without the last axis), in
+    the user's unit, above 0; NaN, 0 and below mean that a pixel has no depth. The loss is the mean
+    absolute error divided by `scale`.
 
     Args:
         name: str. See `Task`.
@@ -153,7 +156,8 @@ class AngleLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class Angle(keras.metrics.Mean):
-    """Mean angle in degrees between unit vectors, or, with `within`, the share of angles below that many degrees."""
+    """Mean angle in degrees between unit vectors, or, with `within`, the share of angles below that
+    many degrees."""
 
     def __init__(self, within: float | None = None, name: str = "mean_angle", **kwargs: Any):
         super().__init__(name=name, **kwargs)
@@ -177,15 +181,17 @@ class Angle(keras.metrics.Mean):
 class Normals(_Map):
     """The direction in which the surface at every pixel faces.
 
-    Output and labels are unit vectors, shape `(rows, height, width, 3)`; labels need not be of length 1. NaN in any part, or
-    length 0, means that a pixel has no label. The loss is one minus the cosine of the angle.
+    Output and labels are unit vectors, shape `(rows, height, width, 3)`; labels need not be of
+    length 1. NaN in any part, or length 0, means that a pixel has no label. The loss is one minus
+    the cosine of the angle.
 
     Args:
         name: str. See `Task`.
         channels: int. Channels of the decoder. Defaults to 24.
 
     Reference:
-        Metrics (mean angle; share within 11.25, 22.5 and 30 degrees) as in Eigen & Fergus, ICCV 2015.
+        Metrics (mean angle; share within 11.25, 22.5 and 30 degrees) as in Eigen & Fergus, ICCV
+        2015.
     """
 
     kind = "normals"

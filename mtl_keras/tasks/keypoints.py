@@ -30,7 +30,8 @@ class PointLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class PointError(keras.metrics.Mean):
-    """Mean distance of points, in parts of the image's size, or, with `within`, the share of points nearer than that."""
+    """Mean distance of points, in parts of the image's size, or, with `within`, the share of points
+    nearer than that."""
 
     def __init__(self, within: float | None = None, name: str = "distance", **kwargs: Any):
         super().__init__(name=name, **kwargs)
@@ -51,15 +52,17 @@ class PointError(keras.metrics.Mean):
 class Keypoints(Task):
     """Named points of one object: a face's eyes, a hand's joints.
 
-    Output and labels have shape `(rows, num_points, 2)`: x and y, 0 to 1 of the image's width and height. A point with NaN has
-    no label. Head: a map a point, from a light decoder, and the expected place under its softmax.
+    Output and labels have shape `(rows, num_points, 2)`: x and y, 0 to 1 of the image's width and
+    height. A point with NaN has no label. Head: a map a point, from a light decoder, and the
+    expected place under its softmax.
 
     Args:
         name: str. See `Task`.
         num_points: int >= 1.
         labels: list of str. The points' names.
         channels: int. Channels of the decoder. Defaults to 24.
-        within: float. Distance below which a point counts as found, for the metric `pck`. Defaults to 0.1.
+        within: float. Distance below which a point counts as found, for the metric `pck`. Defaults
+            to 0.1.
 
     Reference:
         Sun et al., ECCV 2018 (head); Yang & Ramanan, TPAMI 2013 (share of correct keypoints).

@@ -15,16 +15,17 @@ __all__ = ["full_size", "map_decoder"]
 def map_decoder(
     name: str, features: dict[str, Any], input_shape: Any, channels: int, size: Any = None
 ) -> Any:
-    """A light top-down decoder: from the deepest stage up, each stage's map is brought to `channels` channels and added to
-    the resized deeper one (Lin et al., "Feature Pyramid Networks", CVPR 2017).
+    """A light top-down decoder: from the deepest stage up, each stage's map is brought to
+    `channels` channels and added to the resized deeper one (Lin et al., "Feature Pyramid Networks",
+    CVPR 2017).
 
     Args:
         name: the task's, for layers and errors.
         features: stages; those that are no maps are left out.
         input_shape: of one row; it must be an image.
         channels: int.
-        size: `(height, width)` of the smallest map that the result may have; stages that are larger are left out. None goes
-            up to the largest stage.
+        size: `(height, width)` of the smallest map that the result may have; stages that are larger
+            are left out. None goes up to the largest stage.
 
     Raises:
         ValueError: no image, or no stage that is a map.
@@ -33,7 +34,8 @@ def map_decoder(
     if not maps or input_shape is None or len(input_shape) != 3:
         shapes = {k: tuple(v.shape) for k, v in features.items()}
         raise ValueError(
-            f"Task '{name}' answers for places of a picture and needs an image input and stages that are feature maps; the "
+            f"Task '{name}' answers for places of a picture and needs an image input and stages "
+            f"that are feature maps; the "
             f"backbone gives {shapes}."
         )
     if size is not None:
@@ -73,7 +75,9 @@ def _image_behind(name: str, x: Any, input_shape: Any) -> Any:
     images = [tensor for tensor in inputs_of(x) if tuple(tensor.shape[1:]) == tuple(input_shape)]
     if not images:
         raise ValueError(
-            f"Task '{name}' answers at the size of its image, and its features should be computed from an input of shape "
-            f"{tuple(input_shape)}. Received inputs of shapes {[tuple(tensor.shape[1:]) for tensor in inputs_of(x)]}."
+            f"Task '{name}' answers at the size of its image, and its features should be computed "
+            f"from an input of shape "
+            f"{tuple(input_shape)}. Received inputs of shapes "
+            f"{[tuple(tensor.shape[1:]) for tensor in inputs_of(x)]}."
         )
     return images[0]

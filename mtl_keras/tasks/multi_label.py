@@ -36,9 +36,11 @@ class LabelAccuracy(keras.metrics.Mean):
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class LabelF1(keras.metrics.Metric):
-    """The mean over labels of each label's F1; a label that neither occurs nor is predicted counts 0.
+    """The mean over labels of each label's F1; a label that neither occurs nor is predicted counts
+    0.
 
-    Unlike `keras.metrics.F1Score` it takes a weight for every entry, so that single labels may be missing.
+    Unlike `keras.metrics.F1Score` it takes a weight for every entry, so that single labels may be
+    missing.
     """
 
     def __init__(self, num_labels: int, threshold: float = 0.5, name: str = "f1", **kwargs: Any):
@@ -83,8 +85,9 @@ class LabelF1(keras.metrics.Metric):
 class MultiLabel(ClassTask):
     """Any number of `num_labels` labels may hold.
 
-    The output is a probability per label, shape `(rows, num_labels)`; labels are 0 or 1, or a probability between, of the same
-    shape; -1 or NaN means that this one label of this row is not known. Metrics see a probability above one half as 1.
+    The output is a probability per label, shape `(rows, num_labels)`; labels are 0 or 1, or a
+    probability between, of the same shape; -1 or NaN means that this one label of this row is not
+    known. Metrics see a probability above one half as 1.
 
     Args:
         name: str. See `Task`.
@@ -92,8 +95,9 @@ class MultiLabel(ClassTask):
         labels: list of str. Their names.
         hidden: int. Units of the head's hidden layer, 0 for none. Defaults to 64.
         threshold: float. Probability from which `decode` names a label. Defaults to 0.5.
-        class_weights: None; "balanced" or "effective", for each label's yes and no by themselves; or, by label, the weight of
-            its yes (as PyTorch's `pos_weight`) or the weights `(no, yes)`. See `ClassTask`.
+        class_weights: None; "balanced" or "effective", for each label's yes and no by themselves;
+            or, by label, the weight of its yes (as PyTorch's `pos_weight`) or the weights
+            `(no, yes)`. See `ClassTask`.
         beta, label_smoothing, focal_gamma: as in `Classification`.
 
     Example:

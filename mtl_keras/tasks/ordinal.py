@@ -19,7 +19,8 @@ __all__ = ["LevelError", "Ordinal"]
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class LevelError(keras.metrics.Mean):
-    """How many levels a prediction is off on average, or, with `exact`, the share that is not off at all."""
+    """How many levels a prediction is off on average, or, with `exact`, the share that is not off
+    at all."""
 
     def __init__(self, exact: bool = False, name: str = "level_error", **kwargs: Any):
         super().__init__(name=name, **kwargs)
@@ -41,10 +42,11 @@ class LevelError(keras.metrics.Mean):
 class Ordinal(Task):
     """One of `num_classes` levels in an order: grades, stars, stages.
 
-    The output is the probability of lying above each level but the last, shape `(rows, num_classes - 1)`, falling along the
-    row; labels are whole numbers from 0, shape `(rows,)`, or soft, a probability per level, `(rows, num_classes)`; -1 or NaN
-    means no label. The loss is the mean cross entropy of
-    these yes-or-no questions. Head: one score and ordered thresholds, so that no two answers contradict each other.
+    The output is the probability of lying above each level but the last, shape
+    `(rows, num_classes - 1)`, falling along the row; labels are whole numbers from 0, shape
+    `(rows,)`, or soft, a probability per level, `(rows, num_classes)`; -1 or NaN means no label.
+    The loss is the mean cross entropy of these yes-or-no questions. Head: one score and ordered
+    thresholds, so that no two answers contradict each other.
 
     Args:
         name: str. See `Task`.
@@ -53,8 +55,9 @@ class Ordinal(Task):
         hidden: int. Units of the head's hidden layer, 0 for none. Defaults to 64.
 
     Reference:
-        Cao, Mirjalili, Raschka, "Rank consistent ordinal regression for neural networks" (CORAL), Pattern Recognition Letters
-        2020; there the order of the thresholds is a property of the optimum, here it is built in.
+        Cao, Mirjalili, Raschka, "Rank consistent ordinal regression for neural networks" (CORAL),
+        Pattern Recognition Letters 2020; there the order of the thresholds is a property of the
+        optimum, here it is built in.
     """
 
     kind = "ordinal"

@@ -20,17 +20,20 @@ _LIKELIHOODS = {"mse": "gaussian", "mae": "laplace", "huber": "laplace"}
 class Regression(Task):
     """One or several numbers, reported in the user's own unit.
 
-    The network learns `(label - mean) / scale`; the output layer turns that back, so predictions, metrics and exported
-    files speak the user's unit, while the loss stays near 1 at the start and does not drown the other tasks'.
-    Labels have shape `(rows,)` or `(rows, size)`; NaN (in any of a row's numbers) means no label.
+    The network learns `(label - mean) / scale`; the output layer turns that back, so predictions,
+    metrics and exported files speak the user's unit, while the loss stays near 1 at the start and
+    does not drown the other tasks'. Labels have shape `(rows,)` or `(rows, size)`; NaN (in any of a
+    row's numbers) means no label.
 
     Args:
         name: str. See `Task`.
         size: int. How many numbers. Defaults to 1.
-        mean, scale: float. Center and spread of the labels; `fit_to` measures them. Default to 0 and 1.
+        mean, scale: float. Center and spread of the labels; `fit_to` measures them. Default to 0
+            and 1.
         low, high: float or None. Labels are clipped to this range, and so are decoded predictions.
-        log: bool. The task is a count (>= 0) on a log scale: the output, and the metrics, are `log(1 + count)`, and
-            `decode` returns counts. `mean`, `scale`, `low` and `high` then belong to the log scale. Defaults to False.
+        log: bool. The task is a count (>= 0) on a log scale: the output, and the metrics, are
+            `log(1 + count)`, and `decode` returns counts. `mean`, `scale`, `low` and `high` then
+            belong to the log scale. Defaults to False.
         unit: str. What the number counts, for cards and files.
         hidden: int. Units of the head's hidden layer, 0 for none. Defaults to 64.
         error: "mse", "mae" or "huber". The loss, on normalized values. Defaults to "mse".
@@ -163,7 +166,8 @@ class Regression(Task):
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class ScaledError(keras.losses.Loss):
-    """Squared, absolute or Huber error of values divided by `scale`, so that tasks in different units compare.
+    """Squared, absolute or Huber error of values divided by `scale`, so that tasks in different
+    units compare.
 
     Args:
         error: "mse", "mae" or "huber" (quadratic within one `scale`).

@@ -21,10 +21,11 @@ __all__ = ["Segmentation"]
 class Segmentation(ClassTask):
     """A class for every pixel of the input image.
 
-    With `num_classes=1` the task is one silhouette: the output is its probability, shape `(rows, height, width, 1)`, and
-    labels are 0 or 1, or a probability between. Otherwise the output is a probability per class, shape `(rows, height, width,
-    num_classes)`. Labels have shape `(rows, height, width)` (a last axis of 1 is allowed), or are soft, a probability per
-    class, shape `(rows, height, width, num_classes)`; -1 or NaN means that a pixel has no label.
+    With `num_classes=1` the task is one silhouette: the output is its probability, shape
+    `(rows, height, width, 1)`, and labels are 0 or 1, or a probability between. Otherwise the
+    output is a probability per class, shape `(rows, height, width, num_classes)`. Labels have shape
+    `(rows, height, width)` (a last axis of 1 is allowed), or are soft, a probability per class,
+    shape `(rows, height, width, num_classes)`; -1 or NaN means that a pixel has no label.
 
     The default head is a light top-down decoder, `mtl_keras.tasks.maps.map_decoder`.
 
@@ -33,8 +34,8 @@ class Segmentation(ClassTask):
         num_classes: int >= 1.
         labels: list of str. The classes' names.
         channels: int. Channels of the decoder. Defaults to 24.
-        class_weights, beta, label_smoothing, focal_gamma: as in `Classification`, for pixels. A silhouette has the classes 0
-            and 1.
+        class_weights, beta, label_smoothing, focal_gamma: as in `Classification`, for pixels. A
+            silhouette has the classes 0 and 1.
     """
 
     kind = "segmentation"
@@ -82,7 +83,8 @@ class Segmentation(ClassTask):
     def missing(self, rows: int, output_shape: Sequence[int | None] | None = None) -> np.ndarray:
         if output_shape is None or None in tuple(output_shape[1:3]):
             raise ValueError(
-                f"The size of a missing map of task '{self.name}' is not known. Fill absent labels with "
+                f"The size of a missing map of task '{self.name}' is not known. Fill absent "
+                f"labels with "
                 f"{self.missing_value} in the images' size."
             )
         shape: Any = (rows, *output_shape[1:3], 1)
@@ -90,7 +92,8 @@ class Segmentation(ClassTask):
 
     def default_head(self, features: dict[str, Any], input_shape: Any) -> Tensor:
         x = map_decoder(self.name, features, input_shape, self.channels)
-        # Few channels before the full size: that is where a map costs most, on a phone and in training.
+        # Few channels before the full size: that is where a map costs most, on a phone and in
+        # training.
         return full_size(self.name, x, input_shape, self.num_classes)
 
     def activate(self, x: Tensor) -> Tensor:
@@ -140,7 +143,8 @@ class Segmentation(ClassTask):
         y = y[..., 0] if y.ndim == 4 else y
         known = np.isfinite(y) & (y >= 0)
         if self.num_classes == 1:
-            # Each pixel's own share of silhouettes: the best answer that does not look at the picture.
+            # Each pixel's own share of silhouettes: the best answer that does not look at the
+            # picture.
             share = np.where(known, y, 0).sum(0) / np.maximum(known.sum(0), 1)
             return np.asarray(share[..., None], "float32")
         counts = np.stack([(known & (y == c)).sum(0) for c in range(self.num_classes)], -1)

@@ -1,4 +1,5 @@
-"""Tasks whose answer is a sequence: a tag for every token, a text for a line of sound or handwriting."""
+"""Tasks whose answer is a sequence: a tag for every token, a text for a line of sound or
+handwriting."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ __all__ = ["CTCLoss", "EditDistance", "SequenceTranscription", "SpanF1", "TokenT
 
 
 def _tag_parts(labels: Sequence[str]) -> tuple[list[int], list[int]]:
-    """For each tag of a B-/I-/O scheme: its type's number (0 for O), and whether it continues a span."""
+    """For each tag of a B-/I-/O scheme: its type's number (0 for O), and whether it continues a
+    span."""
     types: dict[str, int] = {}
     kinds, inside = [], []
     for label in labels:
@@ -31,10 +33,11 @@ def _tag_parts(labels: Sequence[str]) -> tuple[list[int], list[int]]:
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class SpanF1(keras.metrics.Metric):
-    """F1 of whole spans: a predicted span is right where type, start and end are those of a true one.
+    """F1 of whole spans: a predicted span is right where type, start and end are those of a true
+    one.
 
-    An I- tag that does not continue a span of its type starts one, as in the CoNLL-2000 evaluation (Tjong Kim Sang &
-    Buchholz). Tokens without a label count as O on both sides.
+    An I- tag that does not continue a span of its type starts one, as in the CoNLL-2000 evaluation
+    (Tjong Kim Sang & Buchholz). Tokens without a label count as O on both sides.
 
     Args:
         labels: list of str. The tags: "O", "B-X", "I-X".
@@ -67,7 +70,8 @@ class SpanF1(keras.metrics.Metric):
         said, said_on = self._spans(ops.cast(ops.argmax(y_pred, axis=-1), "int32"), known)
         starts = ops.logical_and(true > 0, ops.logical_not(true_on))
         said_starts = ops.logical_and(said > 0, ops.logical_not(said_on))
-        # The end: the first place behind that does not go on. Up to and with it both must go on alike.
+        # The end: the first place behind that does not go on. Up to and with it both must go on
+        # alike.
         place = ops.arange(length)
         behind = place[None, :] > place[:, None]
         stops = ops.logical_and(behind[None], ops.logical_not(true_on)[:, None, :])
@@ -96,16 +100,17 @@ class SpanF1(keras.metrics.Metric):
 class TokenTagging(ClassTask):
     """A tag for every token: part of speech, names (with B-, I-, O tags).
 
-    The output is a probability per tag, shape `(rows, length, num_tags)`; labels are tag numbers `(rows, length)`, or soft, a
-    probability per tag, `(rows, length, num_tags)`; -1 or NaN means no label (padding). Tokens that a Keras mask leaves out,
-    as the masks of the token backbones do with padding, count neither in the loss nor in metrics. Head: a linear layer on the
-    deepest stage that is a sequence.
+    The output is a probability per tag, shape `(rows, length, num_tags)`; labels are tag numbers
+    `(rows, length)`, or soft, a probability per tag, `(rows, length, num_tags)`; -1 or NaN means no
+    label (padding). Tokens that a Keras mask leaves out, as the masks of the token backbones do
+    with padding, count neither in the loss nor in metrics. Head: a linear layer on the deepest
+    stage that is a sequence.
 
     Args:
         name: str. See `Task`.
         num_tags: int >= 2. Defaults to the number of `labels`.
-        labels: list of str. The tags. With "O", "B-X" and "I-X" the first metric is the F1 of whole spans, and `decode` names
-            spans.
+        labels: list of str. The tags. With "O", "B-X" and "I-X" the first metric is the F1 of whole
+            spans, and `decode` names spans.
         class_weights, beta, label_smoothing, focal_gamma: as in `Classification`, for tags.
 
     Example:
@@ -154,7 +159,8 @@ class TokenTagging(ClassTask):
     def missing(self, rows: int, output_shape: Sequence[int | None] | None = None) -> np.ndarray:
         if output_shape is None or output_shape[1] is None:
             raise ValueError(
-                f"The length of a missing label of task '{self.name}' is not known. Fill absent labels with -1."
+                f"The length of a missing label of task '{self.name}' is not known. Fill absent "
+                f"labels with -1."
             )
         return np.full((rows, output_shape[1]), -1, "int32")
 
@@ -163,7 +169,8 @@ class TokenTagging(ClassTask):
         if x is None:
             shapes = {k: tuple(v.shape) for k, v in features.items()}
             raise ValueError(
-                f"Task '{self.name}' tags every token and needs a stage that is a sequence; got {shapes}."
+                f"Task '{self.name}' tags every token and needs a stage that is a sequence; got "
+                f"{shapes}."
             )
         return keras.layers.Dense(self.num_tags, name=f"{self.name}_linear")(x)
 
@@ -204,7 +211,8 @@ class TokenTagging(ClassTask):
 
 
 def needed_times(letters: Any) -> Any:
-    """How many times texts `(rows, longest)`, filled up with 0, need: one per letter, and a blank between equal ones."""
+    """How many times texts `(rows, longest)`, filled up with 0, need: one per letter, and a blank
+    between equal ones."""
     repeats = ops.logical_and(letters[:, 1:] == letters[:, :-1], letters[:, 1:] > 0)
     return ops.sum(ops.cast(letters > 0, "int32"), axis=1) + ops.sum(
         ops.cast(repeats, "int32"), axis=1
@@ -213,10 +221,12 @@ def needed_times(letters: Any) -> Any:
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class CTCLoss(keras.losses.Loss):
-    """Connectionist temporal classification on probabilities, with class 0 as blank and labels filled up with 0.
+    """Connectionist temporal classification on probabilities, with class 0 as blank and labels
+    filled up with 0.
 
-    Divided by the number of letters (at least 1), so that long texts do not outweigh short ones. Times that a Keras mask
-    leaves out, at the end, are not read. Infinite where the text needs more times than there are.
+    Divided by the number of letters (at least 1), so that long texts do not outweigh short ones.
+    Times that a Keras mask leaves out, at the end, are not read. Infinite where the text needs more
+    times than there are.
 
     Reference:
         Graves, Fernandez, Gomez, Schmidhuber, ICML 2006.
@@ -239,14 +249,16 @@ class CTCLoss(keras.losses.Loss):
         )
         times = ops.sum(steps, axis=1)
         loss = ops.ctc_loss(y_true, ops.cast(logits, "float32"), letters, times, mask_index=0)
-        # No path writes a text that is too long. TensorFlow's loss is then a large number, which would be learned from.
+        # No path writes a text that is too long. TensorFlow's loss is then a large number, which
+        # would be learned from.
         loss = ops.where(needed_times(y_true) > times, float("inf"), loss)
         return loss / ops.cast(ops.maximum(letters, 1), "float32")
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class EditDistance(keras.metrics.Mean):
-    """Letters to insert, delete or replace, divided by the true text's length (at least 1); the best path is decoded."""
+    """Letters to insert, delete or replace, divided by the true text's length (at least 1); the
+    best path is decoded."""
 
     def __init__(self, name: str = "edit_distance", **kwargs: Any):
         super().__init__(name=name, **kwargs)
@@ -261,8 +273,9 @@ class EditDistance(keras.metrics.Mean):
         mask = mask_of(y_pred)
         best = best if mask is None else ops.where(mask, best, 0)
         place = ops.arange(size + 1, dtype="float32")
-        # A row of the table of distances from the text read so far to every beginning of the true text; one more row for
-        # every letter that is read: a class that is no blank and differs from the one before.
+        # A row of the table of distances from the text read so far to every beginning of the true
+        # text; one more row for every letter that is read: a class that is no blank and differs
+        # from the one before.
         row = ops.zeros_like(best[:, :1], dtype="float32") + place
         before = ops.zeros_like(best[:, 0])
         for t in range(best.shape[1]):
@@ -285,15 +298,16 @@ class EditDistance(keras.metrics.Mean):
 class SequenceTranscription(Task):
     """A text read off a sequence: speech, a line of handwriting.
 
-    The output is a probability a letter at every time, shape `(rows, times, letters + 1)`, the first class being blank. Labels
-    are numbers of letters in `alphabet`, `(rows, longest)`, from 0, filled up with -1; a row of nothing but -1 (or NaN) has no
-    label. `encode` makes them from texts. Needs at least as many times as letters, and one more where a letter repeats.
+    The output is a probability a letter at every time, shape `(rows, times, letters + 1)`, the
+    first class being blank. Labels are numbers of letters in `alphabet`, `(rows, longest)`, from 0,
+    filled up with -1; a row of nothing but -1 (or NaN) has no label. `encode` makes them from
+    texts. Needs at least as many times as letters, and one more where a letter repeats.
 
     Args:
         name: str. See `Task`.
         alphabet: str. The letters.
-        time_axis: "width" or "height". Which axis of feature maps is time; the other is averaged. Defaults to "width" (lines
-            of writing); "height" for `log_mel_cnn`.
+        time_axis: "width" or "height". Which axis of feature maps is time; the other is averaged.
+            Defaults to "width" (lines of writing); "height" for `log_mel_cnn`.
 
     Example:
         >>> task = mtl.tasks.SequenceTranscription("said", alphabet="abcdefghijklmnopqrstuvwxyz ")
@@ -354,7 +368,8 @@ class SequenceTranscription(Task):
         if x is None:
             shapes = {k: tuple(v.shape) for k, v in features.items()}
             raise ValueError(
-                f"Task '{self.name}' reads along a sequence or a map and needs such a stage; got {shapes}."
+                f"Task '{self.name}' reads along a sequence or a map and needs such a stage; got "
+                f"{shapes}."
             )
         if len(x.shape) == 4:
             height, width, channels = x.shape[1:]
@@ -405,9 +420,12 @@ class SequenceTranscription(Task):
         rows = np.flatnonzero(needed > times)
         if len(rows):
             raise ValueError(
-                f"Labels of task '{self.name}' are too long for its output in {len(rows)} rows, for example row {rows[0]}: it "
-                f"needs {needed[rows[0]]} times (one per letter, and a blank between equal letters), and the output has "
-                f"{times}. Give the network a longer output (fewer strides along time), or leave these rows out (-1)."
+                f"Labels of task '{self.name}' are too long for its output in {len(rows)} rows, "
+                f"for example row {rows[0]}: it "
+                f"needs {needed[rows[0]]} times (one per letter, and a blank between equal "
+                f"letters), and the output has "
+                f"{times}. Give the network a longer output (fewer strides along time), or leave "
+                f"these rows out (-1)."
             )
 
     def baseline(self, y: Any) -> np.ndarray:

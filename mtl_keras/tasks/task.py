@@ -1,4 +1,5 @@
-"""What a task is: a name, a head, a loss, a weight, metrics with a direction, and how a missing label looks."""
+"""What a task is: a name, a head, a loss, a weight, metrics with a direction, and how a missing
+label looks."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ class TaskMetric:
         if not isinstance(metric, keras.metrics.Metric):
             metric = keras.metrics.MeanMetricWrapper(metric, name=getattr(metric, "__name__", None))
         if isinstance(given, str):
-            # Logged under the name that was asked for, as Keras does: "mae", not "mean_absolute_error".
+            # Logged under the name that was asked for, as Keras does: "mae", not
+            # "mean_absolute_error".
             metric = type(metric).from_config({**metric.get_config(), "name": given})
         self.metric = metric
         if higher_is_better is None:
@@ -53,20 +55,23 @@ class TaskMetric:
 class Task:
     """Base class of all tasks.
 
-    A task turns features into its output (`head`), labels into what its loss and metrics compare (`target`), and raw
-    outputs into what a person reads (`decode`). Every label may be missing; `target` says which are there.
+    A task turns features into its output (`head`), labels into what its loss and metrics compare
+    (`target`), and raw outputs into what a person reads (`decode`). Every label may be missing;
+    `target` says which are there.
 
     Args:
-        name: str. Name of the output, the logged losses and metrics, the exported tensor. A letter, then letters,
-            digits and underscores.
+        name: str. Name of the output, the logged losses and metrics, the exported tensor. A letter,
+            then letters, digits and underscores.
         loss_weight: float >= 0. Factor of this task's loss. 0 switches the task off. Defaults to 1.
         loss: name, function, or `keras.losses.Loss`. Replaces the task's own loss.
-        metrics: list of metrics (names, functions, `keras.metrics.Metric` or `TaskMetric`). Replaces the task's own.
-        head: Replaces the task's own head; its result goes through the task's output activation. A `keras.Layer` or
-            `keras.Model`, such as a `keras.Sequential`, is called with the deepest features. A functional model whose inputs
-            are a dict is called with the stages of those names. A function is called with the dict of stages, from the input
-            to the deepest; one whose first parameter is named `x` or `inputs` is called with the deepest features.
-            The head lives on in the model's graph, not in the task's config.
+        metrics: list of metrics (names, functions, `keras.metrics.Metric` or `TaskMetric`).
+            Replaces the task's own.
+        head: Replaces the task's own head; its result goes through the task's output activation. A
+            `keras.Layer` or `keras.Model`, such as a `keras.Sequential`, is called with the deepest
+            features. A functional model whose inputs are a dict is called with the stages of those
+            names. A function is called with the dict of stages, from the input to the deepest; one
+            whose first parameter is named `x` or `inputs` is called with the deepest features. The
+            head lives on in the model's graph, not in the task's config.
 
     Raises:
         ValueError: a name that some format would change, or a negative or non-finite weight.
@@ -80,13 +85,16 @@ class Task:
     """
 
     kind = "task"
-    #: How the loss is read as a likelihood ("gaussian", "laplace", "categorical"): weighting by uncertainty needs it.
+    #: How the loss is read as a likelihood ("gaussian", "laplace", "categorical"): weighting by
+    #: uncertainty needs it.
     likelihood: str | None = "gaussian"
-    #: What a label that is not there is filled with, in data where some rows or sources lack this task.
+    #: What a label that is not there is filled with, in data where some rows or sources lack this
+    #: task.
     missing_value: float = math.nan
     #: dtype of the labels that `missing` makes.
     label_dtype = "float32"
-    #: What to look at where this task's loss is not finite, for the message that stops the training.
+    #: What to look at where this task's loss is not finite, for the message that stops the
+    #: training.
     bad_loss_hint = ""
 
     def __init__(
@@ -113,10 +121,12 @@ class Task:
     def head(
         self, features: dict[str, Any], input_shape: tuple[int | None, ...] | None = None
     ) -> Tensor:
-        """Build this task's own layers on `features` and return the tensor before the output activation.
+        """Build this task's own layers on `features` and return the tensor before the output
+        activation.
 
         Args:
-            features: dict of stage name to symbolic tensor, ordered from the input to the deepest stage.
+            features: dict of stage name to symbolic tensor, ordered from the input to the deepest
+                stage.
             input_shape: shape of one input row, for heads that answer at the input's resolution.
         """
         if self._head is None:
@@ -126,7 +136,8 @@ class Task:
     def _check_head_tensor(self, x: Any) -> Any:
         if not isinstance(x, keras.KerasTensor):
             raise ValueError(
-                f"The head of task '{self.name}' should return one tensor, made from the features that it is called with. "
+                f"The head of task '{self.name}' should return one tensor, made from the features "
+                f"that it is called with. "
                 f"Received: {type(x).__name__}."
             )
         return x
@@ -140,11 +151,13 @@ class Task:
         return self.facts().get("activation")
 
     def activate(self, x: Tensor) -> Tensor:
-        """The output activation: from the head's last tensor to what the model, and the phone, returns."""
+        """The output activation: from the head's last tensor to what the model, and the phone,
+        returns."""
         return x
 
     def mask_output(self, output: Tensor, mask: Tensor) -> Tensor:
-        """The output where a Keras mask, `(rows, places)`, says that places are padding. Most tasks leave them as they are."""
+        """The output where a Keras mask, `(rows, places)`, says that places are padding. Most tasks
+        leave them as they are."""
         return output
 
     # ------------------------------------------------------------------ loss and metrics
@@ -156,7 +169,8 @@ class Task:
 
     @property
     def loss(self) -> Any:
-        """The loss: a `keras.losses.Loss` or a function of `(target, output)` that returns a value a row."""
+        """The loss: a `keras.losses.Loss` or a function of `(target, output)` that returns a value
+        a row."""
         return self._loss if self._loss is not None else self.default_loss()
 
     def new_metrics(self) -> list[TaskMetric]:
@@ -185,14 +199,15 @@ class Task:
             y: tensor of labels, one row a sample.
 
         Returns:
-            `(target, present)`: the labels with a harmless value where one is missing, in the shape and dtype that the
-            loss expects, and a bool tensor, True where there is a label: one entry a row, or one an element for dense
-            tasks.
+            `(target, present)`: the labels with a harmless value where one is missing, in the shape
+            and dtype that the loss expects, and a bool tensor, True where there is a label: one
+            entry a row, or one an element for dense tasks.
         """
         raise NotImplementedError
 
     def metric_target(self, target: Tensor, output: Tensor) -> Tensor:
-        """What metrics compare with `output`: the target, with one answer where a label is a probability."""
+        """What metrics compare with `output`: the target, with one answer where a label is a
+        probability."""
         return target
 
     def missing(self, rows: int, output_shape: Sequence[int | None] | None = None) -> np.ndarray:
@@ -200,7 +215,8 @@ class Task:
 
         Args:
             rows: int.
-            output_shape: shape of the task's output, rows included, where the labels' size follows it.
+            output_shape: shape of the task's output, rows included, where the labels' size follows
+                it.
         """
         shape: Any = (rows, *self.label_shape)
         return np.full(shape, self.missing_value, self.label_dtype)
@@ -212,7 +228,8 @@ class Task:
 
     @property
     def soft_label_shape(self) -> tuple[int | None, ...] | None:
-        """Shape of one row's label where it is a probability per class, or None where a task has no such labels."""
+        """Shape of one row's label where it is a probability per class, or None where a task has no
+        such labels."""
         return None
 
     def check_labels(self, y: Any, output_shape: Sequence[int | None] | None = None) -> None:
@@ -220,7 +237,8 @@ class Task:
 
         Args:
             y: array of labels.
-            output_shape: shape of the task's output, rows included, for tasks whose labels it bounds.
+            output_shape: shape of the task's output, rows included, for tasks whose labels it
+                bounds.
 
         Raises:
             ValueError: what is wrong, what was expected, and an example of the offending values.
@@ -268,17 +286,20 @@ class Task:
         if bad.any():
             found = ", ".join(str(v) for v in np.unique(y[bad])[:3])
             raise ValueError(
-                f"Labels of task '{self.name}' hold {found} ({int(bad.sum())} of {y.size} values); expected {expected}, "
+                f"Labels of task '{self.name}' hold {found} ({int(bad.sum())} of {y.size} "
+                f"values); expected {expected}, "
                 f"or {self.missing_value} where there is no label."
             )
 
     # ------------------------------------------------------------------ results
     def decode(self, output: np.ndarray) -> Any:
-        """Turn raw outputs, shape `(rows, ...)`, into what a person reads: a list, one entry a row."""
+        """Turn raw outputs, shape `(rows, ...)`, into what a person reads: a list, one entry a
+        row."""
         return decoding.decode(self.facts(), output)
 
     def baseline(self, y: np.ndarray) -> np.ndarray:
-        """The output, for one row, of the best constant answer learned from labels `y`: what a head has to beat."""
+        """The output, for one row, of the best constant answer learned from labels `y`: what a head
+        has to beat."""
         raise NotImplementedError
 
     def facts(self) -> dict[str, Any]:
@@ -330,13 +351,15 @@ def _check_head(name: str, head: Any) -> Any:
     ):
         return head
     raise TypeError(
-        f"`head` of task '{name}' should be a Keras layer or model (an object, not its class) or a function of features. "
+        f"`head` of task '{name}' should be a Keras layer or model (an object, not its class) or "
+        f"a function of features. "
         f"Received: {head!r}."
     )
 
 
 def _head_argument(head: Any, features: dict[str, Any]) -> Any:
-    """What a user's head is called with: the deepest features, all stages, or the stages that a model names as its inputs."""
+    """What a user's head is called with: the deepest features, all stages, or the stages that a
+    model names as its inputs."""
     last = list(features.values())[-1]
     if isinstance(head, keras.layers.Layer):
         inputs = head.input if has_graph(head) else None
@@ -378,7 +401,8 @@ def _matches(row: Any, expected: Any) -> bool:
 
 
 def vector(features: dict[str, Any], name: str) -> Tensor:
-    """The deepest features as one vector per row: pooled over space, or over the time that is not masked."""
+    """The deepest features as one vector per row: pooled over space, or over the time that is not
+    masked."""
     x = list(features.values())[-1]
     if len(x.shape) == 4:
         return keras.layers.GlobalAveragePooling2D(name=f"{name}_pool")(x)
@@ -389,7 +413,8 @@ def vector(features: dict[str, Any], name: str) -> Tensor:
         return keras.layers.GlobalAveragePooling1D(name=f"{name}_pool")(x)
     if len(x.shape) != 2:
         raise ValueError(
-            f"Task '{name}' needs features of rank 2 (vectors), 3 (sequences) or 4 (maps), got shape {tuple(x.shape)}."
+            f"Task '{name}' needs features of rank 2 (vectors), 3 (sequences) or 4 (maps), got "
+            f"shape {tuple(x.shape)}."
         )
     return x
 

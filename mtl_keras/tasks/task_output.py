@@ -19,7 +19,8 @@ _PROBABILITIES = {
     "hard_sigmoid": "sigmoid",
     "hardsigmoid": "sigmoid",
 }
-#: Operations that leave probabilities what they are, or average them: of members of an ensemble, or of views of one input.
+#: Operations that leave probabilities what they are, or average them: of members of an ensemble, or
+#: of views of one input.
 _KEEP_PROBABILITIES = frozenset(
     """
     Add Average Cast Concatenate Cropping1D Cropping2D Divide Dropout ExpandDims Flatten GetItem GlobalAveragePooling1D
@@ -36,8 +37,9 @@ def probabilities_from(tensor: Any) -> tuple[str, str] | None:
         tensor: symbolic tensor.
 
     Returns:
-        `("softmax" or "sigmoid", name of the layer that makes them)`, or None: a layer with such an activation, `Softmax`,
-        the output of another model or task that ends in one, and averages and reshapings of nothing but these.
+        `("softmax" or "sigmoid", name of the layer that makes them)`, or None: a layer with such an
+        activation, `Softmax`, the output of another model or task that ends in one, and averages
+        and reshapings of nothing but these.
     """
     operation = layer_of(tensor)
     if operation is None:
@@ -80,20 +82,23 @@ def _inside(model: keras.Model, index: int) -> tuple[str, str] | None:
 class TaskOutput(keras.layers.Layer):
     """Ends a head: applies its task's output activation, in float32, under the task's name.
 
-    The layer carries its task, so a model knows what its outputs mean after cloning and after loading.
+    The layer carries its task, so a model knows what its outputs mean after cloning and after
+    loading.
 
     Args:
         task: `Task`.
-        tie: `WeightTie` or None. A penalty of the whole model, which has no place of its own in the graph.
-        activated: bool or None. True: the tensor is the task's answer already (probabilities, for a class) and passes as it
-            is. False: the task's activation is applied, whatever comes in. None, the default, is False, and refuses what
-            visibly holds probabilities.
-        separate: what a separate network for each task would be, for `summary_sharing`; carried as `tie` is. JSON, an object
-            with `to_json()`, or None.
+        tie: `WeightTie` or None. A penalty of the whole model, which has no place of its own in the
+            graph.
+        activated: bool or None. True: the tensor is the task's answer already (probabilities, for a
+            class) and passes as it is. False: the task's activation is applied, whatever comes in.
+            None, the default, is False, and refuses what visibly holds probabilities.
+        separate: what a separate network for each task would be, for `summary_sharing`; carried as
+            `tie` is. JSON, an object with `to_json()`, or None.
 
     Raises:
-        ValueError: the activation would be applied to probabilities: a second softmax keeps the order of the classes, brings
-            their probabilities close together, and leaves the loss a bound that no training passes.
+        ValueError: the activation would be applied to probabilities: a second softmax keeps the
+            order of the classes, brings their probabilities close together, and leaves the loss a
+            bound that no training passes.
 
     Example:
         >>> digit = mtl.tasks.Classification("digit", num_classes=10)
@@ -149,12 +154,15 @@ class TaskOutput(keras.layers.Layer):
             return
         kind, layer = source
         message = (
-            f"Task '{self.name}' ends in a {activation}, and what it gets comes out of a {kind} already (layer '{layer}'): "
-            f"probabilities would pass a second one. Give it logits (that layer without its activation)"
+            f"Task '{self.name}' ends in a {activation}, and what it gets comes out of a {kind} "
+            f"already (layer '{layer}'): "
+            f"probabilities would pass a second one. Give it logits (that layer without its "
+            f"activation)"
         )
         if kind == activation:
             message += (
-                ", or say that these are the probabilities: `TaskOutput(task, activated=True)`; for a whole model, "
+                ", or say that these are the probabilities: `TaskOutput(task, activated=True)`; "
+                "for a whole model, "
                 "`MultiTaskModel.from_keras(model, tasks)`"
             )
         raise ValueError(message + ".")

@@ -1,7 +1,8 @@
-"""Checks for your own builders, tasks, balancers and backbones: each holds a part to all that the library promises of it.
+"""Checks for your own builders, tasks, balancers and backbones: each holds a part to all that the
+library promises of it.
 
-A check needs no test framework: it raises `AssertionError`, which names the promise that was broken, and returns nothing
-but the trained model where one was trained.
+A check needs no test framework: it raises `AssertionError`, which names the promise that was
+broken, and returns nothing but the trained model where one was trained.
 
 Example:
     >>> def test_my_balancer():

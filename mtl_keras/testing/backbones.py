@@ -29,9 +29,9 @@ def run_backbone_test(
 ) -> MultiTaskModel:
     """Hold a backbone to what every backbone promises.
 
-    The promises: it returns a `keras.Model` with a dict of stages, ordered from the input to the deepest, of the shapes
-    that were announced; its layers bear the prefix `name`, so that two of them fit into one network; under two heads it
-    keeps all that `run_builder_test` asks for.
+    The promises: it returns a `keras.Model` with a dict of stages, ordered from the input to the
+    deepest, of the shapes that were announced; its layers bear the prefix `name`, so that two of
+    them fit into one network; under two heads it keeps all that `run_builder_test` asks for.
 
     Args:
         backbone: function of symbolic inputs and of `name`.
@@ -39,7 +39,8 @@ def run_backbone_test(
         options: dict of the backbone's other arguments.
         stages: dict of stage name to the shape of one row, in order. None checks no shapes.
         input_name: str. What the network's input is called; the default is the kind of input's.
-        is_prefixed: bool. False for a backbone around another one, whose layers have the other's names.
+        is_prefixed: bool. False for a backbone around another one, whose layers have the other's
+            names.
         export: precisions to export to, such as `("float32", "int8")`.
 
     Returns:

@@ -33,13 +33,15 @@ _TASKS = ("a", "b", "c")
 def run_balancer_test(balancer: Any, *, has_training: bool = True) -> Balancer:
     """Hold a balancer to what every balancer promises.
 
-    The promises: it is registered, so that saved models can be loaded; its config makes it anew; weights are finite
-    whatever the scale of losses and gradients, and asking for them changes no state; a task without labels leaves its
-    entries of the state as they are; a model trains with it, leaves the head of a task without labels as it is, is saved
-    and loaded with the balancer's state, and takes the same next step as one that was never saved.
+    The promises: it is registered, so that saved models can be loaded; its config makes it anew;
+    weights are finite whatever the scale of losses and gradients, and asking for them changes no
+    state; a task without labels leaves its entries of the state as they are; a model trains with
+    it, leaves the head of a task without labels as it is, is saved and loaded with the balancer's
+    state, and takes the same next step as one that was never saved.
 
     Args:
-        balancer: name, dict or class, as `mtl.balancing.get` takes them, or a function that returns a new `Balancer`.
+        balancer: name, dict or class, as `mtl.balancing.get` takes them, or a function that returns
+            a new `Balancer`.
         has_training: bool. False checks the mathematics only, within milliseconds.
 
     Returns:
@@ -72,7 +74,8 @@ def _factory(balancer: Any) -> Callable[[], Balancer]:
         return balancer
     if isinstance(balancer, Balancer):
         raise TypeError(
-            "`balancer` should be a name, a dict, a class, or a function that makes a balancer: each check starts with "
+            "`balancer` should be a name, a dict, a class, or a function that makes a balancer: "
+            "each check starts with "
             f"fresh state. Received: the object {balancer!r}. Write `lambda: {balancer!r}`."
         )
     return lambda: balancing.get(balancer)
@@ -101,7 +104,8 @@ def _check_identity(subject: str, balancer: Balancer) -> None:
 
 
 def _check_weights(subject: str, make: Callable[[], Balancer]) -> None:
-    """Finite weights, one per task, for losses and gradients of any scale; and `weigh` changes no state."""
+    """Finite weights, one per task, for losses and gradients of any scale; and `weigh` changes no
+    state."""
     rng = np.random.default_rng(0)
     independent = rng.standard_normal((3, 8))
     cases = [(f"gradients of scale {scale}", independent, scale) for scale in _SCALES]
@@ -145,7 +149,8 @@ def _check_absent_state(subject: str, make: Callable[[], Balancer]) -> None:
 
 
 def _check_training(subject: str, make: Callable[[], Balancer]) -> Balancer:
-    """Two epochs, a batch without one task's labels, and the same next step after saving and loading."""
+    """Two epochs, a batch without one task's labels, and the same next step after saving and
+    loading."""
     x, y = table_data()
     model = table_model()
     own_variables = check_gradients(subject, model, x[:2])

@@ -32,10 +32,11 @@ def run_builder_test(
 ) -> MultiTaskModel:
     """Hold a builder to what every builder promises.
 
-    The promises: one output per task, named and ordered like the tasks; layers with names of their own; finite gradients
-    for every trainable variable; a training step with each balancer (methods that work on gradients are refused where no
-    variable is shared); a task without labels changes nothing that is its own; the model is rebuilt from its config,
-    saved, and loaded in safe mode with the same numbers; files for the phone, where they are asked for.
+    The promises: one output per task, named and ordered like the tasks; layers with names of their
+    own; finite gradients for every trainable variable; a training step with each balancer (methods
+    that work on gradients are refused where no variable is shared); a task without labels changes
+    nothing that is its own; the model is rebuilt from its config, saved, and loaded in safe mode
+    with the same numbers; files for the phone, where they are asked for.
 
     Args:
         builder: function that returns a `MultiTaskModel`.
@@ -94,7 +95,8 @@ def run_builder_test(
 
 
 def _compile(subject: str, model: MultiTaskModel, balancer: Any) -> None:
-    """Compile with a balancer, or without one where it works on gradients and no variable is shared."""
+    """Compile with a balancer, or without one where it works on gradients and no variable is
+    shared."""
     # One step each: tracing it would take longer than the step.
     options = {"optimizer": "adam", "run_eagerly": True}
     try:

@@ -46,7 +46,8 @@ def check_config(subject: str, part: Any) -> Any:
         copy = keras.saving.deserialize_keras_object(json.loads(text))
     except (TypeError, ValueError) as error:
         raise AssertionError(
-            f"{subject}: it can be made anew from its config. The class should be registered and take what `get_config` "
+            f"{subject}: it can be made anew from its config. The class should be registered and "
+            f"take what `get_config` "
             f"returns; {type(error).__name__}: {error}"
         ) from error
     expect(type(copy) is type(part), subject, "the config makes the same class", str(type(copy)))
@@ -102,14 +103,16 @@ def check_gradients(subject: str, model: MultiTaskModel, x: Any) -> dict[str, li
 
 
 def train_step(model: MultiTaskModel, x: Any, y: Mapping[str, Any]) -> dict[str, float]:
-    """One step on all rows, by `fit`: some methods take data of their own from it. Returns what is logged."""
+    """One step on all rows, by `fit`: some methods take data of their own from it. Returns what is
+    logged."""
     rows = len(keras.tree.flatten(x)[0])
     history = model.fit(x, dict(y), batch_size=rows, shuffle=False, verbose=0).history
     return {name: values[-1] for name, values in history.items()}
 
 
 def check_step(subject: str, model: MultiTaskModel, x: Any, y: Mapping[str, Any]) -> None:
-    """One training step of a compiled model: a finite loss, finite weights, and something learned."""
+    """One training step of a compiled model: a finite loss, finite weights, and something
+    learned."""
     before = [v.numpy() for v in model.trainable_variables]
     logs = train_step(model, x, y)
     expect(np.isfinite(logs["loss"]), subject, "the loss of a step is finite", f"Logs: {logs}.")
@@ -143,9 +146,11 @@ def check_absent_task(
     name: str,
     own_variables: Sequence[Any],
 ) -> None:
-    """A batch in which a task has no label: it reports NaN, its own variables stay, the others' losses are finite.
+    """A batch in which a task has no label: it reports NaN, its own variables stay, the others'
+    losses are finite.
 
-    The model should be compiled with an optimizer that leaves a variable as it is where the gradient is 0.
+    The model should be compiled with an optimizer that leaves a variable as it is where the
+    gradient is 0.
     """
     before = [v.numpy() for v in own_variables]
     labels = {**y, name: labels_without(model.task(name), y[name])}
@@ -178,7 +183,8 @@ def check_absent_task(
 
 
 def check_saving(subject: str, model: MultiTaskModel, x: Any) -> MultiTaskModel:
-    """Save and load in safe mode: the loaded model has the same tasks and gives the same numbers. Returns it."""
+    """Save and load in safe mode: the loaded model has the same tasks and gives the same numbers.
+    Returns it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         model.save(path)
@@ -186,7 +192,8 @@ def check_saving(subject: str, model: MultiTaskModel, x: Any) -> MultiTaskModel:
             loaded = keras.saving.load_model(path, safe_mode=True)
         except (TypeError, ValueError) as error:
             raise AssertionError(
-                f"{subject}: a saved model can be loaded in safe mode. {type(error).__name__}: {error}"
+                f"{subject}: a saved model can be loaded in safe mode. {type(error).__name__}: "
+                f"{error}"
             ) from error
     expect(
         isinstance(loaded, MultiTaskModel) and loaded.task_names == model.task_names,
@@ -205,7 +212,8 @@ def check_saving(subject: str, model: MultiTaskModel, x: Any) -> MultiTaskModel:
 
 
 def check_exports(subject: str, model: MultiTaskModel, x: Any, export: Sequence[str]) -> None:
-    """Export to TFLite in these precisions; `mtl.export.tflite` compares each file with the model."""
+    """Export to TFLite in these precisions; `mtl.export.tflite` compares each file with the
+    model."""
     from mtl_keras.export import tflite
 
     with tempfile.TemporaryDirectory() as folder:

@@ -24,7 +24,8 @@ def table_model(
     It has neither dropout nor batch normalization: what one task does to another is then exact.
 
     Args:
-        tasks: list of `Task`. Defaults to a regression "cost" and a yes-or-no "sold", each with a linear head.
+        tasks: list of `Task`. Defaults to a regression "cost" and a yes-or-no "sold", each with a
+            linear head.
         widths: units of the shared layers.
         normalize: bool. Whether batch normalization follows each shared layer.
         name: str. The model's name.
@@ -55,7 +56,8 @@ def table_data(rows: int = 32, seed: int = 0) -> tuple[np.ndarray, dict[str, np.
         seed: int. Other seeds give other rows and other rules.
 
     Returns:
-        `(x, y)`: float32 `(rows, 5)`, and a dict with "cost" (float32) and "sold" (0 or 1), one a row.
+        `(x, y)`: float32 `(rows, 5)`, and a dict with "cost" (float32) and "sold" (0 or 1), one a
+        row.
 
     Example:
         >>> x, y = mtl.testing.table_data(rows=8)

@@ -34,15 +34,17 @@ def run_task_test(
 ) -> MultiTaskModel:
     """Hold a task to what every task promises.
 
-    The promises: its config makes it anew; fresh metrics with a direction; labels that pass its own check, and missing
-    ones that are known as missing; an output of the announced shape; a finite loss with finite gradients; rows without
-    a label change nothing; one decoded entry per row; a network that is saved and loaded with the same numbers.
+    The promises: its config makes it anew; fresh metrics with a direction; labels that pass its own
+    check, and missing ones that are known as missing; an output of the announced shape; a finite
+    loss with finite gradients; rows without a label change nothing; one decoded entry per row; a
+    network that is saved and loaded with the same numbers.
 
     Args:
         task: the task. Its head may be random: nothing is learned but a step or two.
         x: array of inputs, four rows or more.
         y: array of the labels of these rows, none of them missing.
-        backbone, backbone_options: as in `mtl.builders.hard_sharing`. None takes the default of the kind of input.
+        backbone, backbone_options: as in `mtl.builders.hard_sharing`. None takes the default of the
+            kind of input.
 
     Returns:
         The trained model, whose only task is a copy of `task`.

@@ -31,7 +31,8 @@ def losses_by_task(tasks: Sequence[Task], losses: Any) -> dict[str, Any]:
 
     Args:
         tasks: the model's tasks.
-        losses: dict of task name to loss, one loss for all tasks, or None. Tasks that are not named keep their own.
+        losses: dict of task name to loss, one loss for all tasks, or None. Tasks that are not named
+            keep their own.
 
     Raises:
         ValueError: a list, or an unknown task.
@@ -40,7 +41,8 @@ def losses_by_task(tasks: Sequence[Task], losses: Any) -> dict[str, Any]:
         return {task.name: task.loss for task in tasks}
     if isinstance(losses, (list, tuple)):
         raise ValueError(
-            f"`loss` goes by task name, not by position: give a dict such as {{'{tasks[0].name}': ...}}."
+            f"`loss` goes by task name, not by position: give a dict such as "
+            f"{{'{tasks[0].name}': ...}}."
         )
     if not isinstance(losses, Mapping):
         return {task.name: losses for task in tasks}
@@ -53,11 +55,12 @@ def loss_weights_by_task(tasks: Sequence[Task], weights: Any) -> dict[str, keras
 
     Args:
         tasks: the model's tasks.
-        weights: dict of task name to a number >= 0 or a scalar `keras.Variable`, or None. Tasks that are not named keep
-            their own.
+        weights: dict of task name to a number >= 0 or a scalar `keras.Variable`, or None. Tasks
+            that are not named keep their own.
 
     Raises:
-        ValueError: no dict, an unknown task, or a weight that is negative, not finite, or no scalar.
+        ValueError: no dict, an unknown task, or a weight that is negative, not finite, or no
+            scalar.
     """
     if weights is not None and not isinstance(weights, Mapping):
         raise ValueError(
@@ -73,7 +76,8 @@ def _loss_weight(task: Task, weight: Any) -> keras.Variable:
     if isinstance(weight, keras.Variable):
         if tuple(weight.shape) != ():
             raise ValueError(
-                f"The loss weight of task '{task.name}' must be a scalar, got shape {tuple(weight.shape)}."
+                f"The loss weight of task '{task.name}' must be a scalar, got shape "
+                f"{tuple(weight.shape)}."
             )
         check_loss_weight(task.name, weight.numpy())
         return weight

@@ -23,7 +23,8 @@ def check_balancer(model: Any, compiled: Any, loading: bool = False) -> None:
         loading: a compiled model is being loaded; data that a file can't hold may come later.
 
     Raises:
-        ValueError: losses that may be negative, no shared representation, no shared variables, no held-out data.
+        ValueError: losses that may be negative, no shared representation, no shared variables, no
+            held-out data.
     """
     balancer = compiled.balancer
     if balancer.positive:
@@ -34,29 +35,35 @@ def check_balancer(model: Any, compiled: Any, loading: bool = False) -> None:
             )
             if isinstance(loss, _SIGNED) or name in _SIGNED_FUNCTIONS:
                 raise ValueError(
-                    f"Balancer '{balancer.name}' needs positive losses, and the loss of task '{task.name}' "
-                    f"({type(loss).__name__}) can be negative. Use another loss, for example one minus the similarity, or "
+                    f"Balancer '{balancer.name}' needs positive losses, and the loss of task "
+                    f"'{task.name}' "
+                    f"({type(loss).__name__}) can be negative. Use another loss, for example one "
+                    f"minus the similarity, or "
                     "another balancer."
                 )
     if compiled.strategy.requires_data and balancer.data is None and not loading:
         raise ValueError(missing_data_message(balancer))
     if balancer.data is not None and not hasattr(balancer.data, "element_spec"):
         raise ValueError(
-            f"The data of balancer '{balancer.name}' must be a batched tf.data.Dataset of (inputs, labels), got "
+            f"The data of balancer '{balancer.name}' must be a batched tf.data.Dataset of "
+            f"(inputs, labels), got "
             f"{type(balancer.data).__name__}."
         )
     if not compiled.strategy.uses_gradients:
         if compiled.arguments.get("shared") is not None:
             raise ValueError(
-                f"`shared` narrows the variables that a balancer looks at; '{balancer.name}' looks at losses only."
+                f"`shared` narrows the variables that a balancer looks at; '{balancer.name}' "
+                f"looks at losses only."
             )
         return
     if compiled.strategy.at_representation:
         _check_representation(model, compiled)
     if not compiled.sources:
         raise ValueError(
-            f"Balancer '{balancer.name}' weighs gradients of shared variables, and no two tasks of this model share any. Use "
-            "a balancer that looks at losses, or a builder that shares variables (`split_after` where networks are separate)."
+            f"Balancer '{balancer.name}' weighs gradients of shared variables, and no two tasks "
+            f"of this model share any. Use "
+            "a balancer that looks at losses, or a builder that shares variables (`split_after` "
+            "where networks are separate)."
         )
 
 
@@ -65,8 +72,10 @@ def _check_representation(model: Any, compiled: Any) -> None:
     tasks = ", ".join(f"'{task.name}'" for task in compiled.tasks)
     if not model.representation:
         raise ValueError(
-            f"Balancer '{balancer.name}' with gradients='representation' needs a representation that the tasks ({tasks}) "
-            "share, and this model names none. Use gradients='parameters', a builder that names one, or "
+            f"Balancer '{balancer.name}' with gradients='representation' needs a representation "
+            f"that the tasks ({tasks}) "
+            "share, and this model names none. Use gradients='parameters', a builder that names "
+            "one, or "
             "`MultiTaskModel(..., representation=[layer names])`."
         )
     known = {layer.name for layer in model.layers} | {
@@ -85,6 +94,7 @@ def _check_representation(model: Any, compiled: Any) -> None:
         ]
         if round_about and compiled.strategy.changes_gradients:
             raise ValueError(
-                f"Balancer '{balancer.name}' changes gradients at the representation, but task '{task.name}' also reaches "
+                f"Balancer '{balancer.name}' changes gradients at the representation, but task "
+                f"'{task.name}' also reaches "
                 f"{round_about[0]} around it. Use gradients='parameters'."
             )

@@ -12,7 +12,8 @@ __all__ = ["check_counted", "count_classes", "count_for_fit", "table_of"]
 
 
 def table_of(model: Any, task: Any) -> Any:
-    """The weights of a task's classes for a step, or None. Before classes are counted all weigh 1."""
+    """The weights of a task's classes for a step, or None. Before classes are counted all weigh
+    1."""
     if getattr(task, "class_weights", None) is None:
         return None
     if not task.counts_classes:
@@ -37,14 +38,17 @@ def check_counted(model: Any) -> None:
     """
     for task in uncounted(model):
         raise ValueError(
-            f"Task '{task.name}' weighs classes by class_weights='{task.class_weights}', and no labels are counted yet. "
-            f"`fit` counts them; before other ways of training call model.count_classes({{'{task.name}': labels}}), or give "
+            f"Task '{task.name}' weighs classes by class_weights='{task.class_weights}', and no "
+            f"labels are counted yet. "
+            f"`fit` counts them; before other ways of training call "
+            f"model.count_classes({{'{task.name}': labels}}), or give "
             f"the weights: task.fit_to(labels)."
         )
 
 
 def count_for_fit(model: Any, x: Any, y: Any, kwargs: Mapping[str, Any]) -> None:
-    """Count the classes of the training labels, where a task needs them and has none from before."""
+    """Count the classes of the training labels, where a task needs them and has none from
+    before."""
     tasks = uncounted(model)
     if not tasks:
         return
@@ -53,7 +57,8 @@ def count_for_fit(model: Any, x: Any, y: Any, kwargs: Mapping[str, Any]) -> None
     steps = kwargs.get("steps_per_epoch")
     if hasattr(x, "element_spec") and int(x.cardinality()) == -1 and steps is None:
         raise ValueError(
-            f"Task '{tasks[0].name}' counts classes, and the data set has no end: give `steps_per_epoch`, or count first, "
+            f"Task '{tasks[0].name}' counts classes, and the data set has no end: give "
+            f"`steps_per_epoch`, or count first, "
             f"model.count_classes(data)."
         )
     weight, split = kwargs.get("sample_weight"), kwargs.get("validation_split") or 0

@@ -24,7 +24,8 @@ __all__ = ["CompiledTasks"]
 
 
 class CompiledTasks:
-    """What `compile` makes: each task's loss, weight and metrics, and the balancer. Plain, so Keras does not track it."""
+    """What `compile` makes: each task's loss, weight and metrics, and the balancer. Plain, so Keras
+    does not track it."""
 
     def __init__(
         self,
@@ -63,7 +64,8 @@ class CompiledTasks:
         )
 
     def build_metrics(self, output_shapes: Mapping[str, Sequence[int | None]]) -> None:
-        """Make the variables of metrics that otherwise make them in the first step, where replicas can't."""
+        """Make the variables of metrics that otherwise make them in the first step, where replicas
+        can't."""
         for task in self.tasks:
             shape = tuple(8 if size is None else size for size in output_shapes[task.name][1:])
             target, present = task.target(ops.convert_to_tensor(task.missing(2, (2, *shape))))
@@ -92,8 +94,8 @@ class CompiledTasks:
     def evaluation(self) -> Iterator[None]:
         """While this lasts, the logs are those of an evaluation.
 
-        Keras compares the names that a step logged with those that `results` gives. Where they differ, it takes the step's,
-        which on several replicas are averages over replicas.
+        Keras compares the names that a step logged with those that `results` gives. Where they
+        differ, it takes the step's, which on several replicas are averages over replicas.
         """
         before, self.evaluating = self.evaluating, True
         try:
@@ -102,7 +104,8 @@ class CompiledTasks:
             self.evaluating = before
 
     def results(self) -> dict[str, Any]:
-        """The logs: total, then every task's loss, then every task's metrics. NaN where no label was seen."""
+        """The logs: total, then every task's loss, then every task's metrics. NaN where no label
+        was seen."""
         logs = {"loss": self.task_losses.result()}
         if self.total_tracker is not None and not self.evaluating:
             # Training only: validation does not balance, and has no such value.
@@ -147,7 +150,8 @@ class CompiledTasks:
 
     @property
     def reach(self) -> Reach:
-        """Which tasks' losses reach which variables; read from the graph when it is first asked for."""
+        """Which tasks' losses reach which variables; read from the graph when it is first asked
+        for."""
         if not self._is_reach_known():
             self._reach = Reach(self.model, [task.name for task in self.tasks])
         return self._reach
@@ -159,7 +163,8 @@ class CompiledTasks:
         }
 
     def know_reach(self, outputs: Mapping[str, Any]) -> None:
-        """Read the reach from a forward pass that is being traced, which saves tracing the model once more."""
+        """Read the reach from a forward pass that is being traced, which saves tracing the model
+        once more."""
         if not self._is_reach_known() and not tf.executing_eagerly():
             outputs = {task.name: outputs[task.name] for task in self.tasks}
             self._reach = Reach.of_outputs(outputs, self.model.trainable_variables)
@@ -209,7 +214,8 @@ class CompiledTasks:
         return self._split()[1]
 
     def heads_input(self, representation: Mapping[str, Any], x: Any) -> Any:
-        """What the heads' network takes: the shared tensors, and the inputs where heads look at them too."""
+        """What the heads' network takes: the shared tensors, and the inputs where heads look at
+        them too."""
         tensors = [representation[name] for name in self.model.representation]
         if self._split()[2]:
             flat = x if isinstance(x, Mapping) else {self.model.inputs[0].name: x}

@@ -20,7 +20,8 @@ __all__ = ["EVALUATE_ARGUMENTS", "FIT_ARGUMENTS", "by_name", "prepare_fit_data",
 
 
 class _Epochs(keras.callbacks.Callback):
-    """Tells the balancer that an epoch is over, before any of the user's callbacks save the model."""
+    """Tells the balancer that an epoch is over, before any of the user's callbacks save the
+    model."""
 
     def on_epoch_end(self, epoch, logs=None):
         self.model.balancer.epoch_end()
@@ -64,7 +65,8 @@ def by_name(names: Sequence[str], args: Sequence[Any], kwargs: dict[str, Any]) -
 def prepare_fit_data(
     model: Any, x: Any, y: Any, kwargs: dict[str, Any]
 ) -> tuple[Any, Any, dict[str, Any]]:
-    """The arguments of `fit`, with the balancer's callback and, beside the training data, the balancer's own."""
+    """The arguments of `fit`, with the balancer's callback and, beside the training data, the
+    balancer's own."""
     compiled = model.compiled_tasks
     kwargs = dict(kwargs)
     callbacks = kwargs.get("callbacks")
@@ -88,11 +90,13 @@ def prepare_fit_data(
 def _zipped(
     model: Any, strategy: Strategy, x: Any, y: Any, kwargs: dict[str, Any]
 ) -> tf.data.Dataset:
-    """A data set whose elements are a training batch and as many batches of the balancer's as it needs."""
+    """A data set whose elements are a training batch and as many batches of the balancer's as it
+    needs."""
     balancer = strategy.balancer
     if kwargs.get("validation_split"):
         raise ValueError(
-            f"Balancer '{balancer.name}' has data of its own: split off validation data before, not by `fit`."
+            f"Balancer '{balancer.name}' has data of its own: split off validation data before, "
+            f"not by `fit`."
         )
     if hasattr(x, "element_spec"):
         base = x
@@ -113,7 +117,8 @@ def _zipped(
     size = int(balancer.data.cardinality())
     if 0 <= size < number:
         raise ValueError(
-            f"Balancer '{balancer.name}' needs {number} batches of its data a step, and there are {size}."
+            f"Balancer '{balancer.name}' needs {number} batches of its data a step, and there are "
+            f"{size}."
         )
     # After loading, go on where the saved model stood.
     start = int(keras.ops.convert_to_numpy(model.optimizer.iterations)) * number

@@ -18,7 +18,8 @@ BAD_LOSS = "mtl_keras: bad losses"
 
 
 class Forward:
-    """A forward pass on a tape: its losses, as the balancer sees them, and what else the step needs of it.
+    """A forward pass on a tape: its losses, as the balancer sees them, and what else the step needs
+    of it.
 
     Attributes:
         tape: the tape that recorded the pass; None once its gradients are taken.
@@ -29,7 +30,8 @@ class Forward:
         present: bool `(tasks,)`. Whether it takes part in balancing.
         pre_weights: `(tasks,)`, factors of a first method, or None.
         representation: tensors that the heads share, by name, where gradients are taken there.
-        added: regularization and `add_loss`, times the loss scale, or None; `added_value` is without the scale.
+        added: regularization and `add_loss`, times the loss scale, or None; `added_value` is
+            without the scale.
     """
 
     def __init__(
@@ -89,19 +91,22 @@ def _checked(model: Any, compiled: CompiledTasks, batch: Batch) -> tuple[list[An
         bad = ops.logical_or(bad, ops.logical_and(batch.present, batch.seen < 0))
     step = ops.convert_to_tensor(model.optimizer.iterations)
     report = [BAD_LOSS, tf.cast(bad, tf.int32), tf.cast(batch.seen < 0, tf.int32), step]
-    # The raw operator: `tf.debugging.Assert` wraps it in a branch, which costs a small network's step some percent.
+    # The raw operator: `tf.debugging.Assert` wraps it in a branch, which costs a small network's
+    # step some percent.
     check = tf.raw_ops.Assert(
         condition=ops.logical_not(ops.any(bad)), data=report, summarize=10_000
     )
     with tf.control_dependencies([check] if check is not None else []):
         one = tf.identity(1.0)
-    # Nothing is learned from such a step: its update waits for the check, on several replicas through its gradients.
+    # Nothing is learned from such a step: its update waits for the check, on several replicas
+    # through its gradients.
     each = batch.each if replicas() == 1 else [loss * one for loss in batch.each]
     return each, batch.seen * one, one
 
 
 def updated_losses(model: Any, compiled: CompiledTasks, data: Any, before: Any) -> Batch:
-    """The losses of the same batch under the new weights; batch statistics and dropout are those of the first pass."""
+    """The losses of the same batch under the new weights; batch statistics and dropout are those of
+    the first pass."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     now = [tf.convert_to_tensor(v.value) for v in model.trainable_variables]
     y_pred, _ = model.stateless_call(now, before, x, training=True)

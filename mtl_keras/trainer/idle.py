@@ -1,4 +1,5 @@
-"""What only absent tasks reach stands still, with its optimizer's memory, while the rest of the network takes a step."""
+"""What only absent tasks reach stands still, with its optimizer's memory, while the rest of the
+network takes a step."""
 
 from __future__ import annotations
 
@@ -22,14 +23,15 @@ def apply_gradients(
 ) -> None:
     """One step of the optimizer, in which variables that only absent tasks reach do not take part.
 
-    A gradient of zero is not enough: momentum, moving averages of gradients, and weight decay would move a head in steps
-    whose batches have no label for it.
+    A gradient of zero is not enough: momentum, moving averages of gradients, and weight decay would
+    move a head in steps whose batches have no label for it.
 
     Args:
         model: the compiled model; its optimizer is built.
         gradients: of each variable; None for what is not trained at all.
         variables: the trainable variables.
-        tasks_of: for each variable, the positions of the tasks that reach it; empty for one that always moves.
+        tasks_of: for each variable, the positions of the tasks that reach it; empty for one that
+            always moves.
         present: bool `(tasks,)`.
     """
     optimizer = model.optimizer
@@ -74,7 +76,8 @@ class _IdleState:
         for tasks, members in groups.items():
             signs = [tf.reduce_any(tf.gather(present, list(tasks)))]
             for variable in members:
-                # Where gradients are gathered over several batches, a head also moves for those of earlier ones.
+                # Where gradients are gathered over several batches, a head also moves for those of
+                # earlier ones.
                 signs += [
                     tf.reduce_any(tf.not_equal(a.value, 0))
                     for a in _accumulators(optimizer, variable)
@@ -90,7 +93,8 @@ class _IdleState:
         self._lay_out()
 
     def _lay_out(self) -> None:
-        """Where each variable lies in a copy of all: one tensor for each dtype, since branches pay for every result."""
+        """Where each variable lies in a copy of all: one tensor for each dtype, since branches pay
+        for every result."""
         self.dtypes = list(dict.fromkeys(tf.as_dtype(v.dtype) for v in self.variables))
         ends = [0] * len(self.dtypes)
         self.spans: list[tuple[int, int, int]] = []
@@ -111,7 +115,8 @@ class _IdleState:
             variable.assign(value)
 
     def keep_compiled(self, step: Callable[[], None]) -> None:
-        """XLA knows no branches of unlike shapes, and joins a copy and a choice into one pass anyway."""
+        """XLA knows no branches of unlike shapes, and joins a copy and a choice into one pass
+        anyway."""
         before = [tf.identity(v.value) for v in self.variables]
         step()
         for variable, value, group in zip(self.variables, before, self.group_of, strict=True):
@@ -133,7 +138,8 @@ class _IdleState:
         copies = self._copy_if_any_is_idle()
         step()
 
-        # Replicas can't write their variables inside a condition; outside of them all are written in one.
+        # Replicas can't write their variables inside a condition; outside of them all are written
+        # in one.
         def put_back_everywhere(strategy: Any, copies: Any, moves: Any, is_any_idle: Any) -> None:
             def put_back() -> None:
                 for variable, span, group in zip(
@@ -199,8 +205,8 @@ def _inner_optimizers(optimizer: Any) -> Iterator[Any]:
 def _by_variable(optimizer: Any, variable: Any) -> Iterator[tuple[str, Any]]:
     """`(attribute, state)` for everything that an optimizer holds of one variable.
 
-    Keras's optimizers, and those written after them, hold lists in the order of the variables: momentums, velocities,
-    factored moments, averages.
+    Keras's optimizers, and those written after them, hold lists in the order of the variables:
+    momentums, velocities, factored moments, averages.
     """
     for inner in _inner_optimizers(optimizer):
         known = getattr(inner, "_trainable_variables", [])

@@ -1,4 +1,5 @@
-"""The task gradients, and what is made of them variable by variable: their products, and their combinations."""
+"""The task gradients, and what is made of them variable by variable: their products, and their
+combinations."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def task_gradients(forward: Any, sources: Sequence[Any], seed: Any = None) -> li
         seed: scalar that each loss's gradient starts with, or None for 1.
 
     Returns:
-        For every source a list with the gradient of each task; None where its loss does not reach the source.
+        For every source a list with the gradient of each task; None where its loss does not reach
+        the source.
     """
     rows = [forward.tape.gradient(loss, sources, output_gradients=seed) for loss in forward.each]
     dense = [[None if g is None else tf.convert_to_tensor(g) for g in row] for row in rows]
@@ -47,7 +49,8 @@ def is_shared(column: Sequence[Any]) -> bool:
 
 
 def split_into_groups(sources: Sequence[Any], number: int) -> list[list[Any]]:
-    """Variables in groups of about equal size, those nearest to the outputs first: their passes are short."""
+    """Variables in groups of about equal size, those nearest to the outputs first: their passes are
+    short."""
     sources = list(reversed(sources))
     sizes = [int(np.prod(v.shape)) for v in sources]
     groups: list[list[Any]] = [[] for _ in range(max(1, min(number, len(sources))))]
@@ -65,7 +68,8 @@ def weighted_gradients(
     head_weights: Any,
     is_head: Callable[[Any], bool],
 ) -> list[Any]:
-    """One backward pass of the weighted losses; heads have weights of their own, and take a pass through them alone."""
+    """One backward pass of the weighted losses; heads have weights of their own, and take a pass
+    through them alone."""
 
     def backward(sources: Sequence[Any], factors: Any) -> dict[int, Any]:
         if not sources:
@@ -92,16 +96,19 @@ def flatten_rows(column: Sequence[Any], scale: Any) -> Any:
     return ops.cast(flat, "float32") / scale
 
 
-# Products of longer gradients are summed over pieces of this length, so that no copy of them is made.
+# Products of longer gradients are summed over pieces of this length, so that no copy of them is
+# made.
 _PIECE = 2**18
 
 
 def gram_matrix(
     columns: Sequence[Sequence[Any]], scale: Any, others: Sequence[Sequence[Any]] | None = None
 ) -> Any:
-    """Inner products, summed up variable by variable; with `others`, between two batches' gradients.
+    """Inner products, summed up variable by variable; with `others`, between two batches'
+    gradients.
 
-    In float64: gradients that are nearly opposed differ in digits that products in float32 have lost.
+    In float64: gradients that are nearly opposed differ in digits that products in float32 have
+    lost.
     """
     tasks = len(columns[0])
     total = tf.zeros((tasks, tasks), tf.float64)

@@ -1,4 +1,5 @@
-"""Labels in a unit that the network was not told of: seen before training, since training hides it."""
+"""Labels in a unit that the network was not told of: seen before training, since training hides
+it."""
 
 from __future__ import annotations
 
@@ -13,8 +14,9 @@ from mtl_keras.data.labels import LabelScaleWarning
 
 __all__ = ["warn_of_label_scale"]
 
-# Beyond these, in units of the task's `scale`, a network that starts near 0 takes thousands of steps only to get there, or
-# has a loss too small to learn from beside the other tasks'. Grades from 0 to 10 and shares of some percent lie within.
+# Beyond these, in units of the task's `scale`, a network that starts near 0 takes thousands of
+# steps only to get there, or has a loss too small to learn from beside the other tasks'. Grades
+# from 0 to 10 and shares of some percent lie within.
 _FAR, _NARROW = 10.0, 0.01
 # Losses whose size follows the labels' unit.
 _ERRORS = ("scaled_error", "mean_squared_error", "mean_absolute_error", "huber", "log_cosh")
@@ -93,7 +95,9 @@ def _message(task: Any, y: Any) -> str:
         expected = f"scale={task.scale:.4g}"
     on_log_scale = " (of log(1 + count))" if getattr(task, "log", False) else ""
     return (
-        f"The labels of task '{task.name}' have mean {known.mean():.4g} and standard deviation {known.std():.4g}"
-        f"{on_log_scale}, far from what its head expects ({expected}): it will train slowly or not at all, and may drown "
+        f"The labels of task '{task.name}' have mean {known.mean():.4g} and standard deviation "
+        f"{known.std():.4g}"
+        f"{on_log_scale}, far from what its head expects ({expected}): it will train slowly or "
+        f"not at all, and may drown "
         f"the other tasks. Make the task fit: {mend}."
     )

@@ -18,13 +18,14 @@ class Batch:
     """The losses of one batch.
 
     Attributes:
-        each: this replica's part of every task's loss times its loss weight, a list of scalars with gradients of their own.
+        each: this replica's part of every task's loss times its loss weight, a list of scalars with
+            gradients of their own.
         seen: their sums over all replicas, `(tasks,)`.
         raw: the same without loss weights.
         present: bool `(tasks,)`; whether a task has a label anywhere in the global batch.
         targets: by task name, `(target, output, mask, weight)` for the metrics.
-        tallies: `(tasks,)`; how much each task's mean counts beside other batches': its labels on this replica, or the sum
-            of their weights where the loss divides by that.
+        tallies: `(tasks,)`; how much each task's mean counts beside other batches': its labels on
+            this replica, or the sum of their weights where the loss divides by that.
     """
 
     def __init__(self, each, seen, raw, present, targets, tallies):
@@ -69,10 +70,12 @@ def batch_losses(compiled: Any, y: Any, y_pred: Mapping[str, Any], sample_weight
     total_counts, total_divisors = all_sum(counts), all_sum(divisors)
     total_divisors = ops.where(total_divisors > 0, total_divisors, ops.ones_like(total_divisors))
     factors = ops.stack([compiled.loss_weights[t.name].value for t in compiled.tasks])
-    # A task whose loss weight is 0 is switched off: balancers must not see it as a task that is solved.
+    # A task whose loss weight is 0 is switched off: balancers must not see it as a task that is
+    # solved.
     present = ops.logical_and(total_counts > 0, factors > 0)
     factors = ops.where(present, factors, ops.zeros_like(factors))
-    # Sums are not taken from a stack: a gradient through a stack would reach every task's variables, with zeros.
+    # Sums are not taken from a stack: a gradient through a stack would reach every task's
+    # variables, with zeros.
     each = [
         value * factor
         for value, factor in zip(sums, tf.unstack(factors / total_divisors), strict=True)
@@ -82,21 +85,24 @@ def batch_losses(compiled: Any, y: Any, y_pred: Mapping[str, Any], sample_weight
 
 
 def _reduce(task, loss, target, present, output, sample_weight, class_table):
-    """Sum of a task's losses over this replica's labels, what it is divided by, and how many labels there are.
+    """Sum of a task's losses over this replica's labels, what it is divided by, and how many labels
+    there are.
 
-    The mean is over labels that are there with a weight above 0; Keras's `sum_over_batch_size` where none is missing. A
-    loss with reduction "sum" stays a sum, and "mean_with_sample_weight" divides by the sum of weights, as in Keras. Weights of
-    classes are factors of the values.
+    The mean is over labels that are there with a weight above 0; Keras's `sum_over_batch_size`
+    where none is missing. A loss with reduction "sum" stays a sum, and "mean_with_sample_weight"
+    divides by the sum of weights, as in Keras. Weights of classes are factors of the values.
     """
     values = (
         loss.call(target, output) if isinstance(loss, keras.losses.Loss) else loss(target, output)
     )
-    # A loss may leave out elements of its own, as `SparseCategoricalCrossentropy(ignore_class=)` does.
+    # A loss may leave out elements of its own, as `SparseCategoricalCrossentropy(ignore_class=)`
+    # does.
     present = _masked(present, values)
     values = ops.cast(values, "float32")
     if len(values.shape) == 0:
         raise ValueError(
-            f"The loss of task '{task.name}' returns one number for the whole batch. Missing labels need a value a row: "
+            f"The loss of task '{task.name}' returns one number for the whole batch. Missing "
+            f"labels need a value a row: "
             "return a tensor of shape (rows,), or use a keras.losses.Loss."
         )
     if class_table is not None:
@@ -125,7 +131,8 @@ def _reduce(task, loss, target, present, output, sample_weight, class_table):
     spread = _expand(weight, values) * ops.ones_like(values)
     is_counted = spread > 0
     count = ops.sum(ops.cast(is_counted, "float32"))
-    # `where` twice: a loss that is not finite where no label is must reach neither the value nor the gradient.
+    # `where` twice: a loss that is not finite where no label is must reach neither the value nor
+    # the gradient.
     zeros = ops.zeros_like(values)
     safe = ops.where(is_counted, values, zeros)
     total = ops.sum(ops.where(is_counted, safe * spread, zeros))
@@ -142,19 +149,23 @@ def _class_weights(task, target, values, table):
     weights = task.element_weights(target, table)
     if len(weights.shape) > len(values.shape):
         raise ValueError(
-            f"Task '{task.name}' has class weights, and its loss gives values of shape {tuple(values.shape)} for labels "
-            f"of shape {tuple(weights.shape)}. Give a loss with one value per label, or no `class_weights`."
+            f"Task '{task.name}' has class weights, and its loss gives values of shape "
+            f"{tuple(values.shape)} for labels "
+            f"of shape {tuple(weights.shape)}. Give a loss with one value per label, or no "
+            f"`class_weights`."
         )
     return _expand(weights, values)
 
 
 def _masked(present, tensor):
-    """Where there is a label and the tensor's Keras mask, if it has one, says that the element counts.
+    """Where there is a label and the tensor's Keras mask, if it has one, says that the element
+    counts.
 
     Args:
         present: bool, `(rows,)` or with more axes.
-        tensor: output or loss values. Layers such as `Embedding(mask_zero=True)` mask the tensors behind them. A mask whose
-            shape is not that of the tensor's first axes belongs to a sequence that is pooled by now.
+        tensor: output or loss values. Layers such as `Embedding(mask_zero=True)` mask the tensors
+            behind them. A mask whose shape is not that of the tensor's first axes belongs to a
+            sequence that is pooled by now.
     """
     mask = getattr(tensor, "_keras_mask", None)
     if mask is None or len(mask.shape) > len(tensor.shape):
@@ -171,7 +182,8 @@ def _masked(present, tensor):
 def _cut(output, present):
     """The output, with no gradient where there is no label, even if the loss is infinite there.
 
-    Outputs of softmax and sigmoid stay as they are: Keras finds their logits on the tensor, and their losses are finite.
+    Outputs of softmax and sigmoid stay as they are: Keras finds their logits on the tensor, and
+    their losses are finite.
     """
     if hasattr(output, "_keras_logits"):
         return output

@@ -44,12 +44,14 @@ class _ModelScope(Scope):
 
 
 def train_step(model: Any, data: Any) -> dict[str, Any]:
-    """Forward, weigh, backward (once, or once per task for methods that look at gradients), one update."""
+    """Forward, weigh, backward (once, or once per task for methods that look at gradients), one
+    update."""
     compiled: CompiledTasks = model.compiled_tasks
     strategy, variables = compiled.strategy, model.trainable_variables
     if not variables:
         raise ValueError(
-            "The model has no trainable variables: every layer is frozen. Set `trainable = True` on some."
+            "The model has no trainable variables: every layer is frozen. Set `trainable = True` "
+            "on some."
         )
 
     if strategy.extra_batches and compiled.balancer.data is not None and not compiled.zipped:
@@ -135,7 +137,8 @@ def _move_balancer(
 
 
 def _learning_rate(optimizer: Any) -> Any:
-    """The learning rate, for balancers whose state learns too. Of several optimizers, that of the first."""
+    """The learning rate, for balancers whose state learns too. Of several optimizers, that of the
+    first."""
     several = getattr(optimizer, "optimizers", None)
     return ops.cast((several[0] if several else optimizer).learning_rate, "float32")
 
@@ -143,7 +146,8 @@ def _learning_rate(optimizer: Any) -> Any:
 def _guarding_tasks(
     compiled: CompiledTasks, forward: Forward, variables: Sequence[Any]
 ) -> list[tuple[int, ...]]:
-    """For each variable, the positions of the tasks without which it stands still; none for one that always moves."""
+    """For each variable, the positions of the tasks without which it stands still; none for one
+    that always moves."""
     compiled.know_reach(forward.y_pred)
     added = (
         [None] * len(variables)
@@ -160,7 +164,8 @@ def _guarding_tasks(
 
 
 def _present_unless_skipped(model: Any, gradients: Sequence[Any], present: Any) -> Any:
-    """`present`, unless a loss scale skips this step: then nothing of the balancer's state moves either."""
+    """`present`, unless a loss scale skips this step: then nothing of the balancer's state moves
+    either."""
     if not isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
         return present
     dense = [tf.convert_to_tensor(g) for g in gradients if g is not None]
@@ -201,8 +206,8 @@ def _logged(
             m.metric.update_state(target, output, sample_weight=weight)
     if replicas() == 1:
         return model.get_metrics_result()
-    # Outside the replicas, states are read summed over all of them: a mean of the replicas' means is another number, and
-    # NaN where one of them saw no label.
+    # Outside the replicas, states are read summed over all of them: a mean of the replicas' means
+    # is another number, and NaN where one of them saw no label.
     return tf.distribute.get_replica_context().merge_call(
         lambda strategy: model.get_metrics_result()
     )

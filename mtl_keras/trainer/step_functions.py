@@ -1,7 +1,8 @@
 """Traced steps, one for each set of ranks that data have.
 
-TensorFlow traces a step for the shapes that it sees, and widens them when others come: after labels of shape
-`(rows,)`, labels of shape `(rows, 1)` would come in with no rank at all, and losses and metrics could not be built.
+TensorFlow traces a step for the shapes that it sees, and widens them when others come: after labels
+of shape `(rows,)`, labels of shape `(rows, 1)` would come in with no rank at all, and losses and
+metrics could not be built.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ Step = Callable[[Any], Any]
 
 
 class StepPerRanks:
-    """A step function of Keras's trainer that never sees data of unknown rank because of earlier data.
+    """A step function of Keras's trainer that never sees data of unknown rank because of earlier
+    data.
 
     Args:
-        make_step: makes a step function that has traced nothing yet. It takes an iterator over batches.
+        make_step: makes a step function that has traced nothing yet. It takes an iterator over
+            batches.
     """
 
     def __init__(self, make_step: Callable[[], Step]):

@@ -22,9 +22,12 @@ def check_tensorflow(action: str) -> None:
     backend = keras.backend.backend()
     if backend != "tensorflow":
         raise NotImplementedError(
-            f"`{action}` needs Keras on TensorFlow, and this process runs it on '{backend}': set KERAS_BACKEND=tensorflow "
-            "before Keras is imported. On every backend builders, forward passes, `predict`, saving and loading, and "
-            "balancers by themselves (`weights`, `aggregate`) work, and `keras.Model(model.input, model.output)` trains as "
+            f"`{action}` needs Keras on TensorFlow, and this process runs it on '{backend}': set "
+            f"KERAS_BACKEND=tensorflow "
+            "before Keras is imported. On every backend builders, forward passes, `predict`, "
+            "saving and loading, and "
+            "balancers by themselves (`weights`, `aggregate`) work, and `keras.Model(model.input, "
+            "model.output)` trains as "
             "plain Keras does, with a sum of losses."
         )
 
@@ -42,6 +45,7 @@ def check_strategy(strategy: Any) -> None:
     )
     if several or isinstance(strategy, tf.distribute.ParameterServerStrategy):
         raise NotImplementedError(
-            f"Training on several machines ({type(strategy).__name__}) does not work with a MultiTaskModel yet: use "
+            f"Training on several machines ({type(strategy).__name__}) does not work with a "
+            f"MultiTaskModel yet: use "
             "`tf.distribute.MirroredStrategy` on the GPUs of one machine."
         )

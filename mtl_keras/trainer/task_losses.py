@@ -12,13 +12,14 @@ __all__ = ["TaskLosses"]
 
 
 class TaskLosses(keras.metrics.Metric):
-    """Every task's loss, averaged over the labels that were seen, and the weighted sum of these means.
+    """Every task's loss, averaged over the labels that were seen, and the weighted sum of these
+    means.
 
-    A batch without any label of a task moves neither that task's mean nor the sum: which rows came together in a batch
-    does not matter. Regularization and what layers add are averaged over rows.
+    A batch without any label of a task moves neither that task's mean nor the sum: which rows came
+    together in a batch does not matter. Regularization and what layers add are averaged over rows.
 
-    `result()` is the sum, under the weights that each batch was trained with. It is NaN where neither a label nor an
-    added loss was seen.
+    `result()` is the sum, under the weights that each batch was trained with. It is NaN where
+    neither a label nor an added loss was seen.
 
     Args:
         task_names: list of str, in the order of the losses.
@@ -82,7 +83,8 @@ class TaskLosses(keras.metrics.Metric):
 
 
 class _TaskLoss(keras.metrics.Metric):
-    """One task's mean. It has no state of its own: `TaskLosses` is updated for all tasks at once."""
+    """One task's mean. It has no state of its own: `TaskLosses` is updated for all tasks at
+    once."""
 
     def __init__(self, name: str, read: Callable[[], Any]):
         super().__init__(name=name)

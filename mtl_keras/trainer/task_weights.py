@@ -1,4 +1,5 @@
-"""A balancer's weights in the trainer: asked for, cached between the steps that compute them, and its state moved on."""
+"""A balancer's weights in the trainer: asked for, cached between the steps that compute them, and
+its state moved on."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ __all__ = ["cached_weights", "is_due", "update_balancer", "weigh_gram"]
 
 
 def weigh_gram(balancer: Balancer, forward: Any, gram: Any) -> tuple[Any, Any]:
-    """Weights for the shared variables and for the heads, `(tasks,)` each; 1 where a gradient is not finite.
+    """Weights for the shared variables and for the heads, `(tasks,)` each; 1 where a gradient is
+    not finite.
 
     Gradients that are not finite make a step that a loss scale skips; solvers must not meet them.
     """

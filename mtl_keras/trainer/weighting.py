@@ -18,8 +18,10 @@ def complete_sample_weight(sample_weight: Any, y: Any, model: Any, purpose: str)
     """Sample weights for every label array: tasks that are not named count every row once.
 
     Args:
-        sample_weight: None, weights for all tasks, or a dict of task name to weights; None for a task is 1 for each row.
-        y: the labels, a dict of arrays or one array; None where the data hold labels and weights themselves.
+        sample_weight: None, weights for all tasks, or a dict of task name to weights; None for a
+            task is 1 for each row.
+        y: the labels, a dict of arrays or one array; None where the data hold labels and weights
+            themselves.
         model: the multi-task model.
         purpose: "training", "validation" or "evaluation", for messages.
 
@@ -41,7 +43,8 @@ def complete_sample_weight(sample_weight: Any, y: Any, model: Any, purpose: str)
     for name, weight in weights.items():
         if weight.ndim == 0 or len(weight) != rows:
             raise ValueError(
-                f"The {purpose} sample weights of {name} have shape {weight.shape}; one weight for each of the {rows} rows "
+                f"The {purpose} sample weights of {name} have shape {weight.shape}; one weight "
+                f"for each of the {rows} rows "
                 "was expected."
             )
     if not weights:
@@ -59,12 +62,13 @@ def class_weights_by_task(class_weight: Any, model: Any) -> dict[str, np.ndarray
     """For each task that is named, the weight of every class.
 
     Args:
-        class_weight: None; `{"task": {class: weight}}`; for a model with one task also `{class: weight}`, as in Keras.
-            Classes that are not named weigh 1.
+        class_weight: None; `{"task": {class: weight}}`; for a model with one task also
+            `{class: weight}`, as in Keras. Classes that are not named weigh 1.
         model: the multi-task model.
 
     Raises:
-        ValueError: unknown tasks or classes, tasks whose labels are no classes, weights that are no numbers >= 0.
+        ValueError: unknown tasks or classes, tasks whose labels are no classes, weights that are no
+            numbers >= 0.
     """
     if class_weight is None:
         return {}
@@ -76,7 +80,8 @@ def class_weights_by_task(class_weight: Any, model: Any) -> dict[str, np.ndarray
     if class_weight and not any(isinstance(key, str) for key in class_weight):
         if len(model.tasks) > 1:
             raise ValueError(
-                f"`class_weight` should say of which task: {example}. Received weights without a task: {class_weight!r}."
+                f"`class_weight` should say of which task: {example}. Received weights without a "
+                f"task: {class_weight!r}."
             )
         class_weight = {model.task_names[0]: class_weight}
     vectors = {}
@@ -92,23 +97,27 @@ def _class_vector(task: Any, weights: Any) -> np.ndarray:
     count = _class_count(task)
     if count is None:
         raise ValueError(
-            f"`class_weight` weighs classes, and the labels of task '{task.name}' ({type(task).__name__}) are none. Use "
+            f"`class_weight` weighs classes, and the labels of task '{task.name}' "
+            f"({type(task).__name__}) are none. Use "
             f"`sample_weight={{'{task.name}': ...}}` with a weight for each row."
         )
     if not isinstance(weights, Mapping):
         raise ValueError(
-            f"`class_weight` of task '{task.name}' should be a dict of class to weight. Received: {weights!r}."
+            f"`class_weight` of task '{task.name}' should be a dict of class to weight. Received: "
+            f"{weights!r}."
         )
     vector = np.ones(count, "float32")
     for label, weight in weights.items():
         if isinstance(label, str) or int(label) != label or not 0 <= int(label) < count:
             raise ValueError(
-                f"`class_weight` of task '{task.name}' should name classes from 0 to {count - 1}. Received: {label!r}."
+                f"`class_weight` of task '{task.name}' should name classes from 0 to {count - 1}. "
+                f"Received: {label!r}."
             )
         value = float(weight)
         if not np.isfinite(value) or value < 0:
             raise ValueError(
-                f"`class_weight` of task '{task.name}' should be finite and >= 0. Received: {weight!r}."
+                f"`class_weight` of task '{task.name}' should be finite and >= 0. Received: "
+                f"{weight!r}."
             )
         vector[int(label)] = value
     return vector
@@ -149,7 +158,8 @@ def with_class_weights(compiled: Any, data: Any) -> Any:
 
 
 def _class_of(task: Any, y: Any, count: int) -> Any:
-    """The class of every label; where a label is missing, any. Of probabilities it is the likeliest class, as in Keras."""
+    """The class of every label; where a label is missing, any. Of probabilities it is the likeliest
+    class, as in Keras."""
     if y.shape.rank == len(task.output_shape) + 1 and y.shape[-1] == count:
         return tf.argmax(y, -1, output_type=tf.int32)
     if y.dtype.is_floating:
@@ -164,7 +174,8 @@ def _class_of(task: Any, y: Any, count: int) -> Any:
 
 
 def _times(of_label: Any, row_weights: Any) -> Any:
-    """The product where one may have a weight for each row and the other one for each pixel or token."""
+    """The product where one may have a weight for each row and the other one for each pixel or
+    token."""
     while row_weights.shape.rank > of_label.shape.rank:
         row_weights = tf.squeeze(row_weights, -1)
     while row_weights.shape.rank < of_label.shape.rank:

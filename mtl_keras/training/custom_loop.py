@@ -1,4 +1,5 @@
-"""Balancing in a training loop of one's own: losses, variables and a tape in, one gradient per variable out."""
+"""Balancing in a training loop of one's own: losses, variables and a tape in, one gradient per
+variable out."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ __all__ = ["balanced_gradients", "observe_updated_losses"]
 
 
 class _Source:
-    """A variable, with a name that is its own: variables of several models may share a path, and some have none."""
+    """A variable, with a name that is its own: variables of several models may share a path, and
+    some have none."""
 
     def __init__(self, number: int, variable: Any):
         self.variable, self.shape, self.path = variable, variable.shape, f"variable{number}"
@@ -62,8 +64,9 @@ class _Losses:
 class _TaskTape:
     """A tape as the strategies use it.
 
-    The tasks' losses count as often as a first method of two says. A task that is absent from the batch has gradients of 0,
-    not none at all, for what it reached in earlier batches: its head is still its own, and what is shared is still shared.
+    The tasks' losses count as often as a first method of two says. A task that is absent from the
+    batch has gradients of 0, not none at all, for what it reached in earlier batches: its head is
+    still its own, and what is shared is still shared.
 
     Attributes:
         reached: by task's number, the ids of the variables that its loss reaches.
@@ -116,26 +119,33 @@ def balanced_gradients(
     shared: Sequence[Any] | None = None,
     regularization: Any = None,
 ) -> list[Any]:
-    """The gradient of each variable, as a balancer combines those of the tasks' losses; for training loops of one's own.
+    """The gradient of each variable, as a balancer combines those of the tasks' losses; for
+    training loops of one's own.
 
-    It does what a step of `MultiTaskModel.fit` does between the forward pass and the optimizer. The variables that two or more
-    losses reach are shared: their gradients are balanced. A variable that one loss reaches belongs to that task's head. The
-    balancer keeps its state from call to call: make it once, before the loop. It works in a `tf.function`, and under a
-    `tf.distribute` strategy where each loss is the replica's part of the global one (`tf.nn.compute_average_loss`).
+    It does what a step of `MultiTaskModel.fit` does between the forward pass and the optimizer. The
+    variables that two or more losses reach are shared: their gradients are balanced. A variable
+    that one loss reaches belongs to that task's head. The balancer keeps its state from call to
+    call: make it once, before the loop. It works in a `tf.function`, and under a `tf.distribute`
+        strategy where each loss is the replica's part of the global one
+        (`tf.nn.compute_average_loss`).
 
     Args:
         balancer: `Balancer`, from `mtl.balancing.get` or a class.
         tape: `tf.GradientTape(persistent=True)` that has recorded the losses.
-        losses: dict of task name to a scalar, loss weights included. None, or no entry, where a task has no labels in this
-            batch: it then takes no part, and its state rests. The first call should have all of them, since it shows which
+        losses: dict of task name to a scalar, loss weights included. None, or no entry, where a
+            task has no labels in this
+            batch: it then takes no part, and its state rests. The first call should have all of
+                them, since it shows which
             variables are shared.
         variables: list of trainable variables.
-        optimizer: the `keras.optimizers.Optimizer`. Methods with weights that learn at its rate (`uncertainty`, `imtl_l`) need
-            it. Under mixed precision, give it and multiply the losses by `optimizer.scale_loss` inside the tape.
-        tasks: list of names, or of `Task`, which may be absent from the first batch, or whose kind a method reads
-            (`uncertainty`). None takes the names of the first call's losses. Later calls ignore it.
-        shared: list of variables whose gradients the balancer looks at. None takes all shared ones. `gradnorm` wants the
-            variables of one layer.
+        optimizer: the `keras.optimizers.Optimizer`. Methods with weights that learn at its rate
+            (`uncertainty`, `imtl_l`) need it. Under mixed precision, give it and multiply the
+            losses by `optimizer.scale_loss` inside the tape.
+        tasks: list of names, or of `Task`, which may be absent from the first batch, or whose kind
+            a method reads (`uncertainty`). None takes the names of the first call's losses. Later
+            calls ignore it.
+        shared: list of variables whose gradients the balancer looks at. None takes all shared ones.
+            `gradnorm` wants the variables of one layer.
         regularization: scalar that is added to the losses without balancing, or None.
 
     Returns:
@@ -143,8 +153,8 @@ def balanced_gradients(
 
     Raises:
         TypeError: `balancer` is a name: its state would be lost after every call.
-        ValueError: unknown task names, no losses at all, a tape that can be used once only, or a method that needs more than
-            one batch, held-out data, or gradients at a representation.
+        ValueError: unknown task names, no losses at all, a tape that can be used once only, or a
+            method that needs more than one batch, held-out data, or gradients at a representation.
 
     Example:
         >>> balancer = mtl.balancing.get("cagrad", c=0.4)
@@ -160,7 +170,8 @@ def balanced_gradients(
     rate = None if optimizer is None else ops.cast(optimizer.learning_rate, "float32")
     if rate is None and _follows_optimizer(balancer):
         raise ValueError(
-            f"Balancer '{balancer.name}' learns at the optimizer's rate: give `optimizer=`, or a `learning_rate` of its own."
+            f"Balancer '{balancer.name}' learns at the optimizer's rate: give `optimizer=`, or a "
+            f"`learning_rate` of its own."
         )
     _build(balancer, losses, tasks)
     scale = 1.0 if optimizer is None else optimizer.scale_loss(tf.ones(()))
@@ -177,7 +188,8 @@ def balanced_gradients(
 def observe_updated_losses(
     balancer: Balancer, losses: Mapping[str, Any], optimizer: Any = None
 ) -> None:
-    """Tell a balancer what the losses of the same batch are after the optimizer's step. `famo` learns from them.
+    """Tell a balancer what the losses of the same batch are after the optimizer's step. `famo`
+    learns from them.
 
     Args:
         balancer: `Balancer` that `balanced_gradients` was called with.
@@ -211,7 +223,8 @@ def _values(losses: Sequence[Any], scale: Any) -> Any:
 def _check_balancer(balancer: Any, tape: Any, shared: Any) -> None:
     if not isinstance(balancer, Balancer):
         raise TypeError(
-            f"`balancer` should be a Balancer that lives as long as the loop, such as `mtl.balancing.get('cagrad')`. "
+            f"`balancer` should be a Balancer that lives as long as the loop, such as "
+            f"`mtl.balancing.get('cagrad')`. "
             f"Received: {balancer!r}."
         )
     strategy = strategies.get(balancer)
@@ -222,26 +235,31 @@ def _check_balancer(balancer: Any, tape: Any, shared: Any) -> None:
             else f"{strategy.num_batches} batches a step"
         )
         raise ValueError(
-            f"Balancer '{balancer.name}' needs {what}: train with `model.compile(balancer=...)` and `fit`."
+            f"Balancer '{balancer.name}' needs {what}: train with `model.compile(balancer=...)` "
+            f"and `fit`."
         )
     if balancer.gradients == "representation":
         raise ValueError(
-            f"Balancer '{balancer.name}' looks at a shared representation, which only a model names. Use "
+            f"Balancer '{balancer.name}' looks at a shared representation, which only a model "
+            f"names. Use "
             f"`{type(balancer).__name__}(gradients='parameters')` in a loop of your own."
         )
     if balancer.gradients == "layer" and shared is None:
         raise ValueError(
-            f"Balancer '{balancer.name}' looks at one layer: give its variables as `shared=[layer.kernel]`."
+            f"Balancer '{balancer.name}' looks at one layer: give its variables as "
+            f"`shared=[layer.kernel]`."
         )
     if balancer.awaits_updated_losses:
         raise ValueError(
-            f"Balancer '{balancer.name}' learns from the losses after the step: call `mtl.training.observe_updated_losses` "
+            f"Balancer '{balancer.name}' learns from the losses after the step: call "
+            f"`mtl.training.observe_updated_losses` "
             "once the optimizer has moved, or use FAMO(observe='next_batch')."
         )
     # TensorFlow's own message names neither the argument nor the mend.
     if strategy.uses_gradients and not getattr(tape, "_persistent", True):
         raise ValueError(
-            f"Balancer '{balancer.name}' takes a gradient per task: record the losses on `tf.GradientTape(persistent=True)`."
+            f"Balancer '{balancer.name}' takes a gradient per task: record the losses on "
+            f"`tf.GradientTape(persistent=True)`."
         )
 
 
@@ -259,7 +277,8 @@ def _check_names(balancer: Balancer, losses: Mapping[str, Any]) -> None:
 def _build(balancer: Balancer, losses: Mapping[str, Any], tasks: Any) -> None:
     if not isinstance(losses, Mapping) or not any(loss is not None for loss in losses.values()):
         raise ValueError(
-            f"`losses` should be a dict of task name to a scalar tensor, at least one. Received: {losses!r}."
+            f"`losses` should be a dict of task name to a scalar tensor, at least one. Received: "
+            f"{losses!r}."
         )
     if not balancer.built:
         # Outside of the graph: a `tf.function` that makes variables is traced twice.
@@ -319,7 +338,8 @@ def _combine(
 def _reached(
     balancer: Balancer, tape: tf.GradientTape, batch: _Losses, variables: Sequence[Any]
 ) -> dict[int, set[int]]:
-    """By task's number, ids of the variables that its loss reaches; looked up on the tape when a task is first seen."""
+    """By task's number, ids of the variables that its loss reaches; looked up on the tape when a
+    task is first seen."""
     key = tuple(map(id, variables))
     if getattr(balancer, "_reached_from", None) != key:
         balancer._reached_from, balancer._reached = key, {}
@@ -341,7 +361,8 @@ def _build_rows(balancer: GradientBalancer, sources: Sequence[_Source]) -> None:
 
 
 def _where_finite(gradients: Sequence[Any], present: Any) -> Any:
-    """`present`, unless a gradient is not finite: a loss scale skips such a step, and no state moves in it."""
+    """`present`, unless a gradient is not finite: a loss scale skips such a step, and no state
+    moves in it."""
     dense = [tf.convert_to_tensor(g) for g in gradients if g is not None]
     broken = tf.reduce_any([tf.reduce_any(tf.logical_not(tf.math.is_finite(g))) for g in dense])
     return ops.logical_and(present, all_sum(tf.cast(broken, tf.float32)) < 0.5)

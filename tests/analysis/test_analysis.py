@@ -48,7 +48,8 @@ def test_delta_m_of_both_conventions():
 
 
 def test_delta_m_of_a_published_row():
-    """Nash-MTL on NYUv2: -4.04 in the convention where lower is better (Navon et al., ICML 2022, table 2)."""
+    """Nash-MTL on NYUv2: -4.04 in the convention where lower is better (Navon et al., ICML 2022,
+    table 2)."""
     names = ["miou", "pix", "abs", "rel", "mean", "median", "w11", "w22", "w30"]
     single = [0.3830, 0.6376, 0.6754, 0.2780, 25.01, 19.21, 0.3014, 0.5720, 0.6915]
     nash = [0.4013, 0.6593, 0.5261, 0.2171, 25.26, 20.08, 0.2840, 0.5547, 0.6815]

@@ -1,4 +1,5 @@
-"""How a multi-task model stands beside its twins: which metric judges, what is noise, and what one number hides."""
+"""How a multi-task model stands beside its twins: which metric judges, what is noise, and what one
+number hides."""
 
 import numpy as np
 import pytest
@@ -46,7 +47,8 @@ def _report(multi, single, directions, **options):
 
 
 def test_a_weak_r2_does_not_pass_for_a_gain():
-    """The three seeds of `gloss`: two heads are worse, and the third's R2 of .059 -> .116 said +32 %."""
+    """The three seeds of `gloss`: two heads are worse, and the third's R2 of .059 -> .116 said +32
+    %."""
     single = {
         "a_accuracy": [0.956, 0.957, 0.955],
         "b_accuracy": [0.780, 0.779, 0.778],
@@ -123,7 +125,8 @@ def test_a_baseline_that_can_not_be_told_from_0_is_noise_without_a_trivial_answe
 
 
 def test_tasks_whose_names_begin_alike_keep_their_own_metrics():
-    """`a_b_accuracy` is the metric of `a_b`; counted for `a` as well, the mean was (10 + 10 + ...) of the wrong groups."""
+    """`a_b_accuracy` is the metric of `a_b`; counted for `a` as well, the mean was (10 + 10 + ...)
+    of the wrong groups."""
     baseline, scores = (
         {"a_accuracy": 0.5, "a_b_accuracy": 0.5},
         {"a_accuracy": 0.5, "a_b_accuracy": 1.0},

@@ -47,7 +47,8 @@ def test_bilstm_reads_in_both_directions():
     states = model.predict(ids, verbose=0)["stage1"]
     later, earlier = ids.copy(), ids.copy()
     later[0, 4], earlier[0, 0] = 8, 8
-    # The forward half of the first state sees the first word only, the backward half of the last state the last only.
+    # The forward half of the first state sees the first word only, the backward half of the last
+    # state the last only.
     np.testing.assert_allclose(
         model.predict(later, verbose=0)["stage1"][0, 0, :2], states[0, 0, :2], rtol=1e-5
     )

@@ -1,4 +1,5 @@
-"""Every backbone: its stages, that it trains, is saved and loaded, and goes to the phone, or says why not."""
+"""Every backbone: its stages, that it trains, is saved and loaded, and goes to the phone, or says
+why not."""
 
 import inspect
 import re
@@ -175,7 +176,8 @@ def table(request, _cells):
 
 # ------------------------------------------------------------------ what defines them
 def test_residual_networks_have_the_papers_number_of_parameters():
-    # He et al. 2016: ResNet-18 and ResNet-50 without their last layer, and ResNet-20 (0.27 M) with projection shortcuts.
+    # He et al. 2016: ResNet-18 and ResNet-50 without their last layer, and ResNet-20 (0.27 M) with
+    # projection shortcuts.
     image = keras.Input((224, 224, 3))
 
     def trainable(**options):
@@ -259,7 +261,8 @@ def test_a_range_of_values_does_not_change_what_the_network_sees(value_range):
 
 
 def test_lite0_sees_what_google_trained_it_on():
-    # efficientnet_lite_builder.py of the TPU team: MEAN_RGB = [127.0] * 3, STDDEV_RGB = [128.0] * 3.
+    # efficientnet_lite_builder.py of the TPU team: MEAN_RGB = [127.0] * 3, STDDEV_RGB = [128.0] *
+    # 3.
     x = np.arange(256, dtype="float32").reshape(1, 16, 16, 1).repeat(3, -1)
     with keras.StatelessScope(initialize_variables=False):
         model = mtl.backbones.efficientnet_lite0(keras.Input((16, 16, 3)), value_range=(0, 255))

@@ -1,4 +1,5 @@
-"""EfficientNet-Lite0 with the weights of its package, on photographs; skipped where the package is not installed."""
+"""EfficientNet-Lite0 with the weights of its package, on photographs; skipped where the package is
+not installed."""
 
 import importlib.util
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""Any Keras model as a backbone: Sequentials, subclasses, applications, KerasHub; through save, load, export and int8."""
+"""Any Keras model as a backbone: Sequentials, subclasses, applications, KerasHub; through save,
+load, export and int8."""
 
 import importlib
 import subprocess

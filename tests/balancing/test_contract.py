@@ -1,4 +1,5 @@
-"""What every balancer promises of its state: `weigh` leaves it alone, `update` moves it, `reset` brings it back."""
+"""What every balancer promises of its state: `weigh` leaves it alone, `update` moves it, `reset`
+brings it back."""
 
 import keras
 import numpy as np

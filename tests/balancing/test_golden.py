@@ -1,7 +1,8 @@
 """Every registered method against values from solutions made without it, in float64.
 
-Vectors of the Gram methods: closed forms, an enumeration of supports (mgda), SciPy's SLSQP on the primal problem (cagrad), its
-NNLS (upgrad, dualproj), its BFGS and Nelder-Mead (nash_mtl, fairgrad), an SVD (aligned_mtl), and loops over vectors.
+Vectors of the Gram methods: closed forms, an enumeration of supports (mgda), SciPy's SLSQP on the
+primal problem (cagrad), its NNLS (upgrad, dualproj), its BFGS and Nelder-Mead (nash_mtl, fairgrad),
+an SVD (aligned_mtl), and loops over vectors.
 """
 
 import inspect
@@ -40,7 +41,8 @@ VECTORS = {
     # One number agrees in sign in all rows and is summed; the others keep the rows of one sign.
     "graddrop": (None, None),
     "trimmed_mean": ((1, 1, 1), (0.3, 0.5, 1, 0.5)),
-    # First step from zeros: 0.5 g, then w = (.5, .5) - 0.1 * 0.25 G (.5, .5), projected: (.575, .425) after centring.
+    # First step from zeros: 0.5 g, then w = (.5, .5) - 0.1 * 0.25 G (.5, .5), projected: (.575,
+    # .425) after centring.
     "moco": ((-0.125, 0.5, 0.5), None),
     # 0.1 g_i, each as long as the longest: 0.1 * (g_1 * sqrt(38 / 18) + g_2).
     "db_mtl": ((0.1 * (6 - 4 * np.sqrt(38 / 18)), *[0.1 * (1 + np.sqrt(38 / 18))] * 2), None),
@@ -108,7 +110,8 @@ def test_updates_are_those_of_independent_solutions(name):
         (balancing.FairGrad(alpha=2, max_norm=None), (0.031274, 0.790817, 0.790817)),
         (balancing.AlignedMTL("rmse"), (2 * 0.576376, 2 * 2.614172, 2 * 2.614172)),
         (balancing.AlignedMTL("median"), (2 * 0.213279, 2 * 0.967333, 2 * 0.967333)),
-        # ||g||^2 = 18, 38; min-norm point of the unit rows is their mean: weights proportional to 1 / ||g||, then 1/2 each.
+        # ||g||^2 = 18, 38; min-norm point of the unit rows is their mean: weights proportional to 1
+        # / ||g||, then 1/2 each.
         (balancing.MGDA("l2"), (1, 1, 1)),
     ],
 )
@@ -117,7 +120,8 @@ def test_published_settings(balancer, expected):
 
 
 def test_gradient_sign_dropout_of_the_golden_rows():
-    """P = (1 + 2 / 10) / 2 for the first number: 6 with probability 0.6, else -4; the others agree and are summed."""
+    """P = (1 + 2 / 10) / 2 for the first number: 6 with probability 0.6, else -4; the others agree
+    and are summed."""
     balancer = balancing.GradDrop(gradients="parameters")
     found = np.array([balancer.aggregate(J2) for _ in range(400)])
     assert set(found[:, 0]) == {-4.0, 6.0}

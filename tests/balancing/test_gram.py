@@ -1,4 +1,5 @@
-"""Methods on the Gram matrix: golden values, optimality, identities, properties, and the trainer's step."""
+"""Methods on the Gram matrix: golden values, optimality, identities, properties, and the trainer's
+step."""
 
 import keras
 import numpy as np
@@ -45,7 +46,8 @@ def test_gradients_that_agree_are_combined_as_they_are(name):
 
 
 def test_mgda_is_the_point_of_least_norm():
-    """At the optimum every gradient's product with the update is at least its square, with equality where it has weight."""
+    """At the optimum every gradient's product with the update is at least its square, with equality
+    where it has weight."""
     solve = tf.function(lambda gram: balancing.get("mgda").weights(gram))
     for jacobian in _matrices(2):
         gram = jacobian @ jacobian.T
@@ -56,7 +58,8 @@ def test_mgda_is_the_point_of_least_norm():
 
 
 def test_upgrad_and_dualproj_are_projections():
-    """v >= u, G v >= 0, and (v - u) (G v) = 0: the conditions of optimality, in row-normalized coordinates."""
+    """v >= u, G v >= 0, and (v - u) (G v) = 0: the conditions of optimality, in row-normalized
+    coordinates."""
     from mtl_keras.balancing.solvers import dual_cone, masked_cosines
 
     solve = tf.function(dual_cone)
@@ -83,7 +86,8 @@ def test_pcgrad_of_two_tasks_is_upgrad_with_preferences_of_one():
 
 
 def test_pcgrad_follows_the_paper_for_any_order():
-    """An independent implementation with vectors: the result must be that of one of the possible orders."""
+    """An independent implementation with vectors: the result must be that of one of the possible
+    orders."""
     import itertools
 
     rng = np.random.default_rng(5)
@@ -159,7 +163,8 @@ def test_aligned_gradients_are_orthogonal_and_equally_long():
 @pytest.mark.parametrize("name", GRAM)
 def test_one_task_gets_its_gradient_up_to_the_documented_scale(name):
     weight = _weights(name, np.array([[9.0]]))[0]
-    # Nash-MTL's update has length 1; FairGrad's a^3 = 1/9 for alpha 2; CAGrad's (1 + c) / (1 + c^2).
+    # Nash-MTL's update has length 1; FairGrad's a^3 = 1/9 for alpha 2; CAGrad's (1 + c) / (1 +
+    # c^2).
     expected = {"nash_mtl": 1 / 3, "fairgrad": 9 ** (-2 / 3), "cagrad": 1.2}.get(name, 1.0)
     np.testing.assert_allclose(weight, expected, rtol=1e-6)
 

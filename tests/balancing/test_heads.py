@@ -27,7 +27,8 @@ def _options(way):
 
 
 def _head_factors(model, x, y):
-    """By how much each head's bias moves, over its plain gradient: the factor of the task's own head."""
+    """By how much each head's bias moves, over its plain gradient: the factor of the task's own
+    head."""
     with tf.GradientTape(persistent=True) as tape:
         out = model(x, training=True)
         losses = {
@@ -85,7 +86,8 @@ def test_every_gram_method_takes_the_option_and_saves_it(name):
 
 
 def test_defaults_are_those_of_the_authors_code():
-    """Where the authors' code has heads at all; krum, upgrad and dualproj as TorchJD's multi-task backward pass."""
+    """Where the authors' code has heads at all; krum, upgrad and dualproj as TorchJD's multi-task
+    backward pass."""
     scaled = {n for n in GRAM if balancing.get(n).scales_heads}
     assert scaled == {"mgda", "nash_mtl"}
     assert (
@@ -95,7 +97,8 @@ def test_defaults_are_those_of_the_authors_code():
 
 
 def test_krum_trains_the_heads_that_it_did_not_select():
-    """Three regressions, five seeds: with scaled heads one of three left 1.0 of its variance unexplained."""
+    """Three regressions, five seeds: with scaled heads one of three left 1.0 of its variance
+    unexplained."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((256, 6)).astype("float32")
     mixing = rng.standard_normal((6, 3))

@@ -1,4 +1,5 @@
-"""Small problems with known answers: the toy of CAGrad, Nash-MTL and FAMO, GradNorm's, and the uncertainty demo."""
+"""Small problems with known answers: the toy of CAGrad, Nash-MTL and FAMO, GradNorm's, and the
+uncertainty demo."""
 
 import importlib.util
 import sys
@@ -28,7 +29,8 @@ def toy():
 
 
 def test_the_toys_losses_are_the_published_ones(toy):
-    """Values at the optimum of the plain sum and at the middle of the front, and that the origin can be left."""
+    """Values at the optimum of the plain sum and at the middle of the front, and that the origin
+    can be left."""
     losses, _ = toy.losses_and_gradients(tf.constant([[-5.727, -8.409]], tf.float64), 0.1)
     np.testing.assert_allclose(losses[0], [-0.3798, -19.8275], atol=2e-3)
     losses, _ = toy.losses_and_gradients(tf.constant([[0.0, -8.355]], tf.float64), 1.0)
@@ -49,9 +51,11 @@ def test_the_toys_losses_are_the_published_ones(toy):
     ],
 )
 def test_methods_end_on_the_front_where_the_papers_do(toy, name, tolerance):
-    """Three of the five starts, 50,000 steps. The upper valley is chaotic: clusters are compared, not digits.
+    """Three of the five starts, 50,000 steps. The upper valley is chaotic: clusters are compared,
+    not digits.
 
-    From (9, 9), CAGrad with exact weights reaches the front; the official code stays at the saddle (7, 0).
+    From (9, 9), CAGrad with exact weights reaches the front; the official code stays at the saddle
+    (7, 0).
     """
     makers = toy.chosen([name])
     starts = [1, 3, 4] if name == "cagrad" else [1, 2, 4]
@@ -78,7 +82,8 @@ def test_nash_and_imtl_do_not_see_how_a_loss_is_scaled_and_the_sum_does(toy):
 
 @pytest.mark.large
 def test_gradnorm_orders_its_weights_against_the_scale_of_the_tasks():
-    """f_i(x) = sigma_i tanh((B + e_i) x) (Chen et al., ICML 2018, section 4), smaller; weights fall as sigma rises."""
+    """f_i(x) = sigma_i tanh((B + e_i) x) (Chen et al., ICML 2018, section 4), smaller; weights fall
+    as sigma rises."""
     rng = np.random.default_rng(0)
     inputs, outputs, sigmas = 40, 10, (1.0, 4.0, 16.0)
     base = rng.normal(0, 10, (outputs, inputs))
@@ -106,7 +111,8 @@ def test_gradnorm_orders_its_weights_against_the_scale_of_the_tasks():
 
 
 def test_the_uncertainty_demo_learns_the_spread_of_its_residuals():
-    """y1 = 2x + 8 + 10 e, y2 = 3x + 3 + e (Kendall's demo): sigma comes near each residual's spread."""
+    """y1 = 2x + 8 + 10 e, y2 = 3x + 3 + e (Kendall's demo): sigma comes near each residual's
+    spread."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((100, 1)).astype("float32")
     y = {

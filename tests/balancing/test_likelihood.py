@@ -21,7 +21,8 @@ def absolute_error(y_true, y_pred):
 
 
 def _form(model, task):
-    """Factor and slope, measured on the balancer: weights at s = 0, and what s adds to the total."""
+    """Factor and slope, measured on the balancer: weights at s = 0, and what s adds to the
+    total."""
     balancer = model.balancer
     number, count = balancer.task_names.index(task), len(balancer.task_names)
     present = keras.ops.ones((count,), "bool")

@@ -1,4 +1,5 @@
-"""What the methods promise by their papers, on many matrices of controlled rank, stationarity and scale."""
+"""What the methods promise by their papers, on many matrices of controlled rank, stationarity and
+scale."""
 
 import functools
 from fractions import Fraction
@@ -62,7 +63,8 @@ def _stationary(seed=0):
         yield jacobian
 
 
-#: Columns of all matrices: those with fewer are filled with zeros, which changes no inner product and saves traces.
+#: Columns of all matrices: those with fewer are filled with zeros, which changes no inner product
+#: and saves traces.
 COLUMNS = 24
 #: One method of each kind of solution: the others run with `--run-large`.
 QUICK = ("mgda", "cagrad", "fairgrad", "aligned_mtl", "pcgrad", "graddrop", "db_mtl", "config")
@@ -199,7 +201,8 @@ def test_weights_from_losses_are_finite_and_follow_the_tasks(name):
 
 # ------------------------------------------------------------------ solvers, against exact arithmetic
 def _exact_min_norm(jacobian):
-    """The least squared norm in the hull of the rows, in fractions: the best of all supports' stationary points."""
+    """The least squared norm in the hull of the rows, in fractions: the best of all supports'
+    stationary points."""
     rows = [[Fraction(float(v)) for v in row] for row in jacobian]
     gram = [[sum(a * b for a, b in zip(r, s, strict=True)) for s in rows] for r in rows]
     best = None
@@ -250,7 +253,8 @@ def test_min_norm_weights_are_optimal_in_exact_arithmetic_also_with_scales_sprea
 
 @pytest.mark.parametrize("c", large_but((0.4,), [0.1, 0.4, 0.9, 1.0, 1.5, 10.0]))
 def test_cagrad_meets_its_dual(c):
-    """The least slope of the update equals the dual's value at the weights that made it: a gap of 0."""
+    """The least slope of the update equals the dual's value at the weights that made it: a gap of
+    0."""
     function = tf.function(
         lambda j: balancing.CAGrad(c, rescale=0).aggregate(j), reduce_retracing=False
     )

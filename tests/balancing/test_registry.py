@@ -124,7 +124,8 @@ def test_a_loss_weighting_says_that_it_has_no_gradients_to_combine():
     "make", [lambda: balancing.AlignedMTL(), lambda: balancing.EMA("aligned_mtl")]
 )
 def test_a_question_in_float64_does_not_change_training(make):
-    """Eigenvalues that float32 gradients can't tell from 0 count for matrices by hand, and only for these."""
+    """Eigenvalues that float32 gradients can't tell from 0 count for matrices by hand, and only for
+    these."""
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((2, 5))
     gram = (
@@ -134,7 +135,8 @@ def test_a_question_in_float64_does_not_change_training(make):
     single, asked = make(), make()
     expected = np.asarray(single.weights(gram.astype("float32")))
     exact = np.asarray(asked.weights(gram))
-    # The smallest eigenvalue that counts scales the weights: far less where the second gradient counts as one of its own.
+    # The smallest eigenvalue that counts scales the weights: far less where the second gradient
+    # counts as one of its own.
     assert np.abs(exact).max() < 0.01 * np.abs(expected).max()
     solver = asked.parts[0] if asked.parts else asked
     assert solver.rounding == 2.0**-23
@@ -215,7 +217,8 @@ def test_a_registered_class_trains_saves_and_loads_in_another_process(tmp_path):
     )
     train = (
         "import half, numpy as np, mtl_keras as mtl\n"
-        "m = mtl.builders.hard_sharing((5,), [mtl.tasks.Regression('a'), mtl.tasks.Regression('b')], backbone='mlp')\n"
+        "m = mtl.builders.hard_sharing((5,), [mtl.tasks.Regression('a'), "
+        "mtl.tasks.Regression('b')], backbone='mlp')\n"
         "m.compile('sgd', balancer='half')\n"
         "m.fit(np.ones((4, 5)), {'a': np.ones(4), 'b': np.ones(4)}, verbose=0)\n"
         "m.save('m.keras')\n"

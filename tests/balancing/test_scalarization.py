@@ -61,7 +61,8 @@ def test_solved_tasks_have_finite_weights(name):
 
 
 def test_smooth_chebyshev_reaches_the_middle_of_a_concave_front_where_sums_find_only_the_ends():
-    """f = 1 - exp(-|x -+ 1/sqrt d|^2) (Lin et al., Pareto multi-task learning, NeurIPS 2019), d = 20."""
+    """f = 1 - exp(-|x -+ 1/sqrt d|^2) (Lin et al., Pareto multi-task learning, NeurIPS 2019), d =
+    20."""
     d = 20
 
     def ends(balancer, start):

@@ -105,7 +105,8 @@ def test_training_chooses_the_parent_that_serves():
 
 
 def _decided(shape=(16, 16, 1), backbone="small_cnn", **options):
-    """A network whose two tasks part after the first stage, and in the first stage follow the second copy."""
+    """A network whose two tasks part after the first stage, and in the first stage follow the
+    second copy."""
     tasks = [mtl.tasks.Segmentation("mask", channels=4), mtl.tasks.Binary("cat", hidden=0)]
     model = B.learned_branching(
         shape, tasks, backbone, backbone_options={"widths": (4, 8), "depth": 1, **options}, name="b"
@@ -141,7 +142,8 @@ def test_the_pruned_network_is_the_tree_and_answers_the_same(tmp_path):
     whole = model.predict(x, verbose=0)
     for task, value in tree.predict(x, verbose=0).items():
         np.testing.assert_allclose(value, whole[task], rtol=1e-5, atol=1e-6)
-    # One copy of the first stage, whose users are both tasks; what is counted shrinks by the other one.
+    # One copy of the first stage, whose users are both tasks; what is counted shrinks by the other
+    # one.
     before, after = model.summary_sharing(), tree.summary_sharing()
     stage = 8 * 8 * 9 * 4
     # Of both second stages each is one task's.

@@ -1,4 +1,5 @@
-"""What copies of a backbone's layers start from: trained values where there are any, fresh ones elsewhere."""
+"""What copies of a backbone's layers start from: trained values where there are any, fresh ones
+elsewhere."""
 
 import keras
 import numpy as np
@@ -91,7 +92,8 @@ def test_a_function_that_returns_a_trained_model_hands_its_weights_on(kind, tmp_
         y = layers.Dense(3, name="reader")(y)
     trained = keras.Model(inputs, y)
     if kind == "loaded":
-        # As it was drawn, but in another process: that it was never trained cannot be known, and what was saved counts.
+        # As it was drawn, but in another process: that it was never trained cannot be known, and
+        # what was saved counts.
         trained.save(tmp_path / "t.keras")
         trained = keras.saving.load_model(tmp_path / "t.keras")
     else:

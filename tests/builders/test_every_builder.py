@@ -1,7 +1,9 @@
-"""Every builder on every kind of input: trains, is saved and loaded, and goes to the phone, or says why not.
+"""Every builder on every kind of input: trains, is saved and loaded, and goes to the phone, or says
+why not.
 
 The table in docs/sharing.md is what these tests find:
-`pytest tests/builders/test_every_builder.py -n0 --run-large --write-tables` writes it, and every other run compares.
+`pytest tests/builders/test_every_builder.py -n0 --run-large --write-tables` writes it, and every
+other run compares.
 """
 
 import functools
@@ -170,7 +172,8 @@ def test_it_goes_to_the_phone_or_says_why_not(builder, kind, tmp_path, table):
 
 
 def _largest_rank(path):
-    """The largest number of axes of a tensor in a TFLite file: older runtimes and GPU delegates stop at four."""
+    """The largest number of axes of a tensor in a TFLite file: older runtimes and GPU delegates
+    stop at four."""
     with open(path, "rb") as file:
         interpreter = Interpreter(model_content=file.read())
     return max(len(tensor["shape"]) for tensor in interpreter.get_tensor_details())
@@ -190,7 +193,8 @@ STREAMS = {
 
 @pytest.mark.parametrize(("builder", "kind"), [(b, KINDS[i % 3]) for i, b in enumerate(BUILDERS)])
 def test_heads_computed_from_the_representation_are_the_networks(builder, kind):
-    """Before it is saved, too, when the backbone's layers have been called elsewhere. Builders of streams name none."""
+    """Before it is saved, too, when the backbone's layers have been called elsewhere. Builders of
+    streams name none."""
     try:
         model, x, _ = network(builder, kind)
     except ValueError:

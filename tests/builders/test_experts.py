@@ -142,7 +142,8 @@ def test_own_experts_of_the_last_level_are_their_tasks_alone():
     model.compile("sgd", balancer="cagrad")
     shared = set(model.balancing_report().shared)
     assert "p_level2_experts/kernel" in shared and "p_level1_gate/kernel" in shared
-    # Through the shared gate the first level's experts of one task serve the other; the last level's do not.
+    # Through the shared gate the first level's experts of one task serve the other; the last
+    # level's do not.
     assert "p_level1_cost_experts/kernel" in shared
     assert (
         not {
@@ -168,7 +169,8 @@ def test_selecting_gates_sum_to_one(experts, per_example):
 def test_a_gate_whose_bits_are_set_selects_the_experts_of_these_codes():
     layer = mtl.layers.DSelectKGate(8, k=2)
     layer.build((None, 5))
-    # Bits, lowest first: expert 3 = 1 1 0 and expert 4 = 0 0 1; the mixture is the softmax of (0, log 3).
+    # Bits, lowest first: expert 3 = 1 1 0 and expert 4 = 0 0 1; the mixture is the softmax of (0,
+    # log 3).
     layer.z.assign([1, 1, -1, -1, -1, 1])
     layer.w.assign([0.0, np.log(3.0)])
     gate = np.asarray(layer(np.zeros((1, 5), "float32")))[0]

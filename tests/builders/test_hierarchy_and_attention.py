@@ -1,4 +1,5 @@
-"""Tasks at their stages, masks, gates between tasks, adapters: formulas, limits, and what reaches what."""
+"""Tasks at their stages, masks, gates between tasks, adapters: formulas, limits, and what reaches
+what."""
 
 import keras
 import numpy as np
@@ -109,7 +110,8 @@ def test_masks_lie_between_zero_and_one_and_multiply_the_shared_features():
 
 def test_attention_looks_at_the_stages_first_features_and_belongs_to_its_task():
     model = B.mtan((16, 16, 1), tasks(), name="a", **CNN)
-    # u of stage 1 is the first block's activation, of 4 channels; stage 2 also sees what stage 1 attended to.
+    # u of stage 1 is the first block's activation, of 4 channels; stage 2 also sees what stage 1
+    # attended to.
     before = model.get_layer("a_stage1_kind_a_linear").input
     assert before._keras_history.operation.name == "small_cnn_stage1_block1_relu"
     assert model.get_layer("a_stage2_kind_a_linear").kernel.shape == (1, 1, 8 + 8, 8)

@@ -28,7 +28,8 @@ def _twins(builder, backbone, **extra):
     ]
     for layer in models[1].layers:
         if layer.weights:
-            # By name: the order of a graph's layers follows its depth, which the resizing layers change.
+            # By name: the order of a graph's layers follows its depth, which the resizing layers
+            # change.
             models[0].get_layer(layer.name).set_weights(layer.get_weights())
     return models
 

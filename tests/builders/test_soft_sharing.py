@@ -82,7 +82,8 @@ def test_networks_are_pulled_together_as_the_weight_grows():
 
 
 def test_the_trace_norm_lets_the_smallest_direction_die_first():
-    # Along its gradient all singular values fall alike, so that the smallest reaches 0 while others are left.
+    # Along its gradient all singular values fall alike, so that the smallest reaches 0 while others
+    # are left.
     model = B.soft_sharing((5,), TASKS, penalty="trace", penalty_weight=1.0, **MLP)
     kernels = [model.get_layer(f"mlp_stage1_dense_{t}").kernel for t in model.task_names]
 
@@ -315,7 +316,8 @@ def test_the_number_of_parameters_is_that_of_the_formulas():
     plain = B.nddr((5,), TASKS, normalize=False, **MLP).count_params()
     assert plain == trunk + heads + sum(4 * w * w + 2 * w for w in (8, 6))
     assert B.nddr((5,), TASKS, **MLP).count_params() == plain + 2 * 4 * (8 + 6)
-    # Subspace mixtures (tasks subspaces)^2 a stage; stages for the heads: a linear layer 8 -> 6 and two factors a task.
+    # Subspace mixtures (tasks subspaces)^2 a stage; stages for the heads: a linear layer 8 -> 6 and
+    # two factors a task.
     assert B.sluice((5,), TASKS, **MLP).count_params() == trunk + heads + 2 * 16 + 2 * (
         (8 * 6 + 6) + 2
     )

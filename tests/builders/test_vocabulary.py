@@ -1,7 +1,8 @@
-"""One vocabulary over all builders: every argument is a word of the table, and means the same in each.
+"""One vocabulary over all builders: every argument is a word of the table, and means the same in
+each.
 
-`pytest tests/builders/test_vocabulary.py -n0 --write-tables` writes the table of docs/sharing.md, and every other
-run compares.
+`pytest tests/builders/test_vocabulary.py -n0 --write-tables` writes the table of docs/sharing.md,
+and every other run compares.
 """
 
 import inspect
@@ -106,7 +107,8 @@ def test_defaults_of_a_word_are_of_one_type():
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_every_penalty_is_weighed_by_penalty_weight(name):
-    """`penalty_weight=0` takes all that a builder adds to the loss, and builders without the word add nothing."""
+    """`penalty_weight=0` takes all that a builder adds to the loss, and builders without the word
+    add nothing."""
     has_penalty = "penalty_weight" in PARAMETERS[name]
     model = small(name, **({"penalty_weight": 0.0} if has_penalty else {}))
     assert penalty(model) == 0

@@ -278,7 +278,8 @@ def test_inspect_tells_what_a_file_is(tmp_path, capsys, monkeypatch):
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    """A folder with a small trained network in a `.keras` file, and data for it in a `.npz` file."""
+    """A folder with a small trained network in a `.keras` file, and data for it in a `.npz`
+    file."""
     import keras
     import numpy as np
 

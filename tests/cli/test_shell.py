@@ -1,4 +1,5 @@
-"""The commands as a shell runs them: processes of their own, in which nobody imported our classes before."""
+"""The commands as a shell runs them: processes of their own, in which nobody imported our classes
+before."""
 
 import json
 import os

@@ -1,4 +1,5 @@
-"""Pruned, clustered and int8-trained networks, by engines in this process and in one of their own."""
+"""Pruned, clustered and int8-trained networks, by engines in this process and in one of their
+own."""
 
 import importlib.util
 import json
@@ -299,7 +300,8 @@ def test_what_a_later_stage_can_not_do_is_said_before_the_first_one_trains(lab):
 @pytest.mark.large
 @pytest.mark.parametrize("method", ["cluster", "prune+cluster"])
 def test_few_values_hold_in_every_kind_of_file(method, tmp_path):
-    """In each output channel: normalization folded into a kernel, and int8, scale channels one by one."""
+    """In each output channel: normalization folded into a kernel, and int8, scale channels one by
+    one."""
     x, y = image_data(rows=16)
     tasks = [mtl.tasks.Classification("kind", num_classes=3, hidden=12)]
     model = mtl.builders.hard_sharing(

@@ -1,4 +1,5 @@
-"""What 8 bits would lose stays in float, and older and smaller runtimes get forms that they take."""
+"""What 8 bits would lose stays in float, and older and smaller runtimes get forms that they
+take."""
 
 import keras
 import numpy as np
@@ -125,7 +126,8 @@ def test_scales_of_a_convolution_are_never_all_equal(tmp_path):
 
 @pytest.mark.parametrize("channels", [8, 32])
 def test_a_transposed_convolution_has_no_integers_beside_real_inputs(tmp_path, channels):
-    """tflite-runtime 2.14 refuses them, small ones (rounded by us) and large ones (rounded by the converter)."""
+    """tflite-runtime 2.14 refuses them, small ones (rounded by us) and large ones (rounded by the
+    converter)."""
     x = keras.Input((8, 8, channels), name="x")
     model = keras.Model(x, {"y": keras.layers.Conv2DTranspose(16, 3, strides=2, name="y")(x)})
     mtl.export.tflite(model, tmp_path / "m.tflite", "dynamic")

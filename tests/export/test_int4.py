@@ -43,7 +43,8 @@ def test_blocks_are_finer_than_channels_where_a_weight_stands_out(tmp_path):
     model = wide_model()
     layer = model.get_layer("cost_hidden")
     kernel, bias = layer.get_weights()
-    # One weight of each channel is six times the others: with a scale per channel little is left of these.
+    # One weight of each channel is six times the others: with a scale per channel little is left of
+    # these.
     kernel[0] = 6 * np.abs(kernel).max()
     layer.set_weights([kernel, bias])
     x = np.random.default_rng(0).standard_normal((64, 64)).astype("float32")

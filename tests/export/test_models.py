@@ -1,4 +1,5 @@
-"""Networks and rows as people have them: subclassed, Sequential, list outputs, half precision; lists, functions, files."""
+"""Networks and rows as people have them: subclassed, Sequential, list outputs, half precision;
+lists, functions, files."""
 
 import keras
 import numpy as np

@@ -29,7 +29,8 @@ def run(path, inputs):
 
 
 def mixed_inputs_model():
-    """Three inputs of two dtypes whose names sort otherwise than they are given, a recurrent layer, heads not sorted."""
+    """Three inputs of two dtypes whose names sort otherwise than they are given, a recurrent layer,
+    heads not sorted."""
     first, second = keras.Input((4,), name="zeta"), keras.Input((4,), name="alpha")
     words = keras.Input((6,), dtype="int32", name="mid")
     x = keras.layers.Embedding(9, 3)(words)

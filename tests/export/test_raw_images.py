@@ -16,7 +16,8 @@ def _pictures(rows, height, width, channels=1):
 
 
 def _bilinear(picture, height, width):
-    """In float64: the value of each new pixel's center between its four neighbors (half-pixel centers, edges repeated)."""
+    """In float64: the value of each new pixel's center between its four neighbors (half-pixel
+    centers, edges repeated)."""
 
     def places(new, old):
         at = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)

@@ -156,7 +156,8 @@ def test_rows_are_spread_over_sorted_data(form):
     model, rows = _sorted_table()
     drawn = sampling.take_rows(model, _FORMS[form](rows), 200)["x"].mean(1)
     assert len(drawn) == 200 and len(np.unique(drawn)) > (150 if form == "for ever" else 199)
-    # Each fifth of the data has a fifth of the rows, to five standard deviations of a draw; the first rows are all in one.
+    # Each fifth of the data has a fifth of the rows, to five standard deviations of a draw; the
+    # first rows are all in one.
     counts = np.histogram(drawn, np.quantile(rows.mean(1), [0, 0.2, 0.4, 0.6, 0.8, 1]))[0]
     assert np.abs(counts - 40).max() < 5 * np.sqrt(200 * 0.2 * 0.8)
     again = sampling.take_rows(model, _FORMS[form](rows), 200)["x"].mean(1)
@@ -186,7 +187,8 @@ def test_the_comparison_uses_other_rows_than_the_calibration():
 
 
 def test_what_the_report_calls_error_is_what_new_data_see(tmp_path):
-    """Sorted rows: the first 256 reach a tenth of the range, and the error on the first 16 of them was called the file's."""
+    """Sorted rows: the first 256 reach a tenth of the range, and the error on the first 16 of them
+    was called the file's."""
     model, rows = _sorted_table()
     report = mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=rows)
     new = _sorted_table()[1][::7]

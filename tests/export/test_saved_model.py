@@ -43,7 +43,8 @@ f = tf.saved_model.load({str(tmp_path / "sm")!r}).signatures['serving_default']
 out = f(image=tf.constant(np.load({str(tmp_path / "x.npy")!r})))
 np.savez({str(tmp_path / "out.npz")!r}, **{{k: v.numpy() for k, v in out.items()}})
 """
-    # TensorFlow itself loads Keras while it is imported, if there is one; from then on there is none.
+    # TensorFlow itself loads Keras while it is imported, if there is one; from then on there is
+    # none.
     done = without(["keras", "tf_keras", "mtl_keras"], code, before="import tensorflow")
     assert done.returncode == 0, done.stderr[-2000:]
     expected = model.predict(x[:3], verbose=0)

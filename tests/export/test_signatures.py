@@ -182,7 +182,8 @@ def test_a_split_that_fails_leaves_what_was_there(trained, tmp_path):
 
 @pytest.mark.parametrize("feed", large_but((True,), [True, False]))
 def test_heads_at_several_depths_start_from_the_features_of_this_model(tmp_path, feed):
-    """A backbone's layers were called once before they were fed with predictions: that call is not the model's."""
+    """A backbone's layers were called once before they were fed with predictions: that call is not
+    the model's."""
     tasks = [
         mtl.tasks.Classification("kind", num_classes=3, hidden=0),
         mtl.tasks.Regression("cost", hidden=0),

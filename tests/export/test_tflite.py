@@ -64,7 +64,8 @@ def test_float_files_agree_with_keras_for_images_text_and_tables(make, tmp_path)
 
 @pytest.mark.parametrize("quantization", large_but((None, "float16", "dynamic", "int8"), KINDS))
 def test_names_order_and_batch_in_every_kind_of_file(exported, quantization):
-    """Names of signature and tensors are the tasks', in the tasks' order; the converter alone gives neither."""
+    """Names of signature and tensors are the tasks', in the tasks' order; the converter alone gives
+    neither."""
     from ai_edge_litert.interpreter import Interpreter
 
     path, report = exported(quantization=quantization)
@@ -99,7 +100,8 @@ def test_names_order_and_batch_in_every_kind_of_file(exported, quantization):
     ids=lambda options: "-".join(map(str, options.values())),
 )
 def test_another_client_sees_the_same_names_and_answers(trained, exported, options):
-    """`CompiledModel` gives outputs by their places: the first signature's are the heads, in the tasks' order."""
+    """`CompiledModel` gives outputs by their places: the first signature's are the heads, in the
+    tasks' order."""
     from ai_edge_litert.compiled_model import CompiledModel
 
     from mtl_keras.quiet import quiet
@@ -433,7 +435,8 @@ def test_auto_takes_what_passes_and_says_why_not_the_others(trained, tmp_path, c
     monkeypatch.setattr(ladder, "KINDS", ("int8", "dynamic", "float32"))
     # By size alone, in this test: the machine may be busy.
     monkeypatch.setattr(measure, "quick", lambda path: (1, 1.0, "cpu"))
-    # Calibrated on pictures in the dark, int8 activations clip; files with real-valued activations do not.
+    # Calibrated on pictures in the dark, int8 activations clip; files with real-valued activations
+    # do not.
     hard = mtl.export.tflite(
         model, tmp_path / "m.tflite", "auto", 0.3 * x, x, evaluate=(x, y), max_drop=0.01
     )
@@ -480,7 +483,8 @@ def test_a_file_that_loses_too_much_may_be_a_report(trained, tmp_path):
 @pytest.mark.parametrize(
     ("budget", "order"),
     [
-        # A transformer in int8: larger than "dynamic" and four times slower. int16x8 has no fast kernels.
+        # A transformer in int8: larger than "dynamic" and four times slower. int16x8 has no fast
+        # kernels.
         ({}, ["dynamic", "float16", "float32", "int8", "int16x8"]),
         ({"bytes": 300}, ["dynamic", "float32", "float16", "int8", "int16x8"]),
         ({"ms": 50.0}, ["dynamic", "int8", "int16x8", "float16", "float32"]),

@@ -77,7 +77,8 @@ def test_kernels_are_rounded_with_a_scale_a_channel(layer, shape, axes):
 
 
 def test_gradients_pass_the_rounding_straight():
-    """What a kernel's gradient is at the rounded kernel, on rounded inputs, is what the real kernel moves by."""
+    """What a kernel's gradient is at the rounded kernel, on rounded inputs, is what the real kernel
+    moves by."""
     x, layer, range_ = (
         np.random.default_rng(0).standard_normal((6, 4)).astype("float32"),
         keras.layers.Dense(3),
@@ -201,7 +202,8 @@ def test_an_aware_network_computes_what_its_file_does(tmp_path):
     aware = quantization_aware(model)
     aware(x, training=True)
     with warnings.catch_warnings():
-        # Whether the head loses more than half of what moves in it, and is warned of, hangs on the weights drawn.
+        # Whether the head loses more than half of what moves in it, and is warned of, hangs on the
+        # weights drawn.
         warnings.simplefilter("ignore")
         mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=x, on_drop="warn")
     file = mtl.export.run_tflite(tmp_path / "m.tflite", {"numeric": x})["cost"]
@@ -213,7 +215,8 @@ def test_an_aware_network_computes_what_its_file_does(tmp_path):
 
 @pytest.mark.large
 def test_a_head_that_int8_ruins_is_repaired(tmp_path):
-    """Training in float for as long leaves the head as it was; training on what the file computes does not."""
+    """Training in float for as long leaves the head as it was; training on what the file computes
+    does not."""
     model, x, y = ruined_model()
 
     def in_int8(trained):

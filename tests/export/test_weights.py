@@ -11,7 +11,8 @@ from mtl_keras.runtime import flatbuffer
 
 
 def _rounded(model):
-    """A copy whose kernels stand on the grid of an int8 with a scale a channel, worked out in float64."""
+    """A copy whose kernels stand on the grid of an int8 with a scale a channel, worked out in
+    float64."""
     other = keras.models.clone_model(model)
     other.set_weights(model.get_weights())
     for layer in other.layers:
@@ -26,7 +27,8 @@ def _rounded(model):
 
 
 def _small():
-    """Without batch normalization, which the converter folds into kernels before they are rounded."""
+    """Without batch normalization, which the converter folds into kernels before they are
+    rounded."""
     keras.utils.set_random_seed(0)
     x = keras.Input((8, 8, 3), name="image")
     h = keras.layers.Conv2D(6, 3, activation="relu", name="conv")(x)
@@ -68,7 +70,8 @@ def _kernels(path):
 
 @pytest.mark.parametrize("quantization", large_but(("weights",), ["weights", "dynamic"]))
 def test_small_layers_are_quantized_too(tmp_path, quantization):
-    """TensorFlow's own dynamic quantization leaves a network whose layers have fewer than 1,024 weights as it is."""
+    """TensorFlow's own dynamic quantization leaves a network whose layers have fewer than 1,024
+    weights as it is."""
     model = _small()
     report = mtl.export.tflite(model, tmp_path / "m.tflite", quantization)
     whole = mtl.export.tflite(model, tmp_path / "f.tflite")

@@ -24,7 +24,8 @@ def test_variables_and_multiply_adds_are_counted_by_who_uses_them(tmp_path, caps
     both, cost, sold = ("cost", "sold"), ("cost",), ("sold",)
     assert report.multiply_adds == {both: 5 * 8, cost: 8, sold: 8 * 6 + 6}
     assert report.parameters == {both: 5 * 8 + 8, cost: 8 + 1, sold: 8 * 6 + 6 + 6 + 1}
-    # A separate network has the whole backbone, whatever the stage at which the task leaves it here.
+    # A separate network has the whole backbone, whatever the stage at which the task leaves it
+    # here.
     assert report.separate(report.multiply_adds) == {"cost": 40 + 48 + 6, "sold": 40 + 48 + 6}
     assert sum(report.parameters.values()) == model.count_params()
     assert ("mlp_stage1_dense/kernel", (5, 8), both) in report.variables

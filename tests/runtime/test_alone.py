@@ -1,4 +1,5 @@
-"""The room without Keras: everything in it works in a process that can import neither Keras nor TensorFlow."""
+"""The room without Keras: everything in it works in a process that can import neither Keras nor
+TensorFlow."""
 
 import pkgutil
 import subprocess
@@ -36,7 +37,8 @@ def test_every_module_of_the_runtime_imports_alone():
 
 @pytest.mark.parametrize("name", ["fashion_scene", "flights", "gloss"])
 def test_shipped_files_give_the_outputs_that_keras_gave(name):
-    """A user's whole way: load, read what the file says, run, decode. `golden.npz` is Keras's own answer."""
+    """A user's whole way: load, read what the file says, run, decode. `golden.npz` is Keras's own
+    answer."""
     code = f"""
 import numpy as np
 from mtl_keras import runtime

@@ -74,7 +74,8 @@ print(mtl.export.benchmark({str(folder / "kind.tflite")!r}, runs=2, rounds=1).ro
 
 
 def test_reports_count_as_benchmarks_do(folder, monkeypatch):
-    """Both take the smallest median of three rounds: one slow round, while the machine was busy, says nothing of the file."""
+    """Both take the smallest median of three rounds: one slow round, while the machine was busy,
+    says nothing of the file."""
     from mtl_keras.runtime import measure
 
     rounds = {

@@ -224,7 +224,8 @@ struct Interpreter {
 };
 }
 """,
-    "kernels/register.h": "#pragma once\nnamespace tflite::ops::builtin { struct BuiltinOpResolver {}; }\n",
+    "kernels/register.h": "#pragma once\nnamespace tflite::ops::builtin { struct "
+    "BuiltinOpResolver {}; }\n",
     "model.h": """
 #pragma once
 #include <memory>
@@ -288,7 +289,8 @@ def test_cpp_compiles_against_the_runtimes_interface_and_decodes_every_kind(fact
         (tmp_path / "tensorflow/lite" / name).write_text(text)
     (tmp_path / "snippet.h").write_text(render("cpp", facts))
     shown = '  std::cout << ",";\n'.join(
-        f'  put(std::string("{task.name}")); std::cout << ":"; put(AllKinds::decode_{task.name}(raw.{task.name}));\n'
+        f'  put(std::string("{task.name}")); std::cout << ":"; '
+        f"put(AllKinds::decode_{task.name}(raw.{task.name}));\n"
         for task, _ in TASKS
     )
     (tmp_path / "main.cc").write_text(_MAIN.replace("SHOWN", shown))
@@ -419,7 +421,8 @@ def test_kotlin_compiles_and_decodes_every_kind(facts, tmp_path):
 
 @pytest.mark.parametrize("language", ["kotlin", "swift"])
 def test_phones_get_every_name_shape_and_label(facts, language):
-    """Where there is no compiler: a grammar of the language finds no fault, every decoder that is called is there."""
+    """Where there is no compiler: a grammar of the language finds no fault, every decoder that is
+    called is there."""
     text = render(language, facts)
     grammar = {"kotlin": tree_sitter_kotlin, "swift": tree_sitter_swift}[language].language()
     root = tree_sitter.Parser(tree_sitter.Language(grammar)).parse(text.encode()).root_node
@@ -475,7 +478,8 @@ _LABELS = ["two\nlines", "bell\x07" + "1", "end\u2028here", "\\(x) ${y}", "\\", 
 
 @pytest.fixture(scope="module")
 def odd_facts():
-    """Of a file whose tasks and inputs are named with words of languages, whose bytes are bytes, and whose labels are hard."""
+    """Of a file whose tasks and inputs are named with words of languages, whose bytes are bytes,
+    and whose labels are hard."""
     raw = {"scale": 0.0, "zero_point": 0, "dtype": "uint8"}
     scaled = {"scale": 0.02, "zero_point": 3, "dtype": "uint8"}
     words = _WORDS.split()
@@ -717,7 +721,8 @@ def test_no_text_divides_by_zero_and_every_grammar_takes_every_name(odd_facts, l
     takes = {
         "kotlin": "class_: ByteArray, found: FloatArray, in_: ByteArray",
         "swift": "class_: [UInt8], found_: [Float], in_: [UInt8]",
-        "cpp": "const std::vector<uint8_t>& class_, const std::vector<float>& found_, const std::vector<uint8_t>& in",
+        "cpp": "const std::vector<uint8_t>& class_, const std::vector<float>& found_, const "
+        "std::vector<uint8_t>& in",
     }.get(language, "")
     assert takes in text and ("InterpreterModel" in text)
     if language == "swift":
@@ -754,12 +759,14 @@ def test_a_camera_file_answers_in_the_python_snippet_as_in_the_library(trained, 
 
 # ------------------------------------------------------------------ sentences
 SENTENCES = [
-    "The quick brown fox's 12 jumps — over 3.5 lazy dogs!", "", "   ", "Straße GRÖSSE größe", "ΟΔΟΣ Οδός", "Москва и 2024",
+    "The quick brown fox's 12 jumps — over 3.5 lazy "
+    "dogs!", "", "   ", "Straße GRÖSSE größe", "ΟΔΟΣ Οδός", "Москва и 2024",
     "東京タワーに行きました。", "我爱北京天安门", "안녕하세요 세계", "สวัสดีชาวโลก", "नमस्ते दुनिया",
     "مرحبا بالعالم ١٢٣", "שלום", "İstanbul ığdır", "ﬁne ﬂow ½ ² Å Ⅷ", "e\u0301te\u0301 cafe\u0301 café",
     "ｆｕｌｌ ｗｉｄｔｈ", "co\u00adoperate zero\u200bwidth",
     "👍🏽 ok", "J\u030cJ\u030c e\u200d\u0301", "q\u0307\u0323 q\u0323\u0307 a\u0301\u0323",
-    "\u1112\u1161\u11ab\u1100\u1173\u11af 한글", "Ǆ ẞ ŉ ΐ", "\u0958 \u0374 \u212b \ufdfa", "tab\tnew\nline\u2028end",
+    "\u1112\u1161\u11ab\u1100\u1173\u11af "
+    "한글", "Ǆ ẞ ŉ ΐ", "\u0958 \u0374 \u212b \ufdfa", "tab\tnew\nline\u2028end",
     "𝔘𝔫𝔦 𝟙𝟚 𐐀", " ".join(f"word{i}" for i in range(40)),
 ]  # fmt: skip
 TOKENIZERS = {
@@ -785,7 +792,8 @@ def _text_facts(encoder, dtype="int32"):
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory):
-    """By tokenizer: a folder with its tables, the sentences as JSON, and the numbers that Python gives."""
+    """By tokenizer: a folder with its tables, the sentences as JSON, and the numbers that Python
+    gives."""
     found = {}
     for kind, encoder in TOKENIZERS.items():
         folder, facts = tmp_path_factory.mktemp("text"), _text_facts(encoder)
@@ -1009,7 +1017,8 @@ def test_the_pages_script_has_no_fault_of_grammar(trained, tmp_path):
 @pytest.mark.browser
 @pytest.mark.parametrize("quantization", [None, "float16", "weights", "dynamic", "int8"])
 def test_the_page_answers_as_the_file_does(trained, tmp_path, quantization):
-    """In headless Chromium, where it, Playwright and LiteRT.js are: `LITERT_JS=some/node_modules pytest -m browser`."""
+    """In headless Chromium, where it, Playwright and LiteRT.js are:
+    `LITERT_JS=some/node_modules pytest -m browser`."""
     playwright = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     runtime = os.environ.get("LITERT_JS") or pytest.skip(

@@ -91,7 +91,8 @@ def test_a_file_that_is_no_picture_is_named(tmp_path):
 def test_encoders_need_neither_keras_nor_tensorflow():
     code = (
         "import sys; from mtl_keras.runtime import encoders;"
-        'e = encoders.encoder_from_json(\'{"kind": "text", "vocabulary": ["a"], "length": 2, "name": "t"}\');'
+        'e = encoders.encoder_from_json(\'{"kind": "text", "vocabulary": ["a"], "length": 2, '
+        '"name": "t"}\');'
         "assert e.encode(['a']).tolist() == [[2, 0]];"
         "assert not {'keras', 'tensorflow'} & set(sys.modules)"
     )
@@ -388,7 +389,8 @@ def test_tokenizers_are_saved_with_the_model_and_run_without_keras(tokenizer, tm
     code = (
         "import sys; from mtl_keras.runtime import encoders as m\n"
         f"t = m.{type(tokenizer).__name__}.from_config({tokenizer.get_config()!r})\n"
-        "print(t.encode(['abca b']).tolist()); assert not {'keras', 'tensorflow'} & set(sys.modules)"
+        "print(t.encode(['abca b']).tolist()); assert not {'keras', 'tensorflow'} & "
+        "set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == str(tokenizer.encode(["abca b"]).tolist())

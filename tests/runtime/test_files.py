@@ -1,4 +1,5 @@
-"""What stands on the disk is safe: nothing of others is replaced, nothing is left of processes that were killed."""
+"""What stands on the disk is safe: nothing of others is replaced, nothing is left of processes that
+were killed."""
 
 import signal
 import subprocess

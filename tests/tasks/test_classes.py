@@ -30,7 +30,8 @@ def test_weights_are_those_of_the_published_formulas():
     np.testing.assert_allclose(
         class_weights_from_counts(counts, "effective"), 3 * effective / effective.sum(), rtol=1e-9
     )
-    # beta = 0 weighs all alike; towards 1 it is inverse frequency; a class that never occurs weighs 1.
+    # beta = 0 weighs all alike; towards 1 it is inverse frequency; a class that never occurs weighs
+    # 1.
     np.testing.assert_allclose(class_weights_from_counts(counts, "effective", 0.0), 1.0)
     inverse = (1 / counts) / (1 / counts).sum() * 3
     np.testing.assert_allclose(
@@ -89,7 +90,8 @@ def test_focal_losses_have_finite_gradients_where_the_answer_is_certain(gamma):
 
 
 def tasks_and_labels():
-    """By kind: a task with these weights, hard labels with a missing one, and the class of each label (flat)."""
+    """By kind: a task with these weights, hard labels with a missing one, and the class of each
+    label (flat)."""
     return {
         "classification": (
             lambda **o: T.Classification("y", 3, hidden=0, **o),

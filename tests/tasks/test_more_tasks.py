@@ -1,4 +1,5 @@
-"""The other tasks: labels, losses and metrics against their definitions, decoders, and that each can be learned."""
+"""The other tasks: labels, losses and metrics against their definitions, decoders, and that each
+can be learned."""
 
 import itertools
 
@@ -38,7 +39,8 @@ def test_each_label_may_be_missing_by_itself():
     target, present = _target(task, [[1, -1, 0], [np.nan, 1, 1]])
     assert present.tolist() == [[True, False, True], [False, True, True]]
     assert target.tolist() == [[1, 0, 0], [0, 1, 1]]
-    # In training a missing label changes nothing of the others: the loss is the mean over those that are there.
+    # In training a missing label changes nothing of the others: the loss is the mean over those
+    # that are there.
     x = np.random.default_rng(0).standard_normal((2, 5)).astype("float32")
     model = mtl.builders.hard_sharing(
         (5,), [task], "mlp", backbone_options={"widths": (4,), "normalize": False}
@@ -244,7 +246,8 @@ def _average_precision(detections, count):
 
 
 def test_mean_average_precision_is_the_area_under_the_envelope():
-    # Grid 8 x 8, one class. Image 1: two objects, one found (.9), one wrong (.8); image 2: its object found twice (.7, .3).
+    # Grid 8 x 8, one class. Image 1: two objects, one found (.9), one wrong (.8); image 2: its
+    # object found twice (.7, .3).
     boxes = np.full((2, 2, 5), -1.0, "float32")
     boxes[0, 0], boxes[0, 1] = [0.0, 0.0, 0.25, 0.25, 0], [0.5, 0.5, 0.75, 0.75, 0]
     boxes[1, 0] = [0.25, 0.25, 0.75, 0.75, 0]
@@ -466,7 +469,8 @@ def test_the_contrastive_loss_is_its_formula():
 def test_the_nearest_row_is_of_the_same_class_or_not():
     z = np.array([[1, 0], [0.99, 0.1], [0, 1], [0.1, 0.99], [-1, 0]], "float32")
     z /= np.linalg.norm(z, axis=1, keepdims=True)
-    # Rows that are alone in their class do not count; of the second labels row 2's nearest is of another class.
+    # Rows that are alone in their class do not count; of the second labels row 2's nearest is of
+    # another class.
     assert _value(RecallAtOne(), (np.array([0, 0, 1, 2, 3]), z)) == pytest.approx(1.0)
     assert _value(RecallAtOne(), (np.array([0, 0, 1, 2, 1]), z)) == pytest.approx(3 / 4)
 
@@ -592,7 +596,8 @@ def test_all_of_them_train_together_and_go_to_the_phone(tmp_path):
 
 
 def _reader(times, length=None):
-    """A network that writes as many letters as it has steps; with `length`, steps of padding are masked."""
+    """A network that writes as many letters as it has steps; with `length`, steps of padding are
+    masked."""
     task = T.SequenceTranscription("text", "ab")
 
     def backbone(frames):
@@ -616,7 +621,8 @@ def test_texts_that_the_output_cannot_write_are_refused_by_row():
             ValueError, match=r"task 'text' are too long.*row 1: it needs 5 times.*has 4"
         ):
             call(x, {"text": long}, verbose=0)
-    # Batches behind the first of a data set are not looked at before: their step is not taken, and says why.
+    # Batches behind the first of a data set are not looked at before: their step is not taken, and
+    # says why.
     before = model.get_weights()
     data = tf.data.Dataset.from_tensor_slices((x[:2], {"text": long[:2]})).batch(1)
     with pytest.raises(

@@ -73,7 +73,8 @@ def test_classification_loss_is_stable_for_extreme_logits():
     logits = tf.Variable([[200.0, 0.0, -200.0]])
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(task.loss.call(tf.constant([2]), task.activate(logits)))
-    # Softmax rounds to 0 for class 2; the loss must be the cross entropy of the logits, 400, with a gradient.
+    # Softmax rounds to 0 for class 2; the loss must be the cross entropy of the logits, 400, with a
+    # gradient.
     np.testing.assert_allclose(loss, 400.0, rtol=1e-5)
     np.testing.assert_allclose(tape.gradient(loss, logits), [[1.0, 0.0, -1.0]], atol=1e-6)
 

@@ -118,7 +118,8 @@ def test_cheaper_gradients_make_the_same_update_on_replicas(options):
 
 @pytest.mark.parametrize("name", large_but(("config",), ["mgda", "cagrad", "config"]))
 def test_representation_gradients_are_taken_where_the_heads_begin(name):
-    """Against gradients by hand at the one shared tensor, flattened with the batch; then the weighted losses' step."""
+    """Against gradients by hand at the one shared tensor, flattened with the batch; then the
+    weighted losses' step."""
     x, y = table_data(16)
     model, twin = _twins()
     balancer = type(balancing.get(name))(gradients="representation")
@@ -156,7 +157,8 @@ def test_representation_gradients_are_taken_where_the_heads_begin(name):
     ],
 )
 def test_representations_of_several_tensors_train(balancer):
-    """Heads that take different stages of one trunk: what leads from one stage to the next belongs to the trunk."""
+    """Heads that take different stages of one trunk: what leads from one stage to the next belongs
+    to the trunk."""
     x, y = image_data(24)
     model = image_model()
     assert len(model.representation) > 1
@@ -176,7 +178,8 @@ def test_gradient_sign_dropout_that_lets_all_through_is_the_plain_sum():
 
 
 def test_gradient_sign_dropout_masks_the_representation_by_its_definition():
-    """One row, so that the sign of the activation times the gradient is each number's own; then what arrives at the bias."""
+    """One row, so that the sign of the activation times the gradient is each number's own; then
+    what arrives at the bias."""
     x, y = table_data(1)
     y = {"cost": y["cost"], "sold": y["sold"]}
     model = table_model()
@@ -253,7 +256,8 @@ def test_lists_that_make_no_sense_are_refused(given, words):
 
 # ------------------------------------------------------------------ which variables
 def test_shared_variables_are_those_whose_gradients_are_there():
-    """The graph's answer against the gradients themselves, in a network with a stopped and an unused branch."""
+    """The graph's answer against the gradients themselves, in a network with a stopped and an
+    unused branch."""
     x = keras.Input((4,), name="x")
     trunk = keras.layers.Dense(6, activation="relu", name="trunk")(x)
     second = keras.layers.BatchNormalization(name="second_norm")(
@@ -292,7 +296,8 @@ def test_the_report_says_what_is_shared(capsys):
 
 
 def test_shared_variables_can_be_narrowed():
-    """The Gram matrix is then that of the chosen variables; the weights hold for all shared ones."""
+    """The Gram matrix is then that of the chosen variables; the weights hold for all shared
+    ones."""
     x, y = table_data(16)
     make = lambda: table_model(widths=(8, 6))  # noqa: E731
     model, twin = _twins(make)
@@ -372,7 +377,8 @@ def test_batches_too_small_to_cut_are_refused():
 
 
 def test_auto_lambda_follows_the_finite_difference_of_a_linear_model():
-    """One step, against the formula in NumPy: virtual step, held-out gradient, and losses at both sides."""
+    """One step, against the formula in NumPy: virtual step, held-out gradient, and losses at both
+    sides."""
     rng = np.random.default_rng(0)
     x, held = (
         rng.standard_normal((8, 3)).astype("float32"),
@@ -495,7 +501,8 @@ def test_a_step_that_mixed_precision_skips_moves_no_state(make):
 
 # ------------------------------------------------------------------ second looks
 def test_famo_looks_again_without_leaving_a_trace():
-    """Dropout and batch statistics of the second pass are those of the first; running means move once."""
+    """Dropout and batch statistics of the second pass are those of the first; running means move
+    once."""
 
     def make():
         def backbone(inputs):

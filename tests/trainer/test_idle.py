@@ -41,7 +41,8 @@ def _memory(model, task):
 
 
 def _steps_without_gradients(model, optimizer, x, y):
-    """Plain Keras, batch by batch: an absent task's loss is not there, so that its head has no gradient at all."""
+    """Plain Keras, batch by batch: an absent task's loss is not there, so that its head has no
+    gradient at all."""
     optimizer.build(model.trainable_variables)
     for start in range(0, len(x), 8):
         rows = slice(start, start + 8)
@@ -102,7 +103,8 @@ def test_alternating_training_is_the_same_in_every_way_of_running(options):
 
 
 def _fit_twice(model, balancer=None, optimizer=None, batch_size=8, **options):
-    """Train with labels of both tasks, then without those of one; what its head and memory were between the two."""
+    """Train with labels of both tasks, then without those of one; what its head and memory were
+    between the two."""
     x, y = table_data()
     model.compile(
         optimizer or keras.optimizers.AdamW(0.01, weight_decay=0.1), balancer=balancer, **options

@@ -47,7 +47,8 @@ def test_training_equals_plain_keras():
     history = ours.fit(x, y, epochs=3, batch_size=8, shuffle=False, verbose=0).history
     expected = theirs.fit(x, y, epochs=3, batch_size=8, shuffle=False, verbose=0).history
     same(ours.get_weights(), theirs.get_weights())
-    # The task losses are means over labels; Keras's are means over batches, in which the small one counts too much.
+    # The task losses are means over labels; Keras's are means over batches, in which the small one
+    # counts too much.
     np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-5)
     np.testing.assert_allclose(
         np.add(history["cost_loss"], history["sold_loss"]), history["loss"], rtol=1e-5
@@ -182,7 +183,8 @@ def test_missing_by_nan_by_sentinel_and_by_weight_are_the_same():
 
 
 def test_a_row_without_a_label_has_no_part_in_that_tasks_gradient():
-    """Labels of half the rows missing: the task's update is that of the other half alone, bit for bit the same loss."""
+    """Labels of half the rows missing: the task's update is that of the other half alone, bit for
+    bit the same loss."""
     x, y = table_data(rows=16)
     y = {"cost": y["cost"], "sold": np.full(16, -1)}
     half = {"cost": y["cost"].copy(), "sold": y["sold"]}
@@ -196,7 +198,8 @@ def test_a_row_without_a_label_has_no_part_in_that_tasks_gradient():
     same(a, b)
 
 
-# Random weights of three tasks are other draws than those of two; a test of their own holds them to the tasks that are there.
+# Random weights of three tasks are other draws than those of two; a test of their own holds them to
+# the tasks that are there.
 @pytest.mark.parametrize(
     "balancer",
     large_but(
@@ -205,7 +208,8 @@ def test_a_row_without_a_label_has_no_part_in_that_tasks_gradient():
     ),
 )
 def test_a_task_that_is_absent_from_a_batch_changes_nothing_for_the_others(balancer):
-    """The update with an absent task is the update of a model that never had it; bit for bit without solvers."""
+    """The update with an absent task is the update of a model that never had it; bit for bit
+    without solvers."""
     x, y = table_data()
     y["age"] = (x[:, 0] - 2 * x[:, 1]).astype("float32")
     tasks = [
@@ -285,7 +289,8 @@ def test_two_replicas_make_the_update_of_one_device(balancer):
     y["cost"][:5] = np.nan
     one = table_model()
     weights = one.get_weights()
-    # The default all-reduce of TensorFlow 2.21 mixes up the collectives of several strategies in one process.
+    # The default all-reduce of TensorFlow 2.21 mixes up the collectives of several strategies in
+    # one process.
     strategy = tf.distribute.MirroredStrategy(
         ["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice()
     )
@@ -375,7 +380,8 @@ def _check_logs_on_replicas(balancer, monitor=False, **options):
     ],
 )
 def test_two_replicas_log_what_one_device_logs(balancer, options):
-    """Losses, metrics and the monitor's means, of training and of evaluation, after every batch and every epoch."""
+    """Losses, metrics and the monitor's means, of training and of evaluation, after every batch and
+    every epoch."""
     _check_logs_on_replicas(balancer, **options)
 
 

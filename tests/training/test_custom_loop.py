@@ -123,7 +123,8 @@ def test_it_works_in_a_graph():
 
 
 def test_an_absent_task_takes_no_part_as_in_fit():
-    """Batches in which a whole task has no label: the steps, and the state, of `fit` on the same rows."""
+    """Batches in which a whole task has no label: the steps, and the state, of `fit` on the same
+    rows."""
     x, y = table_data(ROWS)
     y["sold"][BATCH : 2 * BATCH] = -1
     one, two = table_model(), table_model()
@@ -142,7 +143,8 @@ def test_an_absent_task_takes_no_part_as_in_fit():
 
 
 def test_plain_tensorflow_variables_of_any_name_work():
-    """MGDA of two quadratic functions, by hand: the weights of the point of least norm are the same."""
+    """MGDA of two quadratic functions, by hand: the weights of the point of least norm are the
+    same."""
     rng = np.random.default_rng(0)
     shared, head = tf.Variable(rng.standard_normal(3)), tf.Variable(2.0, dtype="float64")
     a, b = rng.standard_normal((2, 3))

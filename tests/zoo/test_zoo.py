@@ -1,4 +1,5 @@
-"""The shipped artifacts, held to their cards and to what they must reach; and the road that makes them, in small."""
+"""The shipped artifacts, held to their cards and to what they must reach; and the road that makes
+them, in small."""
 
 import json
 import shutil

@@ -85,52 +85,61 @@ def compress(
     max_drop: float | Mapping[str, float] | None = None,
     verbose: int = 0,
 ) -> keras.Model:
-    """Train a copy of a network so that its file gets smaller: zeros, few distinct weights, or weights that int8 suits.
+    """Train a copy of a network so that its file gets smaller: zeros, few distinct weights, or
+    weights that int8 suits.
 
-    Zeros and repeated values make a file smaller where it is compressed (as applications and downloads are); the report of
-    `mtl.export.tflite` tells its size after gzip, and in the flatbuffer's own encoding of sparse tensors.
+    Zeros and repeated values make a file smaller where it is compressed (as applications and
+    downloads are); the report of `mtl.export.tflite` tells its size after gzip, and in the
+    flatbuffer's own encoding of sparse tensors.
 
     Args:
         model: `MultiTaskModel`, compiled and trained.
-        train: what `fit` takes: `(x, y)` or `(x, y, sample_weight)` arrays, or a finite `tf.data.Dataset` of batches.
+        train: what `fit` takes: `(x, y)` or `(x, y, sample_weight)` arrays, or a finite
+            `tf.data.Dataset` of batches.
         val: held-out data with labels, for each task's metric before and after, or None.
-        method: "qat" (quantization-aware training), "prune", "cluster", or several joined by "+", in this order of work:
-            prune, cluster, qat. Each keeps what the ones before it did.
-        engine: "keras" (for "qat" alone: every builder, the model's own balancer) or "tfmot" (TensorFlow Model
-            Optimization, which knows plain layers only and trains on the sum of the losses with their weights). None takes
-            the first that does it.
-        epochs: int, a stage. With `val` and engine "keras", the epoch is kept whose worst head is best beside the given
-            model's (of equals, the one whose heads are better together). The network before training counts as one, so that
-            training never makes the worst head worse there.
+        method: "qat" (quantization-aware training), "prune", "cluster", or several joined by "+",
+            in this order of work: prune, cluster, qat. Each keeps what the ones before it did.
+        engine: "keras" (for "qat" alone: every builder, the model's own balancer) or "tfmot"
+            (TensorFlow Model Optimization, which knows plain layers only and trains on the sum of
+            the losses with their weights). None takes the first that does it.
+        epochs: int, a stage. With `val` and engine "keras", the epoch is kept whose worst head is
+            best beside the given model's (of equals, the one whose heads are better together). The
+            network before training counts as one, so that training never makes the worst head worse
+            there.
         learning_rate: of Adam. With engine "keras" it falls to 0 over the steps, as a cosine does.
         batch_size: rows, where `train` is arrays.
         sparsity: share of each kernel's weights to become zero, in (0, 1).
-        schedule: "polynomial" (more and more, over the first half of the steps) or "constant" (at once).
-        pattern: `(m, n)`: m zeros in every n neighboring weights, such as (2, 4), in place of `sparsity`.
-        clusters: int. Number of distinct values of a kernel. In a file they hold for each output channel: the converter folds
-            normalization into kernels, and int8 has a scale a channel.
+        schedule: "polynomial" (more and more, over the first half of the steps) or "constant" (at
+            once).
+        pattern: `(m, n)`: m zeros in every n neighboring weights, such as (2, 4), in place of
+            `sparsity`.
+        clusters: int. Number of distinct values of a kernel. In a file they hold for each output
+            channel: the converter folds normalization into kernels, and int8 has a scale a channel.
         keep: names of tasks, whose own layers are left alone, or of layers.
-        max_drop: with `val`, by how much a head's own metric may get worse (a number, or a dict by task).
+        max_drop: with `val`, by how much a head's own metric may get worse (a number, or a dict by
+            task).
         verbose: 0 or 1.
 
     Returns:
-        A model like the given one, with `compression`, a `CompressionReport`, as an attribute. For "qat" alone with engine
-        "keras" it is quantization-aware (`mtl.export.float_twin` gives the float network). It is compiled like the given one.
+        A model like the given one, with `compression`, a `CompressionReport`, as an attribute. For
+        "qat" alone with engine "keras" it is quantization-aware (`mtl.export.float_twin` gives the
+        float network). It is compiled like the given one.
 
     Raises:
-        ExportError: TFMOT is not installed, can't carry a layer (each is named, with the reason), or fails; a head that gets
-            worse than `max_drop` allows.
-        ValueError: an unknown method, engine, task or layer; settings out of range; a model that is not compiled; labels
-            that don't fit.
+        ExportError: TFMOT is not installed, can't carry a layer (each is named, with the reason),
+            or fails; a head that gets worse than `max_drop` allows.
+        ValueError: an unknown method, engine, task or layer; settings out of range; a model that is
+            not compiled; labels that don't fit.
 
     Example:
         >>> small = mtl.export.compress(model, train, val, method="prune+qat", sparsity=0.6)
         >>> mtl.export.tflite(small, "small.tflite", "int8", calibration=train).show()
 
     Reference:
-        Zhu and Gupta, "To prune, or not to prune", ICLR Workshop 2018 (magnitude pruning, polynomial schedule); Mishra et
-        al., "Accelerating Sparse Deep Neural Networks", 2021 (2:4); Han, Mao and Dally, "Deep Compression", ICLR 2016
-        (clustering); Jacob et al., CVPR 2018 (quantization-aware training).
+        Zhu and Gupta, "To prune, or not to prune", ICLR Workshop 2018 (magnitude pruning,
+        polynomial schedule); Mishra et al., "Accelerating Sparse Deep Neural Networks", 2021 (2:4);
+        Han, Mao and Dally, "Deep Compression", ICLR 2016 (clustering); Jacob et al., CVPR 2018
+        (quantization-aware training).
     """
     stages = _stages(method)
     engine = _engine(engine, stages)
@@ -208,7 +217,8 @@ def _engine(engine: str | None, stages: Sequence[str]) -> str:
     ]
     if engine == "tfmot" and lacking:
         raise ExportError(
-            f"'{'+'.join(stages)}' needs {' and '.join(lacking)}: pip install 'mtl-keras[compression]'."
+            f"'{'+'.join(stages)}' needs {' and '.join(lacking)}: pip install "
+            f"'mtl-keras[compression]'."
         )
     return engine
 
@@ -299,14 +309,16 @@ def _fine_tune(
 
 
 class _Falling(keras.callbacks.Callback):
-    """The learning rate along half a cosine; afterwards it is what it was, for whoever trains on."""
+    """The learning rate along half a cosine; afterwards it is what it was, for whoever trains
+    on."""
 
     def __init__(self, rate: float, steps: int):
         super().__init__()
         self.rate, self.steps = rate, steps
 
     def on_train_batch_begin(self, batch, logs=None):
-        # Not counted here: Keras begins a batch more where it meets the end of data without a length.
+        # Not counted here: Keras begins a batch more where it meets the end of data without a
+        # length.
         done = int(self.model.optimizer.iterations) / self.steps
         self.model.optimizer.learning_rate = self.rate * (1 + np.cos(np.pi * done)) / 2
 
@@ -315,7 +327,8 @@ class _Falling(keras.callbacks.Callback):
 
 
 class _Best(keras.callbacks.Callback):
-    """The weights of the epoch whose worst head is best, as a share of the float network's; of equals, the best together."""
+    """The weights of the epoch whose worst head is best, as a share of the float network's; of
+    equals, the best together."""
 
     def __init__(
         self,
@@ -331,7 +344,8 @@ class _Best(keras.callbacks.Callback):
         found, _ = judge.metric_drops(
             self.small, self.before, judge.scores(self.small, self.held_out), {}
         )
-        # A metric that the data do not define (of one class only, say) tells nothing; one that training lost tells enough.
+        # A metric that the data do not define (of one class only, say) tells nothing; one that
+        # training lost tells enough.
         drops = [
             drop / max(abs(before), 1e-12) if np.isfinite(after) else np.inf
             for _, before, after, drop in found.values()
@@ -374,13 +388,15 @@ def _refuse(model: Any) -> None:
 def _cannot(reasons: Mapping[str, str]) -> str:
     told = "; ".join(f"'{name}': {reason}" for name, reason in reasons.items())
     return (
-        f"TensorFlow Model Optimization can't carry {told}. Leave them out of it with `keep` where they may stay as they are, "
+        f"TensorFlow Model Optimization can't carry {told}. Leave them out of it with `keep` "
+        f"where they may stay as they are, "
         'or use method="qat" with engine="keras", which carries every layer.'
     )
 
 
 def _in_its_own_process(model: Any, train: Any, options: dict[str, Any]) -> Any:
-    """A copy of the model, as it is compiled, trained by TFMOT in a process that this one shares nothing with but files."""
+    """A copy of the model, as it is compiled, trained by TFMOT in a process that this one shares
+    nothing with but files."""
     with tempfile.TemporaryDirectory(prefix="mtl_keras_") as name:
         folder = Path(name)
         model.save(folder / "model.keras")
@@ -448,7 +464,8 @@ def _judge(
     report.heads.update({name: told[:3] for name, told in found.items()})
     if too_much:
         raise ExportError(
-            f"'{report.method}' loses more than `max_drop` allows on {'; '.join(told for _, told in too_much)}. Train for "
+            f"'{report.method}' loses more than `max_drop` allows on "
+            f"{'; '.join(told for _, told in too_much)}. Train for "
             "longer, compress less (`sparsity`, `clusters`), or leave these heads alone (`keep`).",
             [name for name, _ in too_much],
         )

@@ -1,7 +1,9 @@
-"""TensorFlow Model Optimization at work on one of our networks, as `python -m mtl_keras.export.compression.tfmot FOLDER`.
+"""TensorFlow Model Optimization at work on one of our networks, as
+`python -m mtl_keras.export.compression.tfmot FOLDER`.
 
-TFMOT knows `tf_keras` only, and turns whatever process imports it to it. So `compress` writes the model, the data and its
-options to a folder, this program rebuilds the network in `tf_keras`, layer by layer, trains it, and leaves the weights there.
+TFMOT knows `tf_keras` only, and turns whatever process imports it to it. So `compress` writes the
+model, the data and its options to a folder, this program rebuilds the network in `tf_keras`, layer
+by layer, trains it, and leaves the weights there.
 """
 
 from __future__ import annotations
@@ -68,7 +70,8 @@ def compressed(model: Any, place: Path, options: dict[str, Any]) -> dict[str, li
 
 
 def _rehearse(model: Any, options: dict[str, Any]) -> None:
-    """Walk through every stage without training: what TFMOT can't do is then said before hours of work.
+    """Walk through every stage without training: what TFMOT can't do is then said before hours of
+    work.
 
     Works on a copy of the network, since TFMOT's wrappers hold the layers themselves.
 
@@ -90,7 +93,8 @@ def _rehearse(model: Any, options: dict[str, Any]) -> None:
 
 # ------------------------------------------------------------------ the network in tf_keras
 def rebuilt(model: Any) -> tuple[Any, dict[str, list[str]]]:
-    """The network up to its heads' activations, in tf_keras, with its weights; names of each layer's weights."""
+    """The network up to its heads' activations, in tf_keras, with its weights; names of each
+    layer's weights."""
     import tf_keras
 
     from mtl_keras.graph import rewire_graph
@@ -203,7 +207,8 @@ def _same_answers(model: Any, network: Any, place: Path, options: dict[str, Any]
             equal_nan=True,
         ):
             raise RuntimeError(
-                f"Head '{name}' answers otherwise in tf_keras: by {np.abs(found - wanted).max():.3g}."
+                f"Head '{name}' answers otherwise in tf_keras: by "
+                f"{np.abs(found - wanted).max():.3g}."
             )
 
 
@@ -373,7 +378,8 @@ def _train(
             losses.append(float(step(_listed(model, x), y, weight)))
             if not np.isfinite(losses[-1]):
                 raise RuntimeError(
-                    f"The loss of step {len(losses)} of epoch {epoch + 1} of '{stage}' is not finite."
+                    f"The loss of step {len(losses)} of epoch {epoch + 1} of '{stage}' is not "
+                    f"finite."
                 )
         if callback is not None:
             callback.on_epoch_end(batch=None)
@@ -387,7 +393,8 @@ def _train(
 def _batches(
     model: Any, place: Path, options: dict[str, Any], rng: np.random.Generator
 ) -> Iterator[tuple[Any, Any, Any]]:
-    """`(inputs by name, labels by task, sample weights by task or None)`, shuffled where they are arrays."""
+    """`(inputs by name, labels by task, sample weights by task or None)`, shuffled where they are
+    arrays."""
     from mtl_keras.export.models import inputs_by_name
 
     if (place / "data").exists():
@@ -425,9 +432,11 @@ def _inside(layer: Any) -> Any:
 
 
 def _weights(layer: Any, names: Sequence[str]) -> list[np.ndarray]:
-    """The layer's own weights, in their order: a wrapper holds them beside ranges and steps of its own.
+    """The layer's own weights, in their order: a wrapper holds them beside ranges and steps of its
+    own.
 
-    A layer that `strip_clustering` built anew has lost the prefix of its weights' names: `kernel:0`, not `dense/kernel:0`.
+    A layer that `strip_clustering` built anew has lost the prefix of its weights' names:
+    `kernel:0`, not `dense/kernel:0`.
     """
     known = {weight.name: weight for weight in [*layer.weights, *_inside(layer).weights]}
     short = [name.rsplit("/", 1)[-1] for name in names]

@@ -1,4 +1,5 @@
-"""Quantization-aware training, native to Keras 3: a network that computes as its int8 file will, and back."""
+"""Quantization-aware training, native to Keras 3: a network that computes as its int8 file will,
+and back."""
 
 from __future__ import annotations
 
@@ -35,12 +36,14 @@ _SUMS = (layers.Add, layers.Subtract, layers.Multiply)
 def quantization_aware(
     model: keras.Model, keep_float: Sequence[str] = (), momentum: float = 0.99
 ) -> keras.Model:
-    """A copy of a model that rounds weights and activations as an int8 file does, to be trained on for a few epochs.
+    """A copy of a model that rounds weights and activations as an int8 file does, to be trained on
+    for a few epochs.
 
-    It is a model like the given one: the same tasks, names and outputs; compile it with any balancer, train it with missing
-    labels, save and load it. `mtl.export.tflite` exports it (its weights in the float network, ranges measured anew on the
-    calibration data), and `float_twin` gives the float network back. Batch normalization keeps its statistics, as in the file,
-    where it is folded into the layer before: with a scale a channel, rounding and folding commute.
+    It is a model like the given one: the same tasks, names and outputs; compile it with any
+    balancer, train it with missing labels, save and load it. `mtl.export.tflite` exports it (its
+    weights in the float network, ranges measured anew on the calibration data), and `float_twin`
+    gives the float network back. Batch normalization keeps its statistics, as in the file, where it
+    is folded into the layer before: with a scale a channel, rounding and folding commute.
 
     Args:
         model: functional model in float32, trained.
@@ -58,8 +61,9 @@ def quantization_aware(
         >>> mtl.export.tflite(aware, "model.tflite", "int8", calibration=train)
 
     Reference:
-        Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR
-        2018. Departing from it, weights have a scale a channel (Krishnamoorthi, 2018), and ranges never cut off the batch at
+        Jacob et al., "Quantization and Training of Neural Networks for Efficient
+        Integer-Arithmetic-Only Inference", CVPR 2018. Departing from it, weights have a scale a
+        channel (Krishnamoorthi, 2018), and ranges never cut off the batch at
         hand: the file's ranges, measured on calibration data, do not either.
     """
     model = functional(model)
@@ -74,7 +78,8 @@ def quantization_aware(
         policy = getattr(layer.dtype_policy, "name", "float32")
         if policy.startswith("mixed_") or policy in ("float16", "bfloat16"):
             raise ExportError(
-                f"Layer '{layer.name}' computes in {layer.dtype_policy.name}: int8 is trained in float32."
+                f"Layer '{layer.name}' computes in {layer.dtype_policy.name}: int8 is trained in "
+                f"float32."
             )
     consumers: dict[int, list[Any]] = {}
     for node in nodes(model):
@@ -145,7 +150,8 @@ def _replayed(
     after: Callable[[Any, Any, Any, int], Any],
     start: Callable[[Any, Any], Any],
 ) -> keras.Model:
-    """A model of the same structure with other layers: `made` of each, `after` what follows its result; ranges fall away."""
+    """A model of the same structure with other layers: `made` of each, `after` what follows its
+    result; ranges fall away."""
     inputs = {
         id(t): keras.Input(t.shape[1:], batch_size=t.shape[0], dtype=t.dtype, name=t.name)
         for t in model.inputs
@@ -216,7 +222,8 @@ def _is_relu(layer: Any) -> bool:
 
 
 def own_layers(model: keras.Model, names: Sequence[str], argument: str) -> set[str]:
-    """Names of layers and operations: those named, and those that one task alone uses which is named.
+    """Names of layers and operations: those named, and those that one task alone uses which is
+    named.
 
     Raises:
         ValueError: neither a task nor a layer.

@@ -1,1 +1,2 @@
-"""From a Keras model to the bytes of a file: SavedModel, TFLite in every precision, ONNX, OpenVINO."""
+"""From a Keras model to the bytes of a file: SavedModel, TFLite in every precision, ONNX,
+OpenVINO."""

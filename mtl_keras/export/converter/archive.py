@@ -18,7 +18,8 @@ from mtl_keras.quiet import quiet
 
 __all__ = ["SIGNATURES", "Endpoint", "endpoints", "write_archive"]
 
-#: What `signatures=` takes: all heads at once; also each alone; also the shared features, and heads from them.
+#: What `signatures=` takes: all heads at once; also each alone; also the shared features, and heads
+#: from them.
 SIGNATURES = ("default", "heads", "features", "all")
 
 
@@ -58,13 +59,14 @@ def endpoints(
 
     Args:
         model: functional model with a flat dict of outputs.
-        signatures: "default"; "heads" adds `predict_<head>`; "features" adds `features`, and `<head>_from_features`; "all"
-            adds both.
+        signatures: "default"; "heads" adds `predict_<head>`; "features" adds `features`, and
+            `<head>_from_features`; "all" adds both.
         batch: size, or None for any.
         decode: tasks whose decoded answers `serving_default` gives too, behind the heads.
 
     Raises:
-        ValueError: unknown `signatures`, or "features" for a model whose builder names no shared representation.
+        ValueError: unknown `signatures`, or "features" for a model whose builder names no shared
+            representation.
     """
     if signatures not in SIGNATURES:
         raise ValueError(
@@ -100,7 +102,8 @@ def _from_features(
     names = list(getattr(model, "representation", ()))
     if not names:
         raise ValueError(
-            f"Model '{model.name}' names no representation that its heads share (builders of several streams have none), so "
+            f"Model '{model.name}' names no representation that its heads share (builders of "
+            f"several streams have none), so "
             "there are no `features` to run once. Use signatures='heads'."
         )
     trunk, heads, more = split(model, names)
@@ -129,7 +132,8 @@ def _from_features(
 
 
 def _filled(head: Callable[..., Any], specs: Mapping[str, keras.InputSpec]) -> Callable[..., Any]:
-    """A head that takes what it uses; the rest of the heads' inputs are zeros that nothing reads."""
+    """A head that takes what it uses; the rest of the heads' inputs are zeros that nothing
+    reads."""
 
     def call(**inputs):
         rows = keras.ops.shape(next(iter(inputs.values())))[0]
@@ -146,7 +150,8 @@ def _filled(head: Callable[..., Any], specs: Mapping[str, keras.InputSpec]) -> C
 def write_archive(
     model: keras.Model, path: Path, batch: int | None = None, made: Sequence[Endpoint] | None = None
 ) -> list[Endpoint]:
-    """Write a SavedModel with these endpoints (default: `serving_default` alone), and return them."""
+    """Write a SavedModel with these endpoints (default: `serving_default` alone), and return
+    them."""
     import tensorflow as tf
 
     made = endpoints(model, batch=batch) if made is None else list(made)
@@ -158,7 +163,8 @@ def write_archive(
         functions[endpoint.name] = tf.function(
             endpoint.call, autograph=False
         ).get_concrete_function(**signature)
-    # Not `keras.export.ExportArchive`: it stores every variable twice (as `variables` and as `_all_variables`).
+    # Not `keras.export.ExportArchive`: it stores every variable twice (as `variables` and as
+    # `_all_variables`).
     module = tf.Module()
     module.held = [variable.value for variable in model.variables]
     with quiet():

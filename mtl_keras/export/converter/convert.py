@@ -118,8 +118,8 @@ class Converter:
         return self.converted[kind]
 
     def _run_tensorflow(self, kind: str | None) -> bytes:
-        """TensorFlow's part. For "int8", the float file with measured ranges: they are used in `quantization`, which sets
-        right what the converter alone gets wrong."""
+        """TensorFlow's part. For "int8", the float file with measured ranges: they are used in
+        `quantization`, which sets right what the converter alone gets wrong."""
         import tensorflow as tf
 
         with tempfile.TemporaryDirectory() as folder:
@@ -149,7 +149,8 @@ class Converter:
                     raise ExportError(reason) from error
 
     def _batches(self) -> Iterator[Any]:
-        """Calibration data for every signature, a batch at a time; heads from features see the features of these rows."""
+        """Calibration data for every signature, a batch at a time; heads from features see the
+        features of these rows."""
         assert self.calibration is not None
         batch = next(iter(self.endpoints[0].specs.values())).shape[0]
         features = next((e for e in self.endpoints if e.name == "features"), None)

@@ -1,11 +1,12 @@
 """Operators that compute in float in every quantized file, because 8 bits lose what they are for.
 
-- A spectrum: products with constant matrices between an input and a logarithm. A logarithm makes the quiet bands as large as
-  the loud ones, and 8 bits of a loud one are all of a quiet one.
-- An expectation: a softmax over places, and its product with constant coordinates. Over 256 places a flat softmax has the
-  size of one step of int8, and a thousand tails of nothing are not the sum that they were.
-- The end of a head that takes logarithms or exponentials (a product of probabilities, a softplus): steps of an exponent are
-  factors of its power.
+- A spectrum: products with constant matrices between an input and a logarithm. A logarithm makes
+  the quiet bands as large as the loud ones, and 8 bits of a loud one are all of a quiet one.
+- An expectation: a softmax over places, and its product with constant coordinates. Over 256 places
+  a flat softmax has the size of one step of int8, and a thousand tails of nothing are not the sum
+  that they were.
+- The end of a head that takes logarithms or exponentials (a product of probabilities, a softplus):
+  steps of an exponent are factors of its power.
 """
 
 from __future__ import annotations
@@ -113,7 +114,8 @@ def _expectation(
 
 
 def _exponential_end(head: int, producers: Mapping[int, tuple[str, Any]]) -> set[int]:
-    """What a head computes number by number after its last layer with weights, where that is no simple function."""
+    """What a head computes number by number after its last layer with weights, where that is no
+    simple function."""
     results: set[int] = set()
     kinds: set[str] = set()
     waiting = [head]
@@ -130,7 +132,8 @@ def _exponential_end(head: int, producers: Mapping[int, tuple[str, Any]]) -> set
 def _is_plain_product(
     model: Any, graph: Any, op: Any, producers: Mapping[int, tuple[str, Any]]
 ) -> bool:
-    """Whether an operator multiplies with a constant, and adds and bends nothing: trained layers rarely are of that kind."""
+    """Whether an operator multiplies with a constant, and adds and bends nothing: trained layers
+    rarely are of that kind."""
     if int(op.inputs[1]) in producers or getattr(op.builtinOptions, "fusedActivationFunction", 0):
         return False
     has_bias = len(op.inputs) > 2 and op.inputs[2] >= 0

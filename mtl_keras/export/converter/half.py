@@ -1,8 +1,8 @@
 """Float16 weights where float16 can hold them.
 
-The converter turns every constant into float16: one above 65504 becomes infinite, an offset of 1985 is rounded to whole
-numbers, and kernels of a head whose unit is small (1e-8, say) become zero. Here biases and offsets stay as they are, and of
-the kernels each is checked, channel by channel.
+The converter turns every constant into float16: one above 65504 becomes infinite, an offset of 1985
+is rounded to whole numbers, and kernels of a head whose unit is small (1e-8, say) become zero. Here
+biases and offsets stay as they are, and of the kernels each is checked, channel by channel.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from mtl_keras.runtime import flatbuffer
 __all__ = ["float16_weights"]
 
 _FLOAT32, _FLOAT16 = 0, 1
-#: The largest error that rounding may make, relative to the largest number of a channel: half of float16's step.
+#: The largest error that rounding may make, relative to the largest number of a channel: half of
+#: float16's step.
 _ROUNDING = 2.0**-11
 #: Constants of fewer numbers save less than the operator costs that turns them back.
 _FEWEST = 64
@@ -28,7 +29,8 @@ _BIAS = {
     "TRANSPOSE_CONV": 3,
     "CONV_3D": 2,
 }
-#: Operators with kernels, and the axis of their channels: a small channel must survive beside large ones.
+#: Operators with kernels, and the axis of their channels: a small channel must survive beside large
+#: ones.
 _CHANNELS = {
     "CONV_2D": 0,
     "DEPTHWISE_CONV_2D": 3,
@@ -42,8 +44,9 @@ def float16_weights(content: bytes) -> tuple[bytes, list[str]]:
     """Store a float file's constants in float16; they are turned back before use.
 
     Returns:
-        the file, and the names of the tensors that stay in float32 because float16 can't hold them (above 65504, or a
-        channel so small that it loses more than rounding); those that stay because they are few, or biases, are not named.
+        the file, and the names of the tensors that stay in float32 because float16 can't hold them
+        (above 65504, or a channel so small that it loses more than rounding); those that stay
+        because they are few, or biases, are not named.
     """
     from ai_edge_litert import schema_py_generated as schema
 

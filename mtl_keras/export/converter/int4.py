@@ -1,4 +1,5 @@
-"""Int4 weights beside real-valued activations, by ai-edge-quantizer: a scale per channel, or per block of a channel."""
+"""Int4 weights beside real-valued activations, by ai-edge-quantizer: a scale per channel, or per
+block of a channel."""
 
 from __future__ import annotations
 
@@ -17,12 +18,14 @@ BLOCKS = {"int4": None, "int4_block32": 32, "int4_block64": 64}
 
 
 def int4_weights(content: bytes, block: int | None = None) -> bytes:
-    """Store a float file's weights in int4; the operators quantize their inputs to int8 as they run.
+    """Store a float file's weights in int4; the operators quantize their inputs to int8 as they
+    run.
 
     Args:
         content: float file.
-        block: weights of a channel that share a scale: 32, 64, or None for the whole channel. Only fully connected layers
-            and embeddings whose input size is a multiple of the block take blocks; others stay at a scale per channel.
+        block: weights of a channel that share a scale: 32, 64, or None for the whole channel. Only
+            fully connected layers and embeddings whose input size is a multiple of the block take
+            blocks; others stay at a scale per channel.
 
     Raises:
         ImportError: ai-edge-quantizer is missing.

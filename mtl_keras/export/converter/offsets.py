@@ -1,7 +1,9 @@
-"""A head's last scale and offset in float: 256 values for what moves in the head, none for what stands still.
+"""A head's last scale and offset in float: 256 values for what moves in the head, none for what
+stands still.
 
-The range of an int8 tensor holds zero. A head around 1985 that moves by 4 would be left with one or two of its 256 values: the
-converter folds scale and offset into the last layer, and here they are taken out again.
+The range of an int8 tensor holds zero. A head around 1985 that moves by 4 would be left with one or
+two of its 256 values: the converter folds scale and offset into the last layer, and here they are
+taken out again.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from mtl_keras.runtime import flatbuffer
 
 __all__ = ["take_out_offsets"]
 
-#: The range that int8 gives a head, over the range of its narrowest number, from which on its offset stays in float.
+#: The range that int8 gives a head, over the range of its narrowest number, from which on its
+#: offset stays in float.
 _WIDE = 2.0
 #: The quantizer has no steps for heads that move by less (it takes such a range for nothing).
 _SMALLEST = 1e-4
@@ -29,16 +32,18 @@ _FLOAT32 = 0
 def take_out_offsets(
     content: bytes, outputs: Mapping[str, np.ndarray], floats: Collection[str] = ()
 ) -> tuple[bytes, set[str]]:
-    """Take the last scale and offset of heads out of their last layer, where int8 would drown the head in them.
+    """Take the last scale and offset of heads out of their last layer, where int8 would drown the
+    head in them.
 
     Args:
         content: float file with measured ranges.
-        outputs: Keras's outputs on the calibration rows, by head: ranges are measured for each of a head's numbers.
+        outputs: Keras's outputs on the calibration rows, by head: ranges are measured for each of a
+            head's numbers.
         floats: names of tensors whose operators stay in float anyway.
 
     Returns:
-        the file, in which such heads end in operators of their own, and the names of these operators' tensors: they stay
-        in float.
+        the file, in which such heads end in operators of their own, and the names of these
+        operators' tensors: they stay in float.
     """
     model = flatbuffer.read(content)
     names = flatbuffer.kinds(model)
@@ -104,7 +109,8 @@ def _take_out(
 
 
 def _affine_step(model: Any, graph: Any, kind: str, op: Any) -> tuple[int, np.ndarray, str] | None:
-    """The tensor that an operator scales or shifts by a constant, and the constant; None where it does something else."""
+    """The tensor that an operator scales or shifts by a constant, and the constant; None where it
+    does something else."""
     if kind not in ("ADD", "SUB", "MUL", "DIV") or op.builtinOptions.fusedActivationFunction:
         return None
     constants = [_constant(model, graph, int(i)) for i in op.inputs]

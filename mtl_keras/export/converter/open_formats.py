@@ -1,4 +1,5 @@
-"""ONNX and OpenVINO, through Keras's own exporters: heads by name, in the tasks' order, compared before a file counts."""
+"""ONNX and OpenVINO, through Keras's own exporters: heads by name, in the tasks' order, compared
+before a file counts."""
 
 from __future__ import annotations
 
@@ -27,9 +28,11 @@ _PACKAGES = {"onnx": ("tf2onnx", "onnx", "onnxruntime"), "openvino": ("openvino"
 
 
 class _Inference(keras.Model):
-    """A model that runs in inference mode, whatever its layers were called with, and takes its inputs by name.
+    """A model that runs in inference mode, whatever its layers were called with, and takes its
+    inputs by name.
 
-    Keras's exporters pass no `training=False`: an augmentation layer of a plain functional model would stay active.
+    Keras's exporters pass no `training=False`: an augmentation layer of a plain functional model
+    would stay active.
     """
 
     def __init__(self, model: keras.Model):
@@ -50,13 +53,15 @@ def onnx(
     batch: int | None = None,
     opset: int | None = None,
 ) -> ExportReport:
-    """Write an `.onnx` file through `keras.Model.export`, run it in ONNX Runtime, and compare every head with Keras.
+    """Write an `.onnx` file through `keras.Model.export`, run it in ONNX Runtime, and compare every
+    head with Keras.
 
-    Inputs and outputs have the names of the model's inputs and tasks; outputs stand in the tasks' order.
+    Inputs and outputs have the names of the model's inputs and tasks; outputs stand in the tasks'
+    order.
 
     Args:
-        model: `MultiTaskModel`, or any functional model with a flat dict of outputs. A mixed-precision model is exported
-            in float32.
+        model: `MultiTaskModel`, or any functional model with a flat dict of outputs. A
+            mixed-precision model is exported in float32.
         path: file to write, `.onnx`.
         samples: rows to compare on (arrays, or a data set). None uses random inputs.
         tasks: names of the tasks to export. None exports all.
@@ -68,8 +73,9 @@ def onnx(
 
     Raises:
         ImportError: a package of `pip install "mtl-keras[onnx]"` is missing.
-        ExportError: a layer that the converter does not know, a path that can't be written, a head that is missing or differs
-            from Keras by more than 1e-5 of its range. What was at `path` before stays.
+        ExportError: a layer that the converter does not know, a path that can't be written, a head
+            that is missing or differs from Keras by more than 1e-5 of its range. What was at `path`
+            before stays.
         ValueError: a file name without `.onnx`, or an unknown task.
 
     Example:
@@ -99,13 +105,15 @@ def openvino(
     tasks: Sequence[str] | None = None,
     batch: int | None = None,
 ) -> ExportReport:
-    """Write an OpenVINO model (`.xml` and `.bin`) through `keras.Model.export`, run it, and compare every head with Keras.
+    """Write an OpenVINO model (`.xml` and `.bin`) through `keras.Model.export`, run it, and compare
+    every head with Keras.
 
-    Inputs and outputs have the names of the model's inputs and tasks; outputs stand in the tasks' order.
+    Inputs and outputs have the names of the model's inputs and tasks; outputs stand in the tasks'
+    order.
 
     Args:
-        model: `MultiTaskModel`, or any functional model with a flat dict of outputs. A mixed-precision model is exported
-            in float32.
+        model: `MultiTaskModel`, or any functional model with a flat dict of outputs. A
+            mixed-precision model is exported in float32.
         path: file to write, `.xml`. The weights go to a `.bin` file of the same name.
         samples: rows to compare on (arrays, or a data set). None uses random inputs.
         tasks: names of the tasks to export. None exports all.
@@ -116,8 +124,9 @@ def openvino(
 
     Raises:
         ImportError: a package of `pip install "mtl-keras[openvino]"` is missing.
-        ExportError: a layer that the converter does not know, a path that can't be written, a head that is missing or differs
-            from Keras by more than 1e-5 of its range. What was there before stays.
+        ExportError: a layer that the converter does not know, a path that can't be written, a head
+            that is missing or differs from Keras by more than 1e-5 of its range. What was there
+            before stays.
         ValueError: a file name without `.xml`, or an unknown task.
 
     Example:
@@ -155,7 +164,8 @@ def _check(form: str, path: str | os.PathLike[str], suffix: str) -> None:
             importlib.import_module(package)
         except ImportError as error:
             raise ImportError(
-                f'mtl.export.{form} needs the package {package}: pip install "mtl-keras[{form}]" ({error}).'
+                f'mtl.export.{form} needs the package {package}: pip install "mtl-keras[{form}]" '
+                f"({error})."
             ) from error
 
 
@@ -224,7 +234,8 @@ def _order_onnx_outputs(path: Path, tasks: Sequence[str]) -> None:
 
 
 def _order_openvino_outputs(path: Path, tasks: Sequence[str]) -> None:
-    """Write the converted model again at `path`, with its outputs in order and under their tasks' names alone."""
+    """Write the converted model again at `path`, with its outputs in order and under their tasks'
+    names alone."""
     import openvino as ov
 
     converted = path.with_name("converted.xml")
@@ -262,7 +273,8 @@ def _run_openvino(
 ) -> dict[str, np.ndarray]:
     import openvino as ov
 
-    # On processors with bfloat16 the CPU plugin would round; the file is what is judged, not the processor.
+    # On processors with bfloat16 the CPU plugin would round; the file is what is judged, not the
+    # processor.
     compiled = ov.Core().compile_model(os.fspath(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(x: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

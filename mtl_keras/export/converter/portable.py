@@ -16,8 +16,8 @@ _FLOAT32, _INT32, _INT8 = 0, 2, 9
 def without_integer_select(content: bytes) -> bytes:
     """Write `where(i < 0, i + n, i)` as `i + n * (i < 0)`.
 
-    Keras looks up words that way, so that -1 is the last one. Microcontrollers have neither SELECT nor, for whole numbers,
-    SELECT_V2; comparisons, products and sums they have.
+    Keras looks up words that way, so that -1 is the last one. Microcontrollers have neither SELECT
+    nor, for whole numbers, SELECT_V2; comparisons, products and sums they have.
     """
     model = flatbuffer.read(content)
     kinds = flatbuffer.kinds(model)
@@ -38,7 +38,8 @@ def without_integer_select(content: bytes) -> bytes:
 
 
 def _replace_select(model: Any, graph: Any, select: Any, added: Any) -> None:
-    """SELECT(condition, ADD(x, n), x) becomes ADD(x, MUL(CAST(condition), n)), where it is of whole numbers."""
+    """SELECT(condition, ADD(x, n), x) becomes ADD(x, MUL(CAST(condition), n)), where it is of whole
+    numbers."""
     from ai_edge_litert import schema_py_generated as schema
 
     condition, _, x = (int(i) for i in select.inputs)
@@ -85,7 +86,8 @@ def _without_unused_operators(model: Any) -> Any:
 
 
 def separate_equal_scales(model: Any) -> None:
-    """Make scales of a convolution's channels differ by the last bit, where all are equal and the input is in float.
+    """Make scales of a convolution's channels differ by the last bit, where all are equal and the
+    input is in float.
 
     `tflite-runtime` 2.14 takes equal scales for one scale a tensor, and then answers with zeros.
     """

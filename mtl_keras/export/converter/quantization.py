@@ -1,7 +1,9 @@
-"""Full-int8 files in two steps, with a look in between: ranges are measured, set right, and only then used.
+"""Full-int8 files in two steps, with a look in between: ranges are measured, set right, and only
+then used.
 
-The converter's own one-step form takes whatever ranges it measured, quantizes every operator, and gives all tensors of an
-operator such as CONCATENATION or SELECT one scale, also where one of them is another head.
+The converter's own one-step form takes whatever ranges it measured, quantizes every operator, and
+gives all tensors of an operator such as CONCATENATION or SELECT one scale, also where one of them
+is another head.
 """
 
 from __future__ import annotations
@@ -29,8 +31,9 @@ from mtl_keras.runtime.names import unknown_name
 
 __all__ = ["float_nodes", "head_ranges", "measure_ranges", "quantize", "sparse_size"]
 
-#: Operators that runtimes of 2023 lack in int8 (`tflite-runtime` 2.14 refuses the file, or stops when it runs): they stay in
-#: float. 256 steps for a logarithm or a quotient would be coarse anyhow.
+#: Operators that runtimes of 2023 lack in int8 (`tflite-runtime` 2.14 refuses the file, or stops
+#: when it runs): they stay in float. 256 steps for a logarithm or a quotient would be coarse
+#: anyhow.
 _OLD_INT8 = frozenset({"LOG", "EXP", "DIV"})
 
 
@@ -47,8 +50,8 @@ def quantize(
         content: float file with measured ranges.
         io: "float32", "int8" or "uint8", of inputs and outputs.
         floats: names of the tensors whose operators stay in float.
-        outputs: Keras's outputs on the calibration rows, by head. With `io` "float32", a head's last scale and offset stay
-            in float where they would drown it.
+        outputs: Keras's outputs on the calibration rows, by head. With `io` "float32", a head's
+            last scale and offset stay in float where they would drown it.
         layers: names of the model's layers, for messages.
 
     Raises:
@@ -80,7 +83,8 @@ def quantize(
         name = next(iter(cut))
         low, high = wanted[name]
         raise ExportError(
-            f"The int8 file gives head '{name}' a range that cuts off its calibrated one ({low:.3g} to {high:.3g}). Keep it "
+            f"The int8 file gives head '{name}' a range that cuts off its calibrated one "
+            f"({low:.3g} to {high:.3g}). Keep it "
             f"in float: keep_float=['{name}'].",
             sorted(cut),
         )
@@ -88,8 +92,9 @@ def quantize(
 
 
 def _last_softmaxes(content: bytes) -> set[str]:
-    """Tensors of heads that end in a softmax. Where heads are real numbers it stays in float: finer than 256 values, and one
-    part of the file for the CPU delegate, which has no int8 softmax, instead of two."""
+    """Tensors of heads that end in a softmax. Where heads are real numbers it stays in float: finer
+    than 256 values, and one part of the file for the CPU delegate, which has no int8 softmax,
+    instead of two."""
     model = flatbuffer.read(content)
     found = set()
     for graph, _, index in heads_of(model):
@@ -115,8 +120,8 @@ def _quantized_with_mends(
 ) -> tuple[bytes, bytes, set[str]]:
     """The file in int8, the float file that it was made of, and what stays in float.
 
-    The quantizer gives up where operators tie tensors together that can't have one scale. Each such operator then gets inputs
-    of its own, and, where that is not enough, stays in float.
+    The quantizer gives up where operators tie tensors together that can't have one scale. Each such
+    operator then gets inputs of its own, and, where that is not enough, stays in float.
 
     Raises:
         ExportError: it fails all the same; the layers are named.
@@ -137,7 +142,8 @@ def _quantized_with_mends(
     )
     told = str(reason).strip() or "it gives no reason"
     raise ExportError(
-        f"TensorFlow's quantizer has no int8 form of this network ({told}); the layers in question: {where}. Keep them in "
+        f"TensorFlow's quantizer has no int8 form of this network ({told}); the layers in "
+        f"question: {where}. Keep them in "
         "float (`keep_float=`), or use quantization='dynamic'."
     ) from reason
 
@@ -190,7 +196,8 @@ def _calibrated_ranges(content: bytes) -> dict[str, tuple[float, float]]:
 
 
 def head_ranges(content: bytes) -> dict[str, tuple[float, float, float]]:
-    """What each head of a quantized file can say: lowest, highest value, and the step between; not of heads in float."""
+    """What each head of a quantized file can say: lowest, highest value, and the step between; not
+    of heads in float."""
     model = flatbuffer.read(content)
     found: dict[str, tuple[float, float, float]] = {}
     for graph, name, index in heads_of(model):
@@ -205,7 +212,8 @@ def head_ranges(content: bytes) -> dict[str, tuple[float, float, float]]:
 
 
 def _limits(tensor: Any) -> tuple[float, float, float] | None:
-    """Lowest and highest value of a quantized tensor, and the step between; None of one in float."""
+    """Lowest and highest value of a quantized tensor, and the step between; None of one in
+    float."""
     q = tensor.quantization
     ends = {9: (-128, 127), 3: (0, 255), 7: (-32768, 32767)}.get(tensor.type)
     if ends is None or q is None or q.scale is None or len(q.scale) != 1:
@@ -238,7 +246,8 @@ def _is_fixed(scale: float) -> bool:
 
 
 def _shared_scale_tensors(content: bytes, done: bytes) -> set[str]:
-    """Inner tensors whose range in the file is not their own, because an operator links them to another."""
+    """Inner tensors whose range in the file is not their own, because an operator links them to
+    another."""
     model, quantized = flatbuffer.read(content), flatbuffer.read(done)
     graphs = {
         flatbuffer.text(s.signatureKey): quantized.subgraphs[s.subgraphIndex]
@@ -279,7 +288,8 @@ def float_nodes(
     own: Collection[str],
     root: str,
 ) -> set[str]:
-    """Tensors whose operators serve one of the named heads and no other, or belong to a named layer.
+    """Tensors whose operators serve one of the named heads and no other, or belong to a named
+    layer.
 
     Args:
         content: file with the converter's names.
@@ -298,7 +308,8 @@ def float_nodes(
     for graph in model.subgraphs:
         outputs = {index: name for g, name, index in heads_of(model) if g is graph}
         below = _reach(graph, outputs)
-        # Where a graph lacks heads, what all share leads to those that are there: layers' names tell it apart.
+        # Where a graph lacks heads, what all share leads to those that are there: layers' names
+        # tell it apart.
         shared = set() if set(outputs.values()) >= set(heads) else set(layers) - set(own)
         for op in graph.operators:
             reached = set().union(*(below.get(int(o), set()) for o in op.outputs))
@@ -319,7 +330,8 @@ def float_nodes(
         made = _of_layer(model, name, layers, root)
         if not made:
             raise ExportError(
-                f"Layer '{name}' has no operator of its own in the file (the converter merged it into its neighbors, or "
+                f"Layer '{name}' has no operator of its own in the file (the converter merged it "
+                f"into its neighbors, or "
                 "dropped it): it can't be kept in float alone. Name the layer before it."
             )
         found |= made
@@ -348,7 +360,8 @@ def _of_layer(model: Any, name: str, layers: Sequence[str], root: str) -> set[st
 
 
 def _made_by(tensor: str, name: str, layers: Sequence[str], root: str) -> bool:
-    """Whether a tensor's name tells of a layer. The converter calls tensors `root_1/layer_1/Operator;...`."""
+    """Whether a tensor's name tells of a layer. The converter calls tensors
+    `root_1/layer_1/Operator;...`."""
     for part in tensor.split(";"):
         steps = part.split("/")
         suffix = steps[0][len(root) :] if steps[0].startswith(root) else ""
@@ -366,14 +379,15 @@ def measure_ranges(
 ) -> bytes:
     """Measure the ranges of all results anew, tensor by tensor.
 
-    The converter's calibration reads a tensor after the operator that takes it has run, and operators such as ADD and MUL
-    write their result over it: a tensor that is scaled by 1000 seems to be a thousand times as large as it is.
+    The converter's calibration reads a tensor after the operator that takes it has run, and
+    operators such as ADD and MUL write their result over it: a tensor that is scaled by 1000 seems
+    to be a thousand times as large as it is.
 
     Args:
         content: calibrated file.
         batches: signature and inputs by name, batch by batch.
-        percentile: in (50, 100). Inner tensors span that part of their values at both ends; heads and inputs span all. None
-            spans all everywhere.
+        percentile: in (50, 100). Inner tensors span that part of their values at both ends; heads
+            and inputs span all. None spans all everywhere.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -399,7 +413,8 @@ def measure_ranges(
             low, high = ends.get((name, index), (np.inf, -np.inf))
             ends[name, index] = min(low, float(values.min())), max(high, float(values.max()))
             if percentile is not None:
-                # Enough for the tails that a percentile can speak of, and no more than memory holds.
+                # Enough for the tails that a percentile can speak of, and no more than memory
+                # holds.
                 part = (
                     rng.choice(values, 4096, replace=False) if values.size > 4096 else values.copy()
                 )
@@ -427,7 +442,8 @@ def _measured_tensors(graph: Any) -> list[int]:
 
 
 def sparse_size(content: bytes) -> int:
-    """Bytes of the file with its sparse weights in the flatbuffer's own encoding (zeros left out, where that is smaller)."""
+    """Bytes of the file with its sparse weights in the flatbuffer's own encoding (zeros left out,
+    where that is smaller)."""
     from tensorflow.lite.python.convert import mlir_sparsify
 
     with quiet():

@@ -1,4 +1,5 @@
-"""What the converter can't turn into builtin operators, in words for people: which layer, which operation, what would do."""
+"""What the converter can't turn into builtin operators, in words for people: which layer, which
+operation, what would do."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ def explain_conversion_error(error: Exception, model: keras.Model) -> str:
             operations.append(operation)
     if tokens := re.search(r"Empty min/max for tensor (?:serving_default_)?(\w+)", str(error)):
         return (
-            f"Input '{tokens[1]}' holds whole numbers, such as words of a vocabulary, for which the converter's int16x8 "
+            f"Input '{tokens[1]}' holds whole numbers, such as words of a vocabulary, for which "
+            f"the converter's int16x8 "
             "measures no ranges. Use quantization='int8' or 'dynamic'."
         )
     start = "The model can't be converted to TFLite with builtin operators: "
@@ -78,11 +80,13 @@ def _layer(path: str, known: Collection[str]) -> str | None:
 
 
 def recurrent_layer_error(model: keras.Model) -> str | None:
-    """Why a model with recurrent layers has no full-int8 form, or None: the converter's calibration of their loops crashes."""
+    """Why a model with recurrent layers has no full-int8 form, or None: the converter's calibration
+    of their loops crashes."""
     for layer in sublayers(model, include_self=False):
         if isinstance(layer, keras.layers.RNN) and not layer.unroll:
             return (
-                f"Layer '{layer.name}' is recurrent, and TensorFlow's converter has no full-int8 form of its loop. Use "
+                f"Layer '{layer.name}' is recurrent, and TensorFlow's converter has no full-int8 "
+                f"form of its loop. Use "
                 "quantization='dynamic' (int8 weights), or build the layer with unroll=True."
             )
     return None

@@ -1,7 +1,8 @@
-"""Tensors that one scale ties together: the quantizer gives one to all that an operator such as CONCATENATION links.
+"""Tensors that one scale ties together: the quantizer gives one to all that an operator such as
+CONCATENATION links.
 
-Where ranges differ, the narrow ones lose their values. Who else uses a narrow tensor gets a copy of the operators that make
-it, which no such link reaches.
+Where ranges differ, the narrow ones lose their values. Who else uses a narrow tensor gets a copy of
+the operators that make it, which no such link reaches.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ def measured_range(tensor: Any) -> tuple[float, float] | None:
 
 
 def unshare(content: bytes, heads: Collection[str], tensors: Collection[str] = ()) -> bytes:
-    """Give tensors a scale of their own: the operators that make them, back to the first that sets a scale, are doubled.
+    """Give tensors a scale of their own: the operators that make them, back to the first that sets
+    a scale, are doubled.
 
     Args:
         content: float file with measured ranges.
@@ -74,7 +76,8 @@ def unshare(content: bytes, heads: Collection[str], tensors: Collection[str] = (
         tensors: names of inner tensors that another tensor rules.
 
     Returns:
-        the file. What links a tensor to others keeps the old one; heads and all other operators use the copy.
+        the file. What links a tensor to others keeps the old one; heads and all other operators use
+        the copy.
     """
     model = flatbuffer.read(content)
     for signature in model.signatureDefs:
@@ -105,7 +108,8 @@ def unshare(content: bytes, heads: Collection[str], tensors: Collection[str] = (
 
 
 def separate(content: bytes) -> bytes:
-    """Give every operator that links several tensors copies of those that something else uses too."""
+    """Give every operator that links several tensors copies of those that something else uses
+    too."""
     model = flatbuffer.read(content)
     for signature in model.signatureDefs:
         graph = model.subgraphs[signature.subgraphIndex]
@@ -212,7 +216,8 @@ def _double(
 
 
 def _in_order(graph: Any, operators: Iterable[Any]) -> list[Any]:
-    """Operators such that each stands behind those whose results it uses; their order stays otherwise."""
+    """Operators such that each stands behind those whose results it uses; their order stays
+    otherwise."""
     waiting = list(operators)
     pending = {int(o) for op in waiting for o in op.outputs}
     ordered = []

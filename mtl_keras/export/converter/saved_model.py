@@ -37,28 +37,30 @@ def saved_model(
     tasks: Sequence[str] | None = None,
     signatures: str | None = None,
 ) -> ExportReport:
-    """Write a SavedModel folder, load it again, and compare every head with Keras before anything is replaced.
+    """Write a SavedModel folder, load it again, and compare every head with Keras before anything
+    is replaced.
 
-    The signature `serving_default` takes the inputs and gives the heads, all by name, for any batch size;
-    `predict_<head>` gives one head, `features` what heads share, and `<head>_from_features` a head from that. Layers that
-    act only in training (dropout, augmentation) are off.
+    The signature `serving_default` takes the inputs and gives the heads, all by name, for any batch
+    size; `predict_<head>` gives one head, `features` what heads share, and `<head>_from_features` a
+    head from that. Layers that act only in training (dropout, augmentation) are off.
 
     Args:
-        model: `MultiTaskModel`, or any functional model with a flat dict of outputs. A mixed-precision model is exported
-            in float32.
-        path: folder to write. An earlier export that is there is replaced, once the new one is proven; a folder that holds
-            anything else is left alone.
+        model: `MultiTaskModel`, or any functional model with a flat dict of outputs. A
+            mixed-precision model is exported in float32.
+        path: folder to write. An earlier export that is there is replaced, once the new one is
+            proven; a folder that holds anything else is left alone.
         samples: rows to compare on (arrays, or a data set). None uses random inputs.
-        tasks: names of the tasks to export; layers and inputs that only others use are left out. None exports all.
-        signatures: "default" (`serving_default` alone), "heads", "features" or "all", as in `tflite`. None takes "all", or
-            "heads" where the model names no shared representation.
+        tasks: names of the tasks to export; layers and inputs that only others use are left out.
+            None exports all.
+        signatures: "default" (`serving_default` alone), "heads", "features" or "all", as in
+            `tflite`. None takes "all", or "heads" where the model names no shared representation.
 
     Returns:
         `ExportReport` with each head's error.
 
     Raises:
-        ExportError: a path that can't be written, a folder that holds something else, a full disk, or a head that differs from
-            Keras.
+        ExportError: a path that can't be written, a folder that holds something else, a full disk,
+            or a head that differs from Keras.
 
     Example:
         >>> mtl.export.saved_model(model, "out/saved_model").show()
@@ -108,7 +110,8 @@ def _write(
     except tf.errors.OpError as error:
         told = " ".join(str(error.message).split())[:200]
         raise ExportError(
-            f"{path} could not be written: {told}. What was there before is unchanged. Is the disk full?"
+            f"{path} could not be written: {told}. What was there before is unchanged. Is the "
+            f"disk full?"
         ) from error
     # `assets.extra` is where the format lets others put files of their own.
     (fresh / _EXTRA).mkdir()

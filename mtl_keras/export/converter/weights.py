@@ -1,7 +1,7 @@
 """Int8 weights beside real-valued activations, also in small layers.
 
-The converter's dynamic quantization passes over weights of fewer than 1,024 numbers without a word: on a small network it
-does nothing at all. And it has no form with int8 weights alone.
+The converter's dynamic quantization passes over weights of fewer than 1,024 numbers without a word:
+on a small network it does nothing at all. And it has no form with int8 weights alone.
 """
 
 from __future__ import annotations
@@ -16,32 +16,38 @@ from mtl_keras.runtime import flatbuffer
 
 __all__ = ["int8_weights"]
 
-#: Operators with weights: which input they are, their axis of output channels, and the version that takes them in int8.
+#: Operators with weights: which input they are, their axis of output channels, and the version that
+#: takes them in int8.
 _LAYERS = {
     "CONV_2D": (1, 0, 5),
     "DEPTHWISE_CONV_2D": (1, 3, 6),
     "FULLY_CONNECTED": (1, 0, 9),
     "TRANSPOSE_CONV": (1, 0, 2),
 }
-#: Computed in int8 with one scale a tensor: with a scale a channel, older runtimes (2.14, say) refuse the file.
+#: Computed in int8 with one scale a tensor: with a scale a channel, older runtimes (2.14, say)
+#: refuse the file.
 _ONE_SCALE = ("FULLY_CONNECTED",)
-#: `tflite-runtime` 2.14 refuses a file where these take int8 weights beside real inputs: they are turned back before use.
+#: `tflite-runtime` 2.14 refuses a file where these take int8 weights beside real inputs: they are
+#: turned back before use.
 _NEVER_COMPUTED = ("TRANSPOSE_CONV",)
 _FLOAT32, _INT8 = 0, 9
-#: Where a kernel has one scale, its smallest channel keeps at least so many of the 127 steps, or the kernel stays in float.
+#: Where a kernel has one scale, its smallest channel keeps at least so many of the 127 steps, or
+#: the kernel stays in float.
 _FEWEST_STEPS = 8
 
 
 def int8_weights(content: bytes, compute: bool, exact: Collection[str] = ()) -> bytes:
-    """Store a float file's weights in int8, symmetric, with a scale per channel (or one, where older runtimes know no other).
+    """Store a float file's weights in int8, symmetric, with a scale per channel (or one, where
+    older runtimes know no other).
 
-    Weights that would not become smaller (few numbers per channel) and those that are computed stay as they are, and so do
-    those that one scale would ruin.
+    Weights that would not become smaller (few numbers per channel) and those that are computed stay
+    as they are, and so do those that one scale would ruin.
 
     Args:
         content: the file; weights that are in int8 already stay.
-        compute: True: the operators quantize their inputs as they run and compute in int8 ("dynamic"). False: weights are
-            turned back into float32 before use, and nothing but their rounding is lost ("weights").
+        compute: True: the operators quantize their inputs as they run and compute in int8
+            ("dynamic"). False: weights are turned back into float32 before use, and nothing but
+            their rounding is lost ("weights").
         exact: names of the results of operators whose weights stay in float.
     """
     model = flatbuffer.read(content)

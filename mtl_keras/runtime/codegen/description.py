@@ -1,4 +1,5 @@
-"""What templates need to know of one exported file: names, shapes, types, scales, labels, and decoders."""
+"""What templates need to know of one exported file: names, shapes, types, scales, labels, and
+decoders."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from mtl_keras.version import __version__
 
 __all__ = ["describe_file", "to_json"]
 
-#: By kind of task, the call of its decoder, with the facts it needs; others give their numbers as they are.
+#: By kind of task, the call of its decoder, with the facts it needs; others give their numbers as
+#: they are.
 _DECODERS = {
     "classification": "{f}classification({v}, {labels})",
     "binary": "{f}binary({v}, {threshold})",
@@ -33,7 +35,8 @@ _DECODERS = {
     "detection": "{f}detection({v}, {height}, {width}, {labels}, {threshold}, {overlap}, {most})",
 }
 _TYPES = {
-    # dtype: bytes, Kotlin's array, Swift, C++, JavaScript's array, Kotlin's way into a buffer and out of it
+    # dtype: bytes, Kotlin's array, Swift, C++, JavaScript's array, Kotlin's way into a buffer and
+    # out of it
     "float32": (4, "FloatArray", "Float", "float", "Float32Array", "putFloat(x)", "getFloat()"),
     "int64": (8, "LongArray", "Int64", "int64_t", "BigInt64Array", "putLong(x)", "getLong()"),
     "int32": (4, "IntArray", "Int32", "int32_t", "Int32Array", "putInt(x)", "getInt()"),
@@ -50,17 +53,20 @@ def describe_file(model: TFLiteModel) -> dict[str, Any]:
     """What every template needs to know of a file, by the names that templates use.
 
     Raises:
-        ExportError: a file without tasks, for more than one row, or with a type that no snippet knows.
+        ExportError: a file without tasks, for more than one row, or with a type that no snippet
+            knows.
     """
     if not model.tasks:
         raise ExportError(
-            f"{model.path} says nothing of its tasks: snippets are written for files of `mtl.export.tflite`."
+            f"{model.path} says nothing of its tasks: snippets are written for files of "
+            f"`mtl.export.tflite`."
         )
     inputs, outputs = model.inputs, model.outputs
     for name, detail in inputs.items():
         if detail["shape"][:1] != [1]:
             raise ExportError(
-                f"Input '{name}' of {model.path} takes {detail['shape'][0]} rows: export with batch=1."
+                f"Input '{name}' of {model.path} takes {detail['shape'][0]} rows: export with "
+                f"batch=1."
             )
     ranges = {entry["name"]: entry.get("range") for entry in model.facts.get("inputs", ())}
     stem = re.sub(r"\W+", "_", model.path.stem)
@@ -93,7 +99,8 @@ def describe_file(model: TFLiteModel) -> dict[str, Any]:
         for i in tensors
     }
     return {
-        "title": f"{plain(model.path.name)}: {', '.join(tasks)}. {MARK} {model.facts.get('mtl_keras', '')}.",
+        "title": f"{plain(model.path.name)}: {', '.join(tasks)}. {MARK} "
+                 f"{model.facts.get('mtl_keras', '')}.",
         "name": class_name(stem),
         "file": model.path.name, "stem": stem, "inputs": tensors, "outputs": heads, "kinds": kinds,
         "not_in_browsers": sorted(dtypes - set(_IN_BROWSERS)),
@@ -148,11 +155,13 @@ def _order(model: TFLiteModel) -> dict[str, list[str]]:
 
 
 def _tensor(name: str, detail: dict[str, Any]) -> dict[str, Any]:
-    """What templates say of an input or output; whole-integer tensors are real numbers to callers."""
+    """What templates say of an input or output; whole-integer tensors are real numbers to
+    callers."""
     dtype, scale, zero = detail["dtype"], detail["scale"], detail["zero_point"]
     if dtype not in _TYPES:
         raise ExportError(
-            f"Tensor '{name}' is of {dtype}, for which there are no snippets; they know {', '.join(_TYPES)}."
+            f"Tensor '{name}' is of {dtype}, for which there are no snippets; they know "
+            f"{', '.join(_TYPES)}."
         )
     size, kotlin, swift, cpp, array, put, get = _TYPES[dtype]
     word = identifier(name)

@@ -39,13 +39,15 @@ willSet
 
 interpreter found raw bytes Data Interpreter Array run predict encode
 """
-#: By language: words of the language, names that its headers take, and those that our own calls use.
+#: By language: words of the language, names that its headers take, and those that our own calls
+#: use.
 _TAKEN = {
     "cpp": frozenset(_CPP.split()),
     "kotlin": frozenset(_KOTLIN.split()),
     "swift": frozenset(_SWIFT.split()),
 }
-#: Types and constants of any of the languages that a snippet uses: none may be the snippet's own class.
+#: Types and constants of any of the languages that a snippet uses: none may be the snippet's own
+#: class.
 _OWN_TYPES = """
 Any Array Bool Boolean Box Bundle Byte ByteArray ByteBuffer ByteOrder Data Dictionary Double Error Failure False Float
 Float32Array FloatArray Found INFINITY INPUTS Infinity Int Int16 Int16Array Int32 Int32Array Int64 Int8 Int8Array IntArray
@@ -62,7 +64,8 @@ def identifier(name: str) -> str:
 
 
 def identifiers(names: Iterable[str], language: str) -> dict[str, str]:
-    """By name, what it is called in a language: with `_` behind, where the name is a word of it or already used."""
+    """By name, what it is called in a language: with `_` behind, where the name is a word of it or
+    already used."""
     spelled: dict[str, str] = {}
     for name in names:
         word = identifier(name)
@@ -93,7 +96,8 @@ def literal(text: str, language: str) -> str:
 
 
 def _control(c: str, language: str) -> str:
-    # Line ends of Unicode end lines in some readers of source, and C++ takes three octal digits and no more.
+    # Line ends of Unicode end lines in some readers of source, and C++ takes three octal digits and
+    # no more.
     if ord(c) >= 32 and c not in "\x7f\x85\u2028\u2029":
         return c
     if language == "swift":

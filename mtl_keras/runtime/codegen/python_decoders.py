@@ -31,7 +31,8 @@ def decoders_as_source(kinds: Collection[str]) -> dict[str, Any]:
     """The decoders that a file with these kinds of tasks needs.
 
     Returns:
-        dict with `decoders_python`, the source code, and `functions_python`, pairs of kind and function name.
+        dict with `decoders_python`, the source code, and `functions_python`, pairs of kind and
+        function name.
     """
     used = {kind: decoding.DECODERS[kind] for kind in sorted(kinds) if kind in decoding.DECODERS}
     functions = list(dict.fromkeys(used.values()))

@@ -33,7 +33,8 @@ def render(language: str, description: dict[str, Any]) -> str:
 
 
 def _spell_names(description: dict[str, Any], language: str) -> dict[str, Any]:
-    """The description with the names that inputs (`param`) and heads (`field`) have in a language."""
+    """The description with the names that inputs (`param`) and heads (`field`) have in a
+    language."""
     sides: dict[str, Any] = {}
     for side, key in (("inputs", "param"), ("outputs", "field")):
         words = identifiers([entry["name"] for entry in description[side]], language)

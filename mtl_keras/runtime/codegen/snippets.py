@@ -25,11 +25,13 @@ def snippets(
     languages: Sequence[str] = tuple(LANGUAGES),
     folder: str | os.PathLike[str] | None = None,
 ) -> dict[str, Path]:
-    """Write a ready call of a file for each language: its inputs and heads by name, shapes, scales, labels, and decoding.
+    """Write a ready call of a file for each language: its inputs and heads by name, shapes, scales,
+    labels, and decoding.
 
-    Where the model has a tokenizer, the call has it too: `<stem>_text.txt` beside it holds the vocabulary and the rules of
-    Unicode, and every language turns a sentence into the numbers that Python's `encode` gives. C++, whose library knows no
-    Unicode, reads `<stem>_unicode.txt` as well.
+    Where the model has a tokenizer, the call has it too: `<stem>_text.txt` beside it holds the
+    vocabulary and the rules of Unicode, and every language turns a sentence into the numbers that
+    Python's `encode` gives. C++, whose library knows no Unicode, reads `<stem>_unicode.txt` as
+    well.
 
     Args:
         path: a `.tflite` file that `mtl.export.tflite` wrote with `batch=1`.
@@ -40,8 +42,8 @@ def snippets(
         dict of language to the file that was written.
 
     Raises:
-        ExportError: a file that can't be read, of another origin, or for more than one row; a text of somebody else's where
-            one would go.
+        ExportError: a file that can't be read, of another origin, or for more than one row; a text
+            of somebody else's where one would go.
         ValueError: an unknown language.
 
     Example:

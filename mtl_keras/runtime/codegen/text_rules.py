@@ -1,8 +1,9 @@
 """How a tokenizer reads text, as tables that a few lines of any language can follow.
 
-A tokenizer of `mtl_keras.data` is Python. What it does is asked of it here, character by character: what a character becomes,
-and what it joins. The answers, its vocabulary, and the form of Unicode that it normalizes to stand in one text file, which
-snippets of every language read; they then give the same numbers, whatever version of Unicode a phone has.
+A tokenizer of `mtl_keras.data` is Python. What it does is asked of it here, character by character:
+what a character becomes, and what it joins. The answers, its vocabulary, and the form of Unicode
+that it normalizes to stand in one text file, which snippets of every language read; they then give
+the same numbers, whatever version of Unicode a phone has.
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ from mtl_keras.runtime.files import MARK, ExportError
 
 __all__ = ["TextRules", "rules_of", "unicode_tables"]
 
-#: Classes of characters: a word of its own; goes on with the word before it; is passed over. 1 and more join their own kind.
+#: Classes of characters: a word of its own; goes on with the word before it; is passed over. 1 and
+#: more join their own kind.
 _ALONE, _MARK_CLASS, _SKIPPED = 0, -1, -2
 _PROBE = 10**9
 
-#: What a file is held to before it is written: scripts, case, ligatures, marks, and what stands between words.
+#: What a file is held to before it is written: scripts, case, ligatures, marks, and what stands
+#: between words.
 _SAMPLES = (
-    "The quick brown fox's 12 jumps — over 3.5 lazy dogs!", "", "   ", "a", "don't stop_now", "snake_case x1y2",
+    "The quick brown fox's 12 jumps — over 3.5 lazy "
+    "dogs!", "", "   ", "a", "don't stop_now", "snake_case x1y2",
     "Straße GRÖSSE größe Grüße", "ΟΔΟΣ Οδός σοφός", "Москва и Санкт-Петербург 2024", "東京タワーに行きました。",
     "我爱北京天安门", "안녕하세요 세계", "สวัสดีชาวโลก", "नमस्ते दुनिया", "مرحبا بالعالم ١٢٣", "שלום עולם", "İstanbul ığdır",
     "ﬁne ﬂow ½ ² Å Ⅷ", "e\u0301te\u0301 cafe\u0301 café", "ｆｕｌｌ ｗｉｄｔｈ １２", "naïve co\u00adoperate zero\u200bwidth",
@@ -40,8 +44,10 @@ class TextRules:
     """What turns a sentence into numbers.
 
     Attributes:
-        kind: "word" (words of a vocabulary), "char" (letters of an alphabet) or "hash" (checksums of words).
-        form: of Unicode that text is brought to first, and again where characters became others: "NFKC", "NFC" or "none".
+        kind: "word" (words of a vocabulary), "char" (letters of an alphabet) or "hash" (checksums
+            of words).
+        form: of Unicode that text is brought to first, and again where characters became others:
+            "NFKC", "NFC" or "none".
         length: numbers a sentence; 0 behind the last.
         size: of "hash": how many numbers there are.
         fold: what characters become, where they change.
@@ -98,7 +104,8 @@ class TextRules:
         return words
 
     def write(self, version: str) -> str:
-        """The file: a head, then each table behind its number of lines. Characters are hexadecimal numbers."""
+        """The file: a head, then each table behind its number of lines. Characters are hexadecimal
+        numbers."""
         fold = [" ".join(f"{ord(c):x}" for c in (key, *value)) for key, value in self.fold.items()]
         classes = [f"{first:x} {last:x} {kind}" for first, last, kind in self.classes]
         entries = (
@@ -259,7 +266,8 @@ def _ranges(kinds: Mapping[str, int]) -> tuple[tuple[int, int, int], ...]:
 def _char_tables(
     chosen: tuple[tuple[str, Any], ...],
 ) -> tuple[str, dict[str, str], tuple[tuple[int, int, int], ...]]:
-    """Form and changes of characters, of tokenizers with these settings; letters have no classes."""
+    """Form and changes of characters, of tokenizers with these settings; letters have no
+    classes."""
     settings = dict(chosen)
 
     def letters(*texts: str) -> str:
@@ -281,9 +289,11 @@ def _char_tables(
 # ------------------------------------------------------------------ for languages whose library knows no Unicode
 @functools.cache
 def unicode_tables(version: str) -> str:
-    """What bringing text to NFC or NFKC takes: decompositions, orders of marks, and pairs that become one.
+    """What bringing text to NFC or NFKC takes: decompositions, orders of marks, and pairs that
+    become one.
 
-    Hangul goes by arithmetic. Decompositions are whole ones, canonical behind "=", others (NFKC) behind "~".
+    Hangul goes by arithmetic. Decompositions are whole ones, canonical behind "=", others (NFKC)
+    behind "~".
     """
     whole, orders, pairs = [], [], []
     for c in _characters("none"):

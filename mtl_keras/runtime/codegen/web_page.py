@@ -21,22 +21,26 @@ def web_page(
     page: str | os.PathLike[str] | None = None,
     runtime: str | None = None,
 ) -> Path:
-    """Write a web page that holds the file, runs it in the browser with LiteRT.js, and shows every head.
+    """Write a web page that holds the file, runs it in the browser with LiteRT.js, and shows every
+    head.
 
-    Pictures are chosen and resized, other inputs typed in as numbers; masks are drawn, boxes and points shown on the picture.
+    Pictures are chosen and resized, other inputs typed in as numbers; masks are drawn, boxes and
+    points shown on the picture.
 
     Args:
-        path: a `.tflite` file that `mtl.export.tflite` wrote with `batch=1`, int8 or not, with real inputs and outputs.
+        path: a `.tflite` file that `mtl.export.tflite` wrote with `batch=1`, int8 or not, with real
+            inputs and outputs.
         page: the `.html` to write. None takes the file's name.
-        runtime: URL of a folder in which `npm install @litertjs/core` put its packages, such as "/node_modules" of the server
-            that serves the page. None loads them from jsDelivr, in the version that this package was tested with.
+        runtime: URL of a folder in which `npm install @litertjs/core` put its packages, such as
+            "/node_modules" of the server that serves the page. None loads them from jsDelivr, in
+            the version that this package was tested with.
 
     Returns:
         The page's path.
 
     Raises:
-        ExportError: a file that can't be read, of another origin, for more than one row, or with int8 inputs or outputs,
-            which LiteRT.js refuses.
+        ExportError: a file that can't be read, of another origin, for more than one row, or with
+            int8 inputs or outputs, which LiteRT.js refuses.
 
     Example:
         >>> mtl.export.web_page("out/model.tflite")
@@ -70,7 +74,8 @@ def web_page(
 
 
 def _locate_runtime(folder: str | None) -> dict[str, str]:
-    """Where a page finds LiteRT.js, as JSON: its modules by the names that they import, and its programs."""
+    """Where a page finds LiteRT.js, as JSON: its modules by the names that they import, and its
+    programs."""
     base, version = (
         ("https://cdn.jsdelivr.net/npm", "@2.5.3") if folder is None else (folder.rstrip("/"), "")
     )

@@ -1,7 +1,7 @@
 """Encoders: from what a person has (a picture file, a sentence, a table row) to a network's input.
 
-They are plain Python and NumPy and are saved inside the model. They run without Keras and TensorFlow.
-`mtl_keras.model` registers them with Keras, so that a saved model brings them back.
+They are plain Python and NumPy and are saved inside the model. They run without Keras and
+TensorFlow. `mtl_keras.model` registers them with Keras, so that a saved model brings them back.
 """
 
 from mtl_keras.runtime.encoders.char_tokenizer import CharTokenizer

@@ -28,8 +28,9 @@ class CharTokenizer:
         length: int. Ids per row. Longer texts are cut.
         lower: bool. Take letters without upper case. Defaults to True.
         name: str. Name of the network's input.
-        normalize: bool. Bring texts to Unicode's form NFKC, in which what looks alike is alike, and with `lower` fold case
-            as Unicode does. Defaults to True; tokenizers that were saved before there was a choice do neither.
+        normalize: bool. Bring texts to Unicode's form NFKC, in which what looks alike is alike, and
+            with `lower` fold case as Unicode does. Defaults to True; tokenizers that were saved
+            before there was a choice do neither.
 
     Raises:
         ValueError: a letter twice; a letter that no normalized text can hold.
@@ -64,8 +65,10 @@ class CharTokenizer:
         ]
         if never:
             raise ValueError(
-                f"CharTokenizer: {''.join(never)!r} of the alphabet cannot occur in normalized texts. Write them as "
-                f"{normalize_text(''.join(never), self.lower)!r}, or set lower=False or normalize=False."
+                f"CharTokenizer: {''.join(never)!r} of the alphabet cannot occur in normalized "
+                f"texts. Write them as "
+                f"{normalize_text(''.join(never), self.lower)!r}, or set lower=False or "
+                f"normalize=False."
             )
 
     @classmethod
@@ -78,7 +81,8 @@ class CharTokenizer:
         name: str = "tokens",
         normalize: bool = True,
     ) -> CharTokenizer:
-        """A tokenizer with the `size` - 2 most frequent letters (ties in their order in Unicode)."""
+        """A tokenizer with the `size` - 2 most frequent letters (ties in their order in
+        Unicode)."""
         spelled = cls("", length, lower, name, normalize)._spelled
         count = count_learned_ids(size)
         counts = Counter(letter for text in check_texts(texts) for letter in spelled(text))

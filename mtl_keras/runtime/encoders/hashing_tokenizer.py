@@ -21,10 +21,11 @@ __all__ = ["HashingTokenizer"]
 
 @register_encoder
 class HashingTokenizer:
-    """Sentences to rows of word ids without a vocabulary: a word's id is 1 plus its checksum (CRC-32) modulo `size` - 1.
+    """Sentences to rows of word ids without a vocabulary: a word's id is 1 plus its checksum
+    (CRC-32) modulo `size` - 1.
 
-    Nothing has to be learned or stored, no word is unknown, and different words may share an id. The checksum is the same on
-    every machine and in every language's standard library.
+    Nothing has to be learned or stored, no word is unknown, and different words may share an id.
+    The checksum is the same on every machine and in every language's standard library.
 
     Args:
         size: int >= 2. Number of ids, padding (0) included.

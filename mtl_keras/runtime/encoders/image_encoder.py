@@ -43,9 +43,10 @@ class ImageEncoder:
         Photographs are turned as their camera noted (EXIF orientation).
 
         Args:
-            images: paths of picture files, `PIL.Image` objects, or arrays `(height, width)` or `(height, width, channels)`:
-                integers from 0 to 255, booleans, or real numbers from 0 to 1. Real numbers of which one of this call is
-                above 1 are taken as byte values, 0 to 255.
+            images: paths of picture files, `PIL.Image` objects, or arrays `(height, width)` or
+                `(height, width, channels)`: integers from 0 to 255, booleans, or real numbers from
+                0 to 1. Real numbers of which one of this call is above 1 are taken as byte values,
+                0 to 255.
 
         Raises:
             ValueError: a file that is no picture or is damaged; an array of another shape or range.
@@ -95,7 +96,8 @@ def picture_from_array(array: np.ndarray, factor: float) -> Any:
     plane = array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
     if plane.ndim != 2 and (plane.ndim != 3 or plane.shape[-1] not in (3, 4)):
         raise ValueError(
-            "A picture's array should have the shape (height, width) or (height, width, channels) with 1, 3 or 4 channels. "
+            "A picture's array should have the shape (height, width) or (height, width, channels) "
+            "with 1, 3 or 4 channels. "
             f"Received: {array.shape}."
         )
     if plane.dtype.kind == "b":
@@ -104,7 +106,8 @@ def picture_from_array(array: np.ndarray, factor: float) -> Any:
         plane = np.rint(plane * factor)
     if plane.size and not (plane.min() >= 0 and plane.max() <= 255):
         raise ValueError(
-            "A picture's array should hold integers from 0 to 255 or real numbers from 0 to 1. Received: values from "
+            "A picture's array should hold integers from 0 to 255 or real numbers from 0 to 1. "
+            "Received: values from "
             f"{array.min()} to {array.max()}, dtype {array.dtype}."
         )
     return Image.fromarray(plane.astype("uint8"))

@@ -15,19 +15,22 @@ __all__ = [
     "register_encoder",
 ]
 
-#: Every class of encoders by its name: what `encoder_to_json` writes, and exported files name, is looked up here.
+#: Every class of encoders by its name: what `encoder_to_json` writes, and exported files name, is
+#: looked up here.
 ENCODERS: dict[str, type] = {}
 
 
 def register_encoder(cls: type) -> type:
-    """Class decorator: make objects of `cls` survive `encoder_to_json`, and travel in exported files.
+    """Class decorator: make objects of `cls` survive `encoder_to_json`, and travel in exported
+    files.
 
     Args:
-        cls: class with `kind` ("image", "text" or "table": what it takes), `encode`, `get_config` and `from_config`, whose
-            config is plain values.
+        cls: class with `kind` ("image", "text" or "table": what it takes), `encode`, `get_config`
+            and `from_config`, whose config is plain values.
 
     Returns:
-        `cls`. To be saved inside a `.keras` file it also needs `keras.saving.register_keras_serializable`.
+        `cls`. To be saved inside a `.keras` file it also needs
+        `keras.saving.register_keras_serializable`.
 
     Raises:
         ValueError: another class of this name is registered.
@@ -65,7 +68,8 @@ def encoder_from_dict(description: Mapping[str, Any]) -> Any:
     """
     if description["class"] not in ENCODERS:
         raise ValueError(
-            f"Encoder '{description['class']}' is not registered. Import the module that registers it. "
+            f"Encoder '{description['class']}' is not registered. Import the module that "
+            f"registers it. "
             f"Registered encoders: {', '.join(ENCODERS)}."
         )
     return ENCODERS[description["class"]].from_config(dict(description["config"]))

@@ -18,7 +18,8 @@ __all__ = ["TableEncoder"]
 class TableEncoder:
     """Columns of a table to a block of numbers and a block of category ids.
 
-    A number that is missing becomes its column's mean; a category that was not seen, or is missing, gets id 0.
+    A number that is missing becomes its column's mean; a category that was not seen, or is missing,
+    gets id 0.
 
     Args:
         numeric: dict of column to `[mean, variance]`.
@@ -52,7 +53,8 @@ class TableEncoder:
             column = column[np.isfinite(column)]
             if not column.size:
                 raise ValueError(
-                    f"Column '{name}' holds no number: it has no mean. Leave it out, or name it as categorical."
+                    f"Column '{name}' holds no number: it has no mean. Leave it out, or name it "
+                    f"as categorical."
                 )
             stats[name] = [float(column.mean()), float(column.var()) or 1.0]
         values = {
@@ -105,7 +107,8 @@ class TableEncoder:
 
 
 def category_name(value: Any) -> str:
-    """A category's name: missing is empty, 3.0 is "3", and letters with marks have one spelling (NFC)."""
+    """A category's name: missing is empty, 3.0 is "3", and letters with marks have one spelling
+    (NFC)."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return ""
     if isinstance(value, (float, np.floating)):

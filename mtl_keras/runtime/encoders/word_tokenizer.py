@@ -28,8 +28,9 @@ class WordTokenizer:
         vocabulary: list of str. The words with ids 2, 3, ...
         length: int. Ids per row. Longer sentences are cut.
         name: str. Name of the network's input.
-        rules: "unicode" or "ascii": what a word is, as in `mtl.data.split_words`. Defaults to "unicode"; tokenizers that
-            were saved before there was a choice are "ascii", which their networks learned.
+        rules: "unicode" or "ascii": what a word is, as in `mtl.data.split_words`. Defaults to
+            "unicode"; tokenizers that were saved before there was a choice are "ascii", which their
+            networks learned.
     """
 
     kind = "text"

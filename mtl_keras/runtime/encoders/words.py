@@ -41,7 +41,8 @@ _RULES = ("unicode", "ascii")
 
 @functools.lru_cache(maxsize=65536)
 def _character_kind(character: str) -> str:
-    """ "letter", "digit", "single" (a token of its own), "mark" (part of what it follows), "ignored", or "" between words."""
+    """ "letter", "digit", "single" (a token of its own), "mark" (part of what it follows),
+    "ignored", or "" between words."""
     category = unicodedata.category(character)
     if category[0] == "M":
         return "mark"
@@ -69,9 +70,10 @@ def split_words(text: str, rules: str = "unicode") -> list[str]:
 
     Args:
         text: str.
-        rules: "unicode": NFKC and case folding, then runs of letters with their marks, runs of digits, and each symbol (such
-            as an emoji) alone. Of scripts without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese) each letter is a
-            word. "ascii": runs of a to z and of 0 to 9; anything else is between words.
+        rules: "unicode": NFKC and case folding, then runs of letters with their marks, runs of
+            digits, and each symbol (such as an emoji) alone. Of scripts without spaces (Chinese,
+            Japanese, Thai, Lao, Khmer, Burmese) each letter is a word. "ascii": runs of a to z and
+            of 0 to 9; anything else is between words.
 
     Returns:
         list of str. For texts in ASCII the two rules agree.
@@ -105,7 +107,8 @@ def check_texts(texts: Iterable[Any]) -> Iterable[str]:
             text = text.decode()
         if not isinstance(text, str):
             raise TypeError(
-                f"Texts should be str; number {i} is not. Received: {text!r}. Give '' where a text is missing."
+                f"Texts should be str; number {i} is not. Received: {text!r}. Give '' where a "
+                f"text is missing."
             )
         yield text
 

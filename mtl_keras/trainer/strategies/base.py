@@ -19,8 +19,10 @@ class GradientUpdate:
     Attributes:
         gradients: one for each variable, or None where nothing reaches it.
         weights: `(tasks,)`, the tasks' weights for the shared variables.
-        head_weights: `(tasks,)`, the same for the tasks' own heads. None: those for the shared variables.
-        gram: `(tasks, tasks)`, products of the task gradients, or None where none were made; `BalanceMonitor` shows them.
+        head_weights: `(tasks,)`, the same for the tasks' own heads. None: those for the shared
+            variables.
+        gram: `(tasks, tasks)`, products of the task gradients, or None where none were made;
+            `BalanceMonitor` shows them.
         measured: what the balancer's `weigh` and `update` see as `gram`, or None.
         rows: by variable, what the balancer's `transform` answered, or None.
         present: bool `(tasks,)`. Which tasks took part in balancing. None: those of the batch.
@@ -71,8 +73,8 @@ class Scope:
 class Strategy:
     """One way from the task losses of a step to a gradient for each variable.
 
-    A balancer names its strategy (`Balancer.strategy`). A new kind of method is one subclass, made known with
-    `register`, that writes `compute`.
+    A balancer names its strategy (`Balancer.strategy`). A new kind of method is one subclass, made
+    known with `register`, that writes `compute`.
 
     Args:
         balancer: the balancer that it works for.
@@ -80,7 +82,8 @@ class Strategy:
 
     #: Whether the balancer looks at gradients of shared variables.
     uses_gradients = True
-    #: Whether gradients are changed one number at a time, so that no task may reach the trunk around the representation.
+    #: Whether gradients are changed one number at a time, so that no task may reach the trunk
+    #: around the representation.
     changes_gradients = False
     #: How many batches a step trains on.
     num_batches = 1
@@ -96,7 +99,8 @@ class Strategy:
 
     @property
     def at_representation(self) -> bool:
-        """Whether the forward pass stops at the tensors that the heads share, to take gradients there."""
+        """Whether the forward pass stops at the tensors that the heads share, to take gradients
+        there."""
         return self.uses_gradients and self.balancer.gradients == "representation"
 
     def build(self, compiled: Any) -> None:
@@ -107,7 +111,8 @@ class Strategy:
         """
 
     def split(self, data: Any) -> tuple[list[Any], list[Any]]:
-        """`(batches, others)`: what is trained on, the batch of the step last, and batches for `prepare`."""
+        """`(batches, others)`: what is trained on, the batch of the step last, and batches for
+        `prepare`."""
         return [data], []
 
     def prepare(
@@ -125,14 +130,15 @@ class Strategy:
         """The gradients of a step.
 
         Args:
-            forwards: the forward passes of the step's batches, each with `tape`, `each` (the tasks' losses), `seen` (their
-                values), `present`, `scale` and `added`.
+            forwards: the forward passes of the step's batches, each with `tape`, `each` (the tasks'
+                losses), `seen` (their values), `present`, `scale` and `added`.
             scope: the variables.
         """
         raise NotImplementedError
 
     def logged(self, forwards: Sequence[Any]) -> Sequence[Any]:
-        """The forward passes whose losses and metrics count as the training data's; the step's own is the last one."""
+        """The forward passes whose losses and metrics count as the training data's; the step's own
+        is the last one."""
         return forwards
 
 
@@ -158,7 +164,8 @@ def register(name: str) -> Callable[[type[Strategy]], type[Strategy]]:
             cls.__qualname__,
         ):
             raise ValueError(
-                f"Strategy name {name!r} is taken by {other.__module__}.{other.__qualname__}. Register "
+                f"Strategy name {name!r} is taken by {other.__module__}.{other.__qualname__}. "
+                f"Register "
                 f"{cls.__module__}.{cls.__qualname__} under another name."
             )
         _STRATEGIES[name] = cls

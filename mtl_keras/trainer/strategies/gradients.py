@@ -25,7 +25,8 @@ __all__ = ["FromGradients"]
 
 @register("gradients")
 class FromGradients(Strategy):
-    """The task gradients of each shared variable go through the balancer; heads have weights of their own."""
+    """The task gradients of each shared variable go through the balancer; heads have weights of
+    their own."""
 
     changes_gradients = True
     balancer: GradientBalancer

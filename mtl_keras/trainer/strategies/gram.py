@@ -27,10 +27,11 @@ __all__ = ["FromGram"]
 
 @register("gram")
 class FromGram(Strategy):
-    """Gradients of each task, their Gram matrix, and the combination with the weights that come back.
+    """Gradients of each task, their Gram matrix, and the combination with the weights that come
+    back.
 
-    What it costs is the user's choice: exact gradients that are combined as they are; their products only, then one
-    weighted backward pass; or gradients at the representation.
+    What it costs is the user's choice: exact gradients that are combined as they are; their
+    products only, then one weighted backward pass; or gradients at the representation.
     """
 
     def compute(self, forwards: Sequence[Any], scope: Scope) -> GradientUpdate:
@@ -45,7 +46,8 @@ class FromGram(Strategy):
         return self._from_rows(forward, scope)
 
     def _takes_products(self, scope: Scope) -> bool:
-        """Whether the gradients can't be combined as they are: they are not those of all variables, or let go."""
+        """Whether the gradients can't be combined as they are: they are not those of all variables,
+        or let go."""
         balancer = self.balancer
         return bool(
             balancer.gradients == "layer"
@@ -98,8 +100,8 @@ class FromGram(Strategy):
     ) -> GradientUpdate:
         """Products of the gradients at some sources, then one weighted backward pass.
 
-        For one layer, for some of the shared variables, for less memory, and (`is_local`: each replica has rows of its
-        own) for the representation.
+        For one layer, for some of the shared variables, for less memory, and (`is_local`: each
+        replica has rows of its own) for the representation.
         """
         number = 1 if is_local else self.balancer.gradient_groups
 
@@ -156,7 +158,8 @@ class FromGram(Strategy):
 
     # ------------------------------------------------------------------ at the representation
     def _at_representation(self, forward: Any, scope: Scope) -> GradientUpdate:
-        """Gradients at the tensors that the heads share, and one backward pass through what lies before them."""
+        """Gradients at the tensors that the heads share, and one backward pass through what lies
+        before them."""
 
         def combine(columns: Sequence[Sequence[Any]]) -> tuple[Any, Any, Any, Any]:
             gram = all_sum(gram_matrix(columns, forward.scale))
@@ -169,7 +172,8 @@ class FromGram(Strategy):
 def _gram_on_replicas(forward: Any, sources: Sequence[Any], due: Any, is_local: bool) -> Any:
     """The Gram matrix where due, on several replicas.
 
-    Replicas can't meet inside a condition: each one's gradients are computed there, and summed outside.
+    Replicas can't meet inside a condition: each one's gradients are computed there, and summed
+    outside.
     """
     is_reached = [[g is not None for g in column] for column in task_gradients(forward, sources)]
 
@@ -192,7 +196,8 @@ def _gram_on_replicas(forward: Any, sources: Sequence[Any], due: Any, is_local: 
 
 
 def _either(due: Any, first: Callable[[], Any], second: Callable[[], Any]) -> tuple[Any, ...]:
-    """`tf.cond` for branches whose first result is a list of gradients, which may be None in both."""
+    """`tf.cond` for branches whose first result is a list of gradients, which may be None in
+    both."""
     if tf.executing_eagerly():
         return first() if bool(due) else second()
     masks: dict[str, Sequence[bool]] = {}

@@ -15,7 +15,8 @@ __all__ = ["FromHeldOut", "missing_data_message"]
 
 @register("held_out")
 class FromHeldOut(FromLosses):
-    """A look ahead on a held-out batch moves the weights; then one backward pass of the weighted losses."""
+    """A look ahead on a held-out batch moves the weights; then one backward pass of the weighted
+    losses."""
 
     extra_batches = 1
     requires_data = True
@@ -35,7 +36,8 @@ class FromHeldOut(FromLosses):
 def missing_data_message(balancer: Balancer) -> str:
     """The message for a method that learns on data it does not have."""
     return (
-        f"Balancer '{balancer.name}' learns on data that are held out from training, and has none: give "
+        f"Balancer '{balancer.name}' learns on data that are held out from training, and has "
+        f"none: give "
         f"`{type(balancer).__name__}(data=dataset)`, a batched tf.data.Dataset of (inputs, labels)"
         " (or set `model.balancer.data` after loading)."
     )

@@ -23,8 +23,9 @@ def backward_from_representation(
     Args:
         forward: a forward pass that stopped at the representation.
         scope: the variables.
-        combine: takes the gradients at each shared tensor, and gives the combined ones (None where no task reaches the
-            tensor), the tasks' weights, those of the heads, and the Gram matrix or None.
+        combine: takes the gradients at each shared tensor, and gives the combined ones (None where
+            no task reaches the tensor), the tasks' weights, those of the heads, and the Gram matrix
+            or None.
     """
     trunk, head_variables = scope.sides()
     tensors = list(forward.representation.values())

@@ -42,7 +42,8 @@ class FromSamples(FromGram):
         check = tf.debugging.assert_greater_equal(
             tf.shape(first)[0],
             number,
-            f"Balancer '{self.balancer.name}' cuts each batch into {number} parts; this one has fewer rows. "
+            f"Balancer '{self.balancer.name}' cuts each batch into {number} parts; this one has "
+            f"fewer rows. "
             "Use larger batches, and drop the remainder (`dataset.batch(n, drop_remainder=True)`).",
         )
         with tf.control_dependencies([check] if check is not None else []):
@@ -62,7 +63,8 @@ class FromSamples(FromGram):
             )
             return gram_matrix(one, third.scale, two)
 
-        # Replicas can't meet inside a condition, so that there the products are computed in every step.
+        # Replicas can't meet inside a condition, so that there the products are computed in every
+        # step.
         weights, head_weights, gram, due = self.weigh(
             third, scope.sources, products, computes_always=replicas() > 1
         )
