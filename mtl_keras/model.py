@@ -60,7 +60,9 @@ class MultiTaskModel(keras.Model):
 
     # Keras rebuilds and clones a subclass as functional only where its signature is (*args,
     # **kwargs).
-    def __init__(self, *args: Any, encoder: Any = None, representation: Any = None, **kwargs: Any):
+    def __init__(
+        self, *args: Any, encoder: Any = None, representation: Any = None, **kwargs: Any
+    ) -> None:
         outputs = kwargs["outputs"] if "outputs" in kwargs else (args[1] if len(args) > 1 else None)
         tasks = _tasks_of(outputs)
         inputs = kwargs["inputs"] if "inputs" in kwargs else args[0]
@@ -606,7 +608,9 @@ for _encoder in tuple(encoders.ENCODERS.values()):
 class _Properties:
     """What a model knows apart from its graph."""
 
-    def __init__(self, tasks: tuple[Task, ...], encoder: Any, representation: tuple[str, ...]):
+    def __init__(
+        self, tasks: tuple[Task, ...], encoder: Any, representation: tuple[str, ...]
+    ) -> None:
         self.tasks, self.encoder, self.representation = tasks, encoder, representation
         self.loading = False
 

@@ -5,24 +5,33 @@ Three tasks of three kinds on one small picture, from the images that come with 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 from mtl_keras import builders
 from mtl_keras.data import ImageEncoder, fashion_scenes
 from mtl_keras.data.scenes import CANVAS, ITEMS, fashion
 from mtl_keras.tasks import BoundingBox, Classification, Segmentation
 from mtl_keras.zoo.base import Prepared, Recipe
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mtl_keras.model import MultiTaskModel
+    from mtl_keras.tasks import Task
+
 __all__ = ["RECIPE"]
 
 
 class FashionScene(Recipe):
-    def tasks(self):
+    def tasks(self) -> list[Task]:
         return [
             Classification("item", num_classes=10, labels=ITEMS, dropout=0.3),
             BoundingBox("box", loss_weight=2.0),
             Segmentation("mask"),
         ]
 
-    def build(self, tasks=None, encoder=None):
+    def build(self, tasks: Sequence[Task] | None = None, encoder: Any = None) -> MultiTaskModel:
         return builders.hard_sharing(
             inputs=(CANVAS, CANVAS, 1),
             tasks=tasks or self.tasks(),
@@ -32,7 +41,7 @@ class FashionScene(Recipe):
             name=self.name,
         )
 
-    def prepare(self):
+    def prepare(self) -> Prepared:
         # The trivial baselines learn from one scene of each training item.
         _, labels = zip(*fashion_scenes("train", 512, shuffle=False), strict=True)
         return Prepared(
@@ -45,7 +54,7 @@ class FashionScene(Recipe):
         )
 
 
-def _joined(batches, name):
+def _joined(batches: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
     import numpy as np
 
     return np.concatenate([batch[name].numpy() for batch in batches])

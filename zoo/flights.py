@@ -5,17 +5,25 @@ Tables, with labels that are missing by nature: a cancelled flight has no delay.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 from mtl_keras import builders
 from mtl_keras.data import TableEncoder
 from mtl_keras.data.flights import CATEGORICAL, NUMERIC, columns, flights
 from mtl_keras.tasks import Binary, Regression
 from mtl_keras.zoo.base import Recipe
 
+if TYPE_CHECKING:
+    from mtl_keras.model import MultiTaskModel
+    from mtl_keras.tasks import Task
+    from mtl_keras.zoo.base import Prepared
+
 __all__ = ["RECIPE"]
 
 
 class Flights(Recipe):
-    def tasks(self):
+    def tasks(self) -> list[Task]:
         return [
             Binary("cancelled", hidden=32),
             Binary("late", hidden=32),
@@ -25,7 +33,7 @@ class Flights(Recipe):
             ),
         ]
 
-    def build(self, tasks=None, encoder=None):
+    def build(self, tasks: Sequence[Task] | None = None, encoder: Any = None) -> MultiTaskModel:
         return builders.hard_sharing(
             inputs={"numeric": (len(encoder.numeric),), "categorical": (len(encoder.categorical),)},
             tasks=tasks or self.tasks(),
@@ -42,12 +50,12 @@ class Flights(Recipe):
             name=self.name,
         )
 
-    def prepare(self):
+    def prepare(self) -> Prepared:
         parts = flights()
         encoder = TableEncoder.fit(parts["train"][0], NUMERIC, CATEGORICAL)
         return self.from_arrays(parts, encoder, 4096)
 
-    def columns(self, table):
+    def columns(self, table: Mapping[str, Any]) -> Mapping[str, Any]:
         return columns(table)
 
 

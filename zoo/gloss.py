@@ -5,11 +5,19 @@ Text: three tasks on one bidirectional LSTM, the vocabulary saved in the model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 from mtl_keras import builders
 from mtl_keras.data import WordTokenizer
 from mtl_keras.data.gloss import PARTS_OF_SPEECH, SUPERSENSES, gloss
 from mtl_keras.tasks import Classification, Regression
 from mtl_keras.zoo.base import Recipe
+
+if TYPE_CHECKING:
+    from mtl_keras.model import MultiTaskModel
+    from mtl_keras.tasks import Task
+    from mtl_keras.zoo.base import Prepared
 
 __all__ = ["RECIPE"]
 
@@ -17,7 +25,7 @@ WORDS, LENGTH = 8000, 24
 
 
 class Gloss(Recipe):
-    def tasks(self):
+    def tasks(self) -> list[Task]:
         return [
             Classification("part_of_speech", num_classes=4, labels=PARTS_OF_SPEECH, hidden=0),
             Classification("supersense", num_classes=45, labels=SUPERSENSES, hidden=0),
@@ -25,7 +33,7 @@ class Gloss(Recipe):
             Regression("synonyms", log=True, mean=0.91, scale=0.34, unit="words"),
         ]
 
-    def build(self, tasks=None, encoder=None):
+    def build(self, tasks: Sequence[Task] | None = None, encoder: Any = None) -> MultiTaskModel:
         return builders.hard_sharing(
             inputs={"tokens": (encoder.length,)},
             tasks=tasks or self.tasks(),
@@ -43,7 +51,7 @@ class Gloss(Recipe):
             name=self.name,
         )
 
-    def prepare(self):
+    def prepare(self) -> Prepared:
         parts = gloss()
         encoder = WordTokenizer.fit(parts["train"][0], WORDS, LENGTH)
         return self.from_arrays(parts, encoder, 1024)

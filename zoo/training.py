@@ -140,7 +140,7 @@ def summarize(runs: Sequence[dict[str, float]]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _only(dataset, tasks):
+def _only(dataset: Any, tasks: Sequence[Any]) -> Any:
     names = [task.name for task in tasks]
     if set(names) == set(dataset.element_spec[1]):
         return dataset

@@ -21,7 +21,7 @@ _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def mobilenet_v2(
-    inputs,
+    inputs: Any,
     alpha: float = 1.0,
     weights: str | None = None,
     value_range: Sequence[float] = (0.0, 1.0),
@@ -43,7 +43,7 @@ def mobilenet_v2(
     """
     image_input("mobilenet_v2", inputs)
 
-    def make(x):
+    def make(x: Any) -> keras.Model:
         return keras.applications.MobileNetV2(
             input_tensor=x, alpha=alpha, include_top=False, weights=weights
         )
@@ -52,7 +52,7 @@ def mobilenet_v2(
 
 
 def mobilenet_v3_small(
-    inputs,
+    inputs: Any,
     alpha: float = 1.0,
     minimalistic: bool = False,
     weights: str | None = None,
@@ -72,7 +72,7 @@ def mobilenet_v3_small(
     """
     image_input("mobilenet_v3_small", inputs)
 
-    def make(x):
+    def make(x: Any) -> keras.Model:
         return keras.applications.MobileNetV3Small(
             input_tensor=x,
             alpha=alpha,
@@ -86,7 +86,7 @@ def mobilenet_v3_small(
 
 
 def efficientnet_v2_b0(
-    inputs,
+    inputs: Any,
     weights: str | None = None,
     value_range: Sequence[float] = (0.0, 1.0),
     name: str = "efficientnet_v2_b0",
@@ -115,7 +115,7 @@ def efficientnet_v2_b0(
             [-mean / deviation for mean, deviation in zip(_MEAN, _DEVIATION, strict=True)],
         )
 
-    def make(x):
+    def make(x: Any) -> keras.Model:
         return keras.applications.EfficientNetV2B0(
             input_tensor=x, include_top=False, weights=weights, include_preprocessing=False
         )
@@ -138,7 +138,7 @@ def _wrap(
     with contextlib.nullcontext() if trained else keras.StatelessScope(initialize_variables=False):
         template = make(keras.Input(inputs.shape[1:]))
 
-    def renamed(layer):
+    def renamed(layer: Any) -> keras.layers.Layer:
         return type(layer).from_config({**layer.get_config(), "name": f"{name}_{layer.name}"})
 
     ends = {f"stage{i}": tensor for i, tensor in enumerate(_ends(template), 1)}

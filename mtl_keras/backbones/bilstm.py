@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import layers
 
@@ -11,7 +13,7 @@ __all__ = ["bilstm"]
 
 
 def bilstm(
-    inputs,
+    inputs: Any,
     vocabulary_size: int,
     embedding_dim: int = 64,
     units: int = 64,

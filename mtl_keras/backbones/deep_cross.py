@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import layers
@@ -14,7 +15,7 @@ __all__ = ["deep_cross"]
 
 
 def deep_cross(
-    inputs,
+    inputs: Any,
     crosses: int = 2,
     rank: int | None = None,
     widths: Sequence[int] = (128, 64),

@@ -34,7 +34,7 @@ _SHA256 = "579344248a93e230"
 
 
 def efficientnet_lite0(
-    inputs,
+    inputs: Any,
     weights: str | None = None,
     value_range: Sequence[float] = (0.0, 1.0),
     head: bool = False,
@@ -76,13 +76,13 @@ def efficientnet_lite0(
     x = rescaled(inputs, value_range, 1 / 128, -127 / 128, name)
     loaded = _Weights(_package_weights() if weights else None)
 
-    def norm(x, part, key, relu=True):
+    def norm(x: Any, part: str, key: str, relu: bool = True) -> Any:
         layer = layers.BatchNormalization(epsilon=1e-3, name=f"{part}_norm")
         x = layer(x)
         loaded.norm(layer, key)
         return layers.ReLU(max_value=6.0, name=f"{part}_relu")(x) if relu else x
 
-    def conv(x, width, kernel, stride, part, key):
+    def conv(x: Any, width: int, kernel: int, stride: int, part: str, key: str) -> Any:
         layer = layers.Conv2D(width, kernel, stride, "same", use_bias=False, name=f"{part}_conv")
         x = layer(x)
         loaded.conv(layer, key)
@@ -122,7 +122,7 @@ def efficientnet_lite0(
 class _Weights:
     """Puts tensors by their names in the file into layers; does nothing where there is no file."""
 
-    def __init__(self, tensors: dict[str, np.ndarray] | None):
+    def __init__(self, tensors: dict[str, np.ndarray] | None) -> None:
         self.tensors = tensors
 
     def _set(self, layer: Any, *found: Any) -> None:
@@ -188,7 +188,7 @@ def read_legacy_checkpoint(path: Path) -> dict[str, np.ndarray]:
     kinds: dict[str, str] = {}
 
     class Reader(pickle.Unpickler):
-        def find_class(self, module, name):
+        def find_class(self, module: str, name: str) -> Any:
             if (module, name) == ("collections", "OrderedDict"):
                 return collections.OrderedDict
             if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -202,7 +202,7 @@ def read_legacy_checkpoint(path: Path) -> dict[str, np.ndarray]:
                 return name
             raise ValueError(f"{path} holds {module}.{name}, which is no tensor; it is not read.")
 
-        def persistent_load(self, pid):
+        def persistent_load(self, pid: Any) -> str:
             _, kind, key, *_ = pid
             kinds[key] = kind
             return key

@@ -16,7 +16,7 @@ __all__ = ["fpn"]
 
 
 def fpn(
-    inputs,
+    inputs: Any,
     backbone: str | Callable | keras.Model = "small_cnn",
     channels: int = 48,
     backbone_options: Mapping[str, Any] | None = None,

@@ -17,7 +17,7 @@ __all__ = ["frame_cnn"]
 
 
 def frame_cnn(
-    inputs,
+    inputs: Any,
     encoder: str | Callable | keras.Model = "small_cnn",
     pooling: str = "mean",
     units: int = 64,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import layers
@@ -13,7 +14,7 @@ __all__ = ["mlp", "table_vector"]
 
 
 def mlp(
-    inputs,
+    inputs: Any,
     widths: Sequence[int] = (128, 64),
     cardinalities: Sequence[int] | None = None,
     embedding_dim: int = 8,
@@ -54,7 +55,15 @@ def mlp(
     return keras.Model(inputs, stages, name=name)
 
 
-def table_vector(backbone, inputs, cardinalities, embedding_dim, mean, variance, name):
+def table_vector(
+    backbone: str,
+    inputs: Any,
+    cardinalities: Sequence[int] | None,
+    embedding_dim: int,
+    mean: Sequence[float] | None,
+    variance: Sequence[float] | None,
+    name: str,
+) -> Any:
     """Normalized numbers and embedded categories, side by side.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import layers
@@ -13,7 +14,7 @@ __all__ = ["resnet"]
 
 
 def resnet(
-    inputs,
+    inputs: Any,
     depths: Sequence[int] = (2, 2, 2, 2),
     widths: Sequence[int] = (64, 128, 256, 512),
     stem: str = "imagenet",
@@ -52,7 +53,7 @@ def resnet(
             f"{list(widths)}."
         )
 
-    def conv(x, width, kernel, stride, part, relu=True):
+    def conv(x: Any, width: int, kernel: int, stride: int, part: str, relu: bool = True) -> Any:
         x = layers.Conv2D(width, kernel, stride, "same", use_bias=False, name=f"{part}_conv")(x)
         x = layers.BatchNormalization(momentum=0.95, epsilon=1e-5, name=f"{part}_norm")(x)
         return layers.ReLU(name=f"{part}_relu")(x) if relu else x

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import layers
@@ -11,7 +12,7 @@ __all__ = ["small_cnn"]
 
 
 def small_cnn(
-    inputs,
+    inputs: Any,
     widths: Sequence[int] = (32, 64, 128),
     depth: int = 2,
     stem_stride: int = 2,

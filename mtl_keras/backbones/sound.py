@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import layers
@@ -16,7 +17,7 @@ __all__ = ["log_mel_cnn"]
 
 
 def log_mel_cnn(
-    inputs,
+    inputs: Any,
     sample_rate: int = 16000,
     hop: int = 160,
     window: int = 480,

@@ -57,7 +57,7 @@ def largest(x: Any, mask: Any, name: str) -> Any:
 
 
 def lstm(
-    inputs,
+    inputs: Any,
     vocabulary_size: int,
     embedding_dim: int = 64,
     units: int = 64,
@@ -96,7 +96,7 @@ def lstm(
 
 
 def gru(
-    inputs,
+    inputs: Any,
     vocabulary_size: int,
     embedding_dim: int = 64,
     units: int = 64,
@@ -124,7 +124,7 @@ def gru(
 
 def _recurrent(
     recurrent: Any, inputs: Any, vocabulary: int, dim: int, dropout: float, masked: bool, name: str
-):
+) -> keras.Model:
     rank_input(type(recurrent).__name__.lower(), inputs, 2, "token ids (rows, length)")
     x, mask = embedded_tokens(inputs, vocabulary, dim, dropout, name, masked)
     states, last, *_ = recurrent(x)
@@ -135,7 +135,7 @@ def _recurrent(
 
 
 def text_cnn(
-    inputs,
+    inputs: Any,
     vocabulary_size: int,
     embedding_dim: int = 64,
     filters: int = 64,
@@ -181,7 +181,7 @@ def text_cnn(
 
 
 def transformer(
-    inputs,
+    inputs: Any,
     vocabulary_size: int,
     dim: int = 64,
     heads: int = 4,

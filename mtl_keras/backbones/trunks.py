@@ -118,7 +118,7 @@ def _fitted_inputs(name: str, own: Any, inputs: Any) -> Any:
     ):
         return own
 
-    def renewed(tensor):
+    def renewed(tensor: Any) -> Any:
         optional = getattr(layer_of(tensor), "optional", False)
         # Keras numbers the inputs that nobody named: such a name would become that of the exported
         # file's input.

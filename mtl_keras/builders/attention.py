@@ -215,7 +215,7 @@ def adapters(
     for stage in stages or ():
         check_stage(base.stages, stage, "`stages`")
 
-    def at_stage(stage, tensors):
+    def at_stage(stage: str, tensors: list[Any]) -> list[Any]:
         if stages is not None and stage not in stages:
             return tensors
         return [

@@ -93,7 +93,7 @@ def learned_branching(
     copies: dict[str, list[Any]] = {}
     shares: list[Any] = []
 
-    def at_stage(stage, tensors):
+    def at_stage(stage: str, tensors: list[Any]) -> list[Any]:
         copies[stage] = tensors
         children = len(base.tasks) if stage == base.deepest else count
         own_seed = None if seed is None else seed + len(copies)
@@ -210,7 +210,7 @@ def prune(model: MultiTaskModel) -> MultiTaskModel:
 class _Choices:
     """What a model of `learned_branching` has chosen, as a view on its graph."""
 
-    def __init__(self, model: MultiTaskModel):
+    def __init__(self, model: MultiTaskModel) -> None:
         self.model = model
         self.parents = _parents(model)
         self.node_behind = {id(tensor): node for node in nodes(model) for tensor in node.outputs}

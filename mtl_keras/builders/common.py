@@ -116,7 +116,7 @@ class SeparateNetworks:
     """What `hard_sharing` would build for each task alone, on one backbone: as one model, made when
     it is asked for."""
 
-    def __init__(self, inputs: Any, trunk: keras.Model, tasks: Sequence[Task]):
+    def __init__(self, inputs: Any, trunk: keras.Model, tasks: Sequence[Task]) -> None:
         self._parts = inputs, trunk, tasks
         self._network: MultiTaskModel | None = None
 

@@ -30,7 +30,7 @@ class LayerCopies:
         everything: bool. Copy all values, random first values too.
     """
 
-    def __init__(self, trunk: keras.Model, everything: bool = False):
+    def __init__(self, trunk: keras.Model, everything: bool = False) -> None:
         self.everything = everything
         self._copies: dict[tuple[int, str], keras.layers.Layer] = {}
         self._has_values: set[tuple[int, str]] = set()

@@ -75,7 +75,7 @@ def tensor_factorized(
     factorized: dict[str, keras.layers.Layer] = {}
     convolutions = {keras.layers.Conv1D: FactorizedConv1D, keras.layers.Conv2D: FactorizedConv2D}
 
-    def joint(layer):
+    def joint(layer: Any) -> keras.layers.Layer | None:
         if type(layer) in (keras.layers.Dense, *convolutions) and is_trained(layer):
             raise ValueError(
                 f"Builder '{base.name}' makes the kernels of the backbone anew, as factors, and "

@@ -74,7 +74,7 @@ def hierarchical(
     seen: dict[str, Any] = {}
     by_name = {task.name: task for task in base.tasks}
 
-    def at_stage(stage, tensors):
+    def at_stage(stage: str, tensors: list[Any]) -> list[Any]:
         x = tensors[0]
         seen[stage] = x
         stage_tasks = [task for task, task_stage in stage_of.items() if task_stage == stage]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -20,6 +20,10 @@ from mtl_keras.layers import (
 )
 from mtl_keras.model import MultiTaskModel
 from mtl_keras.tasks import Task
+
+if TYPE_CHECKING:
+    from mtl_keras.builders.common import Base
+    from mtl_keras.builders.streams import AtStage
 
 __all__ = ["cross_stitch", "nddr", "sluice", "soft_sharing"]
 
@@ -77,7 +81,7 @@ def soft_sharing(
     tie, at_stage = None, None
     if penalty == "mutual_information":
 
-        def at_stage(stage, tensors):
+        def at_stage(stage: str, tensors: list[Any]) -> list[Any]:
             return _between(MutualInformation(penalty_weight, name=f"{base.name}_{stage}"), tensors)
 
     streams = _streams(base, split_after, at_stage)
@@ -135,7 +139,7 @@ def cross_stitch(
     """
     base = start(inputs, tasks, backbone, **shared)
 
-    def at_stage(stage, tensors):
+    def at_stage(stage: str, tensors: list[Any]) -> list[Any]:
         return _between(CrossStitch(self_weight, per_channel, name=f"{base.name}_{stage}"), tensors)
 
     streams = _streams(base, split_after, at_stage)
@@ -188,7 +192,7 @@ def sluice(
     """
     base = start(inputs, tasks, backbone, **shared)
 
-    def at_stage(stage, tensors):
+    def at_stage(stage: str, tensors: list[Any]) -> list[Any]:
         return _between(
             SubspaceStitch(subspaces, self_weight, penalty_weight, name=f"{base.name}_{stage}"),
             tensors,
@@ -237,7 +241,7 @@ def nddr(
     base = start(inputs, tasks, backbone, **shared)
     count = len(base.tasks)
 
-    def at_stage(stage, tensors):
+    def at_stage(stage: str, tensors: list[Any]) -> list[Any]:
         if all(x is tensors[0] for x in tensors):
             return tensors
         features = keras.layers.Concatenate(name=f"{base.name}_{stage}")(tensors)
@@ -262,7 +266,7 @@ def nddr(
     return finish(base, _by_task(base, streams))
 
 
-def _streams(base, split_after, at_stage):
+def _streams(base: Base, split_after: str | None, at_stage: AtStage | None) -> list[dict[str, Any]]:
     return build_parallel_streams(
         base.trunk,
         base.names,
@@ -272,12 +276,12 @@ def _streams(base, split_after, at_stage):
     )
 
 
-def _between(layer, tensors):
+def _between(layer: Any, tensors: list[Any]) -> list[Any]:
     """The layer on the streams, unless they are still one."""
     return tensors if all(x is tensors[0] for x in tensors) else layer(tensors)
 
 
-def _by_task(base, streams):
+def _by_task(base: Base, streams: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return dict(zip(base.names, streams, strict=True))
 
 

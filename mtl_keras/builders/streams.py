@@ -83,7 +83,7 @@ class _ParallelStreams:
         names: Sequence[str],
         at_stage: AtStage | None,
         joint: Joint | None,
-    ):
+    ) -> None:
         self.trunk, self.names = trunk, names
         self.at_stage, self.joint = at_stage, joint
         self.stages = stages_of(trunk)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ class BalanceMonitor(keras.callbacks.Callback):
         >>> model.fit(train, epochs=5, callbacks=[mtl.callbacks.BalanceMonitor("balance.png")])
     """
 
-    def __init__(self, path: str | Path | None = None, gradients: bool = True):
+    def __init__(self, path: str | Path | None = None, gradients: bool = True) -> None:
         super().__init__()
         self.path, self.gradients = None if path is None else Path(path), bool(gradients)
         self.means: dict[str, keras.metrics.Mean] = {}
@@ -100,13 +101,13 @@ class BalanceMonitor(keras.callbacks.Callback):
             self.means[f"cosine_{a}_{b}"].update_state(cosine, sample_weight=both)
 
     # ------------------------------------------------------------------ called by Keras
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self.rows = []
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self.rows.append({name: float((logs or {}).get(name, float("nan"))) for name in self.means})
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         if self.path is not None and self.rows:
             self.plot(self.path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -21,14 +22,14 @@ class Progress(keras.callbacks.Callback):
         >>> model.fit(train, epochs=5, verbose=0, callbacks=[mtl.callbacks.Progress("digits")])
     """
 
-    def __init__(self, label: str = "training", console: Any = None):
+    def __init__(self, label: str = "training", console: Any = None) -> None:
         super().__init__()
         from rich.console import Console
 
         self.label, self.console = label, console or Console()
         self._bar = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (
@@ -43,13 +44,13 @@ class Progress(keras.callbacks.Callback):
         total = None if steps is None else steps * self.params["epochs"]
         self._job = self._bar.add_task(self.label, total=total)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._started = time.perf_counter()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._bar.advance(self._job)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         logs = logs or {}
         shown = []
         for task in getattr(self.model, "tasks", ()):
@@ -72,7 +73,7 @@ class Progress(keras.callbacks.Callback):
             highlight=False,
         )
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

@@ -67,7 +67,7 @@ def from_arrays(
     with tf.device("CPU"):
         table = tf.nest.map_structure(tf.constant, arrays)
 
-    def one_pass(number):
+    def one_pass(number: Any) -> Any:
         order = tf.range(count)
         if shuffle:
             key = tf.stack([tf.cast(number, tf.int32), tf.constant(seed, tf.int32)])

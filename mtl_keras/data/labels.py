@@ -70,7 +70,7 @@ def complete(data: Any, model: Any) -> Any:
             )
     absent = [(t, _missing(t, model, 1)) for t in model.tasks if t.name not in labels]
 
-    def fill(x, y, *weight):
+    def fill(x: Any, y: Any, *weight: Any) -> tuple[Any, ...]:
         rows = tf.shape(tf.nest.flatten(y)[0])[0]
         y = dict(_as_dict(y, model, "data set's"))
         for task, row in absent:
@@ -211,7 +211,7 @@ def _aligned(datasets: Sequence[Any], model: Any) -> list[Any]:
             ranks[name] = max(ranks.get(name, 1), len(weight.shape))
     by_task = any(isinstance(spec, Mapping) for spec in specs)
 
-    def weigh(weight, rows, rank):
+    def weigh(weight: Any, rows: Any, rank: int) -> Any:
         ones = tf.ones([rows] + [1] * (rank - 1))
         if weight is None:
             return ones
@@ -226,7 +226,7 @@ def _aligned(datasets: Sequence[Any], model: Any) -> list[Any]:
         for task in model.tasks
     }
 
-    def align(x, y, weight=None):
+    def align(x: Any, y: Any, weight: Any = None) -> tuple[Any, ...]:
         y = {task.name: _label_cast(task, y[task.name], *forms[task.name]) for task in model.tasks}
         if not specs:
             return x, y
@@ -258,7 +258,7 @@ def _is_soft(task: Any, shape: Any) -> bool:
     return expected is not None and len(shape) == 1 + len(expected) and shape[-1] == expected[-1]
 
 
-def _label_cast(task, y, dtype, soft):
+def _label_cast(task: Any, y: Any, dtype: Any, soft: bool) -> Any:
     import tensorflow as tf
 
     if _is_soft(task, y.shape):
@@ -276,7 +276,7 @@ def _label_cast(task, y, dtype, soft):
     return tf.where(known[..., None], shares, float("nan"))
 
 
-def _missing(task, model, rows):
+def _missing(task: Any, model: Any, rows: int) -> np.ndarray:
     return task.missing(rows, model.output[task.name].shape)
 
 
@@ -308,7 +308,7 @@ def check_data(x: Any, y: Any, sample_weight: Any, model: Any, purpose: str) -> 
     return x, y
 
 
-def _check_dataset(dataset, model, purpose):
+def _check_dataset(dataset: Any, model: Any, purpose: str) -> tuple[Any, Any]:
     spec = dataset.element_spec
     labels = _as_dict(_labels_of_spec(spec), model, purpose)
     _check_names(labels, model, f"{purpose} labels", need_all=True)
@@ -326,7 +326,7 @@ def _check_dataset(dataset, model, purpose):
     return None, None
 
 
-def _labels_of_spec(spec):
+def _labels_of_spec(spec: Any) -> Any:
     if not isinstance(spec, tuple) or len(spec) < 2:
         raise ValueError(
             "The data set gives no labels: its elements must be (inputs, labels) or (inputs, "
@@ -335,7 +335,7 @@ def _labels_of_spec(spec):
     return spec[1]
 
 
-def _as_dict(y, model, purpose):
+def _as_dict(y: Any, model: Any, purpose: str) -> Mapping[str, Any]:
     if isinstance(y, Mapping):
         return y
     if len(model.tasks) == 1 and not isinstance(y, (list, tuple)):
@@ -346,7 +346,7 @@ def _as_dict(y, model, purpose):
     )
 
 
-def _check_names(y, model, what, need_all):
+def _check_names(y: Mapping[str, Any], model: Any, what: str, need_all: bool) -> None:
     names = [task.name for task in model.tasks]
     for name in y:
         if name not in names:
@@ -360,7 +360,7 @@ def _check_names(y, model, what, need_all):
         )
 
 
-def _check_weights(sample_weight, model, purpose):
+def _check_weights(sample_weight: Any, model: Any, purpose: str) -> None:
     if sample_weight is None:
         return
     weights = sample_weight if isinstance(sample_weight, Mapping) else {"all tasks": sample_weight}

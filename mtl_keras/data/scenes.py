@@ -140,7 +140,7 @@ def fashion_scenes(
     with tf.device("CPU"):
         items, classes = tf.constant(both), tf.constant(labels)
 
-    def one_pass(number):
+    def one_pass(number: Any) -> Any:
         key = tf.stack([tf.cast(number, tf.int32), tf.constant(seed, tf.int32)])
         positions = tf.random.stateless_uniform((count, 3), key)
         clutter = tf.random.stateless_uniform((count, _FRAGMENTS, 7), key + 7919)
@@ -149,7 +149,7 @@ def fashion_scenes(
             order = tf.random.experimental.stateless_shuffle(order, seed=key + 104729)
         return tf.data.Dataset.from_tensor_slices((order, positions, clutter))
 
-    def compose(index, position, clutter):
+    def compose(index: Any, position: Any, clutter: Any) -> tuple[Any, dict[str, Any]]:
         return _compose(tf, items, classes, index, position, clutter)
 
     return batches.passes(one_pass, compose, count, batch_size, endless=shuffle)
@@ -220,7 +220,7 @@ def _box(tf: Any, mask: Any) -> Any:
     """The smallest box around each silhouette, as parts of the canvas."""
     grid = tf.range(CANVAS, dtype=tf.float32)
 
-    def edges(there):
+    def edges(there: Any) -> tuple[Any, Any]:
         first = tf.reduce_min(tf.where(there, grid, float(CANVAS)), axis=-1)
         last = tf.reduce_max(tf.where(there, grid + 1, 0.0), axis=-1)
         return first / CANVAS, last / CANVAS

@@ -23,7 +23,7 @@ class Reach:
         stop: names of layers whose outputs are ends: what lies before them is not followed.
     """
 
-    def __init__(self, model: Any, tasks: Sequence[str], stop: Sequence[str] = ()):
+    def __init__(self, model: Any, tasks: Sequence[str], stop: Sequence[str] = ()) -> None:
         self.tasks = list(tasks)
         variables = model.trainable_variables
         reached = _trace_and_walk(model, self.tasks, stop)

@@ -25,7 +25,7 @@ class CategoricalEmbedding(keras.layers.Layer):
         dim: int. Length of a vector.
     """
 
-    def __init__(self, cardinalities: Sequence[int], dim: int = 8, **kwargs: Any):
+    def __init__(self, cardinalities: Sequence[int], dim: int = 8, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.cardinalities = [int(n) for n in cardinalities]
         self.dim = int(dim)
@@ -37,7 +37,7 @@ class CategoricalEmbedding(keras.layers.Layer):
             )
         self._offsets = np.cumsum([0, *self.cardinalities[:-1]]).astype("int32")
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if input_shape[-1] != len(self.cardinalities):
             raise ValueError(
                 f"Layer '{self.name}' embeds {len(self.cardinalities)} columns, its input has "
@@ -49,15 +49,15 @@ class CategoricalEmbedding(keras.layers.Layer):
             name="table",
         )
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         ids = ops.cast(inputs, "int32") + self._offsets
         vectors = ops.take(self.table, ids, axis=0)
         return ops.reshape(
             ops.cast(vectors, self.compute_dtype), (-1, len(self.cardinalities) * self.dim)
         )
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         return (input_shape[0], len(self.cardinalities) * self.dim)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "cardinalities": self.cardinalities, "dim": self.dim}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
@@ -30,7 +31,7 @@ class Experts(layers.Layer):
         `(rows, ..., features)` to `(rows, ..., experts * units)`.
     """
 
-    def __init__(self, experts: int, units: int, activation: Any = "relu", **kwargs: Any):
+    def __init__(self, experts: int, units: int, activation: Any = "relu", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         for argument, value in (("experts", experts), ("units", units)):
             if isinstance(value, bool) or not isinstance(value, Integral):
@@ -48,10 +49,10 @@ class Experts(layers.Layer):
             keras.activations.get(activation),
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         size = input_shape[-1]
 
-        def side_by_side(shape, dtype=None):
+        def side_by_side(shape: Sequence[int], dtype: Any = None) -> Any:
             # Each starts as a dense layer of its own would; an initializer gives the same values
             # every time it is asked.
             kernels = [
@@ -67,13 +68,13 @@ class Experts(layers.Layer):
             shape=(self.experts * self.units,), initializer="zeros", name="bias"
         )
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return self.activation(ops.matmul(inputs, self.kernel) + self.bias)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         return (*input_shape[:-1], self.experts * self.units)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "experts": self.experts,
@@ -94,13 +95,13 @@ class Gate(layers.Layer):
         `(rows, ..., features)` to `(rows, experts)`; each row sums to 1.
     """
 
-    def __init__(self, experts: int, use_bias: bool = False, **kwargs: Any):
+    def __init__(self, experts: int, use_bias: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if experts < 1:
             raise ValueError(f"Gate: experts must be at least 1, got {experts}.")
         self.experts, self.use_bias = int(experts), bool(use_bias)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self.kernel = self.add_weight(
             shape=(input_shape[-1], self.experts), initializer="glorot_uniform", name="kernel"
         )
@@ -110,15 +111,15 @@ class Gate(layers.Layer):
             else None
         )
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         places = tuple(range(1, len(inputs.shape) - 1))
         logits = ops.matmul(ops.mean(inputs, axis=places) if places else inputs, self.kernel)
         return ops.softmax(logits + self.bias if self.use_bias else logits)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         return (input_shape[0], self.experts)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "experts": self.experts, "use_bias": self.use_bias}
 
 
@@ -163,7 +164,7 @@ class DSelectKGate(layers.Layer):
         gamma: float = 1.0,
         penalty_weight: float = 1e-6,
         **kwargs: Any,
-    ):
+    ) -> None:
         super().__init__(**kwargs)
         if experts < 1 or not 1 <= k <= experts or not gamma > 0 or not penalty_weight >= 0:
             raise ValueError(
@@ -179,7 +180,7 @@ class DSelectKGate(layers.Layer):
         self._codes = ((codes[:, None] >> np.arange(self.bits)) & 1).astype("float32")
         self._named = np.eye(experts, dtype="float32")[codes % experts]
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         near_half = keras.initializers.RandomUniform(-self.gamma / 100, self.gamma / 100)
         small = keras.initializers.RandomUniform(-0.05, 0.05)
         if self.per_example:
@@ -193,7 +194,7 @@ class DSelectKGate(layers.Layer):
         self.z = self.add_weight(shape=(self.k * self.bits,), initializer=near_half, name="z")
         self.w = self.add_weight(shape=(self.k,), initializer=small, name="w")
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         places = tuple(range(1, len(inputs.shape) - 1))
         x = ops.mean(inputs, axis=places) if places else inputs
         z, w = self.z + 0.0, self.w + 0.0
@@ -216,15 +217,15 @@ class DSelectKGate(layers.Layer):
         # the same shape.
         return gate + ops.zeros_like(x[:, :1])
 
-    def _smooth_step(self, t):
+    def _smooth_step(self, t: Any) -> Any:
         g = self.gamma
         t = ops.clip(t, -g / 2, g / 2)
         return t * (3.0 / (2.0 * g) - (2.0 / g**3) * ops.square(t)) + 0.5
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         return (input_shape[0], self.experts)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "experts": self.experts,
@@ -235,7 +236,7 @@ class DSelectKGate(layers.Layer):
         }
 
 
-def _entropy(chances):
+def _entropy(chances: Any) -> Any:
     """The selectors' entropy, added over selectors and averaged over rows."""
     chances = ops.cast(chances, "float32")
     safe = ops.where(chances > 0, chances, 1.0)
@@ -254,7 +255,7 @@ class Mixture(layers.Layer):
         ValueError: a gate whose number of experts does not divide the outputs.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> list[Any]:
         outputs, gate = inputs
         count = gate.shape[-1]
         units = outputs.shape[-1] // count
@@ -271,7 +272,7 @@ class Mixture(layers.Layer):
             mixed, (*ops.shape(outputs)[:-1], units) if None in places else (-1, *places, units)
         )
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         outputs, gate = input_shape
         if outputs[-1] % gate[-1]:
             raise ValueError(

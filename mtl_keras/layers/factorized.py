@@ -37,7 +37,7 @@ class _Factorized(layers.Layer):
         activation: Any = None,
         use_bias: bool = True,
         **kwargs: Any,
-    ):
+    ) -> None:
         super().__init__(**kwargs)
         if factorization not in FACTORIZATIONS:
             raise ValueError(
@@ -59,7 +59,7 @@ class _Factorized(layers.Layer):
         # Factors whose product has the variance of Glorot's initialization.
         spread = 2.0 / (size + self.units)
 
-        def factor(shape, name, variance):
+        def factor(shape: Sequence[int], name: str, variance: float) -> Any:
             start = keras.initializers.RandomNormal(stddev=variance**0.5)
             return self.add_weight(shape=shape, initializer=start, name=name)
 
@@ -108,7 +108,7 @@ class _Factorized(layers.Layer):
             )
         return tuple(shapes[0])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "units": self.units,
@@ -141,18 +141,18 @@ class FactorizedDense(_Factorized):
         Approach", ICLR 2017.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self._build_kernel(self._check_streams(input_shape)[-1])
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> list[Any]:
         return self._finish(
             [ops.matmul(x, kernel) for x, kernel in zip(inputs, self.kernels(), strict=True)]
         )
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return mask
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> list[tuple[int | None, ...]]:
         return [(*shape[:-1], self.units) for shape in input_shape]
 
 
@@ -169,7 +169,7 @@ class _FactorizedConv(_Factorized):
         strides: Any = 1,
         padding: str = "valid",
         **kwargs: Any,
-    ):
+    ) -> None:
         super().__init__(units=filters, tasks=tasks, **kwargs)
         self.kernel_size, self.strides = self._each(kernel_size), self._each(strides)
         self.padding = padding
@@ -177,11 +177,11 @@ class _FactorizedConv(_Factorized):
     def _each(self, value: Any) -> tuple[int, ...]:
         return (value,) * self.places if isinstance(value, int) else tuple(value)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self.channels = self._check_streams(input_shape)[-1]
         self._build_kernel(math.prod(self.kernel_size) * self.channels)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> list[Any]:
         window = (*self.kernel_size, self.channels, self.units)
         outputs = [
             ops.conv(x, ops.reshape(kernel, window), strides=self.strides, padding=self.padding)
@@ -189,7 +189,7 @@ class _FactorizedConv(_Factorized):
         ]
         return self._finish(outputs)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> list[tuple[int | None, ...]]:
         found = []
         for shape in input_shape:
             sizes = []
@@ -206,7 +206,7 @@ class _FactorizedConv(_Factorized):
             found.append((shape[0], *sizes, self.units))
         return found
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config["filters"] = config.pop("units")
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -27,18 +28,18 @@ class FiLM(layers.Layer):
         Conditioning Layer", AAAI 2018, with a task in place of the question.
     """
 
-    def __init__(self, **kwargs: Any):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self.gamma = self.add_weight(shape=(input_shape[-1],), initializer="ones", name="gamma")
         self.beta = self.add_weight(shape=(input_shape[-1],), initializer="zeros", name="beta")
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return inputs * self.gamma + self.beta
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         return input_shape
 
 
@@ -57,7 +58,7 @@ class Cross(layers.Layer):
         Wang et al., "DCN V2", WWW 2021.
     """
 
-    def __init__(self, rank: int | None = None, **kwargs: Any):
+    def __init__(self, rank: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if rank is not None and rank < 1:
             raise ValueError(f"Layer '{self.name}' needs a rank >= 1, or None, got {rank}.")
@@ -66,7 +67,7 @@ class Cross(layers.Layer):
             keras.initializers.GlorotUniform() for _ in range(2)
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         size = input_shape[0][-1]
         self.bias = self.add_weight(shape=(size,), initializer="zeros", name="bias")
         if self.rank is None:
@@ -81,15 +82,15 @@ class Cross(layers.Layer):
                 shape=(self.rank, size), initializer=self.kernel_initializer, name="kernel"
             )
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         first, x = inputs
         y = x if self.rank is None else ops.matmul(x, self.down)
         return first * (ops.matmul(y, self.kernel) + self.bias) + x
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         return tuple(input_shape[1])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rank": self.rank}
 
 
@@ -102,7 +103,7 @@ class StageMixture(layers.Layer):
         List of `(rows, ..., channels)` to the same.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         count = len(input_shape)
         for i, shape in enumerate(input_shape):
             if tuple(shape[1:]) != tuple(input_shape[-1][1:]):
@@ -112,20 +113,20 @@ class StageMixture(layers.Layer):
                     f"{tuple(input_shape[-1])}."
                 )
 
-        def start(shape, dtype=None):
+        def start(shape: Sequence[int], dtype: Any = None) -> Any:
             return ops.convert_to_tensor(
                 [1.0] if count == 1 else [0.1 / (count - 1)] * (count - 1) + [0.9], dtype=dtype
             )
 
         self.beta = self.add_weight(shape=(count,), initializer=start, name="beta")
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return sum(x * self.beta[i] for i, x in enumerate(inputs))
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return None if mask is None else mask[-1]
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         return tuple(input_shape[-1])
 
 
@@ -141,12 +142,12 @@ class ProbabilityProduct(layers.Layer):
         `[(rows, 1), (rows, 1)]` to `(rows, 1)`.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         a, b = inputs
         top = ops.maximum(ops.maximum(-a, -b), -a - b)
         return -(top + ops.log(ops.exp(-a - top) + ops.exp(-b - top) + ops.exp(-a - b - top)))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         return tuple(input_shape[0])
 
 
@@ -169,11 +170,11 @@ class InformationTransfer(layers.Layer):
         (AITM).
     """
 
-    def __init__(self, units: int, **kwargs: Any):
+    def __init__(self, units: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.units = int(units)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         size = input_shape[0][-1]
         if any(shape[-1] != size for shape in input_shape):
             raise ValueError(
@@ -187,7 +188,7 @@ class InformationTransfer(layers.Layer):
                 self.add_weight(shape=(size, self.units), initializer="glorot_uniform", name=part),
             )
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         both = ops.stack(list(inputs), axis=1)
         key, query, value = (ops.matmul(both, w) for w in (self.key, self.query, self.value))
         weights = ops.softmax(
@@ -195,10 +196,10 @@ class InformationTransfer(layers.Layer):
         )
         return ops.sum(weights * value, axis=1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         return (input_shape[0][0], self.units)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units}
 
 
@@ -220,7 +221,7 @@ class OrderCalibrator(layers.Layer):
         Xi et al., KDD 2021 (AITM's behavioural expectation calibrator).
     """
 
-    def __init__(self, penalty_weight: float = 0.6, **kwargs: Any):
+    def __init__(self, penalty_weight: float = 0.6, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not penalty_weight >= 0:
             raise ValueError(
@@ -228,7 +229,7 @@ class OrderCalibrator(layers.Layer):
             )
         self.penalty_weight = float(penalty_weight)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> list[Any]:
         if training and self.penalty_weight:
             chances = [ops.sigmoid(ops.cast(x, "float32")) for x in inputs]
             over = [ops.maximum(b - a, 0.0) for a, b in pairwise(chances)]
@@ -236,8 +237,8 @@ class OrderCalibrator(layers.Layer):
                 self.add_loss(self.penalty_weight * ops.mean(sum(over)))
         return [x * 1.0 for x in inputs]
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> list[tuple[int | None, ...]]:
         return [tuple(shape) for shape in input_shape]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "penalty_weight": self.penalty_weight}

@@ -44,7 +44,7 @@ class LogMel(layers.Layer):
         high: float | None = None,
         floor: float = 1e-6,
         **kwargs: Any,
-    ):
+    ) -> None:
         super().__init__(**kwargs)
         high = sample_rate / 2 if high is None else float(high)
         if hop < 1 or window < hop or window % hop:
@@ -72,7 +72,7 @@ class LogMel(layers.Layer):
         self._bands = self._triangles().astype("float32")
 
     def _triangles(self) -> np.ndarray:
-        def to_mel(f):
+        def to_mel(f: Any) -> Any:
             return 2595 * np.log10(1 + f / 700)
 
         edges = 700 * (
@@ -84,7 +84,7 @@ class LogMel(layers.Layer):
         down = (right - bins[:, None]) / (right - center)
         return np.maximum(0.0, np.minimum(up, down))
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if len(input_shape) != 2 or input_shape[1] is None or input_shape[1] < self.window:
             raise ValueError(
                 f"Layer '{self.name}' takes waveforms (rows, samples) of fixed length, at least "
@@ -92,7 +92,7 @@ class LogMel(layers.Layer):
                 f"{tuple(input_shape)}."
             )
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         pieces, parts = inputs.shape[1] // self.hop, self.window // self.hop
         frames = pieces - parts + 1
         cut = ops.reshape(inputs[:, : pieces * self.hop], (-1, pieces, self.hop))
@@ -103,10 +103,10 @@ class LogMel(layers.Layer):
         )
         return ops.log(ops.maximum(ops.matmul(power, self._bands), self.floor))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         return (input_shape[0], input_shape[1] // self.hop - self.window // self.hop + 1, self.mels)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "sample_rate": self.sample_rate,

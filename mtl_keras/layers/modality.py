@@ -26,7 +26,9 @@ class ModalityDefault(layers.Layer):
         size)`.
     """
 
-    def __init__(self, modality_dropout: float = 0.1, seed: int | None = None, **kwargs: Any):
+    def __init__(
+        self, modality_dropout: float = 0.1, seed: int | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if not 0 <= modality_dropout < 1:
             raise ValueError(
@@ -35,13 +37,13 @@ class ModalityDefault(layers.Layer):
         self.modality_dropout, self.seed = float(modality_dropout), seed
         self.generator = keras.random.SeedGenerator(seed)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         start = keras.initializers.RandomNormal(stddev=0.05)
         self.default = self.add_weight(
             shape=(input_shape[0][-1],), initializer=start, name="default"
         )
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         features, present = inputs
         is_present = ops.cast(present > 0.5, features.dtype)
         if training and self.modality_dropout:
@@ -52,10 +54,10 @@ class ModalityDefault(layers.Layer):
             is_present = is_present * ops.cast(is_kept, is_present.dtype)
         return features * is_present + self.default * (1.0 - is_present)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         return tuple(input_shape[0])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "modality_dropout": self.modality_dropout,
@@ -79,7 +81,7 @@ class ModalityAttention(layers.Layer):
         place of words).
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         size, count = input_shape[0][-1], len(input_shape)
         small = keras.initializers.RandomNormal(stddev=0.05)
         self.marks = self.add_weight(shape=(count, size), initializer=small, name="marks")
@@ -89,7 +91,7 @@ class ModalityAttention(layers.Layer):
             for part in ("query", "key", "value")
         ]
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         x = ops.stack(list(inputs), axis=1) + self.marks
         query, key, value = (ops.matmul(x, kernel) for kernel in self.kernels)
         scale = x.shape[-1] ** -0.5
@@ -97,5 +99,5 @@ class ModalityAttention(layers.Layer):
         x = x + ops.matmul(weights, value)
         return ops.sum(x * ops.softmax(ops.matmul(x * scale, self.pooling), axis=1), axis=1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         return tuple(input_shape[0])

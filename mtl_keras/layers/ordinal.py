@@ -24,25 +24,25 @@ class OrdinalThresholds(layers.Layer):
         `(rows, 1)` to `(rows, thresholds)`, falling along the last axis.
     """
 
-    def __init__(self, thresholds: int, **kwargs: Any):
+    def __init__(self, thresholds: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if thresholds < 1:
             raise ValueError(f"Layer '{self.name}' needs at least one threshold, got {thresholds}.")
         self.thresholds = int(thresholds)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         # Thresholds start one apart, around 0.
         start = keras.initializers.Constant(-(self.thresholds - 1) / 2)
         self.first = self.add_weight(shape=(1,), initializer=start, name="first")
         one = keras.initializers.Constant(0.5413)
         self.steps = self.add_weight(shape=(self.thresholds - 1,), initializer=one, name="steps")
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         steps = ops.concatenate([self.first + 0.0, ops.softplus(self.steps + 0.0)])
         return inputs - ops.cumsum(steps)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         return (*input_shape[:-1], self.thresholds)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "thresholds": self.thresholds}

@@ -29,7 +29,9 @@ class FakeQuantize(keras.layers.Layer):
         >>> y = mtl.layers.FakeQuantize()(x)
     """
 
-    def __init__(self, momentum: float = 0.99, fixed: Sequence[float] | None = None, **kwargs: Any):
+    def __init__(
+        self, momentum: float = 0.99, fixed: Sequence[float] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
         if not 0 <= momentum < 1:
             raise ValueError(
@@ -41,7 +43,7 @@ class FakeQuantize(keras.layers.Layer):
         self.fixed = None if fixed is None else tuple(float(v) for v in fixed)
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if self.fixed is None:
             given = {
                 "shape": (),
@@ -53,7 +55,7 @@ class FakeQuantize(keras.layers.Layer):
             self.low = self.add_weight(name="low", **given)
             self.high = self.add_weight(name="high", **given)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         if self.fixed is not None:
             return fake_quant_with_min_max_vars(inputs, *self.fixed)
         if training and self.trainable:
@@ -68,10 +70,10 @@ class FakeQuantize(keras.layers.Layer):
         # Before the first step there is no range to round to.
         return ops.where(ops.equal(low, high), inputs, rounded)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "momentum": self.momentum, "fixed": self.fixed}
 
 
@@ -103,7 +105,7 @@ class QuantizedWeights(keras.layers.Layer):
         shapes: dict[str, Any] | None = None,
         inference: bool = False,
         **kwargs: Any,
-    ):
+    ) -> None:
         if isinstance(layer, dict):
             layer = keras.saving.deserialize_keras_object(layer)
         super().__init__(**{"name": layer.name, "dtype": "float32", **kwargs})
@@ -118,7 +120,7 @@ class QuantizedWeights(keras.layers.Layer):
     def build(self, *args: Any, **kwargs: Any) -> None:
         """The layer was built with it."""
 
-    def call(self, *args, training=False, **kwargs):
+    def call(self, *args: Any, training: bool = False, **kwargs: Any) -> Any:
         if self.layer._call_has_training_arg:
             kwargs["training"] = training and not self.inference
         trainable, other = self.layer.trainable_variables, self.layer.non_trainable_variables
@@ -152,10 +154,10 @@ class QuantizedWeights(keras.layers.Layer):
         )
         return ops.reshape(rounded, shape) if depthwise else rounded
 
-    def compute_mask(self, *args, **kwargs):
+    def compute_mask(self, *args: Any, **kwargs: Any) -> Any:
         return self.layer.compute_mask(*args, **kwargs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         layer = keras.saving.serialize_keras_object(self.layer)
         return {**config, "layer": layer, "shapes": self.shapes, "inference": self.inference}

@@ -32,7 +32,7 @@ class RawImage(layers.Layer):
 
     def __init__(
         self, size: Sequence[int], scale: float = 1 / 255, offset: float = 0.0, **kwargs: Any
-    ):
+    ) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
         # Bytes come as they are, whatever the layer computes in.
         self.autocast = False
@@ -44,7 +44,7 @@ class RawImage(layers.Layer):
         if len(self.size) != 2 or min(self.size) < 1:
             raise ValueError(f"RawImage '{self.name}': size is (height, width), got {size!r}.")
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         x = ops.cast(inputs, "float32")
         if tuple(x.shape[1:3]) != self.size:
             x = ops.image.resize(
@@ -52,10 +52,10 @@ class RawImage(layers.Layer):
             )
         return x * self.scale + self.offset
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         return (input_shape[0], *self.size, input_shape[-1])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "size": self.size,

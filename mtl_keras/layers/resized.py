@@ -18,14 +18,14 @@ class ResizeLike(layers.Layer):
         `[(rows, h, w, channels), (rows, height, width, ...)]` to `(rows, height, width, channels)`.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         x, target = inputs
         # `ops.image.resize` takes sizes that are plain numbers.
         for axis in (1, 2):
             x = _interpolate(x, ops.shape(target)[axis], axis)
         return x
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         x, target = input_shape
         return (x[0], *target[1:3], x[-1])
 

@@ -31,12 +31,12 @@ class PaddingMask(layers.Layer):
     """1.0 where a token id is not 0, `(rows, length)`; the first token always counts, so that no
     row is all padding."""
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         there = ops.cast(inputs > 0, "float32")
         first = ops.ones_like(there[:, :1])
         return ops.concatenate([first, there[:, 1:]], axis=1)
 
-    def compute_output_spec(self, inputs):
+    def compute_output_spec(self, inputs: Any) -> Any:
         return keras.KerasTensor(inputs.shape, dtype="float32")
 
 
@@ -61,22 +61,22 @@ class MaskPadding(layers.Layer):
         >>> x = mtl.layers.MaskPadding()([keras.layers.Embedding(100, 8)(tokens), mask])
     """
 
-    def __init__(self, keras_mask: bool = True, **kwargs: Any):
+    def __init__(self, keras_mask: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
         self.keras_mask = bool(keras_mask)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         x, mask = inputs
         return x * ops.expand_dims(ops.cast(mask, x.dtype), -1)
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return ops.cast(inputs[1], "bool") if self.keras_mask else None
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         return tuple(input_shape[0])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "keras_mask": self.keras_mask}
 
 
@@ -84,11 +84,11 @@ class MaskPadding(layers.Layer):
 class PositionEmbedding(layers.Layer):
     """Adds a learned vector for each place to `(rows, length, dim)`."""
 
-    def __init__(self, **kwargs: Any):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if input_shape[1] is None:
             raise ValueError(
                 f"Layer '{self.name}' needs sequences of fixed length, got {tuple(input_shape)}."
@@ -98,10 +98,10 @@ class PositionEmbedding(layers.Layer):
             shape=tuple(input_shape[1:]), initializer=start, name="positions"
         )
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return inputs + self.positions
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         return input_shape
 
 
@@ -110,19 +110,19 @@ class MaskedMean(layers.Layer):
     """The mean over the places that count: `[(rows, length, dim), (rows, length)]` to
     `(rows, dim)`; 0 where none does."""
 
-    def __init__(self, **kwargs: Any):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         x, mask = inputs
         mask = ops.expand_dims(ops.cast(mask, x.dtype), -1)
         return ops.sum(x * mask, axis=1) / ops.maximum(ops.sum(mask, axis=1), 1.0)
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return None
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         x, _ = input_shape
         return (x[0], x[2])
 
@@ -136,19 +136,19 @@ class MaskedMax(layers.Layer):
     huge negative number would leave int8 no steps for the rest.
     """
 
-    def __init__(self, **kwargs: Any):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         x, mask = inputs
         low = ops.min(x, axis=1, keepdims=True)
         return ops.max(ops.where(ops.expand_dims(ops.cast(mask, "bool"), -1), x, low), axis=1)
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return None
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         x, _ = input_shape
         return (x[0], x[2])
 
@@ -173,13 +173,15 @@ class MaskedSelfAttention(layers.Layer):
         Vaswani et al., "Attention Is All You Need", NeurIPS 2017.
     """
 
-    def __init__(self, heads: int, dropout: float = 0.0, seed: int | None = None, **kwargs: Any):
+    def __init__(
+        self, heads: int, dropout: float = 0.0, seed: int | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.heads, self.dropout, self.seed = int(heads), float(dropout), seed
         self.generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         dim = input_shape[0][-1]
         if dim % self.heads:
             raise ValueError(
@@ -192,12 +194,12 @@ class MaskedSelfAttention(layers.Layer):
             bias = self.add_weight(shape=(dim,), initializer="zeros", name=f"{part}_bias")
             setattr(self, part, (kernel, bias))
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         x, mask = inputs
         length, dim = x.shape[1:]
         size = dim // self.heads
 
-        def project(part):
+        def project(part: str) -> Any:
             kernel, bias = getattr(self, part)
             split = ops.reshape(ops.matmul(x, kernel) + bias, (-1, length, self.heads, size))
             return ops.transpose(split, (0, 2, 1, 3))
@@ -213,13 +215,13 @@ class MaskedSelfAttention(layers.Layer):
         )
         return ops.matmul(joined, self.out[0]) + self.out[1]
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return mask[0] if isinstance(mask, (list, tuple)) else mask
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         return tuple(input_shape[0])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "heads": self.heads,
@@ -233,10 +235,10 @@ class FoldFrames(layers.Layer):
     """`(rows, frames, ...)` to `(rows * frames, ...)`, so that a network for pictures sees every
     frame."""
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return ops.reshape(inputs, (-1, *inputs.shape[2:]))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         rows = None if None in input_shape[:2] else input_shape[0] * input_shape[1]
         return (rows, *input_shape[2:])
 
@@ -245,16 +247,16 @@ class FoldFrames(layers.Layer):
 class UnfoldFrames(layers.Layer):
     """`(rows * frames, ...)` to `(rows, frames, ...)`."""
 
-    def __init__(self, frames: int, **kwargs: Any):
+    def __init__(self, frames: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.frames = int(frames)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return ops.reshape(inputs, (-1, self.frames, *inputs.shape[1:]))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         rows = None if input_shape[0] is None else input_shape[0] // self.frames
         return (rows, self.frames, *input_shape[1:])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "frames": self.frames}

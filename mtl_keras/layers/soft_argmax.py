@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -21,7 +23,7 @@ class SoftArgmax(layers.Layer):
         Sun, Xiao, Wei, Liang, Wei, "Integral Human Pose Regression", ECCV 2018.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         height, width = input_shape[1:3]
         if height is None or width is None:
             raise ValueError(
@@ -32,10 +34,10 @@ class SoftArgmax(layers.Layer):
         )
         self._places = np.stack([x.ravel(), y.ravel()], -1).astype("float32")
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         height, width, points = inputs.shape[1:]
         flat = ops.transpose(ops.reshape(inputs, (-1, height * width, points)), (0, 2, 1))
         return ops.matmul(ops.softmax(flat), ops.cast(self._places, inputs.dtype))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         return (input_shape[0], input_shape[-1], 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -21,7 +22,7 @@ class _Streams(layers.Layer):
     """A layer over several tensors of one shape, place by place: each stream keeps its Keras
     mask."""
 
-    def __init__(self, **kwargs: Any):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
 
@@ -43,7 +44,7 @@ class _Streams(layers.Layer):
                 )
         return first
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> list[tuple[int | None, ...]]:
         return [tuple(shape) for shape in input_shape]
 
 
@@ -67,11 +68,11 @@ class CrossStitch(_Streams):
         2016.
     """
 
-    def __init__(self, self_weight: float = 0.9, per_channel: bool = True, **kwargs: Any):
+    def __init__(self, self_weight: float = 0.9, per_channel: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.self_weight, self.per_channel = float(self_weight), bool(per_channel)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         first = self._check_streams(input_shape)
         count = len(input_shape)
         size = first[-1] if self.per_channel else 1
@@ -85,10 +86,10 @@ class CrossStitch(_Streams):
                 self.add_weight(shape=(count, size), initializer=_Given(start), name=f"alpha_{i}")
             )
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> list[Any]:
         return [sum(x * row[j] for j, x in enumerate(inputs)) for row in self.alpha]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "self_weight": self.self_weight,
@@ -124,7 +125,7 @@ class SubspaceStitch(_Streams):
         self_weight: float = 0.9,
         penalty_weight: float = 0.0,
         **kwargs: Any,
-    ):
+    ) -> None:
         super().__init__(**kwargs)
         if subspaces < 1 or penalty_weight < 0:
             raise ValueError(
@@ -137,7 +138,7 @@ class SubspaceStitch(_Streams):
             float(penalty_weight),
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         first = self._check_streams(input_shape)
         if first[-1] % self.subspaces:
             raise ValueError(
@@ -163,7 +164,7 @@ class SubspaceStitch(_Streams):
                 )
             )
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> list[Any]:
         parts = [part for x in inputs for part in ops.split(x, self.subspaces, axis=-1)]
         if training and self.penalty_weight and self.subspaces > 1:
             for i in range(len(inputs)):
@@ -179,7 +180,7 @@ class SubspaceStitch(_Streams):
             mixed.append(outputs[0] if len(outputs) == 1 else ops.concatenate(outputs, axis=-1))
         return mixed
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "subspaces": self.subspaces,
@@ -188,7 +189,7 @@ class SubspaceStitch(_Streams):
         }
 
 
-def _overlap(parts):
+def _overlap(parts: Sequence[Any]) -> Any:
     """The mean squared cosine between columns of different subspaces."""
     columns = [ops.reshape(ops.cast(part, "float32"), (-1, part.shape[-1])) for part in parts]
     lengths = [ops.sum(ops.square(c), axis=0, keepdims=True) for c in columns]
@@ -218,14 +219,14 @@ class MutualInformation(_Streams):
         penalty_weight: float >= 0.
     """
 
-    def __init__(self, penalty_weight: float = 0.01, **kwargs: Any):
+    def __init__(self, penalty_weight: float = 0.01, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.penalty_weight = float(penalty_weight)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self._check_streams(input_shape)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> list[Any]:
         if training and self.penalty_weight and len(inputs) > 1:
             rows = []
             for x in inputs:
@@ -247,7 +248,7 @@ class MutualInformation(_Streams):
             self.add_loss(self.penalty_weight * total / pairs)
         return [x * 1.0 for x in inputs]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "penalty_weight": self.penalty_weight}
 
 
@@ -287,7 +288,7 @@ class BranchChoice(layers.Layer):
         stage: str = "",
         seed: int | None = None,
         **kwargs: Any,
-    ):
+    ) -> None:
         super().__init__(**kwargs)
         if (
             children < 1
@@ -314,7 +315,7 @@ class BranchChoice(layers.Layer):
         )
         self.generator = keras.random.SeedGenerator(seed)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self.parents = len(input_shape)
         self.logits = [
             # In float32 under mixed precision too: half floats would round what training adds, and
@@ -338,7 +339,7 @@ class BranchChoice(layers.Layer):
             aggregation="only_first_replica",
         )
 
-    def shares(self, training: bool = False):
+    def shares(self, training: bool = False) -> Any:
         """Each child's shares of its parents, `(children, parents)`; rows sum to 1."""
         logits = ops.stack([ops.cast(row, "float32") for row in self.logits])
         if not training:
@@ -355,20 +356,20 @@ class BranchChoice(layers.Layer):
             self.steps < self.warmup_steps, ops.full_like(sampled, 1 / self.parents), sampled
         )
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> list[Any]:
         shares = ops.cast(self.shares(training), self.compute_dtype)
         if training:
             self.steps.assign_add(1.0)
         return [*_mixtures(shares, inputs), shares]
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         # Parents are the same sequence at the same depth: one mask for all.
         return None if mask is None else [*[mask[0]] * self.children, None]
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> list[tuple[int | None, ...]]:
         return [*[tuple(input_shape[0])] * self.children, (self.children, len(input_shape))]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "children": self.children,
@@ -391,22 +392,22 @@ class BranchPath(layers.Layer):
         tensors of one shape; to a list of `ends` tensors of that shape.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> list[Any]:
         shares, copies = inputs
         path = shares[0]
         for earlier in shares[1:]:
             path = ops.matmul(path, earlier)
         return _mixtures(ops.cast(path, self.compute_dtype), copies)
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return None if mask is None else [mask[1][0]] * inputs[0][0].shape[0]
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> list[tuple[int | None, ...]]:
         shares, copies = input_shape
         return [tuple(copies[0])] * shares[0][0]
 
 
-def _mixtures(shares, tensors):
+def _mixtures(shares: Any, tensors: Sequence[Any]) -> list[Any]:
     return [sum(x * shares[i, j] for j, x in enumerate(tensors)) for i in range(shares.shape[0])]
 
 
@@ -421,10 +422,10 @@ class BlockIdentity(keras.initializers.Initializer):
         self_weight: float. Defaults to 0.9.
     """
 
-    def __init__(self, index: int, streams: int, self_weight: float = 0.9):
+    def __init__(self, index: int, streams: int, self_weight: float = 0.9) -> None:
         self.index, self.streams, self.self_weight = int(index), int(streams), float(self_weight)
 
-    def __call__(self, shape, dtype=None):
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         width = shape[-1]
         rest = (1 - self.self_weight) / max(self.streams - 1, 1)
         blocks = [
@@ -433,15 +434,15 @@ class BlockIdentity(keras.initializers.Initializer):
         ]
         return ops.reshape(ops.concatenate(blocks, axis=0), shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"index": self.index, "streams": self.streams, "self_weight": self.self_weight}
 
 
 class _Given(keras.initializers.Initializer):
     """Values that a layer's own settings decide; never saved."""
 
-    def __init__(self, values: Any):
+    def __init__(self, values: Any) -> None:
         self.values = values
 
-    def __call__(self, shape, dtype=None):
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         return ops.reshape(ops.convert_to_tensor(self.values, dtype=dtype), shape)

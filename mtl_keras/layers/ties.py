@@ -44,7 +44,7 @@ class WeightTie:
 
     KINDS = ("l2", "trace", "pairwise_trace")
 
-    def __init__(self, kind: str, penalty_weight: float, groups: Sequence[Sequence[str]]):
+    def __init__(self, kind: str, penalty_weight: float, groups: Sequence[Sequence[str]]) -> None:
         if kind not in self.KINDS:
             raise ValueError(f"Unknown kind of tie {kind!r}. Known: {', '.join(self.KINDS)}.")
         if not penalty_weight >= 0:
@@ -78,7 +78,7 @@ class WeightTie:
         return cls(**config)
 
 
-def _spread(rows):
+def _spread(rows: Any) -> Any:
     """The mean over pairs of the squared distance, from distances to the center."""
     count = rows.shape[0]
     if count < 2:
@@ -86,7 +86,7 @@ def _spread(rows):
     return 2 * ops.sum(ops.square(rows - ops.mean(rows, axis=0, keepdims=True))) / (count - 1)
 
 
-def _nuclear(rows):
+def _nuclear(rows: Any) -> Any:
     """The nuclear norm, with the gradient `(W W^T)^(-1/2) W` on the matrix's own row space."""
     gram = ops.matmul(rows, ops.transpose(rows))
     values, vectors = ops.eigh(ops.stop_gradient(gram))
@@ -99,7 +99,7 @@ def _nuclear(rows):
     return surrogate + ops.stop_gradient(norm - surrogate)
 
 
-def _nuclear_of(difference):
+def _nuclear_of(difference: Any) -> Any:
     """The nuclear norm of one matrix, all axes but the last in one, with the gradient `U V^T` of
     its own singular vectors."""
     matrix = ops.reshape(difference, (-1, difference.shape[-1] if difference.shape else 1))

@@ -37,7 +37,7 @@ class CompiledTasks:
         balancer: Balancer,
         arguments: dict[str, Any],
         model: Any,
-    ):
+    ) -> None:
         self.tasks = list(tasks)
         self.losses = dict(losses)
         self.loss_weights = dict(loss_weights)
@@ -251,5 +251,5 @@ class CompiledTasks:
         )
 
 
-def _seen(is_seen, value):
+def _seen(is_seen: Any, value: Any) -> Any:
     return ops.where(is_seen, ops.cast(value, "float32"), float("nan"))

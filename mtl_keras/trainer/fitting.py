@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -23,7 +23,7 @@ class _Epochs(keras.callbacks.Callback):
     """Tells the balancer that an epoch is over, before any of the user's callbacks save the
     model."""
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self.model.balancer.epoch_end()
 
 

@@ -36,7 +36,7 @@ class Forward:
 
     def __init__(
         self, model: Any, compiled: CompiledTasks, data: Any, at_representation: bool = False
-    ):
+    ) -> None:
         with tf.GradientTape(persistent=True) as self.tape:
             self._run(model, compiled, data, at_representation)
 

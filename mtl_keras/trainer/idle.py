@@ -68,7 +68,7 @@ class _IdleState:
 
     def __init__(
         self, optimizer: Any, groups: Mapping[tuple[int, ...], Sequence[Any]], present: Any
-    ):
+    ) -> None:
         self.variables: list[Any] = []
         #: For each variable, the position of its group.
         self.group_of: list[int] = []

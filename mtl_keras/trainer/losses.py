@@ -28,7 +28,15 @@ class Batch:
             this replica, or the sum of their weights where the loss divides by that.
     """
 
-    def __init__(self, each, seen, raw, present, targets, tallies):
+    def __init__(
+        self,
+        each: list[Any],
+        seen: Any,
+        raw: Any,
+        present: Any,
+        targets: dict[str, Any],
+        tallies: Any,
+    ) -> None:
         self.each, self.seen, self.raw, self.present = each, seen, raw, present
         self.targets, self.tallies = targets, tallies
 
@@ -84,7 +92,15 @@ def batch_losses(compiled: Any, y: Any, y_pred: Mapping[str, Any], sample_weight
     return Batch(each, raw * factors, raw, present, targets, tallies)
 
 
-def _reduce(task, loss, target, present, output, sample_weight, class_table):
+def _reduce(
+    task: Any,
+    loss: Any,
+    target: Any,
+    present: Any,
+    output: Any,
+    sample_weight: Any,
+    class_table: Any,
+) -> tuple[Any, Any, Any, Any, Any]:
     """Sum of a task's losses over this replica's labels, what it is divided by, and how many labels
     there are.
 
@@ -144,7 +160,7 @@ def _reduce(task, loss, target, present, output, sample_weight, class_table):
     return total, divisor, count, ops.cast(weight > 0, "float32"), weight
 
 
-def _class_weights(task, target, values, table):
+def _class_weights(task: Any, target: Any, values: Any, table: Any) -> Any:
     """The weight of each value's class, in the values' shape."""
     weights = task.element_weights(target, table)
     if len(weights.shape) > len(values.shape):
@@ -157,7 +173,7 @@ def _class_weights(task, target, values, table):
     return _expand(weights, values)
 
 
-def _masked(present, tensor):
+def _masked(present: Any, tensor: Any) -> Any:
     """Where there is a label and the tensor's Keras mask, if it has one, says that the element
     counts.
 
@@ -179,7 +195,7 @@ def _masked(present, tensor):
     return ops.logical_and(_expand(present, mask), _expand(mask, present))
 
 
-def _cut(output, present):
+def _cut(output: Any, present: Any) -> Any:
     """The output, with no gradient where there is no label, even if the loss is infinite there.
 
     Outputs of softmax and sigmoid stay as they are: Keras finds their logits on the tensor, and
@@ -194,7 +210,7 @@ def _cut(output, present):
     return cut
 
 
-def _expand(x, like):
+def _expand(x: Any, like: Any) -> Any:
     while len(x.shape) < len(like.shape):
         x = ops.expand_dims(x, -1)
     return x
@@ -217,7 +233,7 @@ def _named_weights(weights: Any, compiled: Any) -> Mapping[str, Any]:
     return {task.name: weights for task in compiled.tasks}
 
 
-def added_losses(model):
+def added_losses(model: Any) -> Any:
     """Regularization and `add_loss`, as a scalar, or None."""
     losses = [ops.cast(ops.sum(loss), "float32") for loss in model.losses]
     return ops.sum(ops.stack(losses)) if losses else None
@@ -227,7 +243,7 @@ def replicas() -> int:
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def all_sum(x):
+def all_sum(x: Any) -> Any:
     """The sum over all replicas; `x` where there is one."""
     if replicas() == 1:
         return x

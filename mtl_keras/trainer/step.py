@@ -23,7 +23,7 @@ __all__ = ["test_step", "train_step"]
 class _ModelScope(Scope):
     """The variables of a compiled model."""
 
-    def __init__(self, compiled: CompiledTasks, variables: Sequence[Any]):
+    def __init__(self, compiled: CompiledTasks, variables: Sequence[Any]) -> None:
         self._compiled, self.variables = compiled, variables
         self.is_narrowed = compiled.narrowed
         monitor = compiled.monitor

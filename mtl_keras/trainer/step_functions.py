@@ -28,7 +28,7 @@ class StepPerRanks:
             batches.
     """
 
-    def __init__(self, make_step: Callable[[], Step]):
+    def __init__(self, make_step: Callable[[], Step]) -> None:
         self._make_step = make_step
         self._steps: dict[tuple[int | None, ...], Step] = {}
         # An epoch is many steps on one iterator, and reading its specification takes time.

@@ -26,7 +26,7 @@ class TaskLosses(keras.metrics.Metric):
         name: str. Defaults to "loss".
     """
 
-    def __init__(self, task_names: Sequence[str], name: str = "loss"):
+    def __init__(self, task_names: Sequence[str], name: str = "loss") -> None:
         super().__init__(name=name)
         size = (len(task_names),)
         self._sums = self.add_variable(size, "zeros", name="sums")
@@ -86,7 +86,7 @@ class _TaskLoss(keras.metrics.Metric):
     """One task's mean. It has no state of its own: `TaskLosses` is updated for all tasks at
     once."""
 
-    def __init__(self, name: str, read: Callable[[], Any]):
+    def __init__(self, name: str, read: Callable[[], Any]) -> None:
         super().__init__(name=name)
         self._read = read
 

@@ -23,7 +23,7 @@ class _Source:
     """A variable, with a name that is its own: variables of several models may share a path, and
     some have none."""
 
-    def __init__(self, number: int, variable: Any):
+    def __init__(self, number: int, variable: Any) -> None:
         self.variable, self.shape, self.path = variable, variable.shape, f"variable{number}"
 
 
@@ -32,7 +32,7 @@ class _Losses:
 
     def __init__(
         self, balancer: Balancer, losses: Mapping[str, Any], scale: Any, regularization: Any
-    ):
+    ) -> None:
         self.scale = ops.cast(scale, "float32")
         listed = [losses.get(name) for name in balancer.task_names]
         self.is_recorded = [loss is not None for loss in listed]
@@ -74,7 +74,7 @@ class _TaskTape:
 
     def __init__(
         self, tape: tf.GradientTape, batch: _Losses, reached: dict[int, set[int]] | None = None
-    ):
+    ) -> None:
         self._tape, self._numbers = tape, {id(loss): i for i, loss in enumerate(batch.each)}
         self._is_recorded = batch.is_recorded
         self._factors = None if batch.pre_weights is None else tf.unstack(batch.pre_weights)
@@ -290,7 +290,9 @@ def _build(balancer: Balancer, losses: Mapping[str, Any], tasks: Any) -> None:
 class _LoopScope(strategies.Scope):
     """The variables of a loop, told apart by what the tape says of the losses."""
 
-    def __init__(self, batch: _Losses, variables: Sequence[_Source], shared: Sequence[Any] | None):
+    def __init__(
+        self, batch: _Losses, variables: Sequence[_Source], shared: Sequence[Any] | None
+    ) -> None:
         reached = batch.tape.reached.values()
         self._times = {id(s): sum(id(s.variable) in ids for ids in reached) for s in variables}
         self._num_tasks = len(batch.each)

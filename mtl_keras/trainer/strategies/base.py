@@ -94,7 +94,7 @@ class Strategy:
     #: Whether `prepare` makes passes that must leave no trace.
     looks_ahead = False
 
-    def __init__(self, balancer: Balancer):
+    def __init__(self, balancer: Balancer) -> None:
         self.balancer = balancer
 
     @property
