@@ -103,7 +103,7 @@ class _RegisterWithKeras:
             else:
                 sys.meta_path.insert(0, self)
 
-        spec.loader.exec_module = execute_and_register
+        spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
         return spec
 
 

@@ -63,7 +63,9 @@ class MultiTaskModel(keras.Model):
     def __init__(
         self, *args: Any, encoder: Any = None, representation: Any = None, **kwargs: Any
     ) -> None:
-        outputs = kwargs["outputs"] if "outputs" in kwargs else (args[1] if len(args) > 1 else None)
+        outputs: Any = (
+            kwargs["outputs"] if "outputs" in kwargs else (args[1] if len(args) > 1 else None)
+        )
         tasks = _tasks_of(outputs)
         inputs = kwargs["inputs"] if "inputs" in kwargs else args[0]
         for tensor in keras.tree.flatten(inputs):
@@ -494,13 +496,13 @@ class MultiTaskModel(keras.Model):
         """As in Keras; the step is traced for each set of ranks, so that labels may come as
         `(rows,)` or `(rows, 1)`."""
         if force or self.train_function is None:
-            self.train_function = StepPerRanks(self._make_train_step)
+            self.train_function = StepPerRanks(self._make_train_step)  # type: ignore[assignment]
         return self.train_function
 
     def make_test_function(self, force: bool = False) -> Any:
         """As in Keras; traced as the training step is."""
         if force or self.test_function is None:
-            self.test_function = StepPerRanks(self._make_test_step)
+            self.test_function: Any = StepPerRanks(self._make_test_step)
         return self.test_function
 
     def _make_train_step(self) -> Any:
@@ -594,8 +596,8 @@ class MultiTaskModel(keras.Model):
             self._compiled.balancer.save_state(store, "balancer.")
 
     def load_own_variables(self, store: Any) -> None:
-        own = {key: store[key] for key in store.keys() if not key.startswith("balancer.")}  # noqa: SIM118
-        super().load_own_variables(own)
+        values = {key: store[key] for key in store.keys() if not key.startswith("balancer.")}  # noqa: SIM118
+        super().load_own_variables(values)
         if self._compiled is not None:
             self._compiled.balancer.load_state(store, "balancer.")
 

@@ -41,7 +41,7 @@ def recipe(name: str) -> Any:
 def path(name: str) -> Path:
     """The folder of an entry's artifacts: weights, SavedModel, TFLite files, card."""
     _check(name)
-    package = importlib.util.find_spec("mtl_keras.saved_models")
+    package: Any = importlib.util.find_spec("mtl_keras.saved_models")
     return Path(next(iter(package.submodule_search_locations))) / name
 
 

@@ -72,7 +72,9 @@ def write(
         inputs = inputs_by_name(plain, x)
         for file in ("model.tflite", quantized):
             scores[file] = analysis.score(tasks, export.run_tflite(fresh / file, inputs), labels)
-        golden = {f"input_{name}": value[:_GOLDEN_ROWS] for name, value in inputs.items()}
+        golden: dict[str, Any] = {
+            f"input_{name}": value[:_GOLDEN_ROWS] for name, value in inputs.items()
+        }
         golden |= {f"output_{name}": value[:_GOLDEN_ROWS] for name, value in keras_outputs.items()}
         np.savez_compressed(fresh / "golden.npz", **golden)
         files = sorted(f for f in fresh.rglob("*") if f.is_file())

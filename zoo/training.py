@@ -129,15 +129,15 @@ def predict(model: Any, x: Any) -> dict[str, np.ndarray]:
 
 def summarize(runs: Sequence[dict[str, float]]) -> dict[str, dict[str, Any]]:
     """Mean, standard deviation and all values of each metric over runs."""
-    found = {}
+    summary = {}
     for name in runs[0]:
         values = [run[name] for run in runs]
-        found[name] = {
+        summary[name] = {
             "mean": float(np.mean(values)),
             "sd": float(np.std(values)),
             "by_seed": values,
         }
-    return found
+    return summary
 
 
 def _only(dataset: Any, tasks: Sequence[Any]) -> Any:

@@ -120,7 +120,7 @@ def judging_metrics(
         metrics = {m.name: m for m in task.new_metrics()}
         if not metrics:
             raise ValueError(f"Task '{task.name}' has no metrics to be judged by.")
-        name = (chosen or {}).get(task.name)
+        name = (chosen or {}).get(task.name)  # type: ignore[assignment]
         if name is None:
             suited = [
                 n for n, m in metrics.items() if not (m.higher_is_better and _is_zero_at_chance(n))
@@ -233,7 +233,8 @@ def delta_report(
             f"{', '.join(directions)}."
         )
     runs = [relative_changes(s, b, directions) for s, b in zip(scores, baselines, strict=True)]
-    by_task, flags = {}, {}
+    by_task: dict[str, dict[str, Any]] = {}
+    flags: dict[str, str] = {}
     for task in tasks:
         metric = metrics[task]
         changes = [run[metric] for run in runs]

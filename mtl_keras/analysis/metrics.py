@@ -28,7 +28,7 @@ def score(
     Example:
         >>> mtl.analysis.score(model.tasks, model.predict(x), y)
     """
-    found = {}
+    scores = {}
     for task in tasks:
         metrics = task.new_metrics()
         rows = len(labels[task.name])
@@ -41,8 +41,8 @@ def score(
             output = keras.ops.convert_to_tensor(np.asarray(outputs[task.name][part], "float32"))
             for m in metrics:
                 m.metric.update_state(target, output, sample_weight=weight)
-        found.update({f"{task.name}_{m.name}": float(m.metric.result()) for m in metrics})
-    return found
+        scores.update({f"{task.name}_{m.name}": float(m.metric.result()) for m in metrics})
+    return scores
 
 
 def trivial(

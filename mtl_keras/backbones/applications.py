@@ -107,7 +107,7 @@ def efficientnet_v2_b0(
         `x / 128 - 1`.
     """
     image_input("efficientnet_v2_b0", inputs)
-    trained_on = (1 / 128, -1.0)
+    trained_on: tuple[Any, Any] = (1 / 128, -1.0)
     if inputs.shape[-1] == 3:
         scale = [1 / (255 * deviation) for deviation in _DEVIATION]
         trained_on = (
@@ -165,7 +165,7 @@ def _ends(model: keras.Model) -> list[Any]:
                 before = position.get(id(layer_of(tensor)))
                 if before is not None:
                     until[before] = max(until[before], i)
-    found: dict[tuple[int, ...], Any] = {}
+    stage_ends: dict[tuple[int, ...], Any] = {}
     sums: set[tuple[int, ...]] = set()
     open_until = 0
     for i, layer in enumerate(order):
@@ -180,13 +180,13 @@ def _ends(model: keras.Model) -> list[Any]:
             size = tuple(tensor.shape[1:3])
             if isinstance(layer, layers.Add):
                 sums.add(size)
-                found[size] = tensor
-            elif size not in found or (
-                size not in sums and tensor.shape[-1] <= found[size].shape[-1]
+                stage_ends[size] = tensor
+            elif size not in stage_ends or (
+                size not in sums and tensor.shape[-1] <= stage_ends[size].shape[-1]
             ):
-                found[size] = tensor
+                stage_ends[size] = tensor
         open_until = max(open_until, until[i])
     last = model.output
-    found[tuple(last.shape[1:3])] = last
+    stage_ends[tuple(last.shape[1:3])] = last
     full = tuple(model.inputs[0].shape[1:3])
-    return [tensor for size, tensor in found.items() if size != full]
+    return [tensor for size, tensor in stage_ends.items() if size != full]

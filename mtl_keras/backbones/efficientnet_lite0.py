@@ -89,7 +89,8 @@ def efficientnet_lite0(
         return x
 
     x = norm(conv(x, 32, 3, 2, f"{name}_stem", "_conv_stem"), f"{name}_stem", "_bn0")
-    stages, number, width = {}, 0, 32
+    stages: dict[str, Any] = {}
+    number, width = 0, 32
     for repeats, kernel, first_stride, expansion, out in (*_BLOCKS, _LAST):
         for repeat in range(repeats):
             part, key = f"{name}_block{number}", f"_blocks.{number}."
@@ -160,10 +161,10 @@ def _package_weights() -> dict[str, np.ndarray]:
             "install 'mtl-keras[imagenet]'."
         )
     (path,) = Path(spec.submodule_search_locations[0]).glob("models/*.pth")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if not found.startswith(_SHA256):
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if not digest.startswith(_SHA256):
         raise ValueError(
-            f"{path} is not the file that was expected (sha256 {found[:16]}..., not {_SHA256}...)."
+            f"{path} is not the file that was expected (sha256 {digest[:16]}..., not {_SHA256}...)."
         )
     return read_legacy_checkpoint(path)
 
@@ -218,12 +219,12 @@ def read_legacy_checkpoint(path: Path) -> dict[str, np.ndarray]:
             (count,) = struct.unpack("<q", file.read(8))
             dtype = np.dtype(_STORAGES[kinds[key]])
             data[key] = np.frombuffer(file.read(count * dtype.itemsize), dtype)
-    found = {}
+    arrays = {}
     for name, (storage, offset, size, stride) in tensors.items():
         flat = data[storage][offset:]
         # Some tensors are stored transposed: only the strides tell.
         view = np.lib.stride_tricks.as_strided(
             flat, size, [s * flat.itemsize for s in stride], writeable=False
         )
-        found[name] = np.ascontiguousarray(view)
-    return found
+        arrays[name] = np.ascontiguousarray(view)
+    return arrays

@@ -63,7 +63,7 @@ def fpn(
             "width, channels), got "
             f"{ {k: tuple(v.shape) for k, v in stages.items()} or model }."
         )
-    found, x = {}, None
+    levels, x = {}, None
     for stage, features in reversed(stages.items()):
         side = layers.Conv2D(channels, 1, name=f"{name}_{stage}_side")(features)
         if x is not None:
@@ -74,5 +74,5 @@ def fpn(
             channels, 3, padding="same", use_bias=False, name=f"{name}_{stage}_smooth"
         )(x)
         y = layers.BatchNormalization(momentum=0.95, name=f"{name}_{stage}_norm")(y)
-        found[stage] = layers.ReLU(max_value=6.0, name=f"{name}_{stage}_relu")(y)
-    return keras.Model(inputs, {stage: found[stage] for stage in stages}, name=name)
+        levels[stage] = layers.ReLU(max_value=6.0, name=f"{name}_{stage}_relu")(y)
+    return keras.Model(inputs, {stage: levels[stage] for stage in stages}, name=name)

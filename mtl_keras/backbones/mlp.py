@@ -61,7 +61,7 @@ def table_vector(
     cardinalities: Sequence[int] | None,
     embedding_dim: int,
     mean: Sequence[float] | None,
-    variance: Sequence[float] | None,
+    variance: Any,
     name: str,
 ) -> Any:
     """Normalized numbers and embedded categories, side by side.

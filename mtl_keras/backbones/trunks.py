@@ -35,14 +35,18 @@ def as_trunk(model: keras.Model, inputs: Any = None) -> keras.Model:
         ValueError: no inputs where the model has none of its own; inputs that do not fit the
             model's own; an answer that is no tensor and no list or dict of tensors.
     """
-    own = _own_inputs(model)
-    if own is None and inputs is None:
+    model_inputs = _own_inputs(model)
+    if model_inputs is None and inputs is None:
         raise ValueError(
             f"`inputs` should be the shape of one row, because the backbone '{model.name}' has no "
             f"inputs of its own yet. "
             "Received: inputs=None."
         )
-    return _computed(model, own, inputs if own is None else _fitted_inputs(model.name, own, inputs))
+    return _computed(
+        model,
+        model_inputs,
+        inputs if model_inputs is None else _fitted_inputs(model.name, model_inputs, inputs),
+    )
 
 
 def on_inputs(model: keras.Model, inputs: Any) -> keras.Model:
@@ -52,15 +56,17 @@ def on_inputs(model: keras.Model, inputs: Any) -> keras.Model:
     Raises:
         ValueError: inputs that do not fit the model's own; what `as_trunk` refuses.
     """
-    own = _own_inputs(model)
-    if own is None:
+    model_inputs = _own_inputs(model)
+    if model_inputs is None:
         return _computed(model, None, inputs)
-    flat = tree.flatten(own)
-    _fitted_inputs(model.name, own, inputs)
+    flat = tree.flatten(model_inputs)
+    _fitted_inputs(model.name, model_inputs, inputs)
     tensors = inputs if isinstance(inputs, Mapping) else {flat[0].name: inputs}
     if len(flat) == 1:
         tensors = {flat[0].name: next(iter(tensors.values()))}
-    return _computed(model, own, tree.map_structure(lambda tensor: tensors[tensor.name], own))
+    return _computed(
+        model, model_inputs, tree.map_structure(lambda tensor: tensors[tensor.name], model_inputs)
+    )
 
 
 def _computed(model: keras.Model, own: Any, tensors: Any) -> keras.Model:

@@ -125,7 +125,7 @@ def builder(function: Builder) -> Builder:
 def _complete_signature(function: Callable[..., Any]) -> inspect.Signature:
     """A builder's signature with the shared arguments in the place of `**shared`."""
     signature = inspect.signature(function)
-    *own, _ = signature.parameters.values()
+    *builder_parameters, _ = signature.parameters.values()
     annotations = {
         # As text, as those of the function are.
         argument: getattr(annotation, "__forward_arg__", annotation)
@@ -141,4 +141,4 @@ def _complete_signature(function: Callable[..., Any]) -> inspect.Signature:
         )
         for argument, default in defaults.items()
     ]
-    return signature.replace(parameters=[*own, *shared])
+    return signature.replace(parameters=[*builder_parameters, *shared])

@@ -84,7 +84,7 @@ def learned_branching(
             "resnet, text_cnn, transformer or "
             "mlp."
         )
-    settings = {
+    settings: dict[str, Any] = {
         "temperature": temperature,
         "temperature_decay": temperature_decay,
         "min_temperature": min_temperature,

@@ -267,7 +267,8 @@ def layer_sizes(argument: str, value: Any, builder: str) -> tuple[int, ...]:
     sizes = (value,) if isinstance(value, Integral) else value
     is_list = isinstance(sizes, (list, tuple))
     if not is_list or not all(
-        isinstance(n, Integral) and not isinstance(n, bool) and n >= 1 for n in sizes
+        isinstance(n, Integral) and not isinstance(n, bool) and n >= 1  # type: ignore[operator]
+        for n in sizes
     ):
         raise ValueError(
             f"Builder '{builder}': `{argument}` should be a whole number >= 1, or a list of "

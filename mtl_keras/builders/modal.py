@@ -356,13 +356,15 @@ def _encoder(
         return trunk.input, trunk
     kind = known_backbones.INPUT_NAMES.get(backbone) if isinstance(backbone, str) else None
     if isinstance(shape, Mapping):
-        own = {n: _one(n, s, "tokens" if n == "categorical" else None) for n, s in shape.items()}
+        modality_inputs = {
+            n: _one(n, s, "tokens" if n == "categorical" else None) for n, s in shape.items()
+        }
     else:
-        own = _one(modality, shape, kind)
+        modality_inputs = _one(modality, shape, kind)
     if isinstance(backbone, str):
         # Two modalities may have the same backbone: their layers need names of their own.
         options.setdefault("name", f"{backbone}_{modality}")
-    return own, make_backbone(backbone, own, options)
+    return modality_inputs, make_backbone(backbone, modality_inputs, options)
 
 
 def _fuse(vectors: Mapping[str, Any], fusion: str, widths: Sequence[int], name: str) -> Any:

@@ -27,7 +27,7 @@ class Progress(keras.callbacks.Callback):
         from rich.console import Console
 
         self.label, self.console = label, console or Console()
-        self._bar = None
+        self._bar: Any = None
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

@@ -52,7 +52,7 @@ def columns(table: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
         raise ValueError(
             f"The table lacks the columns {', '.join(lacking)} of the scheduled departure."
         )
-    known = dict(table)
+    known: dict[str, Any] = dict(table)
     if not lacking:
         # The month is a raw column and a category: "01" and 1.0 are the same one.
         known = {**_clock(table), **known, "month": _numbers(table, "month")}
@@ -125,10 +125,10 @@ def flights(
         import pandas as pd
     except ImportError:
         raise DataError("Reading `flights` needs pandas: pip install 'mtl-keras[data]'.") from None
-    place = fetch("flights", folder, download=False)
-    table = pd.read_csv(place / "flights.csv.zip")
-    weather = pd.read_csv(place / "weather.csv").drop(columns="time_hour")
-    planes = pd.read_csv(place / "planes.csv").rename(columns={"year": "plane_year"})
+    data_folder = fetch("flights", folder, download=False)
+    table = pd.read_csv(data_folder / "flights.csv.zip")
+    weather = pd.read_csv(data_folder / "weather.csv").drop(columns="time_hour")
+    planes = pd.read_csv(data_folder / "planes.csv").rename(columns={"year": "plane_year"})
     table = table.merge(weather, on=["origin", "year", "month", "day", "hour"], how="left")
     table = table.merge(planes, on="tailnum", how="left")
     table["departures"] = table.groupby(["origin", "month", "day", "hour"])["flight"].transform(
@@ -150,11 +150,11 @@ def flights(
 
     days = np.random.RandomState(seed).permutation(np.arange(1, 366))
     parts = {"test": days[:73], "validation": days[73:110], "train": days[110:]}
-    found = {}
+    splits = {}
     for part, chosen in parts.items():
         rows = np.isin(known["day_of_year"], chosen)
-        found[part] = (
+        splits[part] = (
             {k: v[rows] for k, v in encoded.items()},
             {k: v[rows] for k, v in labels.items()},
         )
-    return found
+    return splits

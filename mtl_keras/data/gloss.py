@@ -43,14 +43,14 @@ def gloss(
     Raises:
         DataError: the files are not there or damaged.
     """
-    place = fetch("gloss", folder, download=False)
+    data_folder = fetch("gloss", folder, download=False)
     definitions, rows = [], []
     for file, part in _FILES.items():
-        for line in (place / file).read_text("utf-8").splitlines():
+        for line in (data_folder / file).read_text("utf-8").splitlines():
             if line.startswith("  "):
                 continue  # the license
-            fields, _, text = line.partition(" | ")
-            fields = fields.split(" ", 4)
+            header, _, text = line.partition(" | ")
+            fields = header.split(" ", 4)
             definitions.append(text.split('; "')[0].strip())
             rows.append((part, int(fields[1]), int(fields[3], 16)))
     labels = np.array(rows)

@@ -126,7 +126,7 @@ def mix(
         raise ValueError(f"`ends` should be 'shortest' or 'longest'. Received: {ends!r}.")
     full = _aligned([complete(dataset, model) for dataset in datasets], model)
     # A data set that is never drawn from does not end the stream.
-    full, shares = zip(
+    full, shares = zip(  # type: ignore[assignment]
         *((d, share) for d, share in zip(full, shares, strict=True) if share > 0), strict=True
     )
     lengths = [int(dataset.cardinality()) for dataset in full]

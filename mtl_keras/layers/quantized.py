@@ -45,15 +45,15 @@ class FakeQuantize(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         if self.fixed is None:
-            given = {
+            range_options = {
                 "shape": (),
                 "initializer": "zeros",
                 "trainable": False,
                 "aggregation": "mean",
                 "autocast": False,
             }
-            self.low = self.add_weight(name="low", **given)
-            self.high = self.add_weight(name="high", **given)
+            self.low = self.add_weight(name="low", **range_options)
+            self.high = self.add_weight(name="high", **range_options)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         if self.fixed is not None:

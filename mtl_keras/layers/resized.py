@@ -62,7 +62,7 @@ def resize_like(x: Any, target: Any, name: str) -> Any:
         return x
     if None in target.shape[1:3]:
         return ResizeLike(name=name)([x, target])
-    return resized(x, *target.shape[1:3], name=name)
+    return resized(x, *target.shape[1:3], name=name)  # type: ignore[misc]
 
 
 def has_size_of(x: Any, target: Any) -> bool:

@@ -32,9 +32,9 @@ class PaddingMask(layers.Layer):
     row is all padding."""
 
     def call(self, inputs: Any) -> Any:
-        there = ops.cast(inputs > 0, "float32")
-        first = ops.ones_like(there[:, :1])
-        return ops.concatenate([first, there[:, 1:]], axis=1)
+        is_token = ops.cast(inputs > 0, "float32")
+        first = ops.ones_like(is_token[:, :1])
+        return ops.concatenate([first, is_token[:, 1:]], axis=1)
 
     def compute_output_spec(self, inputs: Any) -> Any:
         return keras.KerasTensor(inputs.shape, dtype="float32")

@@ -26,7 +26,7 @@ class _Streams(layers.Layer):
         super().__init__(**kwargs)
         self.supports_masking = True
 
-    def _check_streams(self, shapes: Any, count: int | None = None) -> tuple[int | None, ...]:
+    def _check_streams(self, shapes: Any, count: int | None = None) -> tuple[Any, ...]:
         if not shapes or not isinstance(shapes[0], (tuple, list)):
             raise ValueError(
                 f"Layer '{self.name}' takes a list of tensors, one a stream; got one of shape "

@@ -113,7 +113,9 @@ def _check_weights(subject: str, make: Callable[[], Balancer]) -> None:
     is_present = ops.convert_to_tensor(np.array([True, True, True]))
     for case, jacobian, scale in cases:
         balancer = _build(make)
-        losses = ops.convert_to_tensor(np.float32([0.5, 2.0, 8.0]) * scale)
+        losses = ops.convert_to_tensor(
+            np.float32([0.5, 2.0, 8.0]) * scale,  # type: ignore[arg-type]
+        )
         gram = ops.convert_to_tensor((jacobian @ jacobian.T * scale**2).astype("float32"))
         state = _values(balancer)
         weights = np.asarray(balancer.weigh(losses, is_present, gram))
@@ -130,7 +132,7 @@ def _check_absent_state(subject: str, make: Callable[[], Balancer]) -> None:
     """`update` with an absent task leaves that task's entries of the state as they are."""
     balancer = _build(make)
     state = _values(balancer)
-    losses = ops.convert_to_tensor(np.float32([4.0, 0.0, 2.0]))
+    losses = ops.convert_to_tensor(np.float32([4.0, 0.0, 2.0]))  # type: ignore[arg-type]
     is_present = ops.convert_to_tensor(np.array([True, False, True]))
     for _ in range(3):
         balancer.update(losses, is_present, 0.1)
@@ -166,12 +168,12 @@ def _check_training(subject: str, make: Callable[[], Balancer]) -> Balancer:
     batch = (x[16:], {name: labels[16:] for name, labels in y.items()})
     check_absent_task(subject, model, *batch, "sold", own_variables["sold"])
     _check_resumed(subject, model, batch)
-    return model.balancer
+    return model.balancer  # type: ignore[return-value]
 
 
 def _check_resumed(subject: str, model: Any, batch: Sequence[Any]) -> None:
     """A loaded model has the balancer's state, and takes the step that the saved one takes."""
-    loaded = check_saving(subject, model, batch[0])
+    loaded: Any = check_saving(subject, model, batch[0])
     expect(
         type(loaded.balancer) is type(model.balancer),
         subject,

@@ -98,7 +98,7 @@ def _compile(subject: str, model: MultiTaskModel, balancer: Any) -> None:
     """Compile with a balancer, or without one where it works on gradients and no variable is
     shared."""
     # One step each: tracing it would take longer than the step.
-    options = {"optimizer": "adam", "run_eagerly": True}
+    options: dict[str, Any] = {"optimizer": "adam", "run_eagerly": True}
     try:
         model.compile(balancer=balancer, **options)
     except ValueError as error:

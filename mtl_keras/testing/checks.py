@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-def expect(condition: Any, subject: str, promise: str, observation: str = "") -> None:
+def expect(condition: Any, subject: str, promise: str, observation: Any = "") -> None:
     """Raise an `AssertionError` that says which promise `subject` does not keep."""
     if not condition:
         raise AssertionError(f"{subject}: {promise}. {observation}".strip())

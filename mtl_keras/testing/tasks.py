@@ -139,7 +139,7 @@ def _check_alone(subject: str, task: Task, y: np.ndarray) -> None:
         raise AssertionError(f"{subject}: labels that are no numbers are refused.")
 
 
-def _check_missing(subject: str, task: Task, output_shape: tuple[int | None, ...]) -> None:
+def _check_missing(subject: str, task: Task, output_shape: tuple[Any, ...]) -> None:
     """What `missing` makes passes the check of labels and is known as missing."""
     labels = task.missing(output_shape[0], output_shape)
     task.check_labels(labels)

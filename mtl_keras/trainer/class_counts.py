@@ -94,10 +94,10 @@ def count_classes(
     batches = [(y, weight)] if data is None else _batches(data, steps)
     for labels, weights in batches:
         for task in tasks:
-            own = labels.get(task.name) if isinstance(labels, Mapping) else labels
-            if own is not None:
+            task_labels = labels.get(task.name) if isinstance(labels, Mapping) else labels
+            if task_labels is not None:
                 own_weight = weights.get(task.name) if isinstance(weights, Mapping) else weights
-                counts[task.name] += task.count_classes(own, own_weight)
+                counts[task.name] += task.count_classes(task_labels, own_weight)
     for task in tasks:
         model.get_layer(task.name).class_weights.assign(task.weights_from(counts[task.name]))
     return counts

@@ -154,7 +154,7 @@ class CompiledTasks:
         for."""
         if not self._is_reach_known():
             self._reach = Reach(self.model, [task.name for task in self.tasks])
-        return self._reach
+        return self._reach  # type: ignore[return-value]
 
     def _is_reach_known(self) -> bool:
         known = self._reach

@@ -122,8 +122,8 @@ def _zipped(
         )
     # After loading, go on where the saved model stood.
     start = int(keras.ops.convert_to_numpy(model.optimizer.iterations)) * number
-    own = balancer.data.repeat().skip(start % size if size > 0 else start)
-    extra = [own.skip(i).shard(number, 0) if number > 1 else own for i in range(number)]
+    held_out = balancer.data.repeat().skip(start % size if size > 0 else start)
+    extra = [held_out.skip(i).shard(number, 0) if number > 1 else held_out for i in range(number)]
     zipped = tf.data.Dataset.zip((base, *extra))
     cardinality = base.cardinality()
     return (

@@ -72,7 +72,7 @@ class _IdleState:
         self.variables: list[Any] = []
         #: For each variable, the position of its group.
         self.group_of: list[int] = []
-        moves = []
+        moves: list[Any] = []
         for tasks, members in groups.items():
             signs = [tf.reduce_any(tf.gather(present, list(tasks)))]
             for variable in members:

@@ -77,7 +77,10 @@ class TaskLosses(keras.metrics.Metric):
     def by_task(self) -> list[keras.metrics.Metric]:
         """Metrics `<task>_loss`, each of which reads one task's mean."""
         return [
-            _TaskLoss(f"{task}_loss", lambda index=index: self.means()[index])
+            _TaskLoss(
+                f"{task}_loss",
+                lambda index=index: self.means()[index],  # type: ignore[misc]
+            )
             for index, task in enumerate(self._task_names)
         ]
 

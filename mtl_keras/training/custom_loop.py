@@ -104,7 +104,7 @@ class _TaskTape:
     def _seed(self, loss: Any, seed: Any) -> Any:
         number = self._numbers.get(id(loss))
         has_factor = self._factors is not None and number is not None
-        factor = self._factors[number] if has_factor else tf.ones(())
+        factor = self._factors[number] if has_factor else tf.ones(())  # type: ignore[index]
         return tf.cast(factor if seed is None else factor * tf.cast(seed, factor.dtype), loss.dtype)
 
 
@@ -182,7 +182,7 @@ def balanced_gradients(
     present = _where_finite(update.gradients, batch.present)
     rate = tf.zeros(()) if rate is None else rate
     update_balancer(balancer, batch, update, present, rate)
-    return update.gradients
+    return update.gradients  # type: ignore[return-value]
 
 
 def observe_updated_losses(
@@ -338,7 +338,7 @@ def _combine(
 
 
 def _reached(
-    balancer: Balancer, tape: tf.GradientTape, batch: _Losses, variables: Sequence[Any]
+    balancer: Any, tape: tf.GradientTape, batch: _Losses, variables: Sequence[Any]
 ) -> dict[int, set[int]]:
     """By task's number, ids of the variables that its loss reaches; looked up on the tape when a
     task is first seen."""

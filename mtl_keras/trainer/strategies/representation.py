@@ -41,8 +41,8 @@ def backward_from_representation(
     gradients: dict[int, Any] = dict(zip(map(id, trunk), through, strict=True))
     for variable, column in zip(head_variables, at_heads, strict=True):
         has_several = sum(g is not None for g in column) > 1
-        own = mix_rows(column, weights if has_several else head_weights)
-        gradients[id(variable)] = add_gradients(gradients.get(id(variable)), own)
+        head_gradient = mix_rows(column, weights if has_several else head_weights)
+        gradients[id(variable)] = add_gradients(gradients.get(id(variable)), head_gradient)
     in_order = [gradients.get(id(v)) for v in scope.variables]
     return GradientUpdate(
         with_added_losses(forward, scope.variables, in_order),
