@@ -202,12 +202,10 @@ class DSelectKGate(layers.Layer):
             z, w = z + ops.matmul(x, self.z_kernel), w + ops.matmul(x, self.w_kernel)
         else:
             z, w = ops.expand_dims(z, 0), ops.expand_dims(w, 0)
-        steps: Any = (
-            self._smooth_step(ops.reshape(z, (-1, self.k, self.bits))) if self.bits else None
-        )
+        steps = self._smooth_step(ops.reshape(z, (-1, self.k, self.bits))) if self.bits else None
         chances = ops.ones((1, self.k, 2**self.bits), dtype=w.dtype)
         for bit in range(self.bits):
-            step = steps[:, :, bit : bit + 1]
+            step = steps[:, :, bit : bit + 1]  # type: ignore[index]
             code = ops.cast(self._codes[:, bit], w.dtype)
             chances = chances * (step * code + (1.0 - step) * (1.0 - code))
         if 2**self.bits > self.experts:
