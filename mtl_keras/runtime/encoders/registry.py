@@ -17,7 +17,7 @@ __all__ = [
 
 #: Every class of encoders by its name: what `encoder_to_json` writes, and exported files name, is
 #: looked up here.
-ENCODERS: dict[str, type] = {}
+ENCODERS: dict[str, Any] = {}
 
 
 def register_encoder(cls: type) -> type:
