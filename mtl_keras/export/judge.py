@@ -110,7 +110,10 @@ def metric_drops(
         drop = (before[key] - after[key]) * (1 if metric.higher_is_better else -1)
         metrics[task.name] = (metric.name, before[key], after[key], drop)
         if task.name in allowed and not drop <= allowed[task.name]:
-            message = f"'{task.name}' {metric.name} {before[key]:.4f} -> {after[key]:.4f} (allowed: {allowed[task.name]:g})"
+            message = (
+                f"'{task.name}' {metric.name} {before[key]:.4f} -> {after[key]:.4f} "
+                f"(allowed: {allowed[task.name]:g})"
+            )
             too_much.append((task.name, message))
     return metrics, too_much
 

@@ -213,7 +213,10 @@ class ExportReport:
             if self.calibration_rows is not None and self.new_rows:
                 sentence += f", ranges over {self.calibration_rows} others"
             if not self.new_rows:
-                sentence = "errors on new data are not known: there was one row, and ranges are measured on it"
+                sentence = (
+                    "errors on new data are not known: there was one row, and ranges are measured "
+                    "on it"
+                )
             console.print(sentence, highlight=False)
         if self.in_float32:
             console.print(

@@ -199,7 +199,8 @@ def _check_lengths(rows: Mapping[str, np.ndarray]) -> None:
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"'{name}' {length}" for name, length in lengths.items())
         raise ValueError(
-            f"The inputs of the sample data should have the same number of rows. Received: {counts}."
+            f"The inputs of the sample data should have the same number of rows. "
+            f"Received: {counts}."
         )
 
 

@@ -45,7 +45,9 @@ def main(folder: str) -> None:
     # Written beside, then renamed: a file that is there is whole.
     np.savez(
         directory / "unfinished.npz",
-        **{f"{name}/{i}": v for name, values in weights.items() for i, v in enumerate(values)},  # type: ignore[arg-type]
+        **{  # type: ignore[arg-type]
+            f"{name}/{i}": v for name, values in weights.items() for i, v in enumerate(values)
+        },
     )
     (directory / "unfinished.npz").rename(directory / "weights.npz")
 
@@ -146,7 +148,11 @@ def _old_config(
 ) -> dict[str, Any]:
     import keras
 
-    taken = {name for base in kind.__mro__ for name in inspect.signature(base.__init__).parameters}  # type: ignore[misc]
+    taken = {
+        name
+        for base in kind.__mro__
+        for name in inspect.signature(base.__init__).parameters  # type: ignore[misc]
+    }
     defaults = {
         name: p.default
         for base in new_kind.__mro__[::-1]

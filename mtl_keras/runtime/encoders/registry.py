@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    EncoderClass = TypeVar("EncoderClass", bound=type)
 
 __all__ = [
     "ENCODERS",
@@ -20,7 +25,7 @@ __all__ = [
 ENCODERS: dict[str, Any] = {}
 
 
-def register_encoder(cls: type) -> type:
+def register_encoder(cls: EncoderClass) -> EncoderClass:
     """Class decorator: make objects of `cls` survive `encoder_to_json`, and travel in exported
     files.
 
