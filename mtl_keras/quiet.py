@@ -11,6 +11,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 __all__ = ["mute_native_code", "quiet"]
 
@@ -21,7 +22,7 @@ _DEPRECATED = r"\s*Warning: tf\.lite\.Interpreter is deprecated"
 _lock = threading.Lock()
 _depth = 0
 _levels: dict[str, int] = {}
-_filter: tuple | None = None
+_filter: tuple[Any, ...] | None = None
 
 
 @contextmanager
@@ -66,7 +67,7 @@ def _leave() -> None:
             logging.getLogger(name).setLevel(level)
         # Only our own entry goes: what another thread has set since stays.
         with contextlib.suppress(ValueError):
-            warnings.filters.remove(_filter)
+            cast("list[Any]", warnings.filters).remove(_filter)
         _filter = None
 
 
@@ -82,15 +83,15 @@ def mute_native_code() -> None:
     if os.environ.get("MTL_KERAS_DEBUG") or sys.stderr is None or sys.stderr is not sys.__stderr__:
         return
     try:
-        if sys.stderr.fileno() != 2:
+        if sys.stderr.fileno() != 2:  # type: ignore[union-attr]
             return
-        sys.stderr.flush()
+        sys.stderr.flush()  # type: ignore[union-attr]
         visible = os.dup(2)
     except OSError:
         return
     sink = os.open(os.devnull, os.O_WRONLY)
     os.dup2(sink, 2)
     os.close(sink)
-    encoding = sys.stderr.encoding
+    encoding = sys.stderr.encoding  # type: ignore[union-attr]
     sys.stderr = open(visible, "w", 1, encoding, "backslashreplace")  # noqa: SIM115
     faulthandler.enable(sys.stderr)

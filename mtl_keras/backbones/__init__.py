@@ -6,6 +6,7 @@ from the input to the deepest. A builder takes one of these names, any such func
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from mtl_keras.backbones.applications import efficientnet_v2_b0, mobilenet_v2, mobilenet_v3_small
 from mtl_keras.backbones.bilstm import bilstm
@@ -51,7 +52,7 @@ _IMAGE = (
 )
 _TEXT = (bilstm, gru, lstm, text_cnn, transformer)
 _TABLE = (deep_cross, mlp)
-_BACKBONES: dict[str, Callable] = {
+_BACKBONES: dict[str, Callable[..., Any]] = {
     f.__name__: f for f in (*_IMAGE, *_TEXT, *_TABLE, log_mel_cnn, frame_cnn)
 }
 
@@ -66,7 +67,7 @@ INPUT_NAMES = {
 }
 
 
-def get(name: str) -> Callable:
+def get(name: str) -> Callable[..., Any]:
     """The backbone of this name; close names are listed where there is none."""
     if name not in _BACKBONES:
         raise ValueError(unknown_name("backbone", name, _BACKBONES))

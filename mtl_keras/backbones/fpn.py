@@ -17,7 +17,7 @@ __all__ = ["fpn"]
 
 def fpn(
     inputs: Any,
-    backbone: str | Callable | keras.Model = "small_cnn",
+    backbone: str | Callable[..., Any] | keras.Model = "small_cnn",
     channels: int = 48,
     backbone_options: Mapping[str, Any] | None = None,
     name: str = "fpn",

@@ -18,7 +18,7 @@ __all__ = ["frame_cnn"]
 
 def frame_cnn(
     inputs: Any,
-    encoder: str | Callable | keras.Model = "small_cnn",
+    encoder: str | Callable[..., Any] | keras.Model = "small_cnn",
     pooling: str = "mean",
     units: int = 64,
     encoder_options: Mapping[str, Any] | None = None,

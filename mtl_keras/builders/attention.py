@@ -37,7 +37,7 @@ _ADAPTERS = ("residual", "film")
 def mtan(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model | None = None,
+    backbone: str | Callable[..., Any] | keras.Model | None = None,
     **shared: Unpack[SharedArguments],
 ) -> MultiTaskModel:
     """A shared trunk, and for each task and stage a soft mask over the trunk's features.
@@ -91,7 +91,7 @@ def mtan(
 def task_gated(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model | None = None,
+    backbone: str | Callable[..., Any] | keras.Model | None = None,
     *,
     channels: int = 32,
     stages: Sequence[str] | None = None,
@@ -173,7 +173,7 @@ def task_gated(
 def adapters(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model | None = None,
+    backbone: str | Callable[..., Any] | keras.Model | None = None,
     *,
     adapter: str = "residual",
     units: int = 16,

@@ -24,7 +24,7 @@ __all__ = ["branches", "count_copies", "learned_branching", "prune"]
 def learned_branching(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model | None = None,
+    backbone: str | Callable[..., Any] | keras.Model | None = None,
     *,
     branches: int | None = None,
     temperature: float = 5.0,

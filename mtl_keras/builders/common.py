@@ -320,7 +320,7 @@ def _one_input(name: str, value: Any) -> keras.KerasTensor:
 
 
 def make_backbone(
-    backbone: str | Callable | keras.Model, inputs: Any, options: Mapping[str, Any] | None
+    backbone: str | Callable[..., Any] | keras.Model, inputs: Any, options: Mapping[str, Any] | None
 ) -> keras.Model:
     """A backbone's model on these inputs, its outputs a dict of stages.
 

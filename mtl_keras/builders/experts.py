@@ -22,7 +22,7 @@ _DEEPER = " Experts have one layer: for more, give a backbone such as 'mlp' in f
 def mmoe(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model | None = None,
+    backbone: str | Callable[..., Any] | keras.Model | None = None,
     *,
     experts: int = 4,
     units: int = 64,
@@ -78,7 +78,7 @@ def mmoe(
 def omoe(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model | None = None,
+    backbone: str | Callable[..., Any] | keras.Model | None = None,
     *,
     experts: int = 4,
     units: int = 64,
@@ -114,7 +114,7 @@ def omoe(
 def dselect_k(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model | None = None,
+    backbone: str | Callable[..., Any] | keras.Model | None = None,
     *,
     experts: int = 4,
     k: int = 2,
@@ -162,7 +162,7 @@ def dselect_k(
 def cgc(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model | None = None,
+    backbone: str | Callable[..., Any] | keras.Model | None = None,
     *,
     task_experts: int = 2,
     shared_experts: int = 2,
@@ -211,7 +211,7 @@ def cgc(
 def ple(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model | None = None,
+    backbone: str | Callable[..., Any] | keras.Model | None = None,
     *,
     levels: int = 2,
     task_experts: int = 2,

@@ -22,7 +22,7 @@ __all__ = ["tensor_factorized"]
 def tensor_factorized(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model | None = None,
+    backbone: str | Callable[..., Any] | keras.Model | None = None,
     *,
     factorization: str = "tucker",
     rank: int = 8,

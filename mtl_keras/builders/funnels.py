@@ -22,7 +22,7 @@ __all__ = ["aitm", "esmm"]
 def esmm(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model | None = None,
+    backbone: str | Callable[..., Any] | keras.Model | None = None,
     *,
     units: int | Sequence[int] = (64,),
     **shared: Unpack[SharedArguments],
@@ -77,7 +77,7 @@ def esmm(
 def aitm(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model | None = None,
+    backbone: str | Callable[..., Any] | keras.Model | None = None,
     *,
     units: int | Sequence[int] = (64,),
     penalty_weight: float = 0.6,

@@ -19,7 +19,7 @@ __all__ = ["hard_sharing", "layerwise"]
 def hard_sharing(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model | None = None,
+    backbone: str | Callable[..., Any] | keras.Model | None = None,
     **shared: Unpack[SharedArguments],
 ) -> MultiTaskModel:
     """One trunk for all tasks and a head for each (Caruana, "Multitask Learning: A Knowledge-Based
@@ -70,7 +70,7 @@ def hard_sharing(
 def layerwise(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model | None = None,
+    backbone: str | Callable[..., Any] | keras.Model | None = None,
     *,
     task_stages: Mapping[str, str],
     **shared: Unpack[SharedArguments],

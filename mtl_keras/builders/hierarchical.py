@@ -21,7 +21,7 @@ __all__ = ["hierarchical"]
 def hierarchical(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model | None = None,
+    backbone: str | Callable[..., Any] | keras.Model | None = None,
     *,
     task_stages: Mapping[str, str],
     feed_predictions: bool = True,

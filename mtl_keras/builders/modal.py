@@ -202,7 +202,7 @@ def complete_inputs(model: keras.Model, x: Mapping[str, Any]) -> dict[str, np.nd
 def multi_input(
     inputs: Mapping[str, Any],
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model | None = None,
+    backbone: str | Callable[..., Any] | keras.Model | None = None,
     *,
     stems: Any = None,
     units: int = 64,

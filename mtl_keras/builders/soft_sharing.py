@@ -32,7 +32,7 @@ __all__ = ["cross_stitch", "nddr", "sluice", "soft_sharing"]
 def soft_sharing(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model | None = None,
+    backbone: str | Callable[..., Any] | keras.Model | None = None,
     *,
     penalty: str = "l2",
     penalty_weight: float = 0.01,
@@ -103,7 +103,7 @@ def soft_sharing(
 def cross_stitch(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model | None = None,
+    backbone: str | Callable[..., Any] | keras.Model | None = None,
     *,
     self_weight: float = 0.9,
     per_channel: bool = True,
@@ -150,7 +150,7 @@ def cross_stitch(
 def sluice(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model | None = None,
+    backbone: str | Callable[..., Any] | keras.Model | None = None,
     *,
     subspaces: int = 2,
     self_weight: float = 0.9,
@@ -208,7 +208,7 @@ def sluice(
 def nddr(
     inputs: Any,
     tasks: Sequence[Task],
-    backbone: str | Callable | keras.Model | None = None,
+    backbone: str | Callable[..., Any] | keras.Model | None = None,
     *,
     self_weight: float = 0.9,
     normalize: bool = True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -194,7 +194,7 @@ def _export_tflite(request: ExportRequest, model: keras.Model, data: _Data) -> A
         return report
     if request.layer_errors:
         x = data.held_out[0] if isinstance(data.held_out, tuple) else None
-        export.layer_errors(model, request.quantization, data.calibration, x).show()
+        export.layer_errors(model, cast(str, request.quantization), data.calibration, x).show()
     if request.snippets:
         for file in export.snippets(path, request.snippets).values():
             print(file)

@@ -193,7 +193,7 @@ def _draw_picture(
     # Box
     for box, color, style in ((truth["box"], "white", ":"), (prediction["box"], "tab:red", "-")):
         left, top, right, bottom = np.asarray(box) * len(picture) - 0.5
-        edges = {"fill": False, "color": color, "linestyle": style}
+        edges: dict[str, Any] = {"fill": False, "color": color, "linestyle": style}
         axis.add_patch(Rectangle((left, top), right - left, bottom - top, **edges))
     # Silhouette
     dotted = {"colors": "white", "linewidths": 0.8, "linestyles": ":"}

@@ -10,7 +10,13 @@ import numpy as np
 __all__ = ["from_arrays", "passes"]
 
 
-def passes(one_pass: Callable, make: Callable, count: int, batch_size: int, endless: bool) -> Any:
+def passes(
+    one_pass: Callable[..., Any],
+    make: Callable[..., Any],
+    count: int,
+    batch_size: int,
+    endless: bool,
+) -> Any:
     """Batches from passes over `count` rows. Where `endless`, a batch may span two passes.
 
     Args:

@@ -99,7 +99,7 @@ def _numbers(table: Mapping[str, Sequence[Any]], name: str) -> np.ndarray:
 
 def flights(
     folder: str | os.PathLike[str] | None = None, seed: int = 0
-) -> dict[str, tuple[dict, dict]]:
+) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
     """The table in three parts, split by day, so that the weather of a test day was never seen.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ SUPERSENSES = [
 
 def gloss(
     folder: str | os.PathLike[str] | None = None, seed: int = 0
-) -> dict[str, tuple[list[str], dict]]:
+) -> dict[str, tuple[list[str], dict[str, Any]]]:
     """Definitions (without example sentences, which contain the word itself), split by synset.
 
     Args:

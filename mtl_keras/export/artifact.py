@@ -114,9 +114,10 @@ class TFLiteArtifact:
     content: bytes = b""
     unannotated: bytes = b""
     in_float32: list[str] = field(default_factory=list)
-    file: TFLiteModel | None = None
+    # None until the stage that adds them; those behind it read them.
+    file: TFLiteModel = None  # type: ignore[assignment]
     answers: dict[str, np.ndarray] = field(default_factory=dict)
-    report: ExportReport | None = None
+    report: ExportReport = None  # type: ignore[assignment]
 
     @property
     def name(self) -> str:

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from mtl_keras.export import ladder
 from mtl_keras.export.artifact import ExportRequest, TFLiteArtifact
@@ -151,5 +152,10 @@ def _describe_limits(limits: Mapping[str, float]) -> str:
 def _excess(report: ExportReport, limits: Mapping[str, float]) -> float:
     """By how much the worst head is beyond what it may lose."""
     return max(
-        (head.drop - limits[head.name] for head in report.heads if head.name in limits), default=0.0
+        (
+            cast(float, head.drop) - limits[head.name]
+            for head in report.heads
+            if head.name in limits
+        ),
+        default=0.0,
     )

@@ -103,16 +103,19 @@ def metric_drops(
         by task `(metric, before, after, how much worse)`, and, of tasks that are worse than
         allowed, `(task, in words)`.
     """
-    found, too_much = {}, []
+    metrics, too_much = {}, []
     for task in model.tasks:
         metric = task.new_metrics()[0]
         key = f"{task.name}_{metric.name}"
         drop = (before[key] - after[key]) * (1 if metric.higher_is_better else -1)
-        found[task.name] = (metric.name, before[key], after[key], drop)
+        metrics[task.name] = (metric.name, before[key], after[key], drop)
         if task.name in allowed and not drop <= allowed[task.name]:
-            told = f"'{task.name}' {metric.name} {before[key]:.4f} -> {after[key]:.4f} (allowed: {allowed[task.name]:g})"
-            too_much.append((task.name, told))
-    return found, too_much
+            message = (
+                f"'{task.name}' {metric.name} {before[key]:.4f} -> {after[key]:.4f} "
+                f"(allowed: {allowed[task.name]:g})"
+            )
+            too_much.append((task.name, message))
+    return metrics, too_much
 
 
 def enforce_max_drop(artifact: TFLiteArtifact) -> None:

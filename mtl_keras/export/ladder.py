@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from mtl_keras.export.report import Rung
 
@@ -41,9 +41,9 @@ def check_budget(budget: Any) -> dict[str, float]:
 def beyond_budget(rung: Rung, budget: Mapping[str, float]) -> str | None:
     """Why a file does not fit, or None."""
     reasons = []
-    if "bytes" in budget and rung.size > budget["bytes"]:
+    if "bytes" in budget and cast(int, rung.size) > budget["bytes"]:
         reasons.append(f"{rung.size:,} bytes, and the budget is {budget['bytes']:,.0f}")
-    if "ms" in budget and rung.latency_ms > budget["ms"]:
+    if "ms" in budget and cast(float, rung.latency_ms) > budget["ms"]:
         reasons.append(f"{rung.latency_ms:.2f} ms a call here, and the budget is {budget['ms']:g}")
     return "; ".join(reasons) or None
 
@@ -55,14 +55,14 @@ def in_order(rungs: Sequence[Rung], budget: Mapping[str, float]) -> list[Rung]:
     of bytes alone, the fastest. With none, sizes count, multiplied by how many times slower a file
     is than the fastest (from 1.5 times on).
     """
-    fastest = max(min((rung.latency_ms for rung in rungs), default=_FAST), _FAST)
+    fastest = max(min((cast(float, rung.latency_ms) for rung in rungs), default=_FAST), _FAST)
 
     def cost(rung: Rung) -> tuple[float, float]:
-        slower = max(rung.latency_ms, _FAST) / fastest
+        slower = max(cast(float, rung.latency_ms), _FAST) / fastest
         if "ms" in budget:
-            return rung.size, slower
+            return cast(int, rung.size), slower
         if "bytes" in budget:
-            return math.floor(math.log(slower, _EQUAL)), rung.size
-        return rung.size * (slower if slower > _EQUAL else 1.0), slower
+            return math.floor(math.log(slower, _EQUAL)), cast(int, rung.size)
+        return cast(int, rung.size) * (slower if slower > _EQUAL else 1.0), slower
 
     return sorted(rungs, key=cost)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from mtl_keras.export import gpu
 from mtl_keras.export.compression.compress import zeros
@@ -52,7 +52,7 @@ def note_calibration(artifact: TFLiteArtifact) -> None:
     if artifact.quantization not in CALIBRATED:
         return
     rows, report = artifact.request.rows, artifact.report
-    report.calibration_rows = len(next(iter(rows.calibration.values())))
+    report.calibration_rows = len(next(iter(cast("dict[str, Any]", rows.calibration).values())))
     report.new_rows = rows.are_new
     if not rows.are_new:
         # The row that ranges were measured on says nothing of new data.

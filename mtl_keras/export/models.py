@@ -56,8 +56,8 @@ def _is_functional(model: keras.Model) -> bool:
 def _from_sequential(model: keras.Sequential) -> keras.Model:
     if not model.built or not model.inputs:
         raise _never_called(model)
-    (given,) = model.inputs
-    inputs = keras.Input(given.shape[1:], dtype=given.dtype, name=given.name)
+    (tensor,) = model.inputs
+    inputs = keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=tensor.name)
     x = inputs
     for layer in model.layers:
         x = layer(x)
@@ -86,10 +86,10 @@ def _from_subclass(model: keras.Model) -> keras.Model:
     try:
         outputs = model(inputs)
     except Exception as error:
-        told = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[:300]
         raise ExportError(
             f"Model '{model.name}' ({type(model).__name__}, a subclass) can't be called on "
-            f"symbolic inputs: {told} Write its "
+            f"symbolic inputs: {reason} Write its "
             "`call` with keras.ops, or give a functional model of it: keras.Model(inputs, "
             "{'name': model(inputs)})."
         ) from error

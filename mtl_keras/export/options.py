@@ -129,8 +129,11 @@ class TFLiteOptions:
     def _check_int8_only(self) -> None:
         if isinstance(self.keep_float, str):
             raise ValueError(f"`keep_float` is a list of names: keep_float=[{self.keep_float!r}].")
-        given = {"keep_float": len(self.keep_float) > 0, "percentile": self.percentile is not None}
-        for name, is_given in given.items():
+        settings = {
+            "keep_float": len(self.keep_float) > 0,
+            "percentile": self.percentile is not None,
+        }
+        for name, is_given in settings.items():
             if is_given and self.quantization != "int8":
                 raise ValueError(
                     f"`{name}` goes with quantization='int8'; got {self.quantization!r}."

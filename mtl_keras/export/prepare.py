@@ -90,7 +90,7 @@ def subset(model: keras.Model, tasks: Sequence[str] | None) -> keras.Model:
     outputs = {name: tensor for name, tensor in model.output.items() if name in chosen}
     used = {id(x) for x in ancestors(outputs.values())}
     inputs = {tensor.name: tensor for tensor in model.inputs if id(tensor) in used}
-    kept = (
+    model_input = (
         inputs
         if isinstance(model.input, Mapping) and len(inputs) > 1
         else next(iter(inputs.values()))
@@ -103,4 +103,4 @@ def subset(model: keras.Model, tasks: Sequence[str] | None) -> keras.Model:
     ]
     if shared:
         facts["representation"] = shared
-    return type(model)(kept, outputs, name=model.name, **facts)
+    return type(model)(model_input, outputs, name=model.name, **facts)

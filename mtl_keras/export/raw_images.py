@@ -58,32 +58,32 @@ def with_raw_images(
     if input is not None and input not in pictures:
         raise ValueError(unknown_name("picture input", input, list(pictures)))
     if input is None and len(pictures) != 1:
-        told = (
+        problem = (
             f"several pictures ({', '.join(pictures)}): name one, `input=`"
             if pictures
             else "no picture of fixed size"
         )
-        raise ValueError(f"Model '{model.name}' has {told}.")
+        raise ValueError(f"Model '{model.name}' has {problem}.")
     tensor = pictures[input or next(iter(pictures))]
     if scale is None:
         scale = getattr(getattr(model, "encoder", None), "scale", 1 / 255)
     height, width, channels = tensor.shape[1:]
     fresh: dict[str, Any] = {}
-    found: dict[int, Any] = {}
-    for given in model.inputs:
-        if given is tensor:
-            fresh[given.name] = keras.Input(
-                (*(size or (height, width)), channels), dtype="uint8", name=given.name
+    tensors: dict[int, Any] = {}
+    for model_input in model.inputs:
+        if model_input is tensor:
+            fresh[model_input.name] = keras.Input(
+                (*(size or (height, width)), channels), dtype="uint8", name=model_input.name
             )
-            found[id(given)] = RawImage((height, width), scale, offset, name=f"{given.name}_raw")(
-                fresh[given.name]
-            )
+            tensors[id(model_input)] = RawImage(
+                (height, width), scale, offset, name=f"{model_input.name}_raw"
+            )(fresh[model_input.name])
         else:
-            fresh[given.name] = found[id(given)] = keras.Input(
-                given.shape[1:], dtype=given.dtype, name=given.name
+            fresh[model_input.name] = tensors[id(model_input)] = keras.Input(
+                model_input.shape[1:], dtype=model_input.dtype, name=model_input.name
             )
-    rewire_graph(model, found, lambda node, args, kwargs: node.operation(*args, **kwargs))
-    outputs = {name: found[id(output)] for name, output in model.output.items()}
+    rewire_graph(model, tensors, lambda node, args, kwargs: node.operation(*args, **kwargs))
+    outputs = {name: tensors[id(output)] for name, output in model.output.items()}
     facts = (
         {"representation": model.representation} if getattr(model, "representation", None) else {}
     )

@@ -127,7 +127,7 @@ class ExportReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings, for JSON."""
-        heads = {}
+        heads: dict[str, dict[str, Any]] = {}
         for h in self.heads:
             numbers = {
                 "largest_error": h.largest,
@@ -143,7 +143,7 @@ class ExportReport:
                 heads[h.name]["fidelity"] = h.fidelity
             if h.metric is not None:
                 heads[h.name] |= {"metric": h.metric, "before": h.before, "after": h.after}
-        sizes = {
+        sizes: dict[str, Any] = {
             "bytes": self.size,
             "gzip_bytes": self.gzip_size,
             "sparse_bytes": self.sparse_size,
@@ -153,7 +153,13 @@ class ExportReport:
             sizes["single_signature_bytes"] = self.single_size
         if self.gpu is not None:
             sizes["gpu_rejections"] = self.gpu
-        facts = {"format": self.format, **sizes, "ops": self.ops, "heads": heads, "rows": self.rows}
+        facts: dict[str, Any] = {
+            "format": self.format,
+            **sizes,
+            "ops": self.ops,
+            "heads": heads,
+            "rows": self.rows,
+        }
         if self.calibration_rows is not None:
             facts |= {"calibration_rows": self.calibration_rows, "new_rows": self.new_rows}
         if self.in_float32:
@@ -203,18 +209,21 @@ class ExportReport:
         columns += ["in the file", "step"] if whole else []
         console.print(_table(columns, rows))
         if self.rows:
-            told = f"errors over {self.rows} rows"
+            sentence = f"errors over {self.rows} rows"
             if self.calibration_rows is not None and self.new_rows:
-                told += f", ranges over {self.calibration_rows} others"
+                sentence += f", ranges over {self.calibration_rows} others"
             if not self.new_rows:
-                told = "errors on new data are not known: there was one row, and ranges are measured on it"
-            console.print(told, highlight=False)
+                sentence = (
+                    "errors on new data are not known: there was one row, and ranges are measured "
+                    "on it"
+                )
+            console.print(sentence, highlight=False)
         if self.in_float32:
             console.print(
                 "too large or too small for float16, in float32: " + ", ".join(self.in_float32),
                 highlight=False,
             )
-        judged = [head for head in self.heads if head.metric is not None]
+        judged: list[Any] = [head for head in self.heads if head.metric is not None]
         if judged:
             rows = [
                 [
@@ -391,20 +400,20 @@ def compare_heads(
         reference = np.asarray(reference, "float32")
         if name not in outputs:
             raise ExportError(f"The {what} has no head '{name}'; it has {sorted(outputs)}.")
-        found = np.asarray(outputs[name], "float32")
-        if found.shape != reference.shape:
+        output = np.asarray(outputs[name], "float32")
+        if output.shape != reference.shape:
             raise ExportError(
-                f"Head '{name}' of the {what} has shape {found.shape}, in Keras {reference.shape}."
+                f"Head '{name}' of the {what} has shape {output.shape}, in Keras {reference.shape}."
             )
-        if not np.isfinite(found).all():
+        if not np.isfinite(output).all():
             raise ExportError(
                 f"Head '{name}' of the {what} gives values that are not finite.", [name]
             )
         spread = float(reference.max() - reference.min())
-        error = np.abs(found - reference)
-        _check_alive(name, found, reference, what)
-        fidelity = _fidelity(found, reference)
-        clipped = _clipped(found, reference, spread)
+        error = np.abs(output - reference)
+        _check_alive(name, output, reference, what)
+        fidelity = _fidelity(output, reference)
+        clipped = _clipped(output, reference, spread)
         head = HeadReport(name, float(error.max()), float(error.mean()), spread, clipped, fidelity)
         if tolerance is None and are_typical and ruined_heads([head], bounded, len(reference)):
             raise ExportError(
@@ -416,7 +425,7 @@ def compare_heads(
                 [name],
             )
         if tolerance is not None:
-            _check_exact(name, found, reference, tolerance, what, noise, bounded)
+            _check_exact(name, output, reference, tolerance, what, noise, bounded)
         heads.append(head)
     return heads
 

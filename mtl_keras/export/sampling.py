@@ -197,9 +197,10 @@ def _reservoir(
 def _check_lengths(rows: Mapping[str, np.ndarray]) -> None:
     lengths = {name: len(value) if value.ndim else 0 for name, value in rows.items()}
     if len(set(lengths.values())) > 1:
-        told = ", ".join(f"'{name}' {length}" for name, length in lengths.items())
+        counts = ", ".join(f"'{name}' {length}" for name, length in lengths.items())
         raise ValueError(
-            f"The inputs of the sample data should have the same number of rows. Received: {told}."
+            f"The inputs of the sample data should have the same number of rows. "
+            f"Received: {counts}."
         )
 
 
@@ -256,8 +257,10 @@ def check_spread(inputs: Mapping[str, np.ndarray]) -> None:
     """
     real = {name: value for name, value in inputs.items() if value.dtype.kind == "f"}
     if real and all(value.min() == value.max() for value in real.values()):
-        told = ", ".join(f"'{name}' is always {value.flat[0]:g}" for name, value in real.items())
+        constants = ", ".join(
+            f"'{name}' is always {value.flat[0]:g}" for name, value in real.items()
+        )
         raise ValueError(
-            f"The calibration data never change: {told}. int8 measures ranges on them: give "
+            f"The calibration data never change: {constants}. int8 measures ranges on them: give "
             f"typical inputs."
         )

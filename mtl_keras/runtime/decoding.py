@@ -32,7 +32,7 @@ def decode(metadata: Metadata, output: Any) -> list[Any]:
     return list(output) if decoder is None else decoder(metadata, output)
 
 
-def _names(metadata: Metadata, key: str) -> Sequence[Any]:
+def _names(metadata: Metadata, key: str) -> Any:
     return metadata.get("labels") or list(range(int(metadata[key])))
 
 

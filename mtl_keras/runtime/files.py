@@ -30,7 +30,7 @@ class ExportError(RuntimeError):
         tasks: list of str. The heads concerned; may be empty.
     """
 
-    def __init__(self, message: str, tasks: Sequence[str] = ()):
+    def __init__(self, message: str, tasks: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.tasks = list(tasks)
 

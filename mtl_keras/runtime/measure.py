@@ -36,7 +36,7 @@ class Unsigned:
     """Runs a file's first graph by its tensors' names, as a signature's runner does: for files that
     have no signature."""
 
-    def __init__(self, interpreter: Any):
+    def __init__(self, interpreter: Any) -> None:
         self._interpreter = interpreter
         interpreter.allocate_tensors()
         self._inputs = _by_name(interpreter.get_input_details())

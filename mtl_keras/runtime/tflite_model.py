@@ -39,7 +39,7 @@ class TFLiteModel:
         [{'label': 3, 'probability': 0.98}]
     """
 
-    def __init__(self, path: str | os.PathLike[str], threads: int | None = None):
+    def __init__(self, path: str | os.PathLike[str], threads: int | None = None) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
         self.path = Path(path)

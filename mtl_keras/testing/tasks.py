@@ -29,7 +29,7 @@ def run_task_test(
     x: np.ndarray,
     y: np.ndarray,
     *,
-    backbone: str | Callable | None = None,
+    backbone: str | Callable[..., Any] | None = None,
     backbone_options: Mapping[str, Any] | None = None,
 ) -> MultiTaskModel:
     """Hold a task to what every task promises.

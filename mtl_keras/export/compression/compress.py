@@ -147,7 +147,7 @@ def compress(
         model, train, val, epochs, learning_rate, sparsity, schedule, pattern, clusters, max_drop
     )
     held_out = None if val is None else judge.held_out(model, val)
-    before = None if held_out is None else judge.scores(model, held_out)
+    before: Any = None if held_out is None else judge.scores(model, held_out)
     limits = judge.limits(model, max_drop)
     if engine == "keras":
         small = quantization_aware(model, keep_float=own_layers(model, keep, "keep"))
@@ -224,7 +224,16 @@ def _engine(engine: str | None, stages: Sequence[str]) -> str:
 
 
 def _check(
-    model, train, val, epochs, learning_rate, sparsity, schedule, pattern, clusters, max_drop
+    model: Any,
+    train: Any,
+    val: Any,
+    epochs: int,
+    learning_rate: float,
+    sparsity: float,
+    schedule: str,
+    pattern: Sequence[int] | None,
+    clusters: int,
+    max_drop: float | Mapping[str, float] | None,
 ) -> None:
     if not hasattr(model, "tasks"):
         raise ValueError("`compress` trains on the tasks' losses: it needs a MultiTaskModel.")
@@ -312,17 +321,17 @@ class _Falling(keras.callbacks.Callback):
     """The learning rate along half a cosine; afterwards it is what it was, for whoever trains
     on."""
 
-    def __init__(self, rate: float, steps: int):
+    def __init__(self, rate: float, steps: int) -> None:
         super().__init__()
         self.rate, self.steps = rate, steps
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         # Not counted here: Keras begins a batch more where it meets the end of data without a
         # length.
         done = int(self.model.optimizer.iterations) / self.steps
         self.model.optimizer.learning_rate = self.rate * (1 + np.cos(np.pi * done)) / 2
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         self.model.optimizer.learning_rate = self.rate
 
 
@@ -335,20 +344,20 @@ class _Best(keras.callbacks.Callback):
         small: Any,
         before: Mapping[str, float],
         held_out: tuple[dict[str, np.ndarray], dict[str, np.ndarray]],
-    ):
+    ) -> None:
         super().__init__()
         self.small, self.before, self.held_out = small, before, held_out
         self.lost, self.weights = (np.inf, np.inf), small.get_weights()
 
-    def on_epoch_end(self, epoch, logs=None):
-        found, _ = judge.metric_drops(
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        metrics, _ = judge.metric_drops(
             self.small, self.before, judge.scores(self.small, self.held_out), {}
         )
         # A metric that the data do not define (of one class only, say) tells nothing; one that
         # training lost tells enough.
         drops = [
             drop / max(abs(before), 1e-12) if np.isfinite(after) else np.inf
-            for _, before, after, drop in found.values()
+            for _, before, after, drop in metrics.values()
             if np.isfinite(before)
         ]
         lost = (max(drops, default=0.0), sum(drops))
@@ -386,9 +395,9 @@ def _refuse(model: Any) -> None:
 
 
 def _cannot(reasons: Mapping[str, str]) -> str:
-    told = "; ".join(f"'{name}': {reason}" for name, reason in reasons.items())
+    refused = "; ".join(f"'{name}': {reason}" for name, reason in reasons.items())
     return (
-        f"TensorFlow Model Optimization can't carry {told}. Leave them out of it with `keep` "
+        f"TensorFlow Model Optimization can't carry {refused}. Leave them out of it with `keep` "
         f"where they may stay as they are, "
         'or use method="qat" with engine="keras", which carries every layer.'
     )
@@ -420,13 +429,13 @@ def _in_its_own_process(model: Any, train: Any, options: dict[str, Any]) -> Any:
             # Of a model that was compiled and never trained: its optimizer has nothing to load.
             warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
             copy = keras.saving.load_model(folder / "model.keras")
-        found: dict[str, list[np.ndarray]] = {}
+        weights: dict[str, list[np.ndarray]] = {}
         with np.load(folder / "weights.npz") as stored:
             for key in sorted(
                 stored.files, key=lambda k: (k.rsplit("/", 1)[0], int(k.rsplit("/", 1)[1]))
             ):
-                found.setdefault(key.rsplit("/", 1)[0], []).append(stored[key])
-    for layer, values in found.items():
+                weights.setdefault(key.rsplit("/", 1)[0], []).append(stored[key])
+    for layer, values in weights.items():
         copy.get_layer(layer).set_weights(values)
     if model.balancer.data is not None:
         copy.balancer.data = model.balancer.data
@@ -460,12 +469,12 @@ def _judge(
     limits: Mapping[str, float],
     report: CompressionReport,
 ) -> None:
-    found, too_much = judge.metric_drops(small, before, judge.scores(small, data), limits)
-    report.heads.update({name: told[:3] for name, told in found.items()})
+    metrics, too_much = judge.metric_drops(small, before, judge.scores(small, data), limits)
+    report.heads.update({name: values[:3] for name, values in metrics.items()})
     if too_much:
         raise ExportError(
             f"'{report.method}' loses more than `max_drop` allows on "
-            f"{'; '.join(told for _, told in too_much)}. Train for "
+            f"{'; '.join(loss for _, loss in too_much)}. Train for "
             "longer, compress less (`sparsity`, `clusters`), or leave these heads alone (`keep`).",
             [name for name, _ in too_much],
         )

@@ -23,7 +23,7 @@ __all__ = ["main"]
 class CannotCarry(Exception):
     """Layers that can't be rebuilt, by name, with the reason."""
 
-    def __init__(self, reasons: dict[str, str]):
+    def __init__(self, reasons: dict[str, str]) -> None:
         super().__init__(str(reasons))
         self.reasons = reasons
 
@@ -33,21 +33,23 @@ def main(folder: str) -> None:
 
     import mtl_keras  # noqa: F401 - its layers, for loading
 
-    place = Path(folder)
-    options = json.loads((place / "options.json").read_text())
+    directory = Path(folder)
+    options = json.loads((directory / "options.json").read_text())
     keras.utils.set_random_seed(options["seed"])
-    model = keras.saving.load_model(place / "model.keras")
+    model = keras.saving.load_model(directory / "model.keras")
     try:
-        weights = compressed(model, place, options)
+        weights = compressed(model, directory, options)
     except CannotCarry as error:
-        (place / "reasons.json").write_text(json.dumps(error.reasons))
+        (directory / "reasons.json").write_text(json.dumps(error.reasons))
         return
     # Written beside, then renamed: a file that is there is whole.
     np.savez(
-        place / "unfinished.npz",
-        **{f"{name}/{i}": v for name, values in weights.items() for i, v in enumerate(values)},
+        directory / "unfinished.npz",
+        **{  # type: ignore[arg-type]
+            f"{name}/{i}": v for name, values in weights.items() for i, v in enumerate(values)
+        },
     )
-    (place / "unfinished.npz").rename(place / "weights.npz")
+    (directory / "unfinished.npz").rename(directory / "weights.npz")
 
 
 def compressed(model: Any, place: Path, options: dict[str, Any]) -> dict[str, list[np.ndarray]]:
@@ -100,12 +102,12 @@ def rebuilt(model: Any) -> tuple[Any, dict[str, list[str]]]:
     from mtl_keras.graph import rewire_graph
     from mtl_keras.tasks import TaskOutput
 
-    found: dict[int, Any] = {}
+    tensors: dict[int, Any] = {}
     inputs = []
     for tensor in model.inputs:
-        made = tf_keras.Input(tuple(tensor.shape[1:]), dtype=tensor.dtype, name=tensor.name)
-        found[id(tensor)] = made
-        inputs.append(made)
+        input_tensor = tf_keras.Input(tuple(tensor.shape[1:]), dtype=tensor.dtype, name=tensor.name)
+        tensors[id(tensor)] = input_tensor
+        inputs.append(input_tensor)
     copies: dict[int, Any] = {}
     names: dict[str, list[str]] = {}
 
@@ -129,8 +131,8 @@ def rebuilt(model: Any) -> tuple[Any, dict[str, list[str]]]:
             ) from error
         return outputs
 
-    rewire_graph(model, found, call)
-    outputs = [found[id(model.output[name])] for name in model.task_names]
+    rewire_graph(model, tensors, call)
+    outputs = [tensors[id(model.output[name])] for name in model.task_names]
     return tf_keras.Model(inputs, outputs, name=model.name), names
 
 
@@ -146,7 +148,11 @@ def _old_config(
 ) -> dict[str, Any]:
     import keras
 
-    taken = {name for base in kind.__mro__ for name in inspect.signature(base.__init__).parameters}
+    taken = {
+        name
+        for base in kind.__mro__
+        for name in inspect.signature(base.__init__).parameters  # type: ignore[misc]
+    }
     defaults = {
         name: p.default
         for base in new_kind.__mro__[::-1]
@@ -198,9 +204,9 @@ def _same_answers(model: Any, network: Any, place: Path, options: dict[str, Any]
     for name, value in zip(
         model.task_names, raw if isinstance(raw, (list, tuple)) else [raw], strict=True
     ):
-        found, wanted = np.asarray(model.task(name).activate(value)), np.asarray(expected[name])
+        answers, wanted = np.asarray(model.task(name).activate(value)), np.asarray(expected[name])
         if not np.allclose(
-            found,
+            answers,
             wanted,
             rtol=1e-3,
             atol=1e-4 * max(1.0, float(np.abs(wanted).max())),
@@ -208,7 +214,7 @@ def _same_answers(model: Any, network: Any, place: Path, options: dict[str, Any]
         ):
             raise RuntimeError(
                 f"Head '{name}' answers otherwise in tf_keras: by "
-                f"{np.abs(found - wanted).max():.3g}."
+                f"{np.abs(answers - wanted).max():.3g}."
             )
 
 
@@ -238,7 +244,7 @@ def _with(network: Any, names: Sequence[str], wrap: Callable[[Any], Any]) -> Any
 
 def _prune(
     network: Any, chosen: set[str], options: dict[str, Any], done: Sequence[str], steps: int
-) -> tuple:
+) -> tuple[Any, Any, Any]:
     from tensorflow_model_optimization.sparsity import keras as sparsity
 
     frequency = max(1, steps // 40)
@@ -266,7 +272,7 @@ def _prune(
 
 def _cluster(
     network: Any, chosen: set[str], options: dict[str, Any], done: Sequence[str], steps: int
-) -> tuple:
+) -> tuple[Any, Any, Any]:
     from tensorflow_model_optimization.clustering import keras as clustering
     from tensorflow_model_optimization.python.core.clustering.keras.experimental import cluster
 
@@ -291,7 +297,7 @@ def _cluster(
 
 def _qat(
     network: Any, chosen: set[str], options: dict[str, Any], done: Sequence[str], steps: int
-) -> tuple:
+) -> tuple[Any, Any, Any]:
     from tensorflow_model_optimization.experimental import combine
     from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
         default_8bit_quantize_registry,
@@ -350,17 +356,17 @@ def _train(
     trained = network.trainable_variables
 
     @tf.function(reduce_retracing=True)
-    def step(x, y, weight):
+    def step(x: Any, y: Any, weight: Any) -> Any:
         with tf.GradientTape() as tape:
             raw = network(x, training=True)
             raw = raw if isinstance(raw, (list, tuple)) else [raw]
             heads = zip(model.task_names, raw, strict=True)
             outputs = {name: model.task(name).activate(value) for name, value in heads}
             total = tf.add_n([*batch_losses(training, y, outputs, weight).each, *network.losses])
-        found = tape.gradient(total, trained)
+        gradients = tape.gradient(total, trained)
         pairs = [
             (gradient, variable)
-            for gradient, variable in zip(found, trained, strict=True)
+            for gradient, variable in zip(gradients, trained, strict=True)
             if gradient is not None
         ]
         optimizer.apply_gradients(pairs)

@@ -3,7 +3,7 @@ and back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import keras
@@ -34,7 +34,7 @@ _SUMS = (layers.Add, layers.Subtract, layers.Multiply)
 
 
 def quantization_aware(
-    model: keras.Model, keep_float: Sequence[str] = (), momentum: float = 0.99
+    model: keras.Model, keep_float: Collection[str] = (), momentum: float = 0.99
 ) -> keras.Model:
     """A copy of a model that rounds weights and activations as an int8 file does, to be trained on
     for a few epochs.
@@ -86,7 +86,7 @@ def quantization_aware(
         for tensor in node.input_tensors:
             consumers.setdefault(id(tensor), []).append(node.operation)
 
-    def made(layer: Any) -> Any:
+    def copy_layer(layer: Any) -> Any:
         copy = _clone(layer)
         norm = isinstance(layer, layers.BatchNormalization)
         if (layer.name in floats and not norm) or not (
@@ -110,7 +110,7 @@ def quantization_aware(
             return fresh
         return FakeQuantize(momentum, name=f"{tensor.name}_range")(fresh)
 
-    return _replayed(model, made, after, start)
+    return _replayed(model, copy_layer, after, start)
 
 
 def float_twin(model: keras.Model) -> keras.Model:
@@ -127,11 +127,14 @@ def float_twin(model: keras.Model) -> keras.Model:
             f"Model '{model.name}' is not quantization-aware: it is its own float network."
         )
 
-    def made(layer: Any) -> Any:
+    def copy_layer(layer: Any) -> Any:
         return _clone(layer.layer if isinstance(layer, QuantizedWeights) else layer)
 
     return _replayed(
-        model, made, lambda operation, tensor, output, place: output, lambda tensor, fresh: fresh
+        model,
+        copy_layer,
+        lambda operation, tensor, output, place: output,
+        lambda tensor, fresh: fresh,
     )
 
 
@@ -156,7 +159,7 @@ def _replayed(
         id(t): keras.Input(t.shape[1:], batch_size=t.shape[0], dtype=t.dtype, name=t.name)
         for t in model.inputs
     }
-    found = {id(tensor): start(tensor, inputs[id(tensor)]) for tensor in model.inputs}
+    tensors = {id(tensor): start(tensor, inputs[id(tensor)]) for tensor in model.inputs}
     copies: dict[int, tuple[Any, Any]] = {}
     calls: dict[int, int] = {}
 
@@ -175,11 +178,11 @@ def _replayed(
             after(operation, tensor, output, first + i) for i, (tensor, output) in enumerate(pairs)
         ]
 
-    rewire_graph(model, found, call)
+    rewire_graph(model, tensors, call)
     for old, new in copies.values():
         if isinstance(old, keras.layers.Layer):
             new.set_weights(old.get_weights())
-    outputs = {name: found[id(tensor)] for name, tensor in model.output.items()}
+    outputs = {name: tensors[id(tensor)] for name, tensor in model.output.items()}
     facts: dict[str, Any] = {}
     if getattr(model, "encoder", None) is not None:
         facts["encoder"] = model.encoder
@@ -221,7 +224,7 @@ def _is_relu(layer: Any) -> bool:
     )
 
 
-def own_layers(model: keras.Model, names: Sequence[str], argument: str) -> set[str]:
+def own_layers(model: keras.Model, names: Collection[str], argument: str) -> set[str]:
     """Names of layers and operations: those named, and those that one task alone uses which is
     named.
 
@@ -238,11 +241,13 @@ def own_layers(model: keras.Model, names: Sequence[str], argument: str) -> set[s
                 unknown_name(f"task or layer in `{argument}`:", name, [*model.output, *known])
             )
     below: dict[int, set[str]] = {id(tensor): {name} for name, tensor in model.output.items()}
-    found = set(names) - heads
+    layer_names = set(names) - heads
     reached: dict[str, set[str]] = {}
     for node in reversed(nodes(model)):
         leads = set().union(*(below.get(id(t), set()) for t in node.outputs))
         reached.setdefault(node.operation.name, set()).update(leads)
         for tensor in node.input_tensors:
             below.setdefault(id(tensor), set()).update(leads)
-    return found | {name for name, leads in reached.items() if len(leads) == 1 and leads <= heads}
+    return layer_names | {
+        name for name, leads in reached.items() if len(leads) == 1 and leads <= heads
+    }

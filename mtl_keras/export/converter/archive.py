@@ -41,10 +41,10 @@ class Endpoint:
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Keras's own answer to arrays by name."""
-        found = self.call(
+        outputs = self.call(
             **{name: keras.ops.convert_to_tensor(inputs[name]) for name in self.specs}
         )
-        return {name: np.asarray(found[name]) for name in self.outputs}
+        return {name: np.asarray(outputs[name]) for name in self.outputs}
 
 
 def endpoints(
@@ -74,26 +74,26 @@ def endpoints(
         )
     specs, heads = input_specs(model, batch), list(model.output)
 
-    def whole(keep: Sequence[str], **inputs):
-        found = model(pack_inputs(model, inputs), training=False)
-        return {name: found[name] for name in keep}
+    def whole(keep: Sequence[str], **inputs: Any) -> dict[str, Any]:
+        outputs = model(pack_inputs(model, inputs), training=False)
+        return {name: outputs[name] for name in keep}
 
-    def with_decoded(**inputs):
-        found = whole(heads, **inputs)
-        return found | {
-            f"{name}{decoded.SUFFIX}": decoded.decode(model, name, found[name]) for name in decode
+    def with_decoded(**inputs: Any) -> dict[str, Any]:
+        outputs = whole(heads, **inputs)
+        return outputs | {
+            f"{name}{decoded.SUFFIX}": decoded.decode(model, name, outputs[name]) for name in decode
         }
 
     everything = (*heads, *(f"{name}{decoded.SUFFIX}" for name in decode))
-    made = [Endpoint("serving_default", specs, everything, with_decoded)]
+    all_endpoints = [Endpoint("serving_default", specs, everything, with_decoded)]
     if signatures in ("heads", "all"):
-        made += [
+        all_endpoints += [
             Endpoint(f"predict_{name}", specs, (name,), functools.partial(whole, [name]))
             for name in heads
         ]
     if signatures in ("features", "all"):
-        made += _from_features(model, batch, specs)
-    return made
+        all_endpoints += _from_features(model, batch, specs)
+    return all_endpoints
 
 
 def _from_features(
@@ -108,10 +108,10 @@ def _from_features(
         )
     trunk, heads, more = split(model, names)
 
-    def features(**inputs):
+    def features(**inputs: Any) -> dict[str, Any]:
         return dict(trunk(pack_inputs(model, inputs), training=False))
 
-    def head(name: str, **inputs):
+    def head(name: str, **inputs: Any) -> dict[str, Any]:
         return {name: heads([inputs[n] for n in everything], training=False)[name]}
 
     taken = {}
@@ -119,23 +119,23 @@ def _from_features(
         shape, dtype = tuple(tensor.shape[1:]), keras.backend.standardize_dtype(tensor.dtype)
         taken[name] = keras.InputSpec(shape=(batch, *shape), dtype=dtype, name=name)
     everything = {**taken, **specs} if more else taken
-    made = [Endpoint("features", specs, tuple(names), features)]
+    feature_endpoints = [Endpoint("features", specs, tuple(names), features)]
     for name in model.output:
         # A head may use some of the shared tensors only.
         used = {id(x) for x in ancestors([heads.output[name]])}
         here = [n for n, t in zip(everything, heads.inputs, strict=True) if id(t) in used]
         call = _filled(functools.partial(head, name), everything)
-        made.append(
+        feature_endpoints.append(
             Endpoint(f"{name}_from_features", {n: everything[n] for n in here}, (name,), call)
         )
-    return made
+    return feature_endpoints
 
 
 def _filled(head: Callable[..., Any], specs: Mapping[str, keras.InputSpec]) -> Callable[..., Any]:
     """A head that takes what it uses; the rest of the heads' inputs are zeros that nothing
     reads."""
 
-    def call(**inputs):
+    def call(**inputs: Any) -> Any:
         rows = keras.ops.shape(next(iter(inputs.values())))[0]
         rest = {
             n: keras.ops.zeros((rows, *s.shape[1:]), s.dtype)

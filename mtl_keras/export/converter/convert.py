@@ -98,9 +98,11 @@ class Converter:
         floats: set[str] = set()
         if keep_float:
             heads = list(self.network.output)
-            own = own_layers(self.network, [n for n in keep_float if n in heads], "keep_float")
+            head_layers = own_layers(
+                self.network, [n for n in keep_float if n in heads], "keep_float"
+            )
             floats = quantization.float_nodes(
-                content, keep_float, heads, layers, own, self.network.name
+                content, keep_float, heads, layers, head_layers, self.network.name
             )
         return quantization.quantize(content, io, floats, self._answers(), layers)
 

@@ -134,7 +134,11 @@ def _is_plain_product(
 ) -> bool:
     """Whether an operator multiplies with a constant, and adds and bends nothing: trained layers
     rarely are of that kind."""
-    if int(op.inputs[1]) in producers or getattr(op.builtinOptions, "fusedActivationFunction", 0):
+    if int(op.inputs[1]) in producers or getattr(
+        op.builtinOptions,
+        "fusedActivationFunction",
+        0,  # type: ignore[arg-type]
+    ):
         return False
     has_bias = len(op.inputs) > 2 and op.inputs[2] >= 0
     return not (has_bias and np.any(_bytes(model, graph, op.inputs[2])))

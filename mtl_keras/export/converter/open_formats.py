@@ -35,7 +35,7 @@ class _Inference(keras.Model):
     would stay active.
     """
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model) -> None:
         super().__init__(name=model.name)
         self.model = model
 

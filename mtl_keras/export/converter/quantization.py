@@ -96,12 +96,14 @@ def _last_softmaxes(content: bytes) -> set[str]:
     than 256 values, and one part of the file for the CPU delegate, which has no int8 softmax,
     instead of two."""
     model = flatbuffer.read(content)
-    found = set()
+    softmaxes = set()
     for graph, _, index in heads_of(model):
-        made = {int(o): kind for kind, op in operators_of(model, graph) for o in op.outputs}
-        if made.get(int(index)) == "SOFTMAX":
-            found.add(flatbuffer.text(graph.tensors[index].name))
-    return found
+        producer_kinds = {
+            int(o): kind for kind, op in operators_of(model, graph) for o in op.outputs
+        }
+        if producer_kinds.get(int(index)) == "SOFTMAX":
+            softmaxes.add(flatbuffer.text(graph.tensors[index].name))
+    return softmaxes
 
 
 def _tensors_of(content: bytes, operators: Collection[str]) -> set[str]:
@@ -140,9 +142,9 @@ def _quantized_with_mends(
     where = ", ".join(
         sorted({_layer_name(tensor, layers) for tensor in coupling or _all_operators(content)})[:5]
     )
-    told = str(reason).strip() or "it gives no reason"
+    explanation = str(reason).strip() or "it gives no reason"
     raise ExportError(
-        f"TensorFlow's quantizer has no int8 form of this network ({told}); the layers in "
+        f"TensorFlow's quantizer has no int8 form of this network ({explanation}); the layers in "
         f"question: {where}. Keep them in "
         "float (`keep_float=`), or use quantization='dynamic'."
     ) from reason
@@ -199,16 +201,18 @@ def head_ranges(content: bytes) -> dict[str, tuple[float, float, float]]:
     """What each head of a quantized file can say: lowest, highest value, and the step between; not
     of heads in float."""
     model = flatbuffer.read(content)
-    found: dict[str, tuple[float, float, float]] = {}
+    ranges: dict[str, tuple[float, float, float]] = {}
     for graph, name, index in heads_of(model):
-        if name in found:
+        if name in ranges:
             continue
-        made = {int(o): (kind, op) for kind, op in operators_of(model, graph) for o in op.outputs}
-        kind, op = made.get(int(index), ("", None))
+        producers = {
+            int(o): (kind, op) for kind, op in operators_of(model, graph) for o in op.outputs
+        }
+        kind, op = producers.get(int(index), ("", None))
         limits = _limits(graph.tensors[op.inputs[0] if kind == "DEQUANTIZE" else index])
         if limits is not None:
-            found[name] = limits
-    return found
+            ranges[name] = limits
+    return ranges
 
 
 def _limits(tensor: Any) -> tuple[float, float, float] | None:
@@ -228,7 +232,7 @@ def _shared_scale_heads(
     wide: bool = True,
 ) -> set[str]:
     """Heads whose range in the file falls short of their own, or (`wide`) is far beyond it."""
-    found = set()
+    heads = set()
     for name, (low, high) in wanted.items():
         if name not in given or high <= low:
             continue
@@ -236,8 +240,8 @@ def _shared_scale_heads(
             high - low
         )
         if same_scale.cuts_off(given[name], (low, high)) or (wide and too_wide):
-            found.add(name)
-    return found
+            heads.add(name)
+    return heads
 
 
 def _is_fixed(scale: float) -> bool:
@@ -303,8 +307,8 @@ def float_nodes(
         ExportError: a layer of which the converter left no operator.
     """
     model = flatbuffer.read(content)
-    kept = {name for name in names if name in heads}
-    found = set()
+    float_heads = {name for name in names if name in heads}
+    tensors = set()
     for graph in model.subgraphs:
         outputs = {index: name for g, name, index in heads_of(model) if g is graph}
         below = _reach(graph, outputs)
@@ -316,10 +320,10 @@ def float_nodes(
             tensor = flatbuffer.text(graph.tensors[op.outputs[0]].name)
             if (
                 len(reached) == 1
-                and reached <= kept
+                and reached <= float_heads
                 and not any(_made_by(tensor, layer, layers, root) for layer in shared)
             ):
-                found.add(tensor)
+                tensors.add(tensor)
     for name in names:
         if name in heads:
             continue
@@ -327,15 +331,15 @@ def float_nodes(
             raise ValueError(
                 unknown_name("task or layer in `keep_float`:", name, [*heads, *layers])
             )
-        made = _of_layer(model, name, layers, root)
-        if not made:
+        layer_tensors = _of_layer(model, name, layers, root)
+        if not layer_tensors:
             raise ExportError(
                 f"Layer '{name}' has no operator of its own in the file (the converter merged it "
                 f"into its neighbors, or "
                 "dropped it): it can't be kept in float alone. Name the layer before it."
             )
-        found |= made
-    return found
+        tensors |= layer_tensors
+    return tensors
 
 
 def _reach(graph: Any, outputs: Mapping[int, str]) -> dict[int, set[str]]:
@@ -366,8 +370,8 @@ def _made_by(tensor: str, name: str, layers: Sequence[str], root: str) -> bool:
         steps = part.split("/")
         suffix = steps[0][len(root) :] if steps[0].startswith(root) else ""
         for step in steps:
-            own = step in (name, name + suffix) or re.fullmatch(re.escape(name) + r"_\d+", step)
-            if own and not any(step == other + suffix for other in layers if other != name):
+            match = step in (name, name + suffix) or re.fullmatch(re.escape(name) + r"_\d+", step)
+            if match and not any(step == other + suffix for other in layers if other != name):
                 return True
     return False
 

@@ -35,10 +35,10 @@ _OTHERWISE = "replace it by products, convolutions, pooling and elementwise func
 def explain_conversion_error(error: Exception, model: keras.Model) -> str:
     """The converter's report as a sentence a layer."""
     known = {layer.name: layer for layer in sublayers(model, include_self=False)}
-    found: dict[str | None, list[str]] = {}
+    operations_by_layer: dict[str | None, list[str]] = {}
     pattern = r"""loc\((?:callsite\()*fused\["[^"]*", "([^"@]+)[^"]*"\](?:(?!error:).)*?'tf\.(\w+)' op is neither"""
     for path, operation in re.findall(pattern, str(error), re.S):
-        operations = found.setdefault(_layer(path, known), [])
+        operations = operations_by_layer.setdefault(_layer(path, known), [])
         if operation not in operations:
             operations.append(operation)
     if tokens := re.search(r"Empty min/max for tensor (?:serving_default_)?(\w+)", str(error)):
@@ -48,7 +48,7 @@ def explain_conversion_error(error: Exception, model: keras.Model) -> str:
             "measures no ranges. Use quantization='int8' or 'dynamic'."
         )
     start = "The model can't be converted to TFLite with builtin operators: "
-    if not found:
+    if not operations_by_layer:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         telling = [
             line
@@ -56,8 +56,8 @@ def explain_conversion_error(error: Exception, model: keras.Model) -> str:
             if any(word in line.lower() for word in ("error:", "not supported", "custom op"))
         ]
         return start + " ".join((telling or lines)[:3])[:800]
-    told = []
-    for name, operations in found.items():
+    sentences = []
+    for name, operations in operations_by_layer.items():
         who = (
             "what no layer holds"
             if name is None
@@ -66,8 +66,8 @@ def explain_conversion_error(error: Exception, model: keras.Model) -> str:
         advice = "; ".join(
             dict.fromkeys(_DOES.get(operation, _OTHERWISE) for operation in operations)
         )
-        told.append(f"{who} needs {', '.join(operations)}: {advice}")
-    return start + ". ".join(told) + "."
+        sentences.append(f"{who} needs {', '.join(operations)}: {advice}")
+    return start + ". ".join(sentences) + "."
 
 
 def _layer(path: str, known: Collection[str]) -> str | None:

@@ -95,14 +95,14 @@ def unshare(content: bytes, heads: Collection[str], tensors: Collection[str] = (
                 is_output = any(int(entry.tensorIndex) == index for entry in signature.outputs)
                 if is_output or any(kind not in SAME_SCALE for kind in users):
                     extra += _double(graph, producers, index, copies)
-        own = {old: new for old, new in copies.items() if old != new}
+        replacements = {old: new for old, new in copies.items() if old != new}
         names = flatbuffer.kinds(model)
         for op in (*graph.operators, *extra):
             if names[op.opcodeIndex] not in SAME_SCALE:
-                op.inputs = [own.get(int(i), int(i)) for i in op.inputs]
+                op.inputs = [replacements.get(int(i), int(i)) for i in op.inputs]
         for entry in signature.outputs:
-            entry.tensorIndex = own.get(int(entry.tensorIndex), int(entry.tensorIndex))
-        graph.outputs = [own.get(int(o), int(o)) for o in graph.outputs]
+            entry.tensorIndex = replacements.get(int(entry.tensorIndex), int(entry.tensorIndex))
+        graph.outputs = [replacements.get(int(o), int(o)) for o in graph.outputs]
         graph.operators = _in_order(graph, [*graph.operators, *extra])
     return flatbuffer.write(model)
 
@@ -148,9 +148,9 @@ def needs_separation(content: bytes) -> bool:
             for index in set(inputs):
                 users.setdefault(index, []).append(measured_range(graph.tensors[op.outputs[0]]))
         for index, ranges in users.items():
-            own = measured_range(graph.tensors[index])
+            measured: Any = measured_range(graph.tensors[index])
             if len(ranges) > 1 and any(
-                other is not None and cuts_off(other, own) for other in ranges
+                other is not None and cuts_off(other, measured) for other in ranges
             ):
                 return True
     return False

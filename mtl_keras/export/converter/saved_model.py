@@ -72,19 +72,19 @@ def saved_model(
     inputs = sampling.take_rows(model, samples, 8)
     if signatures is None:
         signatures = "all" if getattr(plain, "representation", ()) else "heads"
-    made = archive.endpoints(plain, signatures)
+    endpoints = archive.endpoints(plain, signatures)
     with atomic_write(path) as fresh:
-        _write(plain, fresh, made, path)
+        _write(plain, fresh, endpoints, path)
         run = _runner(fresh)
         report = compare(
             plain, inputs, run("serving_default", inputs), FLOAT_TOLERANCE, "SavedModel"
         )
         known = dict(inputs)
-        for endpoint in made[1:]:
+        for endpoint in endpoints[1:]:
             expected = endpoint.run(known)
-            found = run(endpoint.name, {name: known[name] for name in endpoint.specs})
+            outputs = run(endpoint.name, {name: known[name] for name in endpoint.specs})
             compare_heads(
-                expected, found, FLOAT_TOLERANCE, f"SavedModel, signature '{endpoint.name}'"
+                expected, outputs, FLOAT_TOLERANCE, f"SavedModel, signature '{endpoint.name}'"
             )
             known |= expected if endpoint.name == "features" else {}
         report.notes = notes
@@ -108,9 +108,9 @@ def _write(
     try:
         archive.write_archive(model, fresh, made=made)
     except tf.errors.OpError as error:
-        told = " ".join(str(error.message).split())[:200]
+        reason = " ".join(str(error.message).split())[:200]
         raise ExportError(
-            f"{path} could not be written: {told}. What was there before is unchanged. Is the "
+            f"{path} could not be written: {reason}. What was there before is unchanged. Is the "
             f"disk full?"
         ) from error
     # `assets.extra` is where the format lets others put files of their own.
@@ -137,9 +137,9 @@ def _runner(path: Path) -> Callable[[str, dict[str, Any]], dict[str, Any]]:
         loaded = tf.saved_model.load(str(path))
 
     def run(signature: str, inputs: dict[str, Any]) -> dict[str, Any]:
-        found = loaded.signatures[signature](
+        outputs = loaded.signatures[signature](
             **{name: tf.constant(value) for name, value in inputs.items()}
         )
-        return {name: value.numpy() for name, value in found.items()}
+        return {name: value.numpy() for name, value in outputs.items()}
 
     return run

@@ -18,7 +18,7 @@ __all__ = ["int8_weights"]
 
 #: Operators with weights: which input they are, their axis of output channels, and the version that
 #: takes them in int8.
-_LAYERS = {
+_LAYERS: dict[str, tuple[int, int | None, int]] = {
     "CONV_2D": (1, 0, 5),
     "DEPTHWISE_CONV_2D": (1, 3, 6),
     "FULLY_CONNECTED": (1, 0, 9),

@@ -91,7 +91,7 @@ def describe_file(model: TFLiteModel) -> dict[str, Any]:
     kinds = {task["kind"] for task in model.tasks}
     dtypes = {detail["dtype"] for detail in (*inputs.values(), *outputs.values())}
 
-    def scaled(entry):
+    def scaled(entry: dict[str, Any]) -> dict[str, Any]:
         return {key: entry[key] for key in ("scale", "zero_point")} if entry["scaled"] else {}
 
     sizes = {

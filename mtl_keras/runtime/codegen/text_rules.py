@@ -14,10 +14,15 @@ import unicodedata
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mtl_keras.runtime.encoders import CharTokenizer, HashingTokenizer, WordTokenizer
 from mtl_keras.runtime.files import MARK, ExportError
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    Form = Literal["NFKC", "NFC", "none"]
 
 __all__ = ["TextRules", "rules_of", "unicode_tables"]
 
@@ -56,7 +61,7 @@ class TextRules:
     """
 
     kind: str
-    form: str
+    form: Form
     length: int
     size: int
     fold: Mapping[str, str]
@@ -162,14 +167,14 @@ def _spelled(vocabulary: Sequence[str], chosen: Mapping[str, Any]) -> list[str]:
     return [" " if word in seen or seen.add(word) else word for word in spelled]  # type: ignore[func-returns-value]
 
 
-def _characters(form: str) -> list[str]:
+def _characters(form: Form) -> list[str]:
     """All characters that text in this form can hold."""
     characters = [chr(i) for i in range(sys.maxunicode + 1) if not 0xD800 <= i <= 0xDFFF]
     known = [c for c in characters if unicodedata.category(c) not in ("Cn", "Co")]
     return known if form == "none" else [c for c in known if unicodedata.is_normalized(form, c)]
 
 
-def _form(same: Any) -> str:
+def _form(same: Any) -> Form:
     """The form of Unicode: `same` says whether two texts are read alike."""
     if not same("e\u0301", "\u00e9"):
         return "none"
@@ -179,7 +184,7 @@ def _form(same: Any) -> str:
 @functools.cache
 def _word_tables(
     chosen: tuple[tuple[str, Any], ...],
-) -> tuple[str, dict[str, str], tuple[tuple[int, int, int], ...]]:
+) -> tuple[Form, dict[str, str], tuple[tuple[int, int, int], ...]]:
     """Form, changes and classes of characters, of tokenizers with these settings."""
 
     def words(*sentences: str) -> set[str]:
@@ -265,7 +270,7 @@ def _ranges(kinds: Mapping[str, int]) -> tuple[tuple[int, int, int], ...]:
 @functools.cache
 def _char_tables(
     chosen: tuple[tuple[str, Any], ...],
-) -> tuple[str, dict[str, str], tuple[tuple[int, int, int], ...]]:
+) -> tuple[Form, dict[str, str], tuple[tuple[int, int, int], ...]]:
     """Form and changes of characters, of tokenizers with these settings; letters have no
     classes."""
     settings = dict(chosen)

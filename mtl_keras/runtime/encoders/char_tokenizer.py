@@ -45,7 +45,7 @@ class CharTokenizer:
         lower: bool = True,
         name: str = "tokens",
         normalize: bool = True,
-    ):
+    ) -> None:
         self.alphabet, self.length, self.lower, self.name = (
             str(alphabet),
             int(length),

@@ -36,7 +36,9 @@ class HashingTokenizer:
 
     kind = "text"
 
-    def __init__(self, size: int, length: int, name: str = "tokens", rules: str = "unicode"):
+    def __init__(
+        self, size: int, length: int, name: str = "tokens", rules: str = "unicode"
+    ) -> None:
         if int(size) < 2:
             raise ValueError(f"HashingTokenizer needs at least 2 ids, got {size}.")
         self.size, self.length, self.name = int(size), int(length), name

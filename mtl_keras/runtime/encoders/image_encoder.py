@@ -27,7 +27,7 @@ class ImageEncoder:
 
     def __init__(
         self, size: Sequence[int], channels: int = 3, scale: float = 1 / 255, name: str = "image"
-    ):
+    ) -> None:
         if channels not in (1, 3):
             raise ValueError(f"ImageEncoder takes 1 or 3 channels, got {channels}.")
         self.size, self.channels, self.scale, self.name = (

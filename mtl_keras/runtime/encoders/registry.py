@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    EncoderClass = TypeVar("EncoderClass", bound=type)
 
 __all__ = [
     "ENCODERS",
@@ -17,10 +22,10 @@ __all__ = [
 
 #: Every class of encoders by its name: what `encoder_to_json` writes, and exported files name, is
 #: looked up here.
-ENCODERS: dict[str, type] = {}
+ENCODERS: dict[str, Any] = {}
 
 
-def register_encoder(cls: type) -> type:
+def register_encoder(cls: EncoderClass) -> EncoderClass:
     """Class decorator: make objects of `cls` survive `encoder_to_json`, and travel in exported
     files.
 

@@ -30,7 +30,7 @@ class TableEncoder:
 
     def __init__(
         self, numeric: Mapping[str, Sequence[float]], categorical: Mapping[str, Sequence[str]]
-    ):
+    ) -> None:
         self.numeric = {k: [float(v) for v in stats] for k, stats in numeric.items()}
         self.categorical = {k: [str(v) for v in values] for k, values in categorical.items()}
         self._ids = {
@@ -85,7 +85,7 @@ class TableEncoder:
             raise ValueError(f"The table lacks the columns {', '.join(missing)}.")
         blocks = {}
         if self.numeric:
-            columns = []
+            columns: list[Any] = []
             for name, (mean, _) in self.numeric.items():
                 column = np.asarray(table[name], float)
                 columns.append(np.where(np.isfinite(column), column, mean))

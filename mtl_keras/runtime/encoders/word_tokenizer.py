@@ -37,7 +37,7 @@ class WordTokenizer:
 
     def __init__(
         self, vocabulary: Sequence[str], length: int, name: str = "tokens", rules: str = "unicode"
-    ):
+    ) -> None:
         self.vocabulary, self.length, self.name = list(vocabulary), int(length), name
         self.rules = check_rules(rules)
         self._ids: dict[str, int] = {}
