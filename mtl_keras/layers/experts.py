@@ -255,7 +255,7 @@ class Mixture(layers.Layer):
         ValueError: a gate whose number of experts does not divide the outputs.
     """
 
-    def call(self, inputs: Any) -> list[Any]:
+    def call(self, inputs: Any) -> Any:
         outputs, gate = inputs
         count = gate.shape[-1]
         units = outputs.shape[-1] // count
