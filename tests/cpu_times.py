@@ -1,4 +1,4 @@
-"""A pytest plugin that measures processor time: `pytest --cpu-times FILE` writes a table by file
+"""A pytest plugin that measures processor time: `pytest --cpu-times=FILE` writes a table by file
 and by test.
 
 Processor time, not wall time: on a machine that others use too, only the first can be compared. The

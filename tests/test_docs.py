@@ -333,6 +333,7 @@ def _first_networks(pages, monkeypatch, which):
     )
 
 
+@pytest.mark.large
 def test_a_shared_lstm_learns_sentiment_and_topic_from_two_data_sets(pages, monkeypatch):
     names = _first_networks(pages, monkeypatch, 0)
     model, encode = names["model"], names["tokenizer"].encode

@@ -198,6 +198,7 @@ def test_lite0_has_the_number_of_parameters_of_the_official_network():
     assert model.output["stage5"].shape == (None, 7, 7, 1280)
 
 
+@pytest.mark.large
 def test_wrapped_networks_compute_what_keras_computes():
     x = np.random.default_rng(0).random((2, 32, 32, 3)).astype("float32")
     inputs = keras.Input((32, 32, 3))

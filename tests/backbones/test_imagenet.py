@@ -59,6 +59,7 @@ def test_photographs_are_recognized(network, photograph, classes):
     assert int(logits.argmax()) in classes
 
 
+@pytest.mark.large
 @installed
 def test_copies_of_a_pretrained_backbone_start_from_its_weights():
     model = mtl.builders.cross_stitch(

@@ -96,6 +96,7 @@ def test_defaults_are_those_of_the_authors_code():
     )
 
 
+@pytest.mark.large
 def test_krum_trains_the_heads_that_it_did_not_select():
     """Three regressions, five seeds: with scaled heads one of three left 1.0 of its variance
     unexplained."""
@@ -116,6 +117,7 @@ def test_krum_trains_the_heads_that_it_did_not_select():
         assert np.mean((outputs[name][:, 0] - truth) ** 2) / np.var(truth) < 0.75, name
 
 
+@pytest.mark.large
 def test_a_list_of_methods_scales_heads_by_both():
     one, two = table_model(), table_model()
     two.set_weights(one.get_weights())

@@ -110,6 +110,7 @@ def test_gradnorm_orders_its_weights_against_the_scale_of_the_tasks():
     assert model.balancing_report() and model._compiled.sources[0].path == "d1/kernel"
 
 
+@pytest.mark.large
 def test_the_uncertainty_demo_learns_the_spread_of_its_residuals():
     """y1 = 2x + 8 + 10 e, y2 = 3x + 3 + e (Kendall's demo): sigma comes near each residual's
     spread."""

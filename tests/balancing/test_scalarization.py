@@ -60,6 +60,7 @@ def test_solved_tasks_have_finite_weights(name):
     assert np.isfinite(_built(name).weigh(tf.zeros(3), THERE)).all()
 
 
+@pytest.mark.large
 def test_smooth_chebyshev_reaches_the_middle_of_a_concave_front_where_sums_find_only_the_ends():
     """f = 1 - exp(-|x -+ 1/sqrt d|^2) (Lin et al., Pareto multi-task learning, NeurIPS 2019), d =
     20."""

@@ -60,6 +60,7 @@ def test_earlier_stages_are_those_of_the_path():
     np.testing.assert_allclose(taken, copies, rtol=1e-6)
 
 
+@pytest.mark.large
 def test_choices_are_samples_of_the_gumbel_softmax():
     layer = mtl.layers.BranchChoice(
         2, temperature=0.1, min_temperature=0.1, temperature_decay=1.0, seed=1
@@ -123,6 +124,7 @@ def _decided(shape=(16, 16, 1), backbone="small_cnn", **options):
     return model
 
 
+@pytest.mark.large
 def test_the_pruned_network_is_the_tree_and_answers_the_same(tmp_path):
     x, _ = image_data(4)
     model = _decided()
@@ -222,6 +224,7 @@ def test_copies_are_counted_as_the_tree_has_them(choose):
     assert count_copies(B.prune(model)) is None
 
 
+@pytest.mark.large
 def test_training_the_tree_leaves_the_network_it_was_cut_from_alone():
     x, y = table_data()
     model = B.learned_branching((5,), TASKS, **MLP)
@@ -236,6 +239,7 @@ def test_training_the_tree_leaves_the_network_it_was_cut_from_alone():
     assert tree.summary_sharing().multiply_adds == hard.summary_sharing().multiply_adds
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_branches_are_learned_in_mixed_precision(policy):
     keras.config.set_dtype_policy(policy)
@@ -253,6 +257,7 @@ def test_branches_are_learned_in_mixed_precision(policy):
     np.testing.assert_allclose(tree["cost"], whole["cost"], rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.large
 def test_a_mask_of_padding_may_go_around_the_stages_and_learned_features_may_not():
     options = {"vocabulary_size": 9, "dim": 8, "heads": 2, "blocks": 2}
     model = B.learned_branching({"tokens": (6,)}, TASKS, "transformer", backbone_options=options)

@@ -191,6 +191,7 @@ STREAMS = {
 }
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(("builder", "kind"), [(b, KINDS[i % 3]) for i, b in enumerate(BUILDERS)])
 def test_heads_computed_from_the_representation_are_the_networks(builder, kind):
     """Before it is saved, too, when the backbone's layers have been called elsewhere. Builders of

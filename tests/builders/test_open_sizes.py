@@ -58,6 +58,7 @@ def test_open_sizes_answer_as_fixed_ones_do(builder, backbone, extra):
     assert free(X[:, :13, :10])["depth"].shape == (2, 13, 10, 1)
 
 
+@pytest.mark.large
 def test_a_network_of_open_sizes_trains_and_is_loaded(tmp_path):
     model, _ = _twins(B.hard_sharing, "fpn")
     model.compile("adam", balancer="cagrad")

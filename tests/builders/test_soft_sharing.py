@@ -46,6 +46,7 @@ def test_at_identity_the_networks_are_independent(make):
     assert np.abs(a - b).max() > 0.01
 
 
+@pytest.mark.large
 def test_without_a_penalty_training_is_that_of_independent_networks():
     x, y = table_data()
     model = B.soft_sharing((5,), TASKS, penalty_weight=0.0, **MLP)
@@ -183,6 +184,7 @@ def test_the_pairwise_trace_norm_is_that_of_numpy_and_so_is_its_gradient():
     assert float(value) == 0 and np.all(np.asarray(gradient) == 0)
 
 
+@pytest.mark.large
 def test_the_pairwise_trace_norm_trains_and_is_saved_with_the_model(tmp_path):
     x, _ = image_data(4)
     options = {"widths": (2, 3), "depth": 1}

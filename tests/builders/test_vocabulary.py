@@ -105,6 +105,7 @@ def test_defaults_of_a_word_are_of_one_type():
                 assert isinstance(parameters[word].default, kind), (name, word)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_every_penalty_is_weighed_by_penalty_weight(name):
     """`penalty_weight=0` takes all that a builder adds to the loss, and builders without the word

@@ -105,6 +105,7 @@ def test_the_learning_rate_falls_along_a_cosine(table, monkeypatch):
 
 
 # ------------------------------------------------------------------ in a process of its own
+@pytest.mark.large
 @tfmot
 def test_pruned_weights_are_zero_where_asked_and_the_rest_goes_on_learning(table, tmp_path):
     """Half the rows lack a label, and one head is left alone."""

@@ -42,6 +42,7 @@ def waves():
     return x.astype("float32")
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("quantization", ["dynamic", "weights", "int8"])
 def test_quiet_bands_of_a_spectrum_are_heard(tmp_path, waves, quantization):
     sound = keras.Input((1600,), name="sound")

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from helpers import image_model
 
@@ -41,6 +42,7 @@ def test_products_that_stretch_both_sides_are_refused():
     ]
 
 
+@pytest.mark.large
 def test_loops_are_refused(tmp_path):
     inputs = keras.Input((5, 3), name="x")
     model = keras.Model(inputs, {"a": keras.layers.Dense(2, name="a")(keras.layers.GRU(4)(inputs))})

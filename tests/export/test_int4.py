@@ -39,6 +39,7 @@ def test_a_scale_per_channel_is_the_nearest_of_fifteen_steps(tmp_path):
     assert np.abs(stored * scales - kernel).max() <= scales.max() / 2 * 1.001
 
 
+@pytest.mark.large
 def test_blocks_are_finer_than_channels_where_a_weight_stands_out(tmp_path):
     model = wide_model()
     layer = model.get_layer("cost_hidden")
@@ -69,6 +70,7 @@ def test_files_shrink_and_heads_keep_names_and_order(tmp_path):
     assert list(mtl.export.TFLiteModel(tmp_path / "int4.tflite").outputs) == ["cost", "sold"]
 
 
+@pytest.mark.large
 def test_convolutions_run(tmp_path):
     tasks = [
         mtl.tasks.Classification("kind", num_classes=3),

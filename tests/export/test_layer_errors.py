@@ -15,6 +15,7 @@ def ruined():
     return model, x
 
 
+@pytest.mark.large
 def test_the_ruined_layer_is_named_and_its_head_in_float_mends_it(ruined):
     model, x = ruined
     report = mtl.export.layer_errors(model, "int8", x[:128], x[128:192])
@@ -42,6 +43,7 @@ def test_the_heads_errors_are_those_of_the_files(ruined, tmp_path):
         )
 
 
+@pytest.mark.large
 def test_float_files_have_no_error_beyond_rounding():
     model = image_model()
     x, _ = image_data(8)

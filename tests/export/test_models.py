@@ -160,6 +160,7 @@ def test_an_input_with_a_tasks_name_is_refused_by_name():
         mtl.MultiTaskModel(inputs, {"cost": head})
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("policy", ["float16", "bfloat16"])
 def test_a_network_in_half_precision_throughout_is_exported_in_float32(policy, tmp_path):
     keras.config.set_dtype_policy(policy)

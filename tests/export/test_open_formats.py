@@ -6,7 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from helpers import image_model
+from helpers import image_model, large_but
 
 import mtl_keras as mtl
 
@@ -44,7 +44,7 @@ def mixed_inputs_model():
     return keras.Model({"zeta": first, "alpha": second, "mid": words}, outputs)
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", large_but(["onnx"], FORMATS))
 def test_heads_by_name_in_the_tasks_order_for_any_number_of_rows(form, tmp_path):
     model = image_model()
     path = tmp_path / f"model{FORMATS[form]}"
@@ -77,6 +77,7 @@ def test_inputs_by_name_and_some_of_the_tasks(form, tmp_path):
         np.testing.assert_allclose(value, expected[name], atol=1e-5)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("form", FORMATS)
 def test_augmentation_is_off(form, tmp_path):
     inputs = keras.Input((8, 8, 1), name="image")

@@ -440,6 +440,7 @@ def test_a_tensor_that_is_overwritten_keeps_its_own_range(tmp_path):
     assert float(hidden.quantization.scale[0]) == pytest.approx(largest / 255, rel=0.01)
 
 
+@pytest.mark.large
 def test_what_the_quantizer_fails_on_is_named_and_auto_goes_on(trained, tmp_path, monkeypatch):
     model, x, y = trained
 

@@ -39,6 +39,7 @@ def _fit(rows=4):
     }
 
 
+@pytest.mark.large
 def test_what_fits_is_taken_from_arrays_and_data_sets(network, tmp_path):
     x = _fit()
     for data in (

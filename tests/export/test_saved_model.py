@@ -33,6 +33,7 @@ def test_every_variable_is_stored_once(trained, tmp_path):
     )
 
 
+@pytest.mark.large
 def test_it_serves_where_there_is_neither_keras_nor_this_package(trained, tmp_path, without):
     model, x, _ = trained
     mtl.export.saved_model(model, tmp_path / "sm")

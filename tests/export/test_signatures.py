@@ -9,6 +9,7 @@ from mtl_keras.graph import split
 from mtl_keras.runtime import flatbuffer
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("quantization", large_but((None,), [None, "dynamic", "int8"]))
 def test_one_head_or_the_features_once_and_heads_from_them(trained, tmp_path, quantization):
     from ai_edge_litert.interpreter import Interpreter
@@ -81,6 +82,7 @@ def test_heads_in_float_leave_the_trunk_in_int8_in_every_signature(tmp_path, kep
     assert report.single_size < 0.6 * mtl.export.tflite(model, path).size
 
 
+@pytest.mark.large
 def test_a_file_can_be_left_with_its_first_signature(tmp_path):
     """Loops refer to graphs of their own, which stay with it."""
     tasks = [mtl.tasks.Classification("kind", num_classes=3), mtl.tasks.Regression("cost")]
@@ -105,6 +107,7 @@ def test_signatures_that_a_file_lacks_are_named(trained, exported):
         mtl.export.TFLiteModel(path).run({"image": trained[1]}, "predict_kind")
 
 
+@pytest.mark.large
 def test_a_model_of_several_streams_has_no_features(tmp_path):
     tasks = [
         mtl.tasks.Classification("kind", num_classes=3, hidden=0),
@@ -128,6 +131,7 @@ def test_a_model_of_several_streams_has_no_features(tmp_path):
     assert not (tmp_path / "parts").exists()
 
 
+@pytest.mark.large
 def test_saved_models_have_the_same_signatures(trained, tmp_path):
     import tensorflow as tf
 
@@ -171,6 +175,7 @@ def test_a_backbone_and_its_heads_in_files_of_their_own(trained, tmp_path, quant
     assert mtl.export.TFLiteModel(tmp_path / "parts" / "backbone.tflite").tasks == []
 
 
+@pytest.mark.large
 def test_a_split_that_fails_leaves_what_was_there(trained, tmp_path):
     model, x, _ = trained
     mtl.export.split(model, tmp_path / "parts")
@@ -180,6 +185,7 @@ def test_a_split_that_fails_leaves_what_was_there(trained, tmp_path):
     assert {p.name: p.read_bytes() for p in (tmp_path / "parts").iterdir()} == before
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("feed", large_but((True,), [True, False]))
 def test_heads_at_several_depths_start_from_the_features_of_this_model(tmp_path, feed):
     """A backbone's layers were called once before they were fed with predictions: that call is not

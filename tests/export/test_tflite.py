@@ -299,6 +299,7 @@ def test_an_input_whose_size_is_open_is_refused(tmp_path):
 
 
 # ------------------------------------------------------------------ some tasks, whole integers, a gate a head
+@pytest.mark.large
 def test_a_file_for_some_tasks_lacks_what_only_the_others_use(trained, tmp_path):
     model, x, _ = trained
     whole = mtl.export.tflite(model, tmp_path / "all.tflite")
@@ -352,6 +353,7 @@ def test_finer_activations_are_nearer_to_keras(exported):
     assert errors["int16x8"] < 0.5 * errors["int8"]
 
 
+@pytest.mark.large
 def test_the_report_has_each_tasks_metric_before_and_after(trained, tmp_path, capsys):
     model, x, y = trained
     report = mtl.export.tflite(
@@ -467,6 +469,7 @@ def test_auto_takes_what_passes_and_says_why_not_the_others(trained, tmp_path, c
         mtl.export.tflite(model, tmp_path / "m.tflite", "auto", calibration=x)
 
 
+@pytest.mark.large
 def test_a_file_that_loses_too_much_may_be_a_report(trained, tmp_path):
     model, x, y = trained
     report = mtl.export.tflite(

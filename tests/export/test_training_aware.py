@@ -103,6 +103,7 @@ def test_gradients_pass_the_rounding_straight():
     )
 
 
+@pytest.mark.large
 def test_statistics_of_normalization_stand_still_and_its_scale_is_trained():
     x, y = image_data()
     model = image_model()

@@ -117,6 +117,7 @@ def test_layers_with_few_weights_a_channel_stay_in_float(tmp_path):
     )
 
 
+@pytest.mark.large
 def test_weights_of_loops_and_of_several_signatures(tmp_path):
     tasks = [
         mtl.tasks.Classification("topic", num_classes=3, hidden=0),

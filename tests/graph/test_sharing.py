@@ -90,7 +90,16 @@ def alone():
     return counts
 
 
-@pytest.mark.parametrize(("builder", "extra"), BUILDERS, ids=[name for name, _ in BUILDERS])
+@pytest.mark.parametrize(
+    ("builder", "extra"),
+    [
+        case
+        if case[0] in ("mtan", "cross_stitch", "hierarchical", "mmoe", "hard_sharing")
+        else pytest.param(*case, marks=pytest.mark.large)
+        for case in BUILDERS
+    ],
+    ids=[name for name, _ in BUILDERS],
+)
 def test_separate_networks_are_those_of_hard_sharing_for_one_task(builder, extra, alone):
     model = getattr(mtl.builders, builder)((16, 16, 1), _three(), **IMAGE, **extra)
     report = model.summary_sharing()
@@ -102,6 +111,7 @@ def test_separate_networks_are_those_of_hard_sharing_for_one_task(builder, extra
     assert report.rows()[-1][2] == f"{whole:.3f}"
 
 
+@pytest.mark.large
 def test_separate_networks_are_known_after_loading_and_have_the_heads_that_were_given(tmp_path):
     def head(features):
         return keras.layers.Dense(1)(keras.layers.Flatten()(list(features.values())[-1]))
@@ -140,6 +150,7 @@ def test_convolutions_depthwise_and_maps_are_counted():
     }
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(("backbone", "gates"), [("lstm", 4), ("gru", 3)])
 def test_recurrent_layers_are_seen_through_their_loops(backbone, gates):
     tasks = [mtl.tasks.TokenTagging("tag", 3), mtl.tasks.Binary("topic", hidden=0)]

@@ -15,6 +15,7 @@ def folder(trained, tmp_path_factory):
     return folder
 
 
+@pytest.mark.large
 def test_a_file_by_threads_and_against_single_task_files(folder, tmp_path, capsys):
     singles = [folder / "kind.tflite", folder / "box.tflite"]
     report = mtl.export.benchmark(

@@ -438,6 +438,7 @@ def test_phones_get_every_name_shape_and_label(facts, language):
     assert len(calls) >= 11 and calls <= defined
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("language", list(LANGUAGES))
 def test_whole_integers_carry_their_scale(trained, tmp_path, language):
     model, x, _ = trained
@@ -730,6 +731,7 @@ def test_no_text_divides_by_zero_and_every_grammar_takes_every_name(odd_facts, l
         assert "found_.map { UInt8(max(0, min(255, ($0 / 0.02).rounded() + (3)))) }" in text
 
 
+@pytest.mark.large
 def test_a_camera_file_answers_in_the_python_snippet_as_in_the_library(trained, tmp_path):
     raw = mtl.export.with_raw_images(trained[0])
     x = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 1)).astype("uint8")
@@ -804,6 +806,7 @@ def texts(tmp_path_factory):
     return found
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("kind", list(TOKENIZERS))
 def test_python_snippets_read_as_the_encoder_does(texts, kind):
     folder, facts, expected = texts[kind]
@@ -969,6 +972,7 @@ def test_a_tokenizer_that_tables_can_not_say_is_left_out_and_the_snippet_says_so
 
 
 # ------------------------------------------------------------------ in the browser
+@pytest.mark.large
 def test_the_page_holds_the_file_and_its_calls(trained, tmp_path):
     model, x, _ = trained
     mtl.export.tflite(model, tmp_path / "m.tflite", "int8", calibration=x)

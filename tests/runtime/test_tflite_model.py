@@ -87,6 +87,7 @@ def test_a_file_of_others_runs_with_raw_outputs(tmp_path):
     )
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("key", ["predict", None])
 def test_files_without_our_signature_run_and_are_inspected(tmp_path, key):
     """Of others: a signature by another name, or none at all."""

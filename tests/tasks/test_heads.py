@@ -163,6 +163,7 @@ def test_what_is_no_head_is_refused_by_the_tasks_name(head, error, words):
         _model(head())
 
 
+@pytest.mark.large
 def test_heads_that_are_models_go_to_the_phone_in_int8(tmp_path):
     model = _model(HEADS["dropout"]())
     x = np.random.default_rng(0).random((16, 16, 16, 1)).astype("float32")

@@ -89,6 +89,7 @@ def test_amortized_weights_are_those_of_the_last_solution(options):
     assert balancer.update_every == 1 and float(model.balancer.steps.numpy()) == 1
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     "options",
     [
@@ -149,6 +150,7 @@ def test_representation_gradients_are_taken_where_the_heads_begin(name):
     same(model.get_weights(), twin.get_weights(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     "balancer",
     [
@@ -212,6 +214,7 @@ def test_gradient_sign_dropout_masks_the_representation_by_its_definition():
 
 
 # ------------------------------------------------------------------ lists
+@pytest.mark.large
 def test_a_list_weighs_the_losses_and_then_their_gradients():
     """With fixed first weights it is the second method on a model with these loss weights."""
     one, two = _twins()
@@ -233,6 +236,7 @@ def test_a_list_learns_in_both_places_and_is_saved(tmp_path):
     same(loaded.balancer.variables, model.balancer.variables, rtol=0, atol=0)
 
 
+@pytest.mark.large
 def test_a_weighting_goes_before_a_method_with_a_state_of_the_gradients_size():
     one, two = _twins()
     _fit(one, [balancing.Static({"cost": 0.5}), balancing.MoCo()], 2)
@@ -327,6 +331,7 @@ def test_shared_variables_can_be_narrowed():
 
 
 # ------------------------------------------------------------------ other data
+@pytest.mark.large
 @pytest.mark.parametrize("name", large_but(("MoDo",), ["SDMGrad", "MoDo"]))
 def test_double_sampling_takes_its_products_from_other_batches(name):
     """With data of its own: J1 J2^T from there, the step on the training batch."""
@@ -368,6 +373,7 @@ def test_double_sampling_takes_its_products_from_other_batches(name):
     same(model.get_weights(), twin.get_weights(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.large
 def test_batches_too_small_to_cut_are_refused():
     x, y = table_data(2)
     model = table_model()
@@ -376,6 +382,7 @@ def test_batches_too_small_to_cut_are_refused():
         model.fit(x, y, verbose=0)
 
 
+@pytest.mark.large
 def test_auto_lambda_follows_the_finite_difference_of_a_linear_model():
     """One step, against the formula in NumPy: virtual step, held-out gradient, and losses at both
     sides."""
@@ -500,6 +507,7 @@ def test_a_step_that_mixed_precision_skips_moves_no_state(make):
 
 
 # ------------------------------------------------------------------ second looks
+@pytest.mark.large
 def test_famo_looks_again_without_leaving_a_trace():
     """Dropout and batch statistics of the second pass are those of the first; running means move
     once."""
@@ -601,6 +609,7 @@ def test_the_monitors_numbers_are_those_of_the_gradients():
     )
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("options", [{"run_eagerly": True}, {"jit_compile": True}])
 @pytest.mark.parametrize(
     "make",

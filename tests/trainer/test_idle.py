@@ -139,6 +139,7 @@ def test_an_absent_head_stands_still_bit_for_bit(balancer):
     _assert_idle(model, _fit_twice(model, balancer))
 
 
+@pytest.mark.large
 def test_an_absent_head_stands_still_on_replicas():
     strategy = tf.distribute.MirroredStrategy(
         ["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice()
@@ -237,6 +238,7 @@ def test_gradients_gathered_over_several_batches_still_arrive():
     same(model.get_weights(), twin.get_weights(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.large
 def test_optimizers_by_layer_train_and_stand_still():
     """Keras's `MultiOptimizer` has no learning rate of its own."""
     if not hasattr(keras.optimizers, "MultiOptimizer"):

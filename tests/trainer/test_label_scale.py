@@ -55,11 +55,13 @@ def test_labels_far_from_unit_scale_are_warned_of_with_the_mend(name):
     assert not _warnings(task.fit_to(labels), labels)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", NEAR)
 def test_sensible_labels_are_not_warned_of(name):
     assert not _warnings(mtl.tasks.Regression("cost", hidden=0), NEAR[name].astype("float32"))
 
 
+@pytest.mark.large
 def test_data_sets_are_looked_at_by_their_first_batch():
     task = mtl.tasks.Regression("cost", hidden=0)
     assert len(_warnings(task, FAR["prices"].astype("float32"), as_dataset=True)) == 1
@@ -76,6 +78,7 @@ def test_a_network_that_answers_in_that_range_is_not_warned_of():
     assert not _warnings(task, labels, model=model)
 
 
+@pytest.mark.large
 def test_losses_without_a_unit_and_log_scales_are_not_warned_of():
     counts = RNG.integers(0, 50_000, 32).astype("float32")
     task = mtl.tasks.Regression("cost", hidden=0)
@@ -84,6 +87,7 @@ def test_losses_without_a_unit_and_log_scales_are_not_warned_of():
     assert _warnings(task, counts, loss={"cost": "mae"})
 
 
+@pytest.mark.large
 def test_depths_in_millimeters_are_warned_of():
     x, _ = image_data(8)
     depth = RNG.uniform(500, 4000, (8, 16, 16, 1)).astype("float32")

@@ -391,6 +391,7 @@ def test_two_replicas_log_what_one_device_logs_with_every_balancer(balancer):
     _check_logs_on_replicas(balancer, monitor=True)
 
 
+@pytest.mark.large
 def test_an_evaluation_between_two_batches_leaves_the_training_logs_as_they_are():
     x, y = table_data()
     model = table_model()

@@ -90,6 +90,7 @@ def test_class_weights_by_task_are_sample_weights_by_class_whatever_the_data():
     same(ours.get_weights(), theirs.get_weights())
 
 
+@pytest.mark.large
 def test_class_weights_are_gone_in_the_next_call_and_have_no_part_in_validation():
     x, y = table_data()
     ours, theirs = _pair()
@@ -191,6 +192,7 @@ def test_weights_that_make_no_sense_are_refused(argument, words):
         model.fit(x, y, verbose=0, **argument)
 
 
+@pytest.mark.large
 def test_arguments_by_position_are_those_of_keras():
     x, y = table_data()
     ours, theirs = _pair()

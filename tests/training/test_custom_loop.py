@@ -94,6 +94,7 @@ def test_settings_and_lists_hold_in_a_loop_too(make):
     _agrees("", make(), make())
 
 
+@pytest.mark.large
 def test_it_works_in_a_graph():
     x, y = table_data(ROWS)
     one, two = table_model(), table_model()

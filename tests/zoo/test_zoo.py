@@ -221,6 +221,7 @@ def test_the_same_seed_trains_the_same_network(small):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.large
 def test_a_twin_has_one_task_and_the_same_trunk(small):
     twin = training.fit(small, small.prepare(), seed=0, tasks=["box"])
     whole = small.build()
