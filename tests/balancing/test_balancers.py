@@ -63,6 +63,7 @@ def test_uncertainty_follows_the_formula_of_each_likelihood():
     np.testing.assert_allclose(balancer.total(losses, weights, present), expected, rtol=1e-6)
 
 
+@pytest.mark.large
 def test_uncertainty_reaches_its_optimum_at_a_fixed_loss():
     balancer = _built(balancing.Uncertainty(learning_rate=0.05))
     losses, present = _tensors([0.2, 3.0, 8.0])
@@ -116,6 +117,7 @@ def test_a_balancer_is_nothing_else():
         balancing.get(3)
 
 
+@pytest.mark.large
 def test_static_in_training_equals_loss_weights():
     x, y = table_data()
     first = table_model()

@@ -119,6 +119,7 @@ def test_published_settings(balancer, expected):
     np.testing.assert_allclose(balancer.aggregate(J2), expected, atol=2e-6)
 
 
+@pytest.mark.large
 def test_gradient_sign_dropout_of_the_golden_rows():
     """P = (1 + 2 / 10) / 2 for the first number: 6 with probability 0.6, else -4; the others agree
     and are summed."""

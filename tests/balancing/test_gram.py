@@ -216,9 +216,7 @@ def test_impossible_settings_and_shapes_are_refused(make, words):
 # ------------------------------------------------------------------ in training
 @pytest.mark.parametrize(
     "name",
-    large_but(
-        ("mgda", "pcgrad", "config"), [n for n in GRAM if balancing.get(n).strategy != "samples"]
-    ),
+    large_but(("pcgrad",), [n for n in GRAM if balancing.get(n).strategy != "samples"]),
 )
 def test_the_trainers_step_is_the_methods_definition(name):
     """One SGD step against gradients taken by hand, flattened, and combined in float64."""

@@ -104,6 +104,7 @@ def _fast(name):
     return run
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", large_but(QUICK, VECTORS))
 def test_finite(name):
     run = _fast(name)
@@ -140,6 +141,7 @@ def test_no_task_objects_to_the_update(name):
             assert (rows @ d >= -1e-6 * norms * size).all(), (jacobian.shape, scale)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     "name", large_but(QUICK, _having("linear", VECTORS) + _having("const", VECTORS))
 )

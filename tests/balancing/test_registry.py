@@ -145,6 +145,7 @@ def test_a_question_in_float64_does_not_change_training(make):
         np.testing.assert_allclose(asked.weights(gram.astype("float32")), expected)
 
 
+@pytest.mark.large
 def test_a_question_by_hand_does_not_throw_away_a_models_state():
     x, y = table_data()
     model = table_model()

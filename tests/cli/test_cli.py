@@ -51,6 +51,7 @@ def test_zoo_export_copies_checked_files(monkeypatch, capsys, tmp_path):
     ).exists()
 
 
+@pytest.mark.large
 def test_predict_reads_a_picture(monkeypatch, capsys, tmp_path):
     x, y = next(iter(fashion_scenes("test", 4)))
     Image.fromarray((x[0, ..., 0].numpy() * 255).round().astype("uint8")).save(
@@ -393,6 +394,7 @@ def test_export_says_in_one_line_what_does_not_go(monkeypatch, capsys, saved, ar
     )
 
 
+@pytest.mark.large
 def test_benchmark_prints_and_draws(monkeypatch, capsys, saved):
     import json
 

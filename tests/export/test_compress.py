@@ -35,6 +35,7 @@ def table():
 
 
 # ------------------------------------------------------------------ in this process
+@pytest.mark.large
 def test_qat_is_trained_with_the_models_own_balancer_and_losses(table):
     model, x, y = table
     model.loss_weights["cost"].assign(0.25)

@@ -105,6 +105,7 @@ def test_chosen_heads_stay_in_float_and_are_nearer_to_keras(trained, exported, t
     assert mtl.export.TFLiteModel(tmp_path / "mixed.tflite").facts["in_float"] == ["box", "mask"]
 
 
+@pytest.mark.large
 def test_a_chosen_layer_stays_in_float(trained, tmp_path):
     model, x, _ = trained
     mtl.export.tflite(
@@ -136,6 +137,7 @@ def test_layers_whose_names_begin_alike_are_told_apart(tmp_path):
         assert order.index(found) == place
 
 
+@pytest.mark.large
 def test_a_percentile_narrows_what_a_single_value_would_stretch(tmp_path):
     """One row of a hundred makes an inner tensor a hundred times larger: all others then share a few steps."""
     keras.utils.set_random_seed(0)
@@ -460,6 +462,7 @@ def test_what_the_quantizer_fails_on_is_named_and_auto_goes_on(trained, tmp_path
     assert report.format == "TFLite file (dynamic)" and report.refused[0][0] == "int8"
 
 
+@pytest.mark.large
 def test_a_file_that_does_not_run_is_an_export_error(trained, tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise RuntimeError("Node number 3 (CONV_2D) failed to prepare: kind_hidden")

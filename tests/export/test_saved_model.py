@@ -20,6 +20,7 @@ def test_every_head_agrees_by_name_for_any_batch(trained, tmp_path):
             np.testing.assert_allclose(value, expected[name][:rows], atol=1e-5)
 
 
+@pytest.mark.large
 def test_every_variable_is_stored_once(trained, tmp_path):
     mtl.export.saved_model(trained[0], tmp_path / "sm")
     stored = tf.train.load_checkpoint(
@@ -67,6 +68,7 @@ def test_augmentation_is_off_in_the_served_model(tmp_path):
     assert len({served(image=image)["cost"].numpy().item() for _ in range(8)}) == 1
 
 
+@pytest.mark.large
 def test_mixed_precision_is_exported_in_float32(tmp_path):
     keras.config.set_dtype_policy("mixed_float16")
     model = image_model()

@@ -50,7 +50,7 @@ def _inputs(model, rows=24):
     return found
 
 
-@pytest.mark.parametrize("make", [image_model, _text_model, _table_model])
+@pytest.mark.parametrize("make", large_but([image_model], [image_model, _text_model, _table_model]))
 def test_float_files_agree_with_keras_for_images_text_and_tables(make, tmp_path):
     model = make()
     inputs = _inputs(model)

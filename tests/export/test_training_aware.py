@@ -128,6 +128,7 @@ def test_statistics_of_normalization_stand_still_and_its_scale_is_trained():
 ONE_OF_EACH_KIND = ("layerwise", "hard_sharing", "mmoe")
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     ("builder", "kind"),
     [

@@ -83,6 +83,7 @@ def test_small_layers_are_quantized_too(tmp_path, quantization):
     assert whole.ops.keys() <= report.ops.keys() and report.size < whole.size
 
 
+@pytest.mark.large
 def test_int8_weights_alone_lose_their_rounding_and_nothing_else(tmp_path):
     model = _small()
     x = np.random.default_rng(0).random((16, 8, 8, 3), "float32")

@@ -556,6 +556,7 @@ int main() {
 """
 
 
+@pytest.mark.large
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
 def test_cpp_takes_bytes_as_they_are_and_any_name(odd_facts, tmp_path):
     for name, text in _HEADERS.items():
@@ -924,6 +925,7 @@ def test_phones_get_a_tokenizer(texts, language):
     assert returns[language] in text and "reader_text" in text
 
 
+@pytest.mark.large
 def test_tables_stand_beside_the_snippets_and_in_the_page(tmp_path):
     encoder = TOKENIZERS["word"]
     tokens = keras.Input((encoder.length,), dtype="int32", name="words")
@@ -1001,6 +1003,7 @@ def test_the_page_holds_the_file_and_its_calls(trained, tmp_path):
         mtl.export.web_page(tmp_path / "n.tflite")
 
 
+@pytest.mark.large
 @pytest.mark.skipif(not shutil.which("node"), reason="needs node")
 def test_the_pages_script_has_no_fault_of_grammar(trained, tmp_path):
     model, _, _ = trained

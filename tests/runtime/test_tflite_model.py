@@ -123,10 +123,17 @@ def test_files_without_our_signature_run_and_are_inspected(tmp_path, key):
     )
 
 
+@pytest.fixture(scope="module")
+def plain_file(tmp_path_factory):
+    """A float file that tests read and do not change."""
+    path = tmp_path_factory.mktemp("plain") / "m.tflite"
+    _file(path)
+    return path
+
+
 @pytest.mark.parametrize("cut", [b"", b"not a model at all", None])
-def test_foreign_and_truncated_files_are_one_clear_error(tmp_path, cut):
-    _file(tmp_path / "m.tflite")
-    whole = (tmp_path / "m.tflite").read_bytes()
+def test_foreign_and_truncated_files_are_one_clear_error(plain_file, tmp_path, cut):
+    whole = plain_file.read_bytes()
     (tmp_path / "bad.tflite").write_bytes(whole[: len(whole) // 3] if cut is None else cut)
     with pytest.raises(mtl.export.ExportError, match=r"bad.tflite"):
         TFLiteModel(tmp_path / "bad.tflite")
@@ -144,10 +151,9 @@ def test_foreign_and_truncated_files_are_one_clear_error(tmp_path, cut):
         ({"image": np.full((1, 16, 16, 1), "a")}, "dtype"),
     ],
 )
-def test_unfit_inputs_are_refused(tmp_path, x, words):
-    _file(tmp_path / "m.tflite")
+def test_unfit_inputs_are_refused(plain_file, x, words):
     with pytest.raises(ValueError, match=words):
-        TFLiteModel(tmp_path / "m.tflite").run(x)
+        TFLiteModel(plain_file).run(x)
 
 
 def test_every_kind_of_task_has_a_decoder_or_stays_raw():

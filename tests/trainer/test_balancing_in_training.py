@@ -172,6 +172,7 @@ def test_representations_of_several_tensors_train(balancer):
     assert len(trunk) + len(heads) == len(model.trainable_variables)
 
 
+@pytest.mark.large
 def test_gradient_sign_dropout_that_lets_all_through_is_the_plain_sum():
     one, two = _twins()
     _fit(one, balancing.GradDrop(leak=1.0), 2)
@@ -578,6 +579,7 @@ def test_the_monitor_shows_weights_norms_and_cosines(make, tmp_path):
     assert "cost_weight" not in again  # the monitor is gone with its fit
 
 
+@pytest.mark.large
 def test_the_monitors_numbers_are_those_of_the_gradients():
     x, y = table_data(16)
     model, twin = _twins()

@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import large_but
 
 import mtl_keras as mtl
 
@@ -37,12 +36,9 @@ WAYS = {
 METRICS = {"cost": ["mae"], "sold": ["accuracy", keras.metrics.AUC(name="auc")]}
 
 
-@pytest.mark.parametrize("way", large_but(["batch"], WAYS))
-@pytest.mark.parametrize(
-    "options",
-    [pytest.param({}, marks=pytest.mark.large), {"metrics": METRICS}],
-    ids=["own", "compiled metrics"],
-)
+@pytest.mark.large
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("options", [{}, {"metrics": METRICS}], ids=["own", "compiled metrics"])
 def test_ranks_may_change_between_calls(way, options):
     """The weights and the logs are those of labels of one rank all along."""
     results = []
@@ -83,7 +79,6 @@ def test_ranks_may_change_under_strategies_and_several_steps_per_execution(balan
         np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.large
 def test_a_step_is_traced_once_for_each_set_of_ranks():
     model = compiled()
     traces = []
