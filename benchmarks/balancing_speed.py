@@ -2,9 +2,10 @@
 in the same run.
 
     python benchmarks/balancing_speed.py --tasks 2 4 --rounds 5
-    python benchmarks/balancing_speed.py --tasks 2 --methods equal mgda:gradients=representation
-    nash_mtl:update_every=10 python benchmarks/balancing_speed.py --solvers            # only the
-    time of the methods' own maths, T = 8
+    python benchmarks/balancing_speed.py --tasks 2 --methods equal \\
+        mgda:gradients=representation nash_mtl:update_every=10
+    # Only the time of the methods' own maths, T = 8.
+    python benchmarks/balancing_speed.py --solvers
 
 The network: images (64, 32, 32, 3) through a small residual trunk (271,824 parameters), and a head
 a task. Also measured is the floor of exact gradient methods: one forward pass and a backward pass a
@@ -13,8 +14,8 @@ task, and the update, without any balancing.
 Where LibMTL or TorchJD (and PyTorch) are installed, the same network runs in them too (in a process
 of its own, step by step in the same rounds), as ratios to PyTorch's plain sum.
 
+    # Beside PyTorch.
     python benchmarks/balancing_speed.py --tasks 4 --methods pcgrad mgda --peers "PCGrad|MGDA|plain"
-    # beside PyTorch
 
 After every round the medians so far are printed and written, so that a run cut short is not lost.
 

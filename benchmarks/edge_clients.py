@@ -1,7 +1,7 @@
 """Which runtimes load which of our files, and whether every head answers as in Keras.
 
-    python benchmarks/edge_clients.py        # needs a package index; writes
-    benchmarks/results/edge_clients.json
+    # Needs a package index; writes benchmarks/results/edge_clients.json.
+    python benchmarks/edge_clients.py
 
 Each client gets a virtual environment of its own in a temporary folder: today's `ai-edge-litert`,
 the `tflite-runtime` of 2023 (2.14, NumPy 1), and TensorFlow Lite for Microcontrollers

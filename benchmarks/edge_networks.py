@@ -1,10 +1,10 @@
 """Which of our networks run where: every builder, kind of task and small backbone, as a file, in
 three runtimes.
 
-    python benchmarks/edge_networks.py                   # needs a package index; writes
-    benchmarks/results/edge_networks.json python benchmarks/edge_networks.py --write-table     #
-    also the table in docs/export.md python benchmarks/edge_networks.py --clients FOLDER  # keeps
-    the runtimes' virtual environments there
+    # Needs a package index; writes benchmarks/results/edge_networks.json.
+    python benchmarks/edge_networks.py
+    # Also the table in docs/export.md; the runtimes' virtual environments stay in FOLDER.
+    python benchmarks/edge_networks.py --write-table --clients FOLDER
 
 Each network is tiny and untrained, with heads that are scaled so that they move (see `settle`). It
 is exported in float32, with "dynamic" int8 weights, and in int8, and every file runs in

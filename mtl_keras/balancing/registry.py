@@ -34,7 +34,7 @@ def register(name: str) -> Callable[[type[BalancerClass]], type[BalancerClass]]:
     Example:
         >>> @mtl.balancing.register("half")
         ... class Half(mtl.balancing.Balancer):
-        ...     def weigh(self, losses: Tensor, present: Tensor, gram: Tensor | None = None) -> Tensor:
+        ...     def weigh(self, losses, present, gram=None):
         ...         return keras.ops.full_like(losses, 0.5)
     """
 

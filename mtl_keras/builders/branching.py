@@ -176,7 +176,7 @@ def prune(model: MultiTaskModel) -> MultiTaskModel:
         >>> tasks = [mtl.tasks.Classification("digit", num_classes=10), mtl.tasks.BoundingBox("box")]
         >>> model = mtl.builders.learned_branching((32, 32, 3), tasks)
         >>> model.compile("adam")
-        >>> model.fit(images, {"cat": cats, "dog": dogs})
+        >>> model.fit(images, {"digit": digits, "box": boxes})
         >>> tree = mtl.builders.prune(model)
         >>> tree.compile("adam")
 
