@@ -40,7 +40,7 @@ __all__ = [
 
 # === Public names, imported when they are first used (PEP 562) ===
 
-_MODULES = {name: name for name in __all__ if name not in ("MultiTaskModel", "__version__")}
+_MODULES = {name for name in __all__ if name not in ("MultiTaskModel", "__version__")}
 
 
 def __getattr__(name: str) -> Any:
@@ -48,7 +48,7 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("mtl_keras.model").MultiTaskModel
     if name not in _MODULES:
         raise AttributeError(f"module 'mtl_keras' has no attribute {name!r}")
-    return importlib.import_module(f"mtl_keras.{_MODULES[name]}")
+    return importlib.import_module(f"mtl_keras.{name}")
 
 
 def __dir__() -> list[str]:

@@ -9,7 +9,12 @@ from typing import Any, TypeVar
 import keras
 
 from mtl_keras.balancing.balancer import Balancer
-from mtl_keras.runtime.names import unknown_name
+from mtl_keras.runtime.names import (
+    full_name,
+    is_same_class,
+    refuse_taken_name,
+    unknown_name,
+)
 
 __all__ = ["get", "names", "register", "register_list", "warn_unregistered"]
 
@@ -43,19 +48,14 @@ def register(name: str) -> Callable[[type[BalancerClass]], type[BalancerClass]]:
             raise ValueError(
                 f"`register` takes subclasses of `mtl.balancing.Balancer`. Received: {cls!r}."
             )
-        if name in _BALANCERS and not _is_same(_BALANCERS[name], cls):
-            raise ValueError(
-                f"Balancer name {name!r} is taken by {_full_name(_BALANCERS[name])}. Register "
-                f"{_full_name(cls)} under another "
-                "name."
-            )
+        refuse_taken_name("Balancer", name, _BALANCERS.get(name), cls)
         saved_name = f"{_PACKAGE}>{cls.__name__}"
         other = keras.saving.get_registered_object(saved_name)
-        if other is not None and not _is_same(other, cls):
+        if other is not None and not is_same_class(other, cls):
             raise ValueError(
-                f"Class name {cls.__name__!r} is taken by {_full_name(other)}: saved models could "
+                f"Class name {cls.__name__!r} is taken by {full_name(other)}: saved models could "
                 f"not tell the two apart. "
-                f"Give {_full_name(cls)} another name."
+                f"Give {full_name(cls)} another name."
             )
         cls.name = name
         _BALANCERS[name] = cls
@@ -71,15 +71,6 @@ def register_list(cls: type[BalancerClass]) -> type[BalancerClass]:
     return cls
 
 
-def _full_name(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _is_same(one: type, other: type) -> bool:
-    """Whether two class objects come from the same lines of code."""
-    return _full_name(one) == _full_name(other)
-
-
 def warn_unregistered(balancer: Balancer) -> None:
     """Say of a balancer, or of a part of one, that a saved model which has it can't be loaded
     without more ado."""
@@ -88,7 +79,7 @@ def warn_unregistered(balancer: Balancer) -> None:
         if keras.saving.get_registered_object(keras.saving.get_registered_name(cls)) is cls:
             continue
         warnings.warn(
-            f"Balancer class {_full_name(cls)} is not registered: the model trains, but a saved "
+            f"Balancer class {full_name(cls)} is not registered: the model trains, but a saved "
             f"one can't be loaded. Write "
             f'`@mtl.balancing.register("a_name")` above the class, or load with '
             f"`custom_objects={{'{cls.__name__}': "

@@ -29,7 +29,7 @@ def tensor_factorized(
     task_rank: int | None = None,
     **shared: Unpack[SharedArguments],
 ) -> MultiTaskModel:
-    """A network a task; the kernels of corresponding layers, stacked over tasks, are one tensor of
+    """A network per task; the kernels of corresponding layers, stacked over tasks, are one tensor of
     low rank.
 
     What is shared, and how much in every layer, is learned with the factors. Dense and plain 1-D

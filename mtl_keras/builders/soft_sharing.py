@@ -1,4 +1,4 @@
-"""Soft sharing: a network a task, tied by a penalty or by layers between their stages."""
+"""Soft sharing: a network per task, tied by a penalty or by layers between their stages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def soft_sharing(
     split_after: str | None = None,
     **shared: Unpack[SharedArguments],
 ) -> MultiTaskModel:
-    """A network a task, pulled together by a penalty on corresponding layers.
+    """A network per task, pulled together by a penalty on corresponding layers.
 
     With `penalty_weight=0` the networks are independent; as it grows they become alike. No variable
     is shared unless `split_after` keeps the first stages in common, so balancers that compare
@@ -110,7 +110,7 @@ def cross_stitch(
     split_after: str | None = None,
     **shared: Unpack[SharedArguments],
 ) -> MultiTaskModel:
-    """A network a task, joined after every stage by learned linear mixtures of their features.
+    """A network per task, joined after every stage by learned linear mixtures of their features.
 
     Args:
         inputs, tasks, backbone, split_after, backbone_options, encoder, name: as in `soft_sharing`.
@@ -158,7 +158,7 @@ def sluice(
     split_after: str | None = None,
     **shared: Unpack[SharedArguments],
 ) -> MultiTaskModel:
-    """A network a task, joined after every stage by mixtures of subspaces, with a mixture of all
+    """A network per task, joined after every stage by mixtures of subspaces, with a mixture of all
     stages for each head.
 
     In place of the deepest stage a head sees the sum of all stages, each brought to the deepest
@@ -215,7 +215,7 @@ def nddr(
     split_after: str | None = None,
     **shared: Unpack[SharedArguments],
 ) -> MultiTaskModel:
-    """A network a task; after every stage each goes on with all networks' features, side by side
+    """A network per task; after every stage each goes on with all networks' features, side by side
     and reduced by a learned linear layer (1 x 1 convolution) and batch normalization.
 
     Args:

@@ -15,6 +15,7 @@ import numpy as np
 from mtl_keras.export.models import pack_inputs
 from mtl_keras.graph import layer_of
 from mtl_keras.runtime.files import ExportError
+from mtl_keras.runtime.tables import build_table
 
 __all__ = [
     "ExportReport",
@@ -268,19 +269,7 @@ def _rung_rows(rungs: Sequence[Rung]) -> tuple[list[str], list[list[str]]]:
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(
-            column,
-            justify="left" if column in ("head", "metric", "quantization") else "right",
-            overflow="fold",
-        )
-    for row in rows:
-        table.add_row(*row)
-    return table
+    return build_table(columns, rows, left=("head", "metric", "quantization"), box="light")
 
 
 #: A head of a quantized file that keeps less of what moves in it is refused.

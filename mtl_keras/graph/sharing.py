@@ -13,7 +13,6 @@ import keras
 import tensorflow as tf
 
 from mtl_keras.graph.reach import Reach
-from mtl_keras.graph.tables import print_table
 
 __all__ = ["SharingReport", "sharing_report"]
 
@@ -89,13 +88,15 @@ class SharingReport:
         return rows
 
     def __str__(self) -> str:
+        from mtl_keras.runtime.tables import format_table
+
         variables = [
             ("x".join(map(str, shape)) or "scalar", ", ".join(users), path)
             for path, shape, users in self.variables
         ]
-        return print_table(
+        return format_table(
             "variables and who uses them", ("shape", "tasks", "variable"), variables
-        ) + print_table(
+        ) + format_table(
             "a row's cost", ("used by", "parameters", "multiply-adds", "kind"), self.rows()
         )
 

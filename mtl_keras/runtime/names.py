@@ -1,11 +1,21 @@
 """Names: what a task may be called, and how a wrong name is answered."""
 
+from __future__ import annotations
+
 import difflib
 import keyword
 import re
 from collections.abc import Iterable
 
-__all__ = ["check_input_name", "check_task_name", "check_task_names", "unknown_name"]
+__all__ = [
+    "check_input_name",
+    "check_task_name",
+    "check_task_names",
+    "full_name",
+    "is_same_class",
+    "refuse_taken_name",
+    "unknown_name",
+]
 
 # Names travel through Keras layers, SavedModel signatures and TFLite tensors. Keras refuses "/",
 # TensorFlow rewrites anything that is no identifier character, so only what survives everywhere is
@@ -95,3 +105,33 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
     return f"Unknown {kind} {name!r}.{hint} Known: {', '.join(known) or 'none'}."
+
+
+def full_name(cls: type) -> str:
+    """A class's name with its module's."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def is_same_class(one: type, other: type) -> bool:
+    """Whether two class objects come from the same lines of code, as when a notebook's cell runs
+    twice."""
+    return full_name(one) == full_name(other)
+
+
+def refuse_taken_name(kind: str, name: str, owner: type | None, cls: type) -> None:
+    """Refuse a registry's name that is another class's.
+
+    Args:
+        kind: what is registered, for the message: "Balancer".
+        name: the name that `cls` asks for.
+        owner: the class that has it, or None.
+        cls: the class that is registered.
+
+    Raises:
+        ValueError: `owner` is another class than `cls`.
+    """
+    if owner is not None and not is_same_class(owner, cls):
+        raise ValueError(
+            f"{kind} name {name!r} is taken by {full_name(owner)}. Register {full_name(cls)} under "
+            "another name."
+        )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["build_table", "print_table"]
+__all__ = ["build_table", "format_table", "print_table"]
 
 #: Characters up to which a name is not folded.
 _WHOLE = 24
@@ -82,3 +82,23 @@ def print_table(
     from rich.console import Console
 
     (console or Console()).print(build_table(columns, rows, **options))
+
+
+def format_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], width: int = 120
+) -> str:
+    """A table as text, the same in every terminal.
+
+    Args:
+        title, columns, rows: as in `build_table`.
+        width: characters per line.
+    """
+    import io
+
+    from rich.console import Console
+
+    table = build_table(columns, rows, title=title)
+    table.title_justify = "left"
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(table)
+    return console.export_text()

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mtl_keras.graph.tables import print_table
 from mtl_keras.runtime.names import unknown_name
+from mtl_keras.runtime.tables import format_table
 
 __all__ = ["BalancingReport", "narrow"]
 
@@ -58,7 +58,7 @@ class BalancingReport:
             (path, "x".join(map(str, s)) or "scalar", ", ".join(tasks), role)
             for path, s, tasks, role in self.rows
         ]
-        text = print_table(
+        text = format_table(
             f"balancer '{self.balancer}' ({self.gradients})",
             ("variable", "shape", "tasks", "role"),
             rows,

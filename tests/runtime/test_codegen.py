@@ -556,6 +556,17 @@ int main() {
 """
 
 
+_CAMERA_BYTES = (0, 128, 200, 255)
+
+
+def _check_bytes(text, inputs):
+    """Three lines of a program: what the file was given, what it answered, and the labels in hex."""
+    first, second, third = text.splitlines()
+    assert [int(v) for v in first.split()] == inputs
+    np.testing.assert_allclose([float(v) for v in second.split()], [*_OUT_REAL, 200], atol=1e-6)
+    assert [bytes.fromhex(v).decode() for v in third.split()] == _LABELS
+
+
 @pytest.mark.large
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
 def test_cpp_takes_bytes_as_they_are_and_any_name(odd_facts, tmp_path):
@@ -570,22 +581,7 @@ def test_cpp_takes_bytes_as_they_are_and_any_name(odd_facts, tmp_path):
     done = subprocess.run(
         [str(tmp_path / "main")], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    given, answered, labels = done.stdout.splitlines()
-    assert [int(v) for v in given.split()] == [
-        0,
-        128,
-        200,
-        255,
-        1,
-        0,
-        *_IN_BYTES,
-        7,
-        250,
-        1 << 40,
-        -5,
-    ]
-    np.testing.assert_allclose([float(v) for v in answered.split()], [*_OUT_REAL, 200], atol=1e-6)
-    assert [bytes.fromhex(v).decode() for v in labels.split()] == _LABELS
+    _check_bytes(done.stdout, [*_CAMERA_BYTES, 1, 0, *_IN_BYTES, 7, 250, 1 << 40, -5])
 
 
 @pytest.mark.skipif(not shutil.which("node"), reason="needs node")
@@ -688,22 +684,8 @@ def test_kotlin_takes_bytes_as_they_are_and_any_name(odd_facts, tmp_path):
 
     run("javac", "-d", ".", "Interpreter.java")
     run("kotlinc", "Snippet.kt", "Main.kt", "-classpath", ".", "-include-runtime", "-d", "main.jar")
-    given, answered, labels = run("java", "-classpath", "main.jar:.", "MainKt").splitlines()
-    assert [int(v) for v in given.split()] == [
-        0,
-        128,
-        200,
-        255,
-        *_IN_BYTES,
-        7,
-        250,
-        1,
-        0,
-        1 << 40,
-        -5,
-    ]
-    np.testing.assert_allclose([float(v) for v in answered.split()], [*_OUT_REAL, 200], atol=1e-6)
-    assert [bytes.fromhex(v).decode() for v in labels.split()] == _LABELS
+    text = run("java", "-classpath", "main.jar:.", "MainKt")
+    _check_bytes(text, [*_CAMERA_BYTES, *_IN_BYTES, 7, 250, 1, 0, 1 << 40, -5])
 
 
 @pytest.mark.parametrize("language", list(LANGUAGES))

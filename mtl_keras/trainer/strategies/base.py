@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mtl_keras.balancing import Balancer
-from mtl_keras.runtime.names import unknown_name
+from mtl_keras.runtime.names import refuse_taken_name, unknown_name
 
 __all__ = ["GradientUpdate", "Scope", "Strategy", "get", "names", "register"]
 
@@ -158,16 +158,7 @@ def register(name: str) -> Callable[[type[Strategy]], type[Strategy]]:
     """
 
     def decorate(cls: type[Strategy]) -> type[Strategy]:
-        other = _STRATEGIES.get(name)
-        if other is not None and (other.__module__, other.__qualname__) != (
-            cls.__module__,
-            cls.__qualname__,
-        ):
-            raise ValueError(
-                f"Strategy name {name!r} is taken by {other.__module__}.{other.__qualname__}. "
-                f"Register "
-                f"{cls.__module__}.{cls.__qualname__} under another name."
-            )
+        refuse_taken_name("Strategy", name, _STRATEGIES.get(name), cls)
         _STRATEGIES[name] = cls
         return cls
 
