@@ -50,7 +50,7 @@ class MultiTaskModel(keras.Model):
         ValueError: outputs that are no dict, nested, named otherwise than their layers, or not made
             by `TaskOutput`; an input whose name some format would change.
 
-    Example:
+    Examples:
         >>> model = mtl.builders.hard_sharing((32, 32, 3), [
         ...     mtl.tasks.Classification("digit", num_classes=10, loss_weight=0.7),
         ...     mtl.tasks.BoundingBox("box", loss_weight=0.3)])
@@ -115,7 +115,7 @@ class MultiTaskModel(keras.Model):
             ValueError: no functional model, a task without an output, an output whose shape or
                 activation is not the task's.
 
-        Example:
+        Examples:
             >>> x = keras.Input((32, 32, 3))
             >>> h = keras.applications.MobileNetV2(include_top=False, weights=None, pooling="avg", input_shape=(32, 32, 3))(x)
             >>> plain = keras.Model(x, {
@@ -328,7 +328,7 @@ class MultiTaskModel(keras.Model):
                 range; weights of unknown tasks or classes; a loss that is not finite, by task and
                 step.
 
-        Example:
+        Examples:
             >>> model.fit(images, {"digit": digits, "box": boxes}, class_weight={"digit": {0: 1.0, 1: 5.0}})
         """
         compiled = self.compiled_tasks
@@ -413,7 +413,7 @@ class MultiTaskModel(keras.Model):
         Raises:
             ValueError: no task counts classes, an unknown task, or no label is there.
 
-        Example:
+        Examples:
             >>> model.count_classes({"kind": kinds})
         """
         tasks = [task for task in self.tasks if getattr(task, "counts_classes", False)]
@@ -455,7 +455,7 @@ class MultiTaskModel(keras.Model):
         Args:
             path: where to draw it as a PNG, or None.
 
-        Example:
+        Examples:
             >>> report = model.summary_sharing("sharing.png")
         """
         check_tensorflow("summary_sharing")

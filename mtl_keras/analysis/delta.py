@@ -215,7 +215,7 @@ def delta_report(
     Raises:
         ValueError: no runs, unequal numbers of them, or as in `delta_m`.
 
-    Example:
+    Examples:
         >>> directions = mtl.analysis.judging_metrics(model.tasks)
         >>> print(mtl.analysis.delta_report(multi, single, directions, trivial, model.task_names))
     """

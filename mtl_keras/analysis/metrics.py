@@ -25,7 +25,7 @@ def score(
         labels: dict of task name to labels.
         batch: int. Rows at a time.
 
-    Example:
+    Examples:
         >>> mtl.analysis.score(model.tasks, model.predict(x), y)
     """
     scores = {}

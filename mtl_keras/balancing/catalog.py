@@ -48,7 +48,7 @@ def list_balancers() -> list[Entry]:
     Costs count backward passes over the shared variables for T tasks; the plain sum has one forward
     and one backward pass.
 
-    Example:
+    Examples:
         >>> [entry.name for entry in mtl.balancing.list_balancers() if entry.kind == "losses only"]
     """
     return [_entry(name) for name in names()]

@@ -153,7 +153,7 @@ class GramBalancer(Balancer):
         """The combined gradient `(size,)` of the rows of a Jacobian `(rows, size)`, without a
         model.
 
-        Example:
+        Examples:
             >>> mtl.balancing.get("upgrad").aggregate([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
         """
         jacobian = jacobian_of(jacobian)

@@ -36,7 +36,7 @@ def register(name: str) -> Callable[[type[BalancerClass]], type[BalancerClass]]:
         ValueError: the name, or the class's own name, is that of another class. Saved models find a
             balancer by its class's name.
 
-    Example:
+    Examples:
         >>> @mtl.balancing.register("half")
         ... class Half(mtl.balancing.Balancer):
         ...     def weigh(self, losses, present, gram=None):
@@ -109,7 +109,7 @@ def get(balancer: Any, **parameters: Any) -> Balancer:
         TypeError: nothing of these, or a hyper-parameter that the method does not have; its own are
             listed.
 
-    Example:
+    Examples:
         >>> mtl.balancing.get("cagrad", c=0.4)
         >>> mtl.balancing.get({"name": "cagrad", "c": 0.4})
     """

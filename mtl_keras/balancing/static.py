@@ -33,7 +33,7 @@ class Static(Balancer):
         Tuned fixed weights are the baseline to beat: Xin, Ghorbani, Garg, Firat, Gilmer, "Do
         Current Multi-Task Optimization Methods in Deep Learning Even Help?", NeurIPS 2022.
 
-    Example:
+    Examples:
         >>> model.compile("adam", balancer=mtl.balancing.Static({"digit": 0.7, "box": 0.3}))
     """
 

@@ -57,7 +57,7 @@ def mtan(
     Raises:
         ValueError: what `hard_sharing` refuses.
 
-    Example:
+    Examples:
         >>> model = mtl.builders.mtan((32, 32, 3), [mtl.tasks.Segmentation("mask"), mtl.tasks.Binary("cat")])
 
     Reference:
@@ -117,7 +117,7 @@ def task_gated(
     Raises:
         ValueError: an unknown stage, no channels; what `hard_sharing` refuses.
 
-    Example:
+    Examples:
         >>> tasks = [mtl.tasks.Segmentation("parts", num_classes=5), mtl.tasks.Segmentation("outline")]
         >>> model = mtl.builders.task_gated((32, 32, 3), tasks, stages=["stage2", "stage3"])
 
@@ -200,7 +200,7 @@ def adapters(
     Raises:
         ValueError: an unknown adapter or stage; what `hard_sharing` refuses.
 
-    Example:
+    Examples:
         >>> model = mtl.builders.adapters((32, 32, 3), [mtl.tasks.Binary("cat"), mtl.tasks.Binary("dog")], adapter="film")
 
     References:

@@ -61,7 +61,7 @@ def learned_branching(
             (the states of recurrent layers, parallel branches, the pyramid `fpn`); what
             `hard_sharing` refuses.
 
-    Example:
+    Examples:
         >>> model = mtl.builders.learned_branching((32, 32, 3), [mtl.tasks.Binary("cat"), mtl.tasks.Binary("dog")])
         >>> mtl.builders.branches(model)["cat"]
         ['stage1 0', 'stage2 0', 'stage3 0']
@@ -172,7 +172,7 @@ def prune(model: MultiTaskModel) -> MultiTaskModel:
     Raises:
         ValueError: a model that `learned_branching` did not build.
 
-    Example:
+    Examples:
         >>> tasks = [mtl.tasks.Classification("digit", num_classes=10), mtl.tasks.BoundingBox("box")]
         >>> model = mtl.builders.learned_branching((32, 32, 3), tasks)
         >>> model.compile("adam")

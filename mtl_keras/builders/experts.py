@@ -57,7 +57,7 @@ def mmoe(
     Raises:
         ValueError: no experts or units, several layers in `units`; what `hard_sharing` refuses.
 
-    Example:
+    Examples:
         >>> model = mtl.builders.mmoe((100,), [mtl.tasks.Regression("a"), mtl.tasks.Regression("b")], experts=8, units=16)
 
     Reference:
@@ -89,13 +89,13 @@ def omoe(
     """As `mmoe`, with one gate for all tasks: the baseline of its paper.
 
     Args:
-        inputs, tasks, backbone, experts, units, activation, gate_bias, backbone_options, encoder,
-            name: as in `mmoe`.
+        inputs, tasks, backbone, backbone_options, encoder, name: as in `mmoe`.
+        experts, units, activation, gate_bias: as in `mmoe`.
 
     Raises:
         ValueError: as `mmoe`.
 
-    Example:
+    Examples:
         >>> model = mtl.builders.omoe((100,), [mtl.tasks.Regression("a"), mtl.tasks.Regression("b")], experts=8, units=16)
 
     Reference:
@@ -139,7 +139,7 @@ def dselect_k(
     Raises:
         ValueError: k larger than the number of experts; what `mmoe` refuses.
 
-    Example:
+    Examples:
         >>> model = mtl.builders.dselect_k((100,), [mtl.tasks.Regression("a"), mtl.tasks.Regression("b")], experts=8, k=2)
 
     Reference:
@@ -186,7 +186,7 @@ def cgc(
     Raises:
         ValueError: as `ple`.
 
-    Example:
+    Examples:
         >>> model = mtl.builders.cgc((100,), [mtl.tasks.Regression("a"), mtl.tasks.Regression("b")])
 
     Reference:
@@ -244,7 +244,7 @@ def ple(
     Raises:
         ValueError: no levels or experts; what `mmoe` refuses.
 
-    Example:
+    Examples:
         >>> model = mtl.builders.ple((100,), [mtl.tasks.Regression("a"), mtl.tasks.Regression("b")], levels=2)
 
     Reference:

@@ -51,7 +51,7 @@ def tensor_factorized(
         ValueError: a backbone without a layer that can be factorized, or with weights of its own
             (factors start anew); an unknown factorization or rank; what `hard_sharing` refuses.
 
-    Example:
+    Examples:
         >>> model = mtl.builders.tensor_factorized((10,), [mtl.tasks.Regression("a"), mtl.tasks.Regression("b")],
         ...     backbone="mlp", factorization="tensor_train", rank=4)
 

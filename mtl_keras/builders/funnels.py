@@ -47,7 +47,7 @@ def esmm(
     Raises:
         ValueError: fewer than two tasks, a task that is not `Binary`; what `hard_sharing` refuses.
 
-    Example:
+    Examples:
         >>> model = mtl.builders.esmm((20,), [mtl.tasks.Binary("click"), mtl.tasks.Binary("conversion")])
 
     Reference:
@@ -101,7 +101,7 @@ def aitm(
     Raises:
         ValueError: as `esmm`; a negative weight; no hidden layers.
 
-    Example:
+    Examples:
         >>> steps = [mtl.tasks.Binary(s) for s in ("click", "application", "approval")]
         >>> model = mtl.builders.aitm((20,), steps)
 

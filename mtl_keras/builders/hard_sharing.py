@@ -48,7 +48,7 @@ def hard_sharing(
         ValueError: duplicate or invalid task names, an unknown backbone, a task whose name is that
             of a backbone's layer, features that a head can't use.
 
-    Example:
+    Examples:
         >>> model = mtl.builders.hard_sharing(
         ...     inputs=(32, 32, 3), backbone="small_cnn",
         ...     tasks=[mtl.tasks.Classification("digit", num_classes=10, loss_weight=0.7),
@@ -92,7 +92,7 @@ def layerwise(
         ValueError: a task or stage that does not exist; a backbone with one stage; what
             `hard_sharing` refuses.
 
-    Example:
+    Examples:
         >>> model = mtl.builders.layerwise((32, 32, 3), [mtl.tasks.Binary("edge"), mtl.tasks.Binary("cat")],
         ...     task_stages={"edge": "stage1"})
 

@@ -49,7 +49,7 @@ def hierarchical(
             `feed_predictions`, a stage from which no other stage is computed (those of `fpn`); what
             `hard_sharing` refuses.
 
-    Example:
+    Examples:
         >>> model = mtl.builders.hierarchical((32, 32, 3), [mtl.tasks.Segmentation("edges"), mtl.tasks.Binary("cat")],
         ...     task_stages={"edges": "stage2"})
 

@@ -84,7 +84,7 @@ def cross_modal(
         ValueError: a modality without a backbone, an unknown fusion or modality, names of layers
             that collide.
 
-    Example:
+    Examples:
         >>> model = mtl.builders.cross_modal(
         ...     {"photo": (32, 32, 3), "title": (20,)}, [mtl.tasks.Binary("sold"), mtl.tasks.Regression("price")],
         ...     backbones={"photo": "small_cnn", "title": "bilstm"}, optional=["photo"],
@@ -168,7 +168,7 @@ def complete_inputs(model: keras.Model, x: Mapping[str, Any]) -> dict[str, np.nd
     Raises:
         ValueError: an input that is not optional is missing, or is unknown.
 
-    Example:
+    Examples:
         >>> model = mtl.builders.cross_modal(
         ...     {"photo": (32, 32, 3), "row": (5,)}, [mtl.tasks.Binary("sold")],
         ...     backbones={"photo": "small_cnn", "row": "mlp"}, optional=["photo"])
@@ -236,7 +236,7 @@ def multi_input(
         ValueError: a task without an input or an input without a task, inputs of different shapes
             without stems.
 
-    Example:
+    Examples:
         >>> model = mtl.builders.multi_input(
         ...     {"digit": (28, 28, 1), "letter": (28, 28, 1)}, backbone="small_cnn",
         ...     tasks=[mtl.tasks.Classification("digit", 10), mtl.tasks.Classification("letter", 26)])

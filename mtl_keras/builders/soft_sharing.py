@@ -63,7 +63,7 @@ def soft_sharing(
     Raises:
         ValueError: an unknown penalty or stage, a negative weight; what `hard_sharing` refuses.
 
-    Example:
+    Examples:
         >>> model = mtl.builders.soft_sharing((32, 32, 3), [mtl.tasks.Binary("cat"), mtl.tasks.Binary("dog")],
         ...     penalty="trace", penalty_weight=1e-3)
 
@@ -125,7 +125,7 @@ def cross_stitch(
     Raises:
         ValueError: streams of different shapes, an unknown stage; what `hard_sharing` refuses.
 
-    Example:
+    Examples:
         >>> model = mtl.builders.cross_stitch((32, 32, 3), [mtl.tasks.Binary("cat"), mtl.tasks.Binary("dog")])
 
     Note:
@@ -180,7 +180,7 @@ def sluice(
         ValueError: a number of subspaces that does not divide the channels; what `cross_stitch`
             refuses.
 
-    Example:
+    Examples:
         >>> model = mtl.builders.sluice((32, 32, 3), [mtl.tasks.Binary("cat"), mtl.tasks.Binary("dog")], subspaces=2)
 
     Note:
@@ -231,7 +231,7 @@ def nddr(
     Raises:
         ValueError: as `cross_stitch`.
 
-    Example:
+    Examples:
         >>> model = mtl.builders.nddr((32, 32, 3), [mtl.tasks.Binary("cat"), mtl.tasks.Binary("dog")])
 
     Reference:

@@ -33,7 +33,7 @@ class BalanceMonitor(keras.callbacks.Callback):
     Raises:
         ValueError: the model is no multi-task model.
 
-    Example:
+    Examples:
         >>> model.fit(train, epochs=5, callbacks=[mtl.callbacks.BalanceMonitor("balance.png")])
     """
 

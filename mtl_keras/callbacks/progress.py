@@ -18,7 +18,7 @@ class Progress(keras.callbacks.Callback):
         label: str. What is being trained.
         console: `rich.console.Console`, or None for the standard one.
 
-    Example:
+    Examples:
         >>> model.fit(train, epochs=5, verbose=0, callbacks=[mtl.callbacks.Progress("digits")])
     """
 

@@ -19,7 +19,7 @@ class LabelScaleWarning(UserWarning):
     """Regression labels are far from the unit of the task's head. `Regression.fit_to` corrects
     this.
 
-    Example:
+    Examples:
         >>> import warnings
         >>> warnings.simplefilter("ignore", mtl.data.LabelScaleWarning)
     """
@@ -40,7 +40,7 @@ def complete(data: Any, model: Any) -> Any:
     Raises:
         ValueError: a task that the model does not have.
 
-    Example:
+    Examples:
         >>> y = mtl.data.complete({"digit": digits}, model)     # the box of these images is not known
         >>> model.fit(images, y)
     """
@@ -114,7 +114,7 @@ def mix(
             set; with `ends="longest"`, a data set of unknown length
             (`tf.data.experimental.assert_cardinality` sets it).
 
-    Example:
+    Examples:
         >>> train = mtl.data.mix([reviews.shuffle(100), headlines.shuffle(100)], model, weights=[0.7, 0.3])
         >>> model.fit(train, epochs=5)
     """

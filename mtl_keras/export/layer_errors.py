@@ -128,7 +128,7 @@ def layer_errors(
         ValueError: a quantization without layers to compare.
         ExportError: as `mtl.export.tflite`.
 
-    Example:
+    Examples:
         >>> report = mtl.export.layer_errors(model, "int8", calibration=train, samples=validation)
         >>> report.worst(1)[0].layer
         'small_cnn_stage1_block1_conv'

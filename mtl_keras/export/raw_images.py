@@ -45,7 +45,7 @@ def with_raw_images(
     Raises:
         ValueError: no such input, one that is no picture, or several.
 
-    Example:
+    Examples:
         >>> raw = mtl.export.with_raw_images(model, (480, 640))
         >>> mtl.export.tflite(raw, "model.tflite", "int8", calibration=pictures)
     """

@@ -55,7 +55,7 @@ def split(
     Raises:
         ExportError, ValueError: as in `tflite`; a model without a shared representation.
 
-    Example:
+    Examples:
         >>> mtl.export.split(model, "out", "int8", calibration=train)
         >>> features = mtl.export.TFLiteModel("out/backbone.tflite").run({"image": images})
         >>> digit = mtl.export.TFLiteModel("out/digit.tflite")

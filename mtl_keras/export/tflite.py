@@ -111,7 +111,7 @@ def tflite(
             What was at `path` before stays.
         ValueError: an unknown quantization, task or layer, or data that don't fit the model.
 
-    Example:
+    Examples:
         >>> mtl.export.tflite(model, "out/model.tflite", quantization="int8", calibration=train).show()
 
     Note:

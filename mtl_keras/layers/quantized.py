@@ -25,7 +25,7 @@ class FakeQuantize(keras.layers.Layer):
         momentum: float in [0, 1). How much of a range that is too wide a step keeps.
         fixed: two floats, a range that does not follow the data, or None.
 
-    Example:
+    Examples:
         >>> y = mtl.layers.FakeQuantize()(x)
     """
 
@@ -95,7 +95,7 @@ class QuantizedWeights(keras.layers.Layer):
             from the layer.
         inference: bool. Call the layer as in inference, also in training.
 
-    Example:
+    Examples:
         >>> rounded = mtl.layers.QuantizedWeights(dense)
     """
 

@@ -26,7 +26,7 @@ class RawImage(layers.Layer):
         `(rows, any height, any width, channels)`, uint8, to `(rows, height, width, channels)`,
         float32.
 
-    Example:
+    Examples:
         >>> x = mtl.layers.RawImage((96, 96))(keras.Input((480, 640, 3), dtype="uint8"))
     """
 

@@ -55,7 +55,7 @@ class MaskPadding(layers.Layer):
     Shapes:
         `[(rows, length, dim), (rows, length)]` to `(rows, length, dim)`.
 
-    Example:
+    Examples:
         >>> tokens = keras.Input((12,), dtype="int32")
         >>> mask = mtl.layers.PaddingMask()(tokens)
         >>> x = mtl.layers.MaskPadding()([keras.layers.Embedding(100, 8)(tokens), mask])

@@ -121,7 +121,7 @@ def benchmark(
         ExportError: a file that is missing or can't be run.
         ValueError: no file, no thread, no run.
 
-    Example:
+    Examples:
         >>> mtl.export.benchmark("out/model.tflite", threads=[1, 2]).show()
     """
     files = _list_files(path)

@@ -33,7 +33,7 @@ class TFLiteModel:
     Raises:
         ExportError: the file is missing, no TFLite file, or damaged.
 
-    Example:
+    Examples:
         >>> model = mtl.runtime.TFLiteModel("model.tflite")
         >>> model.predict({"image": images})["digit"]
         [{'label': 3, 'probability': 0.98}]

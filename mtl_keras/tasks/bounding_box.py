@@ -77,7 +77,7 @@ class BoundingBox(Task):
         channels: int. The feature map is reduced to this many channels before it is flattened: a
             box needs to know where things are, which pooling would forget. Defaults to 32.
 
-    Example:
+    Examples:
         >>> task = mtl.tasks.BoundingBox("box", loss_weight=0.3)
     """
 

@@ -64,7 +64,7 @@ class Classification(_OneAnswer):
         label_smoothing: float in [0, 1). Defaults to 0.
         focal_gamma: float >= 0. Defaults to 0.
 
-    Example:
+    Examples:
         >>> rare = mtl.tasks.Classification("defect", num_classes=4, class_weights="balanced", label_smoothing=0.1)
         >>> task = mtl.tasks.Classification("digit", num_classes=10, loss_weight=0.7)
         >>> task.decode(np.eye(10)[[3]])

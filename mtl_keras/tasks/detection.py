@@ -289,7 +289,7 @@ class Detection(Task):
             by more. Defaults to 0.5.
         max_objects: int. `decode` and the metric look at this many peaks. Defaults to 20.
 
-    Example:
+    Examples:
         >>> mtl.tasks.Detection("things", num_classes=2, labels=["cup", "plate"])
 
     Reference:

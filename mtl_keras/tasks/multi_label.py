@@ -100,7 +100,7 @@ class MultiLabel(ClassTask):
             `(no, yes)`. See `ClassTask`.
         beta, label_smoothing, focal_gamma: as in `Classification`.
 
-    Example:
+    Examples:
         >>> mtl.tasks.MultiLabel("genre", num_labels=3, labels=["comedy", "drama", "western"])
     """
 

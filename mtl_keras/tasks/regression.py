@@ -38,7 +38,7 @@ class Regression(Task):
         hidden: int. Units of the head's hidden layer, 0 for none. Defaults to 64.
         error: "mse", "mae" or "huber". The loss, on normalized values. Defaults to "mse".
 
-    Example:
+    Examples:
         >>> delay = mtl.tasks.Regression("arrival_delay", unit="minutes", low=-60, high=180).fit_to(minutes)
     """
 

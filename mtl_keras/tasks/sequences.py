@@ -113,7 +113,7 @@ class TokenTagging(ClassTask):
             spans, and `decode` names spans.
         class_weights, beta, label_smoothing, focal_gamma: as in `Classification`, for tags.
 
-    Example:
+    Examples:
         >>> mtl.tasks.TokenTagging("names", labels=["O", "B-PER", "I-PER", "B-LOC", "I-LOC"])
     """
 
@@ -309,7 +309,7 @@ class SequenceTranscription(Task):
         time_axis: "width" or "height". Which axis of feature maps is time; the other is averaged.
             Defaults to "width" (lines of writing); "height" for `log_mel_cnn`.
 
-    Example:
+    Examples:
         >>> task = mtl.tasks.SequenceTranscription("said", alphabet="abcdefghijklmnopqrstuvwxyz ")
         >>> labels = task.encode(["yes", "no"], length=10)
     """

@@ -77,7 +77,7 @@ class Task:
         ValueError: a name that some format would change, or a negative or non-finite weight.
         TypeError: a head that cannot be called on features.
 
-    Example:
+    Examples:
         >>> pool = keras.layers.GlobalAveragePooling2D()
         >>> digit = mtl.tasks.Classification("digit", num_classes=10,
         ...     head=keras.Sequential([pool, keras.layers.Dropout(0.2), keras.layers.Dense(10)]))

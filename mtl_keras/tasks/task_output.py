@@ -100,7 +100,7 @@ class TaskOutput(keras.layers.Layer):
             order of the classes, brings their probabilities close together, and leaves the loss a
             bound that no training passes.
 
-    Example:
+    Examples:
         >>> digit = mtl.tasks.Classification("digit", num_classes=10)
         >>> x = keras.Input((64,))
         >>> logits = keras.layers.Dense(10)(x)

@@ -49,7 +49,7 @@ def run_backbone_test(
     Raises:
         AssertionError: which promise is broken, and where.
 
-    Example:
+    Examples:
         >>> x = np.random.default_rng(0).random((4, 5)).astype("float32")
         >>> model = mtl.testing.run_backbone_test(
         ...     mtl.backbones.mlp, x, {"widths": (8, 6)}, stages={"stage1": (8,), "stage2": (6,)})

@@ -50,7 +50,7 @@ def run_balancer_test(balancer: Any, *, has_training: bool = True) -> Balancer:
     Raises:
         AssertionError: which promise is broken, and where.
 
-    Example:
+    Examples:
         >>> @mtl.balancing.register("inverse_loss")
         ... class InverseLoss(mtl.balancing.Balancer):
         ...     \"\"\"Each task's loss is divided by itself: all count the same (an example).\"\"\"

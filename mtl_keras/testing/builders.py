@@ -52,7 +52,7 @@ def run_builder_test(
     Raises:
         AssertionError: which promise is broken, and where.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> tasks = [mtl.tasks.Regression("cost"), mtl.tasks.Binary("sold")]
         >>> x, y = mtl.testing.table_data(rows=8)

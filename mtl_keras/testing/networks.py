@@ -33,7 +33,7 @@ def table_model(
     Returns:
         `MultiTaskModel`, not compiled.
 
-    Example:
+    Examples:
         >>> model = mtl.testing.table_model()
         >>> x, y = mtl.testing.table_data()
         >>> model.compile("sgd", balancer="uncertainty")
@@ -59,7 +59,7 @@ def table_data(rows: int = 32, seed: int = 0) -> tuple[np.ndarray, dict[str, np.
         `(x, y)`: float32 `(rows, 5)`, and a dict with "cost" (float32) and "sold" (0 or 1), one a
         row.
 
-    Example:
+    Examples:
         >>> x, y = mtl.testing.table_data(rows=8)
         >>> x.shape, sorted(y)
         ((8, 5), ['cost', 'sold'])

@@ -52,7 +52,7 @@ def run_task_test(
     Raises:
         AssertionError: which promise is broken, and where.
 
-    Example:
+    Examples:
         >>> x = np.random.default_rng(0).random((8, 5)).astype("float32")
         >>> model = mtl.testing.run_task_test(mtl.tasks.Ordinal("size", 3), x, np.arange(8) % 3)
     """

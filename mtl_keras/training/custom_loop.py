@@ -156,7 +156,7 @@ def balanced_gradients(
         ValueError: unknown task names, no losses at all, a tape that can be used once only, or a
             method that needs more than one batch, held-out data, or gradients at a representation.
 
-    Example:
+    Examples:
         >>> balancer = mtl.balancing.get("cagrad", c=0.4)
         >>> for x, y in data:
         ...     with tf.GradientTape(persistent=True) as tape:

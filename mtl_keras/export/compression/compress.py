@@ -131,7 +131,7 @@ def compress(
         ValueError: an unknown method, engine, task or layer; settings out of range; a model that is
             not compiled; labels that don't fit.
 
-    Example:
+    Examples:
         >>> small = mtl.export.compress(model, train, val, method="prune+qat", sparsity=0.6)
         >>> mtl.export.tflite(small, "small.tflite", "int8", calibration=train).show()
 

@@ -54,7 +54,7 @@ def quantization_aware(
         ValueError: an unknown name; a model that is quantization-aware already.
         ExportError: a mixed-precision model, or one with nested models.
 
-    Example:
+    Examples:
         >>> aware = mtl.export.quantization_aware(model)
         >>> aware.compile(keras.optimizers.Adam(1e-4), balancer="uncertainty")
         >>> aware.fit(train, epochs=2)
@@ -119,7 +119,7 @@ def float_twin(model: keras.Model) -> keras.Model:
     Raises:
         ValueError: the model is not quantization-aware.
 
-    Example:
+    Examples:
         >>> plain = mtl.export.float_twin(aware)
     """
     if not is_quantization_aware(model):

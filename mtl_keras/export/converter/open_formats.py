@@ -78,7 +78,7 @@ def onnx(
             before stays.
         ValueError: a file name without `.onnx`, or an unknown task.
 
-    Example:
+    Examples:
         >>> mtl.export.onnx(model, "out/model.onnx").show()
     """
     _check("onnx", path, ".onnx")
@@ -129,7 +129,7 @@ def openvino(
             before stays.
         ValueError: a file name without `.xml`, or an unknown task.
 
-    Example:
+    Examples:
         >>> mtl.export.openvino(model, "out/model.xml").show()
     """
     _check("openvino", path, ".xml")

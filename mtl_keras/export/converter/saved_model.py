@@ -62,7 +62,7 @@ def saved_model(
         ExportError: a path that can't be written, a folder that holds something else, a full disk,
             or a head that differs from Keras.
 
-    Example:
+    Examples:
         >>> mtl.export.saved_model(model, "out/saved_model").show()
     """
     check_folder(path, _foreign)

@@ -46,7 +46,7 @@ def snippets(
             of somebody else's where one would go.
         ValueError: an unknown language.
 
-    Example:
+    Examples:
         >>> mtl.export.snippets("out/model.tflite", ["kotlin", "swift"])
     """
     for language in languages:

@@ -42,7 +42,7 @@ def web_page(
         ExportError: a file that can't be read, of another origin, for more than one row, or with
             int8 inputs or outputs, which LiteRT.js refuses.
 
-    Example:
+    Examples:
         >>> mtl.export.web_page("out/model.tflite")
     """
     path = Path(path)

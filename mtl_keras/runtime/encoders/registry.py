@@ -40,7 +40,7 @@ def register_encoder(cls: EncoderClass) -> EncoderClass:
     Raises:
         ValueError: another class of this name is registered.
 
-    Example:
+    Examples:
         >>> @mtl.data.register_encoder
         ... class Syllables: ...
     """

@@ -151,7 +151,7 @@ def register(name: str) -> Callable[[type[Strategy]], type[Strategy]]:
     Raises:
         ValueError: the name is that of another class.
 
-    Example:
+    Examples:
         >>> @mtl.trainer.strategies.register("sign")
         ... class FromSigns(mtl.trainer.strategies.Strategy):
         ...     def compute(self, forwards, scope): ...
