@@ -25,6 +25,7 @@ REACHED_OTHERWISE = {
     "builders.streams": "the streams of builders: tests/builders/test_soft_sharing.py",
     "data.pipeline": "the steps of `TaskDataset.batch`: tests/data/test_dataset.py",
     "cli.completion": "values that the shell completes: tests/cli/test_shell.py",
+    "plot.drawing": "parts of a card: tests/plot/test_plot.py draws rows of every kind",
     "tasks.maps": "decoders of dense tasks: tests/tasks/test_every_task.py",
     "testing.checks": "the harnesses' own checks: tests/testing/test_harnesses.py breaks each "
     "promise once",

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from mtl_keras.analysis.classes import has_classes
 from mtl_keras.graph import ancestors, inputs_of, layer_of, node_of, nodes, own_variables
 from mtl_keras.runtime.names import unknown_name
 from mtl_keras.tasks import Task
@@ -111,6 +112,8 @@ def attributions(
 
     Note:
         The integral is taken by Gauss-Legendre quadrature, where the paper adds equal steps.
+        Grad-CAM leaves out what speaks against a class; of tasks without classes (boxes, numbers,
+        points) the absolute value is taken, because what moves an answer either way counts.
     """
     if method not in _METHODS:
         raise ValueError(unknown_name("method", method, _METHODS))
@@ -138,7 +141,7 @@ def _score_weights(
     task: Task, model: Any, inputs: Mapping[str, np.ndarray], target: int | None
 ) -> tuple[np.ndarray, list[int | None]]:
     """The weights of the head's values in the score, a row each, and the explained class."""
-    x: Any = inputs if isinstance(model.input, Mapping) else list(inputs.values())
+    x = inputs if isinstance(model.input, Mapping) else _one_or_list(list(inputs.values()))
     output = np.asarray(model.predict_on_batch(x)[task.name], "float64")
     rule = _RULES.get(task.kind, _mean)
     rows = [rule(task, row, target) for row in output]
@@ -257,14 +260,15 @@ class _Network:
         self.rest = [tensor for tensor in model.inputs if id(tensor) in read]
         self.inner = [cut for cut in cuts if not any(cut is tensor for tensor in model.inputs)]
         self.inputs = list(model.inputs)
-        self.front = keras.Model(self.inputs, self.inner) if self.inner else None
-        self.back = keras.Model([*self.rest, *cuts], logits)
+        self.front = keras.Model(_one_or_list(self.inputs), self.inner) if self.inner else None
+        self.back = keras.Model(_one_or_list([*self.rest, *cuts]), logits)
 
     def values_at(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """The tensors at the cuts."""
         values: dict[int, np.ndarray] = {}
         if self.front is not None:
-            answers = self.front([inputs[tensor.name] for tensor in self.inputs], training=False)
+            values_in = [inputs[tensor.name] for tensor in self.inputs]
+            answers = self.front(_one_or_list(values_in), training=False)
             for tensor, value in zip(self.inner, keras.tree.flatten(answers), strict=True):
                 values[id(tensor)] = keras.ops.convert_to_numpy(value)
         return [
@@ -281,13 +285,17 @@ class _Network:
         variables = [tf.constant(value, tf.float32) for value in cuts]
         with tf.GradientTape() as tape:
             tape.watch(variables)
-            logits = self.back(
-                [*(tf.constant(inputs[t.name]) for t in self.rest), *variables], training=False
-            )
+            rest = [tf.constant(inputs[tensor.name]) for tensor in self.rest]
+            logits = self.back(_one_or_list([*rest, *variables]), training=False)
             products = tf.cast(weights, tf.float32) * tf.cast(logits, tf.float32)
             score = tf.reduce_sum(tf.reshape(products, (len(weights), -1)), axis=1)
         gradients = tape.gradient(score, variables, unconnected_gradients="zero")
         return np.asarray(score, "float64"), [np.asarray(g, "float64") for g in gradients]
+
+
+def _one_or_list(parts: list[Any]) -> Any:
+    """Keras warns where a model of one input is called with a list."""
+    return parts[0] if len(parts) == 1 else parts
 
 
 # === Integrated gradients ===
@@ -402,7 +410,10 @@ def _grad_cam(
     score, (gradient,) = network.score_and_gradients(inputs, maps, weights)
     places = tuple(range(1, gradient.ndim - 1))
     importance = gradient.mean(places, keepdims=True)
-    heat = np.maximum((importance * maps[0]).sum(-1), 0.0)
+    heat = (importance * maps[0]).sum(-1)
+    # What speaks against a class is left out, as in the paper. Of a box or a number there is no
+    # against: what moves it either way counts.
+    heat = np.maximum(heat, 0.0) if has_classes(model.task(task)) else np.abs(heat)
     return Attribution(
         task,
         "grad_cam",

@@ -95,11 +95,16 @@ def calibration(task: Task, output: Any, labels: Any, bins: int = 15) -> Calibra
     References:
         Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017.
     """
+    chance, holds = confidences(task, output, labels)
+    return calibrate(task.name, chance, holds, bins)
+
+
+def calibrate(name: str, chance: np.ndarray, holds: np.ndarray, bins: int) -> Calibration:
+    """Put probabilities, and whether they hold, into bins."""
     if int(bins) < 1:
         raise ValueError(f"`bins` should be at least 1. Received: {bins!r}.")
-    chance, holds = confidences(task, output, labels)
     if not chance.size:
-        raise ValueError(f"Task '{task.name}' has no label in these rows: nothing is to compare.")
+        raise ValueError(f"Task '{name}' has no label in these rows: nothing is to compare.")
     edges = np.linspace(0.0, 1.0, bins + 1)
     # Bins are open on the left, as in the paper; a probability of 0 belongs to the first.
     bin_of = np.clip(np.searchsorted(edges, chance, side="left") - 1, 0, bins - 1)
@@ -108,7 +113,8 @@ def calibration(task: Task, output: Any, labels: Any, bins: int = 15) -> Calibra
         confidence = np.bincount(bin_of, chance, minlength=bins) / counts
         accuracy = np.bincount(bin_of, holds, minlength=bins) / counts
     gaps = np.nan_to_num(np.abs(accuracy - confidence))
-    return Calibration(edges, counts, confidence, accuracy, float((gaps * counts).sum()) / chance.size)
+    error = float((gaps * counts).sum()) / chance.size
+    return Calibration(edges, counts, confidence, accuracy, error)
 
 
 def expected_calibration_error(task: Task, output: Any, labels: Any, bins: int = 15) -> float:

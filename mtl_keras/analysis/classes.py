@@ -9,7 +9,7 @@ import numpy as np
 
 from mtl_keras.tasks import Task
 
-__all__ = ["class_names", "class_pairs", "confusion_matrix", "has_classes"]
+__all__ = ["check_classes", "class_names", "class_pairs", "confusion_matrix", "has_classes"]
 
 #: Kinds of tasks whose answer is one class of a row, a pixel or a token.
 _ONE_CLASS = ("classification", "binary", "ordinal", "segmentation", "token_tagging")
@@ -52,7 +52,7 @@ def class_pairs(task: Task, output: Any, labels: Any) -> tuple[np.ndarray, np.nd
     Raises:
         ValueError: a task whose answers are no classes.
     """
-    _check_classes(task)
+    check_classes(task)
     target, is_known = _target(task, labels)
     output = np.asarray(output, "float32")
     threshold = getattr(task, "threshold", 0.5)
@@ -100,7 +100,8 @@ def confusion_matrix(task: Task, output: Any, labels: Any) -> np.ndarray:
     return np.bincount(truth * count + answers, minlength=count**2).reshape(count, count)
 
 
-def _check_classes(task: Task) -> None:
+def check_classes(task: Task) -> None:
+    """Refuse a task whose answers are no classes."""
     if not has_classes(task):
         raise ValueError(
             f"Task '{task.name}' is of kind '{task.kind}', whose answers are no classes. A "

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import mtl_keras as mtl
-from tests.helpers import image_data, image_model, table_data, table_model
+from tests.helpers import image_data, image_model, large_but, table_data, table_model
 
 
 def test_integrated_gradients_of_a_linear_network_are_weight_times_change():
@@ -31,7 +31,7 @@ def _tagger():
     )
 
 
-@pytest.mark.parametrize("kind", ["picture", "text", "table"])
+@pytest.mark.parametrize("kind", large_but(["table"], ["picture", "text", "table"]))
 def test_values_add_up_to_the_score_over_the_baseline(kind):
     """The completeness axiom, on the network's own answers."""
     rng = np.random.default_rng(0)
