@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from mtl_keras.analysis.classes import has_classes
+from mtl_keras.analysis.rows import inputs_by_name
 from mtl_keras.graph import ancestors, inputs_of, layer_of, node_of, nodes, own_variables
 from mtl_keras.runtime.names import unknown_name
 from mtl_keras.tasks import Task
@@ -118,7 +119,7 @@ def attributions(
     if method not in _METHODS:
         raise ValueError(unknown_name("method", method, _METHODS))
     head = model.task(task)
-    inputs = _inputs_by_name(model, x)
+    inputs = inputs_by_name(model, x)
     logits = node_of(model.output[task]).input_tensors[0]
     weights, targets = _score_weights(head, model, inputs, target)
     if method == "grad_cam":
@@ -127,14 +128,6 @@ def attributions(
 
 
 # === The score ===
-
-
-def _inputs_by_name(model: Any, x: Any) -> dict[str, np.ndarray]:
-    names = [tensor.name for tensor in model.inputs]
-    if isinstance(x, Mapping):
-        return {name: np.asarray(x[name]) for name in names}
-    parts = list(x) if isinstance(x, (list, tuple)) else [x]
-    return {name: np.asarray(part) for name, part in zip(names, parts, strict=True)}
 
 
 def _score_weights(

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mtl_keras.analysis.rows import batches
+from mtl_keras.analysis.rows import batches, inputs_by_name
 from mtl_keras.data import DataError
 from mtl_keras.graph import output_of
 from mtl_keras.runtime.names import unknown_name
@@ -37,8 +37,10 @@ def representations(model: Any, data: Any, layer: str | None = None) -> np.ndarr
         >>> mtl.analysis.representations(model, (images, labels)).shape
         (16, 8)
     """
-    network = keras.Model(model.input, _pooled(model, layer))
-    parts = [np.asarray(network.predict_on_batch(x)) for x, _, _ in batches(data)]
+    network = keras.Model({t.name: t for t in model.inputs}, _pooled(model, layer))
+    parts = [
+        np.asarray(network.predict_on_batch(inputs_by_name(model, x))) for x, _, _ in batches(data)
+    ]
     return np.concatenate(parts).astype("float32")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-__all__ = ["batches", "predict"]
+__all__ = ["batches", "inputs_by_name", "predict"]
 
 
 def batches(data: Any, batch_size: int = 256) -> Iterator[tuple[Any, dict[str, np.ndarray], Any]]:
@@ -68,3 +68,12 @@ def predict(model: Any, x: Any) -> dict[str, np.ndarray]:
     """The outputs of one batch by task, as arrays."""
     outputs = model.predict_on_batch(x)
     return {name: np.asarray(value) for name, value in outputs.items()}
+
+
+def inputs_by_name(model: Any, x: Any) -> dict[str, np.ndarray]:
+    """A batch's inputs by name, however the model takes them."""
+    names = [tensor.name for tensor in model.inputs]
+    if isinstance(x, Mapping):
+        return {name: np.asarray(x[name]) for name in names}
+    parts = list(x) if isinstance(x, (list, tuple)) else [x]
+    return {name: np.asarray(part) for name, part in zip(names, parts, strict=True)}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from mtl_keras.analysis.rows import batches, predict
+from mtl_keras.analysis.rows import batches, inputs_by_name, predict
 from mtl_keras.runtime.names import unknown_name
 from mtl_keras.tasks import Task
 
@@ -82,15 +82,6 @@ def take_rows(model: Any, data: Any, count: int, raw: Sequence[Any] | None = Non
     if not rows:
         raise ValueError("`data` has no row.")
     return rows
-
-
-def inputs_by_name(model: Any, x: Any) -> dict[str, np.ndarray]:
-    """A batch's inputs by name, however the model takes them."""
-    names = [tensor.name for tensor in model.inputs]
-    if isinstance(x, Mapping):
-        return {name: np.asarray(x[name]) for name in names}
-    parts = list(x) if isinstance(x, (list, tuple)) else [x]
-    return {name: np.asarray(part) for name, part in zip(names, parts, strict=True)}
 
 
 def is_known(task: Task, label: np.ndarray | None) -> np.ndarray:
