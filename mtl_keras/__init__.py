@@ -31,6 +31,7 @@ __all__ = [
     "data",
     "export",
     "layers",
+    "plot",
     "runtime",
     "tasks",
     "testing",

@@ -26,6 +26,7 @@ REACHED_OTHERWISE = {
     "data.callers": "the line that warnings point to: tests/data/test_splits.py",
     "data.pipeline": "the steps of `TaskDataset.batch`: tests/data/test_dataset.py",
     "cli.completion": "values that the shell completes: tests/cli/test_shell.py",
+    "plot.drawing": "parts of a card: tests/plot/test_plot.py draws rows of every kind",
     "tasks.maps": "decoders of dense tasks: tests/tasks/test_every_task.py",
     "testing.checks": "the harnesses' own checks: tests/testing/test_harnesses.py breaks each "
     "promise once",

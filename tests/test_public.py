@@ -13,7 +13,7 @@ import mtl_keras as mtl
 
 PUBLIC = {
     "mtl_keras": "MultiTaskModel __version__ analysis backbones balancing builders callbacks data "
-    "export layers runtime "
+    "export layers plot runtime "
     "tasks testing training zoo",
     "mtl_keras.tasks": "Binary BoundingBox Classification Depth Detection Embedding Keypoints "
     "MultiLabel Normals Ordinal "
@@ -48,9 +48,12 @@ PUBLIC = {
     "TFLiteModel benchmark compress float_twin layer_errors onnx openvino quantization_aware "
     "run_tflite saved_model "
     "snippets split tflite web_page with_raw_images",
-    "mtl_keras.analysis": "DeltaReport collect delta_m delta_report judging_metrics score trivial",
-    "mtl_keras.data": "ArrayField CharTokenizer DataError Description Field FunctionField HashingTokenizer "
-    "ImageEncoder Inputs LabelScaleWarning LeakWarning MixedEncoder Split "
+    "mtl_keras.analysis": "Attribution Calibration DeltaReport attributions calibration collect "
+    "confusion_matrix delta_m delta_report expected_calibration_error judging_metrics project "
+    "representations score trivial",
+    "mtl_keras.plot": "Picture confusion embedding history predictions reliability saliency",
+    "mtl_keras.data": "ArrayField CharTokenizer DataError Description Field FunctionField "
+    "HashingTokenizer ImageEncoder Inputs LabelScaleWarning LeakWarning MixedEncoder Split "
     "SplitWarning SubwordTokenizer TableEncoder TaskDataset "
     "WordTokenizer batches complete fashion_scenes fetch from_arrays from_csv "
     "from_dataframe from_parquet labels mix register_encoder sources "

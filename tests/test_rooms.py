@@ -15,6 +15,7 @@ HOUSE = [
     {"zoo"},
     {"testing"},
     {"export"},
+    {"plot"},
     {"analysis"},
     {"training", "callbacks"},
     {"builders"},
