@@ -50,11 +50,11 @@ PUBLIC = {
     "snippets split tflite web_page with_raw_images",
     "mtl_keras.analysis": "DeltaReport collect delta_m delta_report judging_metrics score trivial",
     "mtl_keras.data": "CharTokenizer DataError HashingTokenizer ImageEncoder LabelScaleWarning "
-    "TableEncoder "
+    "SoundEncoder TableEncoder "
     "WordTokenizer batches complete fashion_scenes fetch labels mix register_encoder sources "
     "split_words",
     "mtl_keras.runtime": "BenchmarkReport CharTokenizer ExportError HashingTokenizer ImageEncoder "
-    "TFLiteModel TableEncoder "
+    "SoundEncoder TFLiteModel TableEncoder "
     "WordTokenizer benchmark decode encoder_from_json encoder_to_json register_encoder snippets "
     "web_page",
     "mtl_keras.testing": "run_backbone_test run_balancer_test run_builder_test run_task_test "

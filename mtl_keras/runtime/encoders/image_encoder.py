@@ -52,8 +52,6 @@ class ImageEncoder:
             ValueError: a file that is no picture or is damaged; an array of another shape or range.
             TypeError: one path in place of a list.
         """
-        from PIL import Image
-
         if isinstance(images, (str, bytes)):
             raise TypeError(f"`images` should be a list of pictures. Received: {images!r}.")
         images = list(images)
@@ -65,16 +63,33 @@ class ImageEncoder:
         factor = 255.0 if all(image.max() <= 1 for image in real) else 1.0
         rows = np.empty((len(images), *self.size, self.channels), "float32")
         for i, image in enumerate(images):
-            picture = (
-                picture_from_array(image, factor)
-                if isinstance(image, np.ndarray)
-                else picture_from_file(image)
-            )
-            picture = picture.convert("L" if self.channels == 1 else "RGB")
-            if picture.size != self.size[::-1]:
-                picture = picture.resize(self.size[::-1], Image.Resampling.BILINEAR)
-            rows[i] = np.asarray(picture, "float32").reshape(rows.shape[1:]) * self.scale
+            rows[i] = self.read_pixels(image, factor).astype("float32") * self.scale
         return rows
+
+    def read_pixels(self, image: Any, factor: float = 1.0) -> np.ndarray:
+        """One picture as bytes, before `scale`.
+
+        Args:
+            image: a path, `PIL.Image`, or array, as in `encode`.
+            factor: float. Brings real numbers of an array to 0 to 255.
+
+        Returns:
+            uint8 `(height, width, channels)`.
+        """
+        from PIL import Image
+
+        picture = (
+            picture_from_array(image, factor)
+            if isinstance(image, np.ndarray)
+            else picture_from_file(image)
+        )
+        mode = "L" if self.channels == 1 else "RGB"
+        # Where nothing changes, Pillow would copy.
+        if picture.mode != mode:
+            picture = picture.convert(mode)
+        if picture.size != self.size[::-1]:
+            picture = picture.resize(self.size[::-1], Image.Resampling.BILINEAR)
+        return np.asarray(picture, "uint8").reshape(*self.size, self.channels)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -117,16 +132,24 @@ def picture_from_file(source: Any) -> Any:
     """A picture from a path (or a `PIL.Image`), upright, with 8 bits a channel."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
+    is_own = not isinstance(source, Image.Image)
     try:
-        picture = source if isinstance(source, Image.Image) else Image.open(source)
+        picture = Image.open(source) if is_own else source
     except UnidentifiedImageError:
         raise ValueError(f"{source} is not a picture that can be read (PNG, JPEG, ...).") from None
     try:
-        picture = ImageOps.exif_transpose(picture)
-        if picture.mode.startswith("I;16"):
-            # Pillow would cut 16 bits off at 255, and make all but the darkest places white.
-            picture = Image.fromarray(np.rint(np.asarray(picture) / 257).astype("uint8"))
+        if is_own:
+            ImageOps.exif_transpose(picture, in_place=True)
+        else:
+            picture = ImageOps.exif_transpose(picture)
         picture.load()
-    except OSError as error:
+    except (OSError, SyntaxError) as error:
         raise ValueError(f"{source} is damaged: {error}.") from None
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):
+        # Pillow would cut 16 bits off at 255, and make all but the darkest places white.
+        picture = Image.fromarray(np.rint(np.asarray(picture) / 257).astype("uint8"))
+    elif picture.mode in ("I", "F"):
+        raise ValueError(
+            f"{source} has 32 bits a pixel, and what is white is not known. Save it with 8 or 16."
+        )
     return picture
