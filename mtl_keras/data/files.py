@@ -112,7 +112,11 @@ def find_copies(paths: Sequence[Path]) -> np.ndarray | None:
 
 def _digest(path: Path) -> bytes:
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").digest() if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read()).digest()
+        return (
+            hashlib.file_digest(file, "sha256").digest()
+            if hasattr(hashlib, "file_digest")
+            else hashlib.sha256(file.read()).digest()
+        )
 
 
 class FileField(Field):
@@ -200,7 +204,7 @@ class FileField(Field):
         except (OSError, ValueError, ImportError, DataError) as error:
             raise DataError(
                 f"{self._row_names[row]} can't be read: {error} "
-                f"`on_bad=\"skip\"` leaves such rows out."
+                f'`on_bad="skip"` leaves such rows out.'
             ) from error
         if self._cache is not None:
             self._cache[0][row] = value

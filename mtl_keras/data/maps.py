@@ -220,9 +220,7 @@ def _class_numbers(task: Task, values: Mapping[Any, Any]) -> dict[Any, int]:
     return numbers
 
 
-def _replace(
-    raw: np.ndarray, numbers: Mapping[Any, int], path: Path, task: Task
-) -> np.ndarray:
+def _replace(raw: np.ndarray, numbers: Mapping[Any, int], path: Path, task: Task) -> np.ndarray:
     """Each value's class."""
     if raw.ndim == 3:
         color = raw[..., :3].astype("int64")

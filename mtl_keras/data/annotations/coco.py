@@ -89,9 +89,14 @@ def _load(path: str | os.PathLike[str]) -> dict[str, Any]:
             content = json.load(file)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} can't be read as JSON: {error}.") from None
-    for part, keys in {"images": ("id", "file_name", "width", "height"), "categories": ("id", "name")}.items():
+    for part, keys in {
+        "images": ("id", "file_name", "width", "height"),
+        "categories": ("id", "name"),
+    }.items():
         entries = content.get(part) if isinstance(content, Mapping) else None
-        if not isinstance(entries, list) or any(key not in entry for entry in entries for key in keys):
+        if not isinstance(entries, list) or any(
+            key not in entry for entry in entries for key in keys
+        ):
             raise DataError(
                 f"{path} should be a COCO file: its list '{part}' should hold entries with "
                 f"{', '.join(keys)}."

@@ -297,7 +297,7 @@ def _map_field(
     numbers: Mapping[int, int]
     empty = 0
     if task.num_classes == 1:
-        numbers = {number: 1 for number in range(len(annotations.categories))}
+        numbers = dict.fromkeys(range(len(annotations.categories)), 1)
         if task.labels is not None and task.labels[0] in annotations.categories:
             numbers = {annotations.categories.index(task.labels[0]): 1}
     elif task.labels is None and task.num_classes == len(annotations.categories) + 1:
