@@ -1,9 +1,11 @@
 """Data: sources, splits, labels that may be missing, encoders. Independent of models."""
 
 from mtl_keras.data import batches, labels, sources
+from mtl_keras.data.annotations import Annotations, read_coco, read_voc
 from mtl_keras.data.arrays import from_arrays
 from mtl_keras.data.dataset import TaskDataset
 from mtl_keras.data.fields import ArrayField, Field, FunctionField
+from mtl_keras.data.folders import from_folder
 from mtl_keras.data.inputs import Inputs
 from mtl_keras.data.labels import LabelScaleWarning, complete, mix
 from mtl_keras.data.scenes import fashion_scenes
@@ -20,6 +22,7 @@ from mtl_keras.runtime.encoders import (
 )
 
 __all__ = [
+    "Annotations",
     "ArrayField",
     "CharTokenizer",
     "DataError",
@@ -38,8 +41,11 @@ __all__ = [
     "fashion_scenes",
     "fetch",
     "from_arrays",
+    "from_folder",
     "labels",
     "mix",
+    "read_coco",
+    "read_voc",
     "register_encoder",
     "sources",
     "split_words",

@@ -53,7 +53,7 @@ def read_coco(path: str | os.PathLike[str]) -> Annotations:
     objects: dict[Any, list[AnnotatedObject]] = {number: [] for number in images}
     problems: dict[str, str] = {}
     empty = 0
-    for annotation in content.get("annotations", ()):
+    for annotation in content["annotations"]:
         _check_references(annotation, images, numbers, path)
         image = images[annotation["image_id"]]
         item = _object(annotation, image, numbers)
@@ -89,13 +89,15 @@ def _load(path: str | os.PathLike[str]) -> dict[str, Any]:
             content = json.load(file)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} can't be read as JSON: {error}.") from None
-    for part, keys in {
+    parts = {
         "images": ("id", "file_name", "width", "height"),
         "categories": ("id", "name"),
-    }.items():
+        "annotations": ("image_id", "category_id"),
+    }
+    for part, keys in parts.items():
         entries = content.get(part) if isinstance(content, Mapping) else None
         if not isinstance(entries, list) or any(
-            key not in entry for entry in entries for key in keys
+            not isinstance(entry, Mapping) or key not in entry for entry in entries for key in keys
         ):
             raise DataError(
                 f"{path} should be a COCO file: its list '{part}' should hold entries with "

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import os
 import struct
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 
 import numpy as np
 
-__all__ = ["SOUND_SUFFIXES", "read_sound", "resample"]
+__all__ = ["SOUND_SUFFIXES", "read_sound", "resample", "sound_length"]
 
 #: Endings of files that `read_sound` reads. All but the first need the package soundfile.
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".au")
@@ -34,42 +35,87 @@ def read_sound(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
         ImportError: a file that needs soundfile, where that is not installed.
     """
     with open(path, "rb") as file:
-        head = file.read(12)
-        if head[:4] == b"RIFF" and head[8:] == b"WAVE":
-            return _read_wav(head + file.read(), path)
+        layout = _wav_layout(file, path)
+        if layout is not None:
+            file.seek(layout.start)
+            return _samples(file.read(layout.size), layout, path), layout.rate
     return _read_with_soundfile(path)
 
 
-def _read_wav(content: bytes, path: Any) -> tuple[np.ndarray, int]:
-    """The samples of a RIFF file's first "data" chunk, as its "fmt " chunk describes them."""
-    layout, position = None, 12
-    while position + 8 <= len(content):
-        name, size = struct.unpack_from("<4sI", content, position)
-        body = content[position + 8 : position + 8 + size]
-        if name == b"fmt " and len(body) >= 16:
-            layout = struct.unpack_from("<HHIIHH", body)
-            if layout[0] == _EXTENSIBLE and len(body) >= 26:
-                layout = (struct.unpack_from("<H", body, 24)[0], *layout[1:])
-        elif name == b"data" and layout is not None:
+def sound_length(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """A sound file's samples per channel and its rate in Hz, from the head of the file.
+
+    Raises:
+        ValueError, ImportError: as `read_sound`.
+    """
+    with open(path, "rb") as file:
+        layout = _wav_layout(file, path)
+    if layout is not None:
+        return layout.size // layout.frame, layout.rate
+    soundfile = _import_soundfile(path)
+    try:
+        info = soundfile.info(os.fspath(path))
+    except soundfile.SoundFileError as error:
+        raise ValueError(f"{path} is not a sound that can be read: {error}") from None
+    return int(info.frames), int(info.samplerate)
+
+
+@dataclass(frozen=True)
+class _WavLayout:
+    """Where the samples of a WAV file stand, and how they are written."""
+
+    code: int
+    channels: int
+    rate: int
+    bits: int
+    start: int
+    size: int
+
+    @property
+    def frame(self) -> int:
+        """Bytes of one sample in all channels."""
+        return self.channels * (self.bits // 8)
+
+
+def _wav_layout(file: BinaryIO, path: Any) -> _WavLayout | None:
+    """What the "fmt " chunk says of the first "data" chunk; None of a file that is no WAV file."""
+    head = file.read(12)
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return None
+    end = os.fstat(file.fileno()).st_size
+    form: tuple[int, ...] | None = None
+    while len(head := file.read(8)) == 8:
+        name, size = struct.unpack("<4sI", head)
+        start = file.tell()
+        if name == b"fmt ":
+            body = file.read(min(size, 40))
+            if len(body) < 16:
+                break
+            form = struct.unpack_from("<HHIIHH", body)
+            if form[0] == _EXTENSIBLE and len(body) >= 26:
+                form = (struct.unpack_from("<H", body, 24)[0], *form[1:])
+        elif name == b"data" and form is not None:
             # Recorders that were cut off leave a size of 0 or of 2 ** 32 - 1 behind.
-            is_open = size in (0, 0xFFFFFFFF)
-            if len(body) < size and not is_open:
+            if size in (0, 0xFFFFFFFF):
+                size = end - start
+            if start + size > end:
                 raise ValueError(
-                    f"{path} is damaged: it ends after {len(body)} of {size} bytes of sound."
+                    f"{path} is damaged: it ends after {end - start} of {size} bytes of sound."
                 )
-            body = content[position + 8 :] if is_open else body
-            return _samples(body, layout, path), int(layout[2])
+            layout = _WavLayout(form[0], form[1], form[2], form[5], start, size)
+            if not layout.frame or not layout.rate:
+                raise ValueError(
+                    f"{path} is damaged: {form[1]} channels of {form[5]} bits, {form[2]} Hz."
+                )
+            return layout
         # Chunks begin at even places.
-        position += 8 + size + size % 2
+        file.seek(start + size + size % 2)
     raise ValueError(f"{path} is damaged: a WAV file without sound.")
 
 
-def _samples(body: bytes, layout: tuple[int, ...], path: Any) -> np.ndarray:
-    code, channels, bits = layout[0], layout[1], layout[5]
-    frame = channels * (bits // 8)
-    if not frame:
-        raise ValueError(f"{path} is damaged: {channels} channels of {bits} bits.")
-    body = body[: len(body) // frame * frame]
+def _samples(body: bytes, layout: _WavLayout, path: Any) -> np.ndarray:
+    code, bits = layout.code, layout.bits
+    body = body[: len(body) // layout.frame * layout.frame]
     if code == _FLOAT and bits in (32, 64):
         samples = np.frombuffer(body, f"<f{bits // 8}").astype("float32")
     elif code == _PCM and bits == 8:
@@ -86,10 +132,10 @@ def _samples(body: bytes, layout: tuple[int, ...], path: Any) -> np.ndarray:
             f"{path} is a WAV file of format {code} with {bits} bits. Integers of 8, 16, 24 or 32 "
             f"bits and floats of 32 or 64 bits are read: convert the file."
         )
-    return samples.reshape(-1, channels)
+    return samples.reshape(-1, layout.channels)
 
 
-def _read_with_soundfile(path: Any) -> tuple[np.ndarray, int]:
+def _import_soundfile(path: Any) -> Any:
     try:
         import soundfile
     except ImportError:
@@ -97,6 +143,11 @@ def _read_with_soundfile(path: Any) -> tuple[np.ndarray, int]:
             f"{path} is no WAV file, and other sounds need the package soundfile: "
             f'pip install "mtl_keras[data]".'
         ) from None
+    return soundfile
+
+
+def _read_with_soundfile(path: Any) -> tuple[np.ndarray, int]:
+    soundfile = _import_soundfile(path)
     try:
         samples, rate = soundfile.read(os.fspath(path), dtype="float32", always_2d=True)
     except soundfile.SoundFileError as error:
