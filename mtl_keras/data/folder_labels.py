@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +25,9 @@ from mtl_keras.data.sources import DataError
 from mtl_keras.runtime.cells import is_missing
 from mtl_keras.runtime.names import unknown_name
 from mtl_keras.runtime.table_files import TableError, read_csv
-from mtl_keras.tasks import BoundingBox, Detection, Keypoints, Task
+
+if TYPE_CHECKING:
+    from mtl_keras.tasks import Task
 
 __all__ = ["AnnotationLabels", "FolderLabels", "Labels", "TableLabels", "open_labels"]
 
@@ -116,10 +118,11 @@ class FolderLabels(Labels):
         return sorted(empty)
 
     def guess(self, name: str, column: Column) -> Task:
-        return guess_cells(name, self._cells(column))
+        return guess_cells(name, [self._cells(column)])
 
     def field(self, task: Task, column: Column, rows: np.ndarray) -> tuple[Task, Field]:
-        return cells_field(task, self._cells(column)[rows], self.source, column)
+        names = [self._paths[row] for row in rows]
+        return cells_field(task, [self._cells(column)[rows]], names)
 
     def _cells(self, column: Column) -> np.ndarray:
         if column not in self._columns:
@@ -215,11 +218,11 @@ class TableLabels(Labels):
     def column_of(self, task: Task) -> Column:
         names = [name for name in self._table if name != self._file]
         found: Column = None
-        if isinstance(task, (BoundingBox, Detection)):
+        if task.kind in ("bounding_box", "detection"):
             found = boxes.find_box_columns(task.name, names)
             if found is not None:
                 found = found[0]
-        elif isinstance(task, Keypoints):
+        elif task.kind == "keypoints":
             found = boxes.find_point_columns(task, names)
         elif task.name in names or task.name in self._folders:
             found = task.name
@@ -229,24 +232,26 @@ class TableLabels(Labels):
             found = list(task.labels)  # type: ignore[attr-defined]
         if found is None:
             raise DataError(unknown_name(f"column in {self.source} for task:", task.name, names))
-        if isinstance(task, Detection):
+        if task.kind == "detection":
             classes = [n for n in ("class", "label", "category", "name", task.name) if n in names]
             found = [*found, *classes[:1]]
         return found
 
     def guess(self, name: str, column: Column) -> Task:
+        from mtl_keras.tasks import BoundingBox, Detection
+
         if isinstance(column, (list, tuple)):
             if len(column) == 4:
                 return BoundingBox(name)
             if len(column) == 5:
                 classes = sorted({str(c) for c in self._cells(column[4]) if c is not None})
                 return Detection(name, len(classes), labels=classes)
-        return guess_cells(name, self._value(column), self._decimal)
+        return guess_cells(name, self._row_cells(column), self._decimal)
 
     def check(self, task: Task, column: Column, find_sizes: Sizes) -> None:
-        if isinstance(task, (BoundingBox, Detection)):
+        if task.kind in ("bounding_box", "detection"):
             self._check_boxes(task, column, find_sizes)
-        elif isinstance(task, Keypoints):
+        elif task.kind == "keypoints":
             names = [column] if isinstance(column, str) else list(column)
             numbers = boxes.read_numbers(
                 f"Task '{task.name}'", self._columns_of(names), names, 2 * task.num_points
@@ -272,7 +277,7 @@ class TableLabels(Labels):
         all_boxes = np.full((len(numbers), 4), np.nan, "float32")
         all_boxes[used] = values
         classes = np.zeros(len(numbers), object)
-        if isinstance(task, Detection) and len(names) in (2, 5):
+        if task.kind == "detection" and len(names) in (2, 5):
             classes = self._cells(names[-1])
         self._boxes[task.name] = (all_boxes, classes)
 
@@ -285,22 +290,17 @@ class TableLabels(Labels):
             )
 
     def field(self, task: Task, column: Column, rows: np.ndarray) -> tuple[Task, Field]:
-        if isinstance(task, Detection):
+        if task.kind == "detection":
             return task, ArrayField(self._detection_labels(task, rows))
-        if isinstance(task, BoundingBox):
+        if task.kind == "bounding_box":
             return task, ArrayField(self._boxes[task.name][0][self._first[rows]])
-        if isinstance(task, Keypoints):
+        if task.kind == "keypoints":
             return task, ArrayField(self._points[task.name][rows])
-        values = self._value(column)
-        if isinstance(values, list):
-            cells: Any = [part[self._first[rows]] for part in values]
-        elif isinstance(column, str) and column not in self._table:
-            cells = values[rows]
-        else:
-            cells = values[self._first[rows]]
-        return cells_field(task, cells, self.source, column, self._decimal)
+        lines = [self._lines[self._first[row]] for row in rows]
+        columns = [cells[rows] for cells in self._row_cells(column)]
+        return cells_field(task, columns, lines, self._decimal)
 
-    def _detection_labels(self, task: Detection, rows: np.ndarray) -> np.ndarray:
+    def _detection_labels(self, task: Any, rows: np.ndarray) -> np.ndarray:
         all_boxes, classes = self._boxes[task.name]
         table_rows = list(self._rows.values())
         labels = []
@@ -313,7 +313,7 @@ class TableLabels(Labels):
             labels.append(objects)
         return pad_boxes(labels, [False] * len(labels))
 
-    def _class_number(self, task: Detection, cell: Any, line: int) -> int:
+    def _class_number(self, task: Any, cell: Any, line: int) -> int:
         if task.labels is not None and str(cell) in task.labels:
             return task.labels.index(str(cell))
         number = int(cell) if str(cell).strip().isdigit() else -1
@@ -327,11 +327,13 @@ class TableLabels(Labels):
     def _columns_of(self, names: Sequence[str]) -> dict[str, np.ndarray]:
         return {name: self._cells(name) for name in names}
 
-    def _value(self, column: Column) -> Any:
-        """One column's cells, or a list of several columns'."""
-        if isinstance(column, str):
-            return self._cells(column)
-        return [self._cells(name) for name in column]
+    def _row_cells(self, column: Column) -> list[np.ndarray]:
+        """The cells of one or more columns, by row of this object."""
+        names = [column] if isinstance(column, str) else list(column)
+        return [
+            self._cells(name)[self._first] if name in self._table else self._cells(name)
+            for name in names
+        ]
 
     def _cells(self, name: str) -> np.ndarray:
         if name in self._table:
@@ -396,8 +398,8 @@ class AnnotationLabels(Labels):
     def sized_field(
         self, task: Task, column: Column, rows: np.ndarray, size: Sequence[int]
     ) -> tuple[Task, Field]:
-        """As `field`, with the `(height, width)` of maps."""
-        files = [self.names[row] for row in rows]
+        """As `field`, with the `(height, width)` of maps; row -1 has no label."""
+        files = [None if row < 0 else self.names[row] for row in rows]
         aspect = self._aspect(column, task.name)
         return task, annotation_field(task, aspect, self.annotations, files, size)
 

@@ -4,32 +4,43 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mtl_keras.data import maps
 from mtl_keras.data.dataset import TaskDataset
-from mtl_keras.data.fields import Field
-from mtl_keras.data.files import FileField, FileIndex, find_copies, list_files, list_names
+from mtl_keras.data.fields import ArrayField, Field
+from mtl_keras.data.files import (
+    FileField,
+    FileIndex,
+    find_copies,
+    list_files,
+    list_names,
+    map_parallel,
+)
 from mtl_keras.data.folder_labels import (
     AnnotationLabels,
     Column,
     FolderLabels,
     Labels,
     TableLabels,
+    as_cells,
     open_labels,
 )
 from mtl_keras.data.pictures import check_pictures, picture_field, picture_suffixes
 from mtl_keras.data.sounds import check_sounds, choose_seconds, sound_field
 from mtl_keras.data.sources import DataError
-from mtl_keras.runtime.cells import to_numbers
+from mtl_keras.data.texts import RawTexts
+from mtl_keras.runtime.cells import to_date, to_numbers
 from mtl_keras.runtime.encoders import ImageEncoder, SoundEncoder
 from mtl_keras.runtime.encoders.waveforms import SOUND_SUFFIXES
 from mtl_keras.runtime.names import unknown_name
-from mtl_keras.tasks import Depth, Detection, Normals, Segmentation, Task
+
+if TYPE_CHECKING:
+    from mtl_keras.tasks import Task
 
 __all__ = ["from_folder"]
 
@@ -138,26 +149,64 @@ def from_folder(
     rows = _Rows(request, source, files)
     assignments = _assign_tasks(tasks, request, rows)
     _check_rows(rows, assignments)
-    if kind == "image":
-        encoder: Any = ImageEncoder((size, size) if isinstance(size, int) else size, channels)
-        _check_pictures(rows, assignments)
-    elif kind == "sound":
-        encoder = SoundEncoder(sample_rate, choose_seconds(rows.paths(), seconds))
-        rows.add_problems(check_sounds(rows.paths(), encoder, request.skips))
-    else:
-        raise DataError("Texts are not read yet.")
-    rows.drop_problems()
-    map_size = encoder.size if kind == "image" else None
+    make_inputs = {"image": _pictures, "sound": _sounds, "text": _texts}[kind]
+    options = {"size": size, "channels": channels, "sample_rate": sample_rate, "seconds": seconds}
+    inputs, map_size = make_inputs(rows, assignments, options)
     resolved = [_read_labels(rows, assignment, map_size) for assignment in assignments]
-    read = picture_field if kind == "image" else sound_field
-    return _build(
-        kind,
-        rows,
-        resolved,
-        read(rows.paths(), encoder, rows.names(), cache),
-        encoder,
-        {"group": group, "time": time, "weight": weight},
-    )
+    return _build(kind, rows, resolved, inputs, {"group": group, "time": time, "weight": weight})
+
+
+# ------------------------------------------------------------------ inputs
+def _pictures(
+    rows: _Rows, assignments: Sequence[_Assignment], options: Mapping[str, Any]
+) -> tuple[dict[str, Any], tuple[int, int] | None]:
+    """Pictures as `from_parts` takes them, and the size of maps."""
+    size = options["size"]
+    size = (size, size) if isinstance(size, int) else tuple(size)
+    encoder = ImageEncoder(size, options["channels"])
+    _check_pictures(rows, assignments)
+    rows.drop_problems()
+    pictures = picture_field(rows.paths(), encoder, rows.names(), rows.request.cache)
+    inputs = {"inputs": {encoder.name: pictures}, "encoder": encoder, "backbone": "small_cnn"}
+    return inputs, encoder.size
+
+
+def _sounds(
+    rows: _Rows, assignments: Sequence[_Assignment], options: Mapping[str, Any]
+) -> tuple[dict[str, Any], None]:
+    """Sounds as `from_parts` takes them."""
+    rate = options["sample_rate"]
+    encoder = SoundEncoder(rate, choose_seconds(rows.paths(), options["seconds"]))
+    rows.add_problems(check_sounds(rows.paths(), encoder, rows.request.skips))
+    rows.drop_problems()
+    sounds = sound_field(rows.paths(), encoder, rows.names(), rows.request.cache)
+    # Windows of 30 ms every 10 ms at each rate.
+    backbone = {"sample_rate": rate, "hop": rate // 100, "window": 3 * (rate // 100)}
+    return {
+        "inputs": {encoder.name: sounds},
+        "encoder": encoder,
+        "backbone": "log_mel_cnn",
+        "backbone_options": backbone,
+    }, None
+
+
+def _texts(
+    rows: _Rows, assignments: Sequence[_Assignment], options: Mapping[str, Any]
+) -> tuple[dict[str, Any], None]:
+    """Texts as `from_parts` takes them; they are held in memory."""
+
+    def read(path: Path) -> tuple[str, str | None]:
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            return "", f"it is no text in UTF-8: {error}."
+        return text, None if text.strip() else "it is empty."
+
+    texts = map_parallel(read, rows.paths())
+    by_file = dict(zip(rows.numbers.tolist(), (text for text, _ in texts), strict=True))
+    rows.add_problems([problem for _, problem in texts])
+    rows.drop_problems()
+    return {"raw": RawTexts([by_file[number] for number in rows.numbers.tolist()])}, None
 
 
 # ------------------------------------------------------------------ what was asked for
@@ -224,42 +273,48 @@ def _find_files(request: _Request, kind: str | None) -> tuple[str, list[str]]:
 
 
 # ------------------------------------------------------------------ rows
-@dataclass
 class _Rows:
-    """The rows of the data set: those files that have labels, without bad ones.
+    """The rows of the data set: files that have a label, without bad ones.
 
     Attributes:
         request: what was asked for.
         source: the labels.
         files: all files of the folder.
-        numbers: rows of `source` that remain.
-        problems: what is wrong, by row of `source`.
+        numbers: int array. The file of each row.
+        label_rows: int array. The row of `source` that belongs to each row, -1 where there is none.
         remarks: sentences for `describe`.
+        sizes: dict of file to height and width of the picture.
     """
 
-    request: _Request
-    source: Labels
-    files: list[str]
-    numbers: np.ndarray = field(init=False)
-    problems: dict[int, str] = field(default_factory=dict)
-    remarks: list[str] = field(default_factory=list)
-    sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.numbers = np.arange(len(self.source.files))
+    def __init__(self, request: _Request, source: Labels, files: list[str]) -> None:
+        self.request, self.source, self.files = request, source, files
+        self.numbers = np.array(source.files, int)
+        self.label_rows = np.arange(len(source.files))
+        self.remarks: list[str] = []
+        self.sizes: dict[int, tuple[int, int]] = {}
+        self._problems: dict[int, str] = {}
 
     def names(self) -> list[str]:
         """The file of each row, inside the folder."""
-        return [self.files[self.source.files[row]] for row in self.numbers]
+        return [self.files[number] for number in self.numbers]
 
     def paths(self) -> list[Path]:
         return [self.request.folder / name for name in self.names()]
 
+    def labeled(self) -> np.ndarray:
+        """Rows of `source`, in the order of those rows that have one."""
+        return self.label_rows[self.label_rows >= 0]
+
+    def add_unlabeled(self, numbers: Sequence[int]) -> None:
+        """Add files of which `source` says nothing."""
+        self.numbers = np.append(self.numbers, np.array(numbers, int))
+        self.label_rows = np.append(self.label_rows, np.full(len(numbers), -1))
+
     def add_problems(self, problems: Sequence[str | None]) -> None:
         """Note what is wrong with the rows' files."""
-        for row, problem in zip(self.numbers.tolist(), problems, strict=True):
+        for number, problem in zip(self.numbers.tolist(), problems, strict=True):
             if problem is not None:
-                self.problems.setdefault(row, problem)
+                self._problems.setdefault(number, problem)
 
     def drop_problems(self) -> None:
         """Leave out rows with problems and say how many, or refuse.
@@ -267,23 +322,35 @@ class _Rows:
         Raises:
             DataError: the first problem, where bad rows are not skipped; no row is left.
         """
-        problems = {**self.source.problems, **self.problems}
+        labels = {self.source.files[row]: text for row, text in self.source.problems.items()}
+        problems = {**labels, **self._problems}
         self.remarks += self.source.remarks
-        if problems:
-            first = min(problems)
-            name = self.files[self.source.files[first]]
-            text = f"{name}: {problems[first]}"
-            if not self.request.skips:
-                others = f" {len(problems)} files are bad in all." if len(problems) > 1 else ""
-                raise DataError(f'{text}{others} `on_bad="skip"` leaves them out.')
-            self.remarks.append(f"{len(problems)} files are bad and left out, such as {text}")
-            self.numbers = np.array([n for n in self.numbers if n not in problems], int)
+        if not problems:
+            return
+        first = min(problems)
+        text = f"{self.files[first]}: {problems[first]}"
+        if not self.request.skips:
+            others = f" {len(problems)} files are bad in all." if len(problems) > 1 else ""
+            raise DataError(f'{text}{others} `on_bad="skip"` leaves them out.')
+        remark = f"{len(problems)} files are bad and left out, such as {text}"
+        self.remarks.append(remark)
+        is_good = np.array([number not in problems for number in self.numbers.tolist()], bool)
+        self.numbers, self.label_rows = self.numbers[is_good], self.label_rows[is_good]
         if not len(self.numbers):
-            raise DataError(f"No file of {self.request.folder} can be used: {text}")
+            raise DataError(f"No file of {self.request.folder} can be used: {remark}")
 
     def find_sizes(self, files: Sequence[int]) -> np.ndarray:
         """`(files, 2)`: height and width of pictures, NaN where one can't be read."""
         return np.array([self.sizes.get(number, (np.nan, np.nan)) for number in files], float)
+
+    def column(self, name: str) -> list[Any]:
+        """A column of `source`, None where a row has no labels.
+
+        Raises:
+            KeyError: no such column.
+        """
+        cells = self.source.columns()[name]
+        return [None if row < 0 else cells[row] for row in self.label_rows.tolist()]
 
 
 def _check_rows(rows: _Rows, assignments: Sequence[_Assignment]) -> None:
@@ -297,16 +364,10 @@ def _check_rows(rows: _Rows, assignments: Sequence[_Assignment]) -> None:
         rows.remarks.append(f"{text}{list_names(lost)}. They are left out.")
     if not source.files:
         raise DataError(f"{source.source} names no file of {rows.request.folder}.")
-    has_row = set(source.files)
-    unlabeled = [name for number, name in enumerate(rows.files) if number not in has_row]
-    if unlabeled:
-        rows.remarks.append(
-            f"{len(unlabeled)} of {len(rows.files)} files have no row in {source.source} and are "
-            f"left out: {list_names(unlabeled)}."
-        )
+    _add_unlabeled(rows)
     if isinstance(source, TableLabels):
         repeated = source.repeated()
-        if repeated and not any(isinstance(a.task, Detection) for a in assignments):
+        if repeated and not any(a.task.kind == "detection" for a in assignments):
             raise DataError(
                 f"{len(repeated)} files have several rows in {source.source}: "
                 f"{list_names(repeated)}. Only boxes of a Detection task have a row for each."
@@ -320,16 +381,32 @@ def _check_rows(rows: _Rows, assignments: Sequence[_Assignment]) -> None:
             rows.remarks.append(f"{text}{list_names(empty)}.")
 
 
+def _add_unlabeled(rows: _Rows) -> None:
+    """Files without a row: those with a mask have labels too, the others are left out."""
+    folder, patterns = rows.request.folder, list(rows.request.masks.values())
+    masked, unlabeled = [], []
+    for number in sorted({*range(len(rows.files))} - {*rows.source.files}):
+        name = rows.files[number]
+        is_masked = any((folder / maps.expand_pattern(p, name)).is_file() for p in patterns)
+        (masked if is_masked else unlabeled).append(number)
+    rows.add_unlabeled(masked)
+    if unlabeled:
+        names = [rows.files[number] for number in unlabeled]
+        rows.remarks.append(
+            f"{len(names)} of {len(rows.files)} files have no label in {rows.source.source} and "
+            f"are left out: {list_names(names)}."
+        )
+
+
 def _check_pictures(rows: _Rows, assignments: Sequence[_Assignment]) -> None:
     """Pictures that can't be read, and labels that do not fit their sizes."""
     checks = check_pictures(rows.paths(), rows.request.skips)
     rows.add_problems([problem for _, problem in checks])
-    sizes = [size for size, _ in checks]
-    for number, size in zip(rows.source.files, sizes, strict=True):
+    for number, (size, _) in zip(rows.numbers.tolist(), checks, strict=True):
         if size is not None:
             rows.sizes[number] = size
     if isinstance(rows.source, AnnotationLabels):
-        rows.source.check_sizes(sizes)
+        rows.source.check_sizes([rows.sizes.get(number) for number in rows.source.files])
     for assignment in assignments:
         if assignment.pattern is None and assignment.task.kind not in maps.MAP_KINDS:
             rows.source.check(assignment.task, assignment.column, rows.find_sizes)
@@ -347,6 +424,8 @@ class _Assignment:
 
 def _assign_tasks(tasks: Any, request: _Request, rows: _Rows) -> list[_Assignment]:
     """What holds the labels of each task."""
+    from mtl_keras.tasks import Task
+
     source = rows.source
     if tasks is None:
         columns = source.default_tasks() if not request.masks or rows.source.files else {}
@@ -380,6 +459,8 @@ def _assign_tasks(tasks: Any, request: _Request, rows: _Rows) -> list[_Assignmen
 
 def _guess_map_task(name: str, request: _Request, rows: _Rows) -> Task:
     """A task for files of maps: depth of 16 bits and real numbers, else classes."""
+    from mtl_keras.tasks import Depth, Segmentation
+
     paths = [path for path in _map_paths(rows, request.masks[name], name) if path is not None]
     values = [maps.read_map(path) for path in paths[:32]]
     if any(value.ndim == 3 for value in values) and name not in request.mask_values:
@@ -419,34 +500,38 @@ def _read_labels(
 ) -> tuple[Task, Field]:
     """A task and its labels, for the rows that remain."""
     task, column = assignment.task, assignment.column
-    is_map = isinstance(task, (Segmentation, Depth, Normals))
+    is_map = task.kind in maps.MAP_KINDS
     if is_map and size is None:
-        raise DataError(f"Task '{task.name}' answers for places of a picture; these are sounds.")
+        raise DataError(
+            f"Task '{task.name}' answers for places of a picture: these files are none."
+        )
     if assignment.pattern is not None:
         return task, _map_labels(rows, task, _map_paths(rows, assignment.pattern, task.name), size)
     if isinstance(rows.source, AnnotationLabels):
-        assert size is not None
-        return rows.source.sized_field(task, column, rows.numbers, size)
+        return rows.source.sized_field(task, column, rows.label_rows, size or ())
     if is_map:
         return task, _map_labels(rows, task, _column_paths(rows, task, column), size)
-    return rows.source.field(task, column, rows.numbers)
+    task, labels = rows.source.field(task, column, rows.labeled())
+    if len(labels) == len(rows.numbers):
+        return task, labels
+    # Rows that the source says nothing of.
+    values = labels.load(np.arange(len(labels)))
+    full = np.full((len(rows.numbers), *values.shape[1:]), task.missing_value, values.dtype)
+    full[rows.label_rows >= 0] = values
+    return task, ArrayField(full)
 
 
 def _column_paths(rows: _Rows, task: Task, column: Column) -> list[Path | None]:
     """Maps that a table's column names, None where a cell is empty."""
-    cells = rows.source.columns().get(column)
-    if cells is None:
+    if column not in rows.source.columns():
         raise DataError(
             f"Task '{task.name}' learns from files: give `masks`, or a column that names them."
         )
     folder = rows.request.folder
-    paths: list[Path | None] = []
-    for row in rows.numbers:
-        cell = cells[row]
-        path = None if cell is None else folder / str(cell)
+    paths = [None if cell is None else folder / str(cell) for cell in rows.column(column)]
+    for path in paths:
         if path is not None and not path.is_file():
             raise DataError(f"Task '{task.name}': there is no file {path}.")
-        paths.append(path)
     return paths
 
 
@@ -466,49 +551,70 @@ def _build(
     kind: str,
     rows: _Rows,
     labels: Sequence[tuple[Task, Field]],
-    inputs: FileField,
-    encoder: Any,
+    inputs: Mapping[str, Any],
     by: Mapping[str, str | None],
 ) -> TaskDataset:
-    columns = {
-        name: np.asarray([values[row] for row in rows.numbers], object)
-        for name, values in rows.source.columns().items()
-    }
+    """The data set. `inputs` are arguments of `TaskDataset.from_parts`."""
+    names = list(rows.source.columns())
     for argument, name in by.items():
-        if name is not None and name not in columns:
-            raise DataError(unknown_name(f"column for `{argument}`:", name, list(columns)))
-    chosen = {key: None if name is None else columns[name] for key, name in by.items()}
-    weights = chosen["weight"]
+        if name is not None and name not in names:
+            raise DataError(unknown_name(f"column for `{argument}`:", name, names))
     originals = find_copies(rows.paths())
     if originals is not None:
-        names = rows.names()
+        files = rows.names()
         copies = [
-            f"{names[row]} (of {names[original]})"
+            f"{files[row]} (of {files[original]})"
             for row, original in enumerate(originals)
             if row != original
         ]
         rows.remarks.append(f"{len(copies)} files are copies of others: {list_names(copies)}.")
-    backbone, options = "small_cnn", {}
-    if kind == "sound":
-        rate = encoder.sample_rate
-        backbone = "log_mel_cnn"
-        options = {"sample_rate": rate, "hop": rate // 100, "window": 3 * (rate // 100)}
+    weight, group, time = by["weight"], by["group"], by["time"]
     return TaskDataset.from_parts(
         [task for task, _ in labels],
-        inputs={encoder.name: inputs},
         labels={task.name: part for task, part in labels},
-        weights=None if weights is None else {"": to_numbers(weights)[0].astype("float32")},
+        weights=None if weight is None else {"": _weights(rows, weight)},
         row_names=rows.names(),
-        groups=None if chosen["group"] is None else _as_text(chosen["group"]),
-        times=chosen["time"],
+        groups=None if group is None else _groups(rows, group),
+        times=None if time is None else _times(rows, time),
         kind=kind,
-        encoder=encoder,
-        backbone=backbone,
-        backbone_options=options,
         notes=rows.remarks,
-        columns=columns,
+        columns={name: as_cells(rows.column(name)) for name in names},
+        **inputs,
     )
 
 
-def _as_text(values: np.ndarray) -> np.ndarray:
-    return np.asarray(["" if value is None else str(value) for value in values])
+def _weights(rows: _Rows, name: str) -> np.ndarray:
+    """A weight per row; 1 where the labels' source says nothing of a row."""
+    cells = rows.column(name)
+    numbers, _ = to_numbers(as_cells([1.0 if cell is None else cell for cell in cells]))
+    bad = np.flatnonzero(~(numbers >= 0) | np.isinf(numbers))
+    if len(bad):
+        row = int(bad[0])
+        raise DataError(
+            f"{rows.names()[row]}: a weight in column '{name}' should be a number >= 0. Received: "
+            f"{cells[row]!r}."
+        )
+    return numbers.astype("float32")
+
+
+def _groups(rows: _Rows, name: str) -> np.ndarray:
+    """A group per row; rows without one are groups of their own."""
+    cells = rows.column(name)
+    own = [f"({file} without a group)" for file in rows.names()]
+    return np.asarray(
+        [str(cell) if cell is not None else own[row] for row, cell in enumerate(cells)]
+    )
+
+
+def _times(rows: _Rows, name: str) -> np.ndarray:
+    cells = as_cells(rows.column(name))
+    if any(cell is None for cell in cells):
+        row = next(row for row, cell in enumerate(cells) if cell is None)
+        raise DataError(f"{rows.names()[row]}: column '{name}' holds no time.")
+    numbers, others = to_numbers(cells)
+    if not others.any():
+        return numbers
+    try:
+        return to_date(cells)
+    except ValueError as error:
+        raise DataError(f"Column '{name}' of {rows.source.source}: {error}.") from None

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mtl_keras import tasks as task_kinds
 from mtl_keras.data.annotations.annotations import AnnotatedPicture, Annotations
 from mtl_keras.data.fields import ArrayField, Field, FunctionField
 from mtl_keras.data.sources import DataError
 from mtl_keras.runtime.names import unknown_name
-from mtl_keras.tasks import Task
+
+if TYPE_CHECKING:
+    from mtl_keras.tasks import Task
 
 __all__ = ["ASPECTS", "annotation_field", "default_aspect", "guess_annotation_task"]
 
@@ -62,6 +63,8 @@ def guess_annotation_task(name: str, aspect: str, annotations: Annotations) -> T
     Raises:
         DataError: neither an aspect nor a category.
     """
+    from mtl_keras import tasks as task_kinds
+
     categories = annotations.categories
     if aspect in ("masks", "category", "categories") and not categories:
         raise DataError(f"{annotations.source} lists no category for task '{name}'.")
@@ -85,6 +88,8 @@ def guess_annotation_task(name: str, aspect: str, annotations: Annotations) -> T
 
 
 def _keypoints(name: str, annotations: Annotations) -> Task:
+    from mtl_keras import tasks as task_kinds
+
     if not annotations.points:
         raise DataError(f"{annotations.source} names no points for task '{name}'.")
     labels = next(iter(annotations.points.values()))
