@@ -49,13 +49,13 @@ PUBLIC = {
     "run_tflite saved_model "
     "snippets split tflite web_page with_raw_images",
     "mtl_keras.analysis": "DeltaReport collect delta_m delta_report judging_metrics score trivial",
-    "mtl_keras.data": "ArrayField CharTokenizer DataError Field FunctionField HashingTokenizer "
-    "ImageEncoder Inputs LabelScaleWarning MixedEncoder SubwordTokenizer TableEncoder TaskDataset "
-    "WordTokenizer batches complete fashion_scenes fetch from_arrays labels mix register_encoder "
-    "sources "
+    "mtl_keras.data": "ArrayField CharTokenizer DataError Description Field FunctionField HashingTokenizer "
+    "ImageEncoder Inputs LabelScaleWarning LeakWarning MixedEncoder SubwordTokenizer TableEncoder TaskDataset "
+    "WordTokenizer batches complete fashion_scenes fetch from_arrays from_csv "
+    "from_dataframe from_parquet labels mix register_encoder sources "
+    "split_words "
     # Folders of files.
-    "Annotations SoundEncoder from_folder read_coco read_voc "
-    "split_words",
+    "Annotations SoundEncoder from_folder read_coco read_voc",
     "mtl_keras.runtime": "BenchmarkReport CharTokenizer ExportError HashingTokenizer ImageEncoder "
     "MixedEncoder SubwordTokenizer TFLiteModel TableEncoder "
     "SoundEncoder WordTokenizer benchmark decode encoder_from_json encoder_to_json register_encoder snippets "

@@ -578,6 +578,7 @@ def _build(
         times=None if time is None else _times(rows, time),
         kind=kind,
         notes=rows.remarks,
+        fingerprints=originals,
         columns={name: as_cells(rows.column(name)) for name in names},
         **inputs,
     )

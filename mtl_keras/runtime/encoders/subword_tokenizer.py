@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -128,9 +129,7 @@ class SubwordTokenizer:
         """Join pairs in the order in which they were learned."""
         last = len(self._ranks)
         while len(parts) > 1:
-            ranks = [
-                self._ranks.get(pair, last) for pair in zip(parts[:-1], parts[1:], strict=True)
-            ]
+            ranks = [self._ranks.get(pair, last) for pair in itertools.pairwise(parts)]
             best = min(ranks)
             if best == last:
                 break
@@ -183,7 +182,7 @@ def _learn_merges(
     frequencies: Counter[tuple[str, str]] = Counter()
     places: dict[tuple[str, str], set[int]] = defaultdict(set)
     for word, parts in enumerate(splits):
-        for pair in zip(parts[:-1], parts[1:], strict=True):
+        for pair in itertools.pairwise(parts):
             if pair[0] in letters and pair[1] in letters:
                 frequencies[pair] += numbers[word]
                 places[pair].add(word)
@@ -204,7 +203,7 @@ def _learn_merges(
             before = splits[word]
             after = splits[word] = _merge(before, pair)
             for parts, sign in ((before, -1), (after, 1)):
-                for neighbors in zip(parts[:-1], parts[1:], strict=True):
+                for neighbors in itertools.pairwise(parts):
                     if neighbors[0][0] not in letters or neighbors[1][0] not in letters:
                         continue
                     frequencies[neighbors] += sign * numbers[word]
