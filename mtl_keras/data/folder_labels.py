@@ -246,7 +246,8 @@ class TableLabels(Labels):
             if len(column) == 5:
                 classes = sorted({str(c) for c in self._cells(column[4]) if c is not None})
                 return Detection(name, len(classes), labels=classes)
-        return guess_cells(name, self._row_cells(column), self._decimal)
+        names = [column] if isinstance(column, str) else list(column)
+        return guess_cells(name, [self._cells(part) for part in names], self._decimal)
 
     def check(self, task: Task, column: Column, find_sizes: Sizes) -> None:
         if task.kind in ("bounding_box", "detection"):

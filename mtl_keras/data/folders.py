@@ -31,7 +31,7 @@ from mtl_keras.data.folder_labels import (
     open_labels,
 )
 from mtl_keras.data.pictures import check_pictures, picture_field, picture_suffixes
-from mtl_keras.data.sounds import check_sounds, choose_seconds, sound_field
+from mtl_keras.data.sounds import check_sounds, choose_seconds, find_lengths, sound_field
 from mtl_keras.data.sources import DataError
 from mtl_keras.data.texts import RawTexts
 from mtl_keras.runtime.cells import to_date, to_numbers
@@ -147,6 +147,7 @@ def from_folder(
     index = FileIndex(files)
     source = open_labels(labels, request.folder, index, kind=kind, file=file, box_format=box_format)
     rows = _Rows(request, source, files)
+    _match_files(rows)
     assignments = _assign_tasks(tasks, request, rows)
     _check_rows(rows, assignments)
     make_inputs = {"image": _pictures, "sound": _sounds, "text": _texts}[kind]
@@ -176,9 +177,16 @@ def _sounds(
 ) -> tuple[dict[str, Any], None]:
     """Sounds as `from_parts` takes them."""
     rate = options["sample_rate"]
-    encoder = SoundEncoder(rate, choose_seconds(rows.paths(), options["seconds"]))
+    lengths = find_lengths(rows.paths())
+    encoder = SoundEncoder(rate, choose_seconds(rows.paths(), lengths, options["seconds"]))
     rows.add_problems(check_sounds(rows.paths(), encoder, rows.request.skips))
     rows.drop_problems()
+    longer = int((lengths > encoder.seconds + 0.5 / rate).sum())
+    if longer:
+        rows.remarks.append(
+            f"{longer} sounds are longer than {encoder.seconds:g} s and are cut; the longest has "
+            f"{lengths.max():.3g} s."
+        )
     sounds = sound_field(rows.paths(), encoder, rows.names(), rows.request.cache)
     # Windows of 30 ms every 10 ms at each rate.
     backbone = {"sample_rate": rate, "hop": rate // 100, "window": 3 * (rate // 100)}
@@ -353,18 +361,23 @@ class _Rows:
         return [None if row < 0 else cells[row] for row in self.label_rows.tolist()]
 
 
-def _check_rows(rows: _Rows, assignments: Sequence[_Assignment]) -> None:
-    """Rows without a file, files without a row, several rows per file, empty class folders."""
-    source, skips = rows.source, rows.request.skips
+def _match_files(rows: _Rows) -> None:
+    """Rows without a file, and files without a row."""
+    source = rows.source
     lost = getattr(source, "lost", [])
     if lost:
         text = f"{len(lost)} rows of {source.source} have no file in {rows.request.folder}: "
-        if not skips:
+        if not rows.request.skips:
             raise DataError(f'{text}{list_names(lost)}. `on_bad="skip"` leaves them out.')
         rows.remarks.append(f"{text}{list_names(lost)}. They are left out.")
     if not source.files:
         raise DataError(f"{source.source} names no file of {rows.request.folder}.")
     _add_unlabeled(rows)
+
+
+def _check_rows(rows: _Rows, assignments: Sequence[_Assignment]) -> None:
+    """Several rows per file, and empty class folders."""
+    source, skips = rows.source, rows.request.skips
     if isinstance(source, TableLabels):
         repeated = source.repeated()
         if repeated and not any(a.task.kind == "detection" for a in assignments):
@@ -516,7 +529,8 @@ def _read_labels(
         return task, labels
     # Rows that the source says nothing of.
     values = labels.load(np.arange(len(labels)))
-    full = np.full((len(rows.numbers), *values.shape[1:]), task.missing_value, values.dtype)
+    missing = np.nan if values.dtype.kind == "f" else task.missing_value
+    full = np.full((len(rows.numbers), *values.shape[1:]), missing, values.dtype)
     full[rows.label_rows >= 0] = values
     return task, ArrayField(full)
 
@@ -559,15 +573,6 @@ def _build(
     for argument, name in by.items():
         if name is not None and name not in names:
             raise DataError(unknown_name(f"column for `{argument}`:", name, names))
-    originals = find_copies(rows.paths())
-    if originals is not None:
-        files = rows.names()
-        copies = [
-            f"{files[row]} (of {files[original]})"
-            for row, original in enumerate(originals)
-            if row != original
-        ]
-        rows.remarks.append(f"{len(copies)} files are copies of others: {list_names(copies)}.")
     weight, group, time = by["weight"], by["group"], by["time"]
     return TaskDataset.from_parts(
         [task for task, _ in labels],
@@ -578,7 +583,7 @@ def _build(
         times=None if time is None else _times(rows, time),
         kind=kind,
         notes=rows.remarks,
-        fingerprints=originals,
+        fingerprints=find_copies(rows.paths()),
         columns={name: as_cells(rows.column(name)) for name in names},
         **inputs,
     )

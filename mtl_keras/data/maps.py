@@ -173,9 +173,9 @@ def read_map(path: Path) -> np.ndarray:
             )
         return values
     try:
-        picture = Image.open(path)
-        ImageOps.exif_transpose(picture, in_place=True)
-        values = np.asarray(picture)
+        with Image.open(path) as picture:
+            ImageOps.exif_transpose(picture, in_place=True)
+            values = np.array(picture)
     except (OSError, SyntaxError) as error:
         raise ValueError(f"{path} is no picture, or damaged: {error}.") from None
     if picture.mode == "LA":

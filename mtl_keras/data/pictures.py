@@ -43,8 +43,8 @@ def upright_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         with Image.open(path) as picture:
             width, height = picture.size
             is_turned = picture.getexif().get(_ORIENTATION) in _TURNED
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"it is no picture: {error}.") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"it is no picture, or damaged: {error}.") from None
     return (width, height) if is_turned else (height, width)
 
 

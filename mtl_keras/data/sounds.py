@@ -13,19 +13,13 @@ from mtl_keras.data.sources import DataError
 from mtl_keras.runtime.encoders import SoundEncoder
 from mtl_keras.runtime.encoders.waveforms import resample, sound_length
 
-__all__ = ["check_sounds", "choose_seconds", "sound_field"]
+__all__ = ["check_sounds", "choose_seconds", "find_lengths", "sound_field"]
 
 _LONGEST = 5.0
 
 
-def choose_seconds(paths: Sequence[Path], seconds: float | None) -> float:
-    """The length of waveforms: the one that was asked for, or the longest sound's, at most 5 s.
-
-    Raises:
-        DataError: no sound that can be read, or that has a length.
-    """
-    if seconds is not None:
-        return float(seconds)
+def find_lengths(paths: Sequence[Path]) -> np.ndarray:
+    """The length of each sound in seconds, 0 of files that can't be read."""
 
     def length_of(path: Path) -> float:
         try:
@@ -34,14 +28,24 @@ def choose_seconds(paths: Sequence[Path], seconds: float | None) -> float:
             return 0.0
         return samples / rate
 
-    longest = max(map_parallel(length_of, paths))
-    if not longest:
+    return np.array(map_parallel(length_of, paths))
+
+
+def choose_seconds(paths: Sequence[Path], lengths: np.ndarray, seconds: float | None) -> float:
+    """The length of waveforms: the one that was asked for, or the longest sound's, at most 5 s.
+
+    Raises:
+        DataError: no sound that can be read, or that has a length.
+    """
+    if seconds is not None:
+        return float(seconds)
+    if not lengths.any():
         try:
             sound_length(paths[0])
         except (OSError, ValueError, ImportError) as error:
             raise DataError(str(error)) from None
         raise DataError(f"{paths[0]} and all other sounds are empty.")
-    return min(longest, _LONGEST)
+    return min(float(lengths.max()), _LONGEST)
 
 
 def check_sounds(

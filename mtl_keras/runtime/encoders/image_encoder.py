@@ -137,21 +137,10 @@ def picture_from_array(array: np.ndarray, factor: float) -> Any:
 
 def picture_from_file(source: Any) -> Any:
     """A picture from a path (or a `PIL.Image`), upright, with 8 bits a channel."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
-    is_own = not isinstance(source, Image.Image)
-    try:
-        picture = Image.open(source) if is_own else source
-    except UnidentifiedImageError:
-        raise ValueError(f"{source} is not a picture that can be read (PNG, JPEG, ...).") from None
-    try:
-        if is_own:
-            ImageOps.exif_transpose(picture, in_place=True)
-        else:
-            picture = ImageOps.exif_transpose(picture)
-        picture.load()
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"{source} is damaged: {error}.") from None
+    is_open = isinstance(source, Image.Image)
+    picture = ImageOps.exif_transpose(source) if is_open else _open_upright(source)
     if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):
         # Pillow would cut 16 bits off at 255, and make all but the darkest places white.
         picture = Image.fromarray(np.rint(np.asarray(picture) / 257).astype("uint8"))
@@ -159,4 +148,23 @@ def picture_from_file(source: Any) -> Any:
         raise ValueError(
             f"{source} has 32 bits a pixel, and what is white is not known. Save it with 8 or 16."
         )
+    return picture
+
+
+def _open_upright(path: Any) -> Any:
+    """A file's picture, read, turned as the camera noted, in its own mode."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            # In place: Pillow would copy also what it doesn't turn.
+            ImageOps.exif_transpose(picture, in_place=True)
+            picture.load()
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is not a picture that can be read (PNG, JPEG, ...).") from None
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        if getattr(error, "errno", None) is not None:
+            # No such file, no permission.
+            raise
+        raise ValueError(f"{path} is damaged: {error}.") from None
     return picture

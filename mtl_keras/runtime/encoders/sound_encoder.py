@@ -84,6 +84,12 @@ class SoundEncoder:
             mono = mono[: round((self.seconds + 1) * rate)]
         return resample(mono, rate, self.sample_rate, sound)
 
+    def __str__(self) -> str:
+        return (
+            f"SoundEncoder(name='{self.name}'): one channel of {self.sample_rate} Hz, cut or "
+            f"filled up to {self.seconds:g} s ({len(self)} samples)"
+        )
+
     def get_config(self) -> dict[str, Any]:
         return {"sample_rate": self.sample_rate, "seconds": self.seconds, "name": self.name}
 
