@@ -58,8 +58,12 @@ def mixed(
         >>> trunk = mtl.backbones.mixed({"numeric": numbers, "title_tokens": tokens},
         ...     vocabulary_sizes={"title_tokens": 1000})
     """
-    tensors = dict(inputs) if isinstance(inputs, Mapping) else {inputs.name: inputs}
     vocabulary_sizes = dict(vocabulary_sizes or {})
+    tensors = dict(inputs) if isinstance(inputs, Mapping) else {inputs.name: inputs}
+    is_bare = not isinstance(inputs, Mapping) and inputs.name not in vocabulary_sizes
+    if is_bare and len(inputs.shape) == 2:
+        # One bare input of numbers, as `mlp` takes it.
+        tensors = {"categorical" if inputs.name == "categorical" else "numeric": inputs}
     unknown = [text for text in vocabulary_sizes if text not in tensors]
     if unknown:
         raise ValueError(
