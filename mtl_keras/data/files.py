@@ -132,6 +132,7 @@ class FileField(Field):
         row_names: names of the rows, for messages.
         cache: None; "memory"; or a folder in which what was read is stored for later runs.
         key: str. What else than the files the cached values depend on.
+        per_row: bool. See `Field`. Defaults to False: a batch is read at once, on several threads.
 
     Raises:
         DataError: when a file is read that is damaged; it names the row.
@@ -149,7 +150,9 @@ class FileField(Field):
         empty: float = 0.0,
         cache: str | os.PathLike[str] | None = None,
         key: str = "",
+        per_row: bool = False,
     ) -> None:
+        self.per_row = per_row
         self._paths, self._read, self._row_names = paths, read, row_names
         self._read_dtype, self._scale, self._empty = dtype, scale, empty
         self.shape: tuple[int, ...] = tuple(shape)

@@ -296,6 +296,8 @@ def map_field(
         (*reader.size, reader.channels),
         reader.dtype,
         row_names=row_names,
+        # What looks at all labels in memory, such as a saved split, leaves these out.
+        per_row=True,
         empty=-1 if reader.task.kind == "segmentation" else np.nan,
         cache=cache,
         key=f"{reader.task.kind} {reader.size} {reader.scale} {reader.is_gray} {reader._values}",
