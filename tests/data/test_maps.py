@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 import mtl_keras as mtl
-from mtl_keras.data import DataError, maps
+from mtl_keras.data import DataError
+from mtl_keras.data.folders import maps
 
 T = mtl.tasks
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mtl_keras.data.annotations.rasters import decode_rle, fill_polygon, resize_nearest
 
-__all__ = ["AnnotatedObject", "AnnotatedPicture", "Annotations", "box_problem"]
+__all__ = ["AnnotatedObject", "AnnotatedPicture", "Annotations", "box_problem", "cut_box"]
 
 
 @dataclass(frozen=True)
@@ -147,3 +147,9 @@ def box_problem(box: Sequence[float], slack: Sequence[float] = (0.0, 0.0)) -> st
     if right < left or bottom < top:
         return f"the box ({shown}) has right < left or bottom < top"
     return None
+
+
+def cut_box(box: Sequence[float]) -> tuple[float, float, float, float]:
+    """A box cut at the picture's edges."""
+    left, top, right, bottom = (min(max(float(edge), 0.0), 1.0) for edge in box)
+    return left, top, right, bottom

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from mtl_keras.data.annotations.annotations import (
     AnnotatedPicture,
     Annotations,
     box_problem,
+    cut_box,
 )
 from mtl_keras.data.sources import DataError
 
@@ -63,7 +65,7 @@ def read_coco(path: str | os.PathLike[str]) -> Annotations:
         elif not item.area:
             empty += 1
         else:
-            objects[annotation["image_id"]].append(_cut(item))
+            objects[annotation["image_id"]].append(replace(item, box=cut_box(item.box)))
     return Annotations(
         os.fspath(path),
         [str(category["name"]) for category in categories],
@@ -158,16 +160,3 @@ def _bounds(outlines: tuple[np.ndarray, ...] | None) -> tuple[float, float, floa
     corners = np.concatenate(outlines)
     (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
     return float(left), float(top), float(right - left), float(bottom - top)
-
-
-def _cut(item: AnnotatedObject) -> AnnotatedObject:
-    """The object with its box cut at the picture's edges."""
-    left, top, right, bottom = np.clip(item.box, 0.0, 1.0).tolist()
-    return AnnotatedObject(
-        item.category,
-        (left, top, right, bottom),
-        item.outlines,
-        item.runs,
-        item.points,
-        item.is_crowd,
-    )

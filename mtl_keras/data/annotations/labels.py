@@ -234,13 +234,16 @@ def _points(task: Any, annotations: Annotations, pictures: Pictures, _: Any) -> 
         )
     labels = np.full((len(pictures), task.num_points, 2), np.nan, "float32")
     for label, picture in zip(labels, pictures, strict=True):
-        items = [] if picture is None else picture.boxes()
-        items = [i for i in items if i.category in fitting and i.points is not None]
-        items = [i for i in items if np.isfinite(i.points).any()]  # type: ignore[arg-type]
-        if items:
-            points = max(items, key=lambda item: item.area).points
-            is_inside = ((points >= 0) & (points <= 1)).all(-1)  # type: ignore[operator]
-            label[:] = np.where(is_inside[:, None], points, np.nan)
+        marks = [
+            (item.area, item.points)
+            for item in ([] if picture is None else picture.boxes())
+            if item.category in fitting and item.points is not None
+        ]
+        marks = [(area, points) for area, points in marks if np.isfinite(points).any()]
+        if marks:
+            _, points = max(marks, key=lambda mark: mark[0])
+            is_inside = np.all((points >= 0) & (points <= 1), axis=-1, keepdims=True)
+            label[:] = np.where(is_inside, points, np.nan)
     return labels
 
 

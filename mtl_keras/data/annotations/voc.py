@@ -13,6 +13,7 @@ from mtl_keras.data.annotations.annotations import (
     AnnotatedPicture,
     Annotations,
     box_problem,
+    cut_box,
 )
 from mtl_keras.data.sources import DataError
 
@@ -63,7 +64,8 @@ def read_voc(
     edges = [entry["box"] for _, objects in entries for entry in objects]
     # The first pixel is 1 in VOC, and 0 in files of some tools.
     first = 0 if any(min(box[:2]) == 0 for box in edges) else 1
-    pictures, problems = {}, {}
+    pictures: dict[str, AnnotatedPicture] = {}
+    problems: dict[str, str] = {}
     for file, objects in entries:
         picture = _picture_file(file, roots[file])
         height, width = _size(file, roots[file], picture, find_size)
@@ -74,8 +76,8 @@ def read_voc(
             problem = box_problem(box, (1.01 / width, 1.01 / height))
             if problem is not None:
                 problems.setdefault(picture, f"{file}: {problem}")
-            cut = tuple(min(max(edge, 0.0), 1.0) for edge in box)
-            items.append(AnnotatedObject(names.index(entry["name"]), cut))  # type: ignore[arg-type]
+            cut = cut_box(box)
+            items.append(AnnotatedObject(names.index(entry["name"]), cut))
         pictures[picture] = AnnotatedPicture((height, width), tuple(items))
     remarks = [f"{skipped} objects marked as difficult are left out."] if skipped else []
     return Annotations(os.fspath(path), names, pictures, {}, problems, remarks)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl_keras.data.files import FileField, map_parallel
+from mtl_keras.data.folders.files import FileField, map_parallel
 from mtl_keras.data.sources import DataError
 from mtl_keras.runtime.encoders import SoundEncoder
 from mtl_keras.runtime.encoders.waveforms import resample, sound_length

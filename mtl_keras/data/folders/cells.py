@@ -21,7 +21,7 @@ __all__ = ["cells_field", "guess_cells"]
 _SEPARATOR = re.compile(r"\s*[|;]\s*")
 
 
-def guess_cells(name: str, columns: Sequence[np.ndarray], decimal: str = ".") -> Task:
+def guess_cells(name: str, columns: Sequence[Any], decimal: str = ".") -> Task:
     """A task for the cells of one or more columns.
 
     Several columns are a yes or no each; texts with "|" or ";" are several labels; the rest is
@@ -34,7 +34,7 @@ def guess_cells(name: str, columns: Sequence[np.ndarray], decimal: str = ".") ->
 
     if len(columns) > 1:
         return MultiLabel(name, len(columns))
-    (cells,) = columns
+    cells: Any = columns[0]
     if any(isinstance(cell, str) and _SEPARATOR.search(cell) for cell in cells):
         labels = names_in_cells(cells)
         return MultiLabel(name, len(labels), labels=labels)
@@ -70,7 +70,7 @@ def cells_field(
         labels = names_in_cells(columns[0])
         if len(labels) == task.num_labels > 1:
             task = task.copy(labels=labels)
-    table = {str(number): cells for number, cells in enumerate(columns)}
+    table: dict[str, Any] = {str(number): cells for number, cells in enumerate(columns)}
     task, values = read_labels(Target(task, tuple(table)), table, row_names, decimal=decimal)
     return task, ArrayField(values)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mtl_keras.data.files import FileField, map_parallel
+from mtl_keras.data.folders.files import FileField, map_parallel
 from mtl_keras.runtime.encoders import ImageEncoder
 
 __all__ = ["check_picture", "picture_field", "picture_suffixes", "upright_size"]

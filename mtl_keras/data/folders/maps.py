@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mtl_keras.data.annotations.rasters import resize_nearest
-from mtl_keras.data.files import FileField, list_names, map_parallel
+from mtl_keras.data.folders.files import FileField, list_names, map_parallel
 from mtl_keras.data.sources import DataError
 
 if TYPE_CHECKING:
