@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import large_but
 from scipy import ndimage
 
 import mtl_keras as mtl
@@ -12,7 +13,7 @@ from mtl_keras.data.augment.step import Draws
 
 T = mtl.tasks
 ROWS, HEIGHT, WIDTH = 8, 60, 80
-FINE = 8  # masks have this many pixels for one of the picture
+FINE = 5  # masks have this many pixels for one of the picture
 
 
 class Fixed(Moving):
@@ -66,7 +67,7 @@ MOVES = {
 }
 
 
-@pytest.fixture(params=MOVES)
+@pytest.fixture(params=large_but(("affine", "flip"), MOVES))
 def matrices(request):
     return MOVES[request.param]()
 
@@ -167,7 +168,7 @@ def test_points_are_those_of_warped_discs(matrices):
         for j in range(4):
             source = [1, 0, 2, 3][j] if is_mirrored else j
             x, y_ = points[i, source] * [WIDTH * FINE, HEIGHT * FINE]
-            disc = ((columns - x) ** 2 + (rows - y_) ** 2 < 12**2).astype("float32")
+            disc = ((columns - x) ** 2 + (rows - y_) ** 2 < 9**2).astype("float32")
             warped = warp(disc, matrices[i], order=0)
             label = y["points"][i, j]
             edge = np.concatenate([warped[[0, -1]].ravel(), warped[:, [0, -1]].ravel()])

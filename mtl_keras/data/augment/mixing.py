@@ -64,7 +64,7 @@ class MixUp(Step):
     def change(self, batch: Batch, draws: Draws) -> Batch:
         happens = draws.happens(self.probability)
         share = tf.where(happens, _beta(self.alpha, draws), 1.0)
-        partner = draws.permutation()
+        (partner,) = draws.partners()
         own = tf.reshape(share, [-1, *[1] * (len(batch.x.shape) - 1)])
         x = own * batch.x + (1 - own) * tf.gather(batch.x, partner)
         y, w = labels.blend(batch, partner, share)
@@ -107,7 +107,7 @@ class CutMix(Step):
         # As in the paper: the window stands anywhere, and the picture's edges cut it.
         edges = (tf.clip_by_value(v, 0.0, 1.0) for v in _around(x, y, side))
         window = rectangle_in_pixels(*edges, batch.x)
-        partner = draws.permutation()
+        (partner,) = draws.partners()
         share = (window[:, 2] - window[:, 0]) * (window[:, 3] - window[:, 1])
         rows, stays = tf.range(batch.rows), affine(tf.ones_like(x), 0.0, 0.0, 0.0, 1.0, 0.0)
         size = size_of(batch.x)
@@ -159,15 +159,15 @@ class Mosaic(Step):
         x, y = center[:, 0], center[:, 1]
         zero, one = tf.zeros_like(x), tf.ones_like(x)
         corners = ((zero, zero, x, y), (x, zero, one, y), (zero, y, x, one), (x, y, one, one))
+        members = [tf.range(batch.rows), *draws.partners(3)]
         parts, pictures = [], None
-        for i, corner in enumerate(corners):
+        for i, (rows, corner) in enumerate(zip(members, corners, strict=True)):
             frame = rectangle_in_pixels(*corner, batch.x)
-            # Without a mosaic the first picture fills all, and the others nothing.
+            # Without a mosaic the first picture fills all, and the members nothing.
             whole = whole_frame(batch.rows) * (1.0 if i == 0 else 0.0)
             matrix = tf.where(happens[:, None, None], _fill(frame, draws), tf.eye(3))
             frame = tf.where(happens[:, None], frame, whole)
             share = (frame[:, 2] - frame[:, 0]) * (frame[:, 3] - frame[:, 1])
-            rows = tf.range(batch.rows) if i == 0 else draws.permutation()
             move = Move(matrix, frame, *size_of(batch.x), batch.settings)
             parts.append(Part(rows, move, share))
             taken = tf.gather(batch.x, rows)

@@ -88,10 +88,16 @@ class Draws:
         """`(rows,)` of bool, True with this probability."""
         return self.uniform() < probability
 
-    def permutation(self) -> Any:
-        """The numbers of the rows in another order."""
+    def partners(self, count: int = 1) -> list[Any]:
+        """For each row `count` other rows, drawn by chance: `(rows,)` of int, as often as that.
+
+        All rows stand in a circle, in a random order, and each takes those that follow it. So a row
+        is never its own partner, and its partners differ, where the batch has rows enough.
+        """
         key, _ = self.split()
-        return tf.random.experimental.stateless_shuffle(tf.range(self.rows), key)
+        circle = tf.random.experimental.stateless_shuffle(tf.range(self.rows), key)
+        place = tf.math.invert_permutation(circle)
+        return [tf.gather(circle, (place + i) % self.rows) for i in range(1, count + 1)]
 
 
 class Step:
