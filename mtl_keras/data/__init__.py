@@ -1,5 +1,8 @@
 """Data: sources, splits, labels that may be missing, encoders. Independent of models."""
 
+import importlib
+from typing import Any
+
 from mtl_keras.data import batches, labels, sources
 from mtl_keras.data.arrays import from_arrays
 from mtl_keras.data.dataset import TaskDataset
@@ -31,6 +34,7 @@ __all__ = [
     "TableEncoder",
     "TaskDataset",
     "WordTokenizer",
+    "augment",
     "batches",
     "complete",
     "fashion_scenes",
@@ -42,3 +46,10 @@ __all__ = [
     "sources",
     "split_words",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Its steps are TensorFlow's: they are imported when they are first used.
+    if name == "augment":
+        return importlib.import_module("mtl_keras.data.augment")
+    raise AttributeError(f"module 'mtl_keras.data' has no attribute {name!r}")

@@ -105,18 +105,24 @@ class Augmenter:
             raise ValueError("\n".join(refusals))
 
     @classmethod
-    def for_data(cls, data: Any, steps: Any, seed: int = 0) -> Augmenter | _Several:
+    def for_data(cls, data: Any, steps: Any, seed: int = 0) -> Any:
         """The augmenter of a `TaskDataset`: it knows what the rows are, and their encoder.
 
         Args:
             data: `mtl.data.TaskDataset`.
-            steps: list of steps, or a dict of input name to a list, where there are several inputs.
+            steps: list of steps; a dict of input name to a list, where there are several inputs; or
+                an `Augmenter`, which is taken as it is.
             seed: int.
+
+        Returns:
+            `Augmenter`, or for a dict a function that is called as one.
 
         Raises:
             ValueError: an unknown input; a list of steps where it is not clear which input they
                 change.
         """
+        if isinstance(steps, Augmenter):
+            return steps
         fields, encoder = data.input_fields, data.encoder
         if not isinstance(steps, Mapping):
             names = [None] if data.kind == "table" else _fitting_inputs(data, list(steps))
@@ -147,6 +153,8 @@ class Augmenter:
         )
 
     # ------------------------------------------------------------------ one batch
+    # Its conditions are Python's: AutoGraph would translate them for seconds, for nothing.
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
     def __call__(self, x: Any, y: Any, w: Any = None, *, index: Any = 0) -> tuple[Any, ...]:
         """One batch with changed input and labels.
 
@@ -299,6 +307,7 @@ class _Several:
     def __init__(self, augmenters: Sequence[Augmenter]) -> None:
         self.augmenters = list(augmenters)
 
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
     def __call__(self, x: Any, y: Any, w: Any = None, *, index: Any = 0) -> tuple[Any, ...]:
         batch: tuple[Any, ...] = (x, y) if w is None else (x, y, w)
         for augmenter in self.augmenters:

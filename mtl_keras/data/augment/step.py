@@ -142,7 +142,8 @@ class Step:
         return self
 
     def change(self, batch: Batch, draws: Draws) -> Batch:
-        """The batch after this step."""
+        """The batch after this step. It runs in the graph of `tf.data`: conditions on tensors are
+        `tf.where`, not Python's `if`."""
         raise NotImplementedError
 
     # ------------------------------------------------------------------ config
