@@ -51,9 +51,12 @@ PUBLIC = {
     "mtl_keras.analysis": "DeltaReport collect delta_m delta_report judging_metrics score trivial",
     "mtl_keras.data": "ArrayField CharTokenizer DataError Field FunctionField HashingTokenizer "
     "ImageEncoder Inputs LabelScaleWarning TableEncoder TaskDataset "
-    "WordTokenizer batches complete fashion_scenes fetch from_arrays labels mix register_encoder "
+    "WordTokenizer augment batches complete fashion_scenes fetch from_arrays labels mix register_encoder "
     "sources "
     "split_words",
+    "mtl_keras.data.augment": "Amplitude Augmenter Blur Color ColumnNoise Crop CutMix Erase Flip "
+    "Jitter MixUp Mosaic Noise Rotate Scale Shift SpecAugment Step SwapNoise WordDropout apply "
+    "list_steps register_step",
     "mtl_keras.runtime": "BenchmarkReport CharTokenizer ExportError HashingTokenizer ImageEncoder "
     "TFLiteModel TableEncoder "
     "WordTokenizer benchmark decode encoder_from_json encoder_to_json register_encoder snippets "

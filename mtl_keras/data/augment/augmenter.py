@@ -43,7 +43,7 @@ class Augmenter:
         kind: str. What the input is: "image", "sound", "text", "array" (series) or "table".
             Defaults to "image".
         input_name: str or None. Which input is changed, where there are several. None takes the
-            only one, or, for tables, all.
+            only one, or, for tables, all. Tables take a list of names, too.
         seed: int. Defaults to 0.
         value_range: pair of float or None. The least and the largest value of pictures, for clipping
             colors and filling what comes from outside. None takes the encoder's, else (0, 255) for
@@ -72,7 +72,7 @@ class Augmenter:
         tasks: Sequence[Task],
         *,
         kind: str = "image",
-        input_name: str | None = None,
+        input_name: str | Sequence[str] | None = None,
         seed: int = 0,
         value_range: Sequence[float] | None = None,
         min_visible: float = 0.25,
@@ -89,7 +89,9 @@ class Augmenter:
             )
         self.steps = [get_step(step, kind).with_encoder(encoder) for step in steps]
         self.tasks = {task.name: task for task in tasks}
-        self.kind, self.input_name, self.seed = kind, input_name, int(seed)
+        self.kind, self.seed = kind, int(seed)
+        is_one = input_name is None or isinstance(input_name, str)
+        self.input_name = input_name if is_one else list(input_name)
         self.value_range = _check_range(value_range)
         self.min_visible, self.fixed_camera = float(min_visible), bool(fixed_camera)
         scale = getattr(encoder, "scale", None)
@@ -123,34 +125,27 @@ class Augmenter:
         """
         if isinstance(steps, Augmenter):
             return steps
-        fields, encoder = data.input_fields, data.encoder
-        if not isinstance(steps, Mapping):
-            names = [None] if data.kind == "table" else _fitting_inputs(data, list(steps))
-            return cls(
-                steps,
+        if isinstance(steps, Mapping):
+            for name in steps:
+                if name not in data.input_fields:
+                    message = unknown_name("input in `augment`:", str(name), data.input_fields)
+                    raise ValueError(message)
+            parts = [((name,), list(part)) for name, part in steps.items()]
+        else:
+            parts = [(_fitting_inputs(data, list(steps)), list(steps))]
+        augmenters = [
+            cls(
+                part,
                 data.tasks,
-                kind=_kind_of(data, list(steps), names[0]),
-                input_name=names[0],
-                seed=seed,
-                encoder=_encoder_of(encoder, names[0]),
+                kind=_kind_of(data, names[0], part),
+                input_name=names[0] if len(names) == 1 else names,
+                # Each input draws its own numbers.
+                seed=seed + 1_000_003 * number,
+                encoder=_encoder_of(data.encoder, names[0]),
             )
-        for name in steps:
-            if name not in fields:
-                raise ValueError(unknown_name("input in `augment`:", str(name), list(fields)))
-        return _Several(
-            [
-                cls(
-                    part,
-                    data.tasks,
-                    kind=_kind_of(data, list(part), name),
-                    input_name=name,
-                    # Each input draws its own numbers.
-                    seed=seed + 1_000_003 * number,
-                    encoder=_encoder_of(encoder, name),
-                )
-                for number, (name, part) in enumerate(steps.items())
-            ]
-        )
+            for number, (names, part) in enumerate(parts)
+        ]
+        return augmenters[0] if len(augmenters) == 1 else _Several(augmenters)
 
     # ------------------------------------------------------------------ one batch
     # Its conditions are Python's: AutoGraph would translate them for seconds, for nothing.
@@ -253,10 +248,11 @@ class Augmenter:
     def _input_names(self, inputs: Mapping[str, Any]) -> list[str]:
         if self.input_name is None or "" in inputs:
             names = list(inputs)
-        elif self.input_name in inputs:
-            names = [self.input_name]
         else:
-            raise ValueError(unknown_name("input", self.input_name, list(inputs)))
+            names = [self.input_name] if isinstance(self.input_name, str) else [*self.input_name]
+        for name in names:
+            if name not in inputs:
+                raise ValueError(unknown_name("input", name, list(inputs)))
         if len(names) > 1 and self.kind != "table":
             raise ValueError(
                 f"There are several inputs: {', '.join(names)}. Say which one is changed: "
@@ -426,7 +422,16 @@ def _restore(x: Any, before: Any) -> Any:
     return tf.ensure_shape(tf.cast(x, before.dtype), before.shape)
 
 
-def _kinds_by_shape(field: Any) -> tuple[str, ...]:
+def _kinds_of(data: Any, name: str) -> tuple[str, ...]:
+    """What an input of a `TaskDataset` may be, the likeliest first."""
+    if data.kind in KINDS and data.kind != "array":
+        return (data.kind,)
+    encoder = data.encoder
+    if name in _tokenizers(encoder):
+        return ("text",)
+    if hasattr(encoder, "numeric") and name in ("numeric", "categorical"):
+        return ("table",)
+    field = data.input_fields[name]
     is_ids = np.dtype(field.dtype).kind in "iu"
     by_rank = {
         3: ("image", "sound"),
@@ -434,6 +439,15 @@ def _kinds_by_shape(field: Any) -> tuple[str, ...]:
         1: ("text", "table") if is_ids else ("table", "array", "sound"),
     }
     return by_rank.get(len(field.shape), ())
+
+
+def _tokenizers(encoder: Any) -> dict[str, Any]:
+    """The tokenizers of a mixed table's encoder, by the names of their inputs."""
+    return {part.name: part for part in getattr(encoder, "texts", {}).values()}
+
+
+def _encoder_of(encoder: Any, name: str) -> Any:
+    return _tokenizers(encoder).get(name, encoder)
 
 
 def _knows_all(kind: str, steps: Sequence[Any]) -> bool:
@@ -445,35 +459,22 @@ def _knows_all(kind: str, steps: Sequence[Any]) -> bool:
     return True
 
 
-def _fitting_inputs(data: Any, steps: Sequence[Any]) -> list[str]:
-    """Names of the one input that steps can change."""
-    fields = data.input_fields
-    if len(fields) == 1:
-        return list(fields)
-    kinds = KINDS if data.kind in ("array", "mixed") else (data.kind,)
-    names = [
-        name
-        for name, field in fields.items()
-        if any(kind in kinds and _knows_all(kind, steps) for kind in _kinds_by_shape(field))
-    ]
-    if len(names) != 1:
+def _kind_of(data: Any, name: str, steps: Sequence[Any]) -> str:
+    """The kind of an input that has all these steps, else its likeliest."""
+    kinds = _kinds_of(data, name) or ("array",)
+    return next((kind for kind in kinds if _knows_all(kind, steps)), kinds[0])
+
+
+def _fitting_inputs(data: Any, steps: Sequence[Any]) -> tuple[str, ...]:
+    """Names of the inputs that steps can change: one, or the blocks of a table."""
+    names = tuple(data.input_fields)
+    if len(names) > 1:
+        fitting = (n for n in names if _knows_all(_kind_of(data, n, steps), steps))
+        names = tuple(fitting) or names
+    is_table = all(_kinds_of(data, name) == ("table",) for name in names)
+    if len(names) > 1 and not is_table:
         raise ValueError(
-            f"The data set has the inputs {', '.join(fields)}: say which ones the steps change, for "
-            f"example augment={{'{next(iter(fields))}': [...]}}."
+            f"The data set has the inputs {', '.join(data.input_fields)}: say which ones the steps "
+            f"change, for example augment={{'{names[0]}': [...]}}."
         )
     return names
-
-
-def _kind_of(data: Any, steps: Sequence[Any], name: str | None) -> str:
-    if data.kind in KINDS and data.kind != "array":
-        return str(data.kind)
-    if name is None:
-        return "table"
-    kinds = _kinds_by_shape(data.input_fields[name])
-    return next((kind for kind in kinds if _knows_all(kind, steps)), kinds[0] if kinds else "array")
-
-
-def _encoder_of(encoder: Any, name: str | None) -> Any:
-    """The encoder of one input: itself, or the one of that name in an encoder of several."""
-    parts = getattr(encoder, "encoders", None)
-    return parts.get(name) if isinstance(parts, Mapping) else encoder

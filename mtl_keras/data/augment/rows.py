@@ -11,6 +11,9 @@ from mtl_keras.data.augment.step import Batch, Draws, Step, register_step
 
 __all__ = ["Amplitude", "ColumnNoise", "Jitter", "SwapNoise", "WordDropout"]
 
+#: Tokenizers of ours whose id 1 is the unknown word, letter or part.
+_WITH_UNKNOWN_WORD = ("WordTokenizer", "CharTokenizer", "SubwordTokenizer")
+
 
 @register_step
 class WordDropout(Step):
@@ -19,9 +22,9 @@ class WordDropout(Step):
 
     Args:
         rate: float in [0, 1]. Share of the words. Defaults to 0.1.
-        unknown: int or None. Id of the unknown word. None takes the encoder's: 1 for
-            `mtl.data.WordTokenizer` and `mtl.data.CharTokenizer`, whose padding is 0. A
-            `mtl.data.HashingTokenizer` has none and is refused.
+        unknown: int or None. Id of the unknown word. None takes the encoder's (its attribute
+            `unknown_id`, or 1 for the tokenizers of `mtl.data`). A `mtl.data.HashingTokenizer` has
+            none and is refused.
         keep: list of int. Ids that always stay, beside padding: those of separators, for example.
         padding: int. Id of padding. Defaults to 0.
         probability: float in [0, 1]. Share of the texts. Defaults to 1.
@@ -69,7 +72,7 @@ class WordDropout(Step):
             return self
         kind = type(encoder).__name__
         unknown = getattr(encoder, "unknown_id", None)
-        if unknown is None and kind in ("WordTokenizer", "CharTokenizer"):
+        if unknown is None and kind in _WITH_UNKNOWN_WORD:
             unknown = 1
         if unknown is None:
             raise ValueError(
