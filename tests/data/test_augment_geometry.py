@@ -67,7 +67,7 @@ MOVES = {
 }
 
 
-@pytest.fixture(params=large_but(("affine", "flip"), MOVES))
+@pytest.fixture(params=large_but(("affine",), MOVES))
 def matrices(request):
     return MOVES[request.param]()
 
@@ -295,7 +295,7 @@ def sphere(center):
 
 
 @pytest.mark.parametrize("linear", LINEAR[1:5], ids=["mirror", "upside down", "turn", "both"])
-@pytest.mark.parametrize("y_axis", ["down", "up"])
+@pytest.mark.parametrize("y_axis", large_but(("up",), ["down", "up"]))
 def test_a_spheres_normals_are_those_of_the_sphere_where_it_went(linear, y_axis):
     center = np.array([0.3, -0.2, 4.0])
     moved = np.append(linear @ center[:2], center[2])

@@ -112,7 +112,9 @@ DENSE = [
 
 
 @pytest.mark.parametrize(
-    "step", [augment.CutMix(), augment.Mosaic(probability=0.8)], ids=["cutmix", "mosaic"]
+    "step",
+    [augment.CutMix(), pytest.param(augment.Mosaic(probability=0.8), marks=pytest.mark.large)],
+    ids=["cutmix", "mosaic"],
 )
 def test_objects_and_maps_are_those_that_the_picture_shows(step):
     x, objects = boxed()

@@ -143,11 +143,11 @@ def test_erase_hides_labels_where_it_hides_the_picture():
 @pytest.mark.parametrize(
     ("dtype", "value_range"),
     [
-        ("float32", (0, 1)),
         ("float32", (-1, 1)),
-        ("float32", (0, 255)),
         ("uint8", None),
-        ("float16", None),
+        pytest.param("float32", (0, 1), marks=pytest.mark.large),
+        pytest.param("float32", (0, 255), marks=pytest.mark.large),
+        pytest.param("float16", None, marks=pytest.mark.large),
     ],
 )
 def test_dtype_and_range_are_kept(dtype, value_range):
