@@ -140,8 +140,13 @@ def test_steps_for_other_kinds_of_input_are_refused_by_name(kind, steps, message
 
 
 def test_what_is_no_list_of_steps_is_refused():
-    with pytest.raises(TypeError, match="list of steps"):
-        augment.Augmenter("flip", TASKS)
+    for steps in ("flip", augment.Flip(), None):
+        with pytest.raises(TypeError, match="in a list"):
+            augment.Augmenter(steps, TASKS)
+    data = mtl.data.from_arrays(*rows(), TASKS)
+    for steps in ("flip", {"x": "flip"}):
+        with pytest.raises(TypeError, match="in a list"):
+            augment.Augmenter.for_data(data, steps)
     with pytest.raises(TypeError, match=r"write Flip\(\)"):
         augment.Augmenter([augment.Flip], TASKS)
     with pytest.raises(TypeError, match="name or an object"):

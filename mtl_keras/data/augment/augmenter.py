@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,8 +81,7 @@ class Augmenter:
     ) -> None:
         if kind not in KINDS:
             raise ValueError(unknown_name("kind of input", str(kind), KINDS))
-        if isinstance(steps, (str, Step)) or not isinstance(steps, Sequence):
-            raise TypeError(f"`steps` should be a list of steps. Received: {steps!r}.")
+        _check_list([steps])
         if not 0 <= min_visible <= 1:
             raise ValueError(
                 f"`min_visible` should be from 0 to 1. Received: min_visible={min_visible}."
@@ -90,8 +89,9 @@ class Augmenter:
         self.steps = [get_step(step, kind).with_encoder(encoder) for step in steps]
         self.tasks = {task.name: task for task in tasks}
         self.kind, self.seed = kind, int(seed)
-        is_one = input_name is None or isinstance(input_name, str)
-        self.input_name = input_name if is_one else list(input_name)
+        self.input_name: str | list[str] | None = (
+            input_name if input_name is None or isinstance(input_name, str) else list(input_name)
+        )
         self.value_range = _check_range(value_range)
         self.min_visible, self.fixed_camera = float(min_visible), bool(fixed_camera)
         scale = getattr(encoder, "scale", None)
@@ -125,12 +125,15 @@ class Augmenter:
         """
         if isinstance(steps, Augmenter):
             return steps
+        _check_list(steps.values() if isinstance(steps, Mapping) else [steps])
         if isinstance(steps, Mapping):
             for name in steps:
                 if name not in data.input_fields:
                     message = unknown_name("input in `augment`:", str(name), data.input_fields)
                     raise ValueError(message)
-            parts = [((name,), list(part)) for name, part in steps.items()]
+            parts: list[tuple[tuple[str, ...], list[Any]]] = [
+                ((name,), list(part)) for name, part in steps.items()
+            ]
         else:
             parts = [(_fitting_inputs(data, list(steps)), list(steps))]
         augmenters = [
@@ -386,6 +389,12 @@ def explain_refusal(step: Step, task: Task) -> str | None:
 
 
 # ------------------------------------------------------------------ helpers
+def _check_list(lists: Iterable[Any]) -> None:
+    for steps in lists:
+        if isinstance(steps, str) or not isinstance(steps, Sequence):
+            raise TypeError(f"Steps should come in a list: ['flip', 'crop']. Received: {steps!r}.")
+
+
 def _check_range(value: Any) -> tuple[float, float] | None:
     if value is None:
         return None

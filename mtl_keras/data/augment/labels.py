@@ -230,7 +230,7 @@ class _Boxes:
         return self._keep(y, y[..., :4], is_seen)
 
     def paste(self, task: Task, y: Any, parts: Sequence[Part]) -> Any:
-        pieces, is_missing = [], False
+        pieces, is_missing = [], tf.zeros_like(parts[0].share, tf.bool)
         for part in parts:
             labels = part.take(tf.cast(y, tf.float32))
             gap = ~tf.reduce_any(tf.reduce_all(tf.math.is_finite(labels), -1), -1)

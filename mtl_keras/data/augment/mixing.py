@@ -105,7 +105,7 @@ class CutMix(Step):
         middle = draws.uniform(2)
         x, y = middle[:, 0], middle[:, 1]
         # As in the paper: the window stands anywhere, and the picture's edges cut it.
-        edges = (tf.clip_by_value(v, 0.0, 1.0) for v in _around(x, y, side))
+        edges = (x - side / 2, y - side / 2, x + side / 2, y + side / 2)
         window = rectangle_in_pixels(*edges, batch.x)
         (partner,) = draws.partners()
         share = (window[:, 2] - window[:, 0]) * (window[:, 3] - window[:, 1])
@@ -117,10 +117,6 @@ class CutMix(Step):
         shown = in_rectangle(batch.x, window)[..., None]
         pictures = tf.where(shown, tf.gather(batch.x, partner), batch.x)
         return Batch(pictures, *labels.paste(batch, parts), batch.settings)
-
-
-def _around(x: Any, y: Any, side: Any) -> tuple[Any, Any, Any, Any]:
-    return x - side / 2, y - side / 2, x + side / 2, y + side / 2
 
 
 @register_step
