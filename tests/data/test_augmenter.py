@@ -123,6 +123,21 @@ def test_task_data_sets_of_several_kinds_name_their_inputs():
         two.batch(12, augment=["flip"])
 
 
+def test_tables_with_texts_know_which_block_a_step_is_for():
+    rng = np.random.default_rng(0)
+    words = np.array("good bad red blue old new here there".split())
+    table = {"area": rng.random(40), "title": [" ".join(rng.choice(words, 4)) for _ in range(40)]}
+    data = mtl.data.from_dataframe(
+        {**table, "sold": np.arange(40) % 2}, [T.Binary("sold")], text=["title"]
+    )
+    for steps, name in ((["swap_noise"], "numeric"), (["word_dropout"], "title_tokens")):
+        assert augment.Augmenter.for_data(data, steps).input_name == name
+    noise = augment.Augmenter.for_data(data, ["column_noise"]).steps[0]
+    np.testing.assert_allclose(noise.spread[0], table["area"].std(), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"'numeric' \(table\), 'title_tokens' \(text\)"):
+        augment.Augmenter.for_data(data, ["flip"])
+
+
 # ------------------------------------------------------------------ refusals
 @pytest.mark.parametrize(
     ("kind", "steps", "message"),

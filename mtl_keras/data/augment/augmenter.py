@@ -478,8 +478,14 @@ def _fitting_inputs(data: Any, steps: Sequence[Any]) -> tuple[str, ...]:
     """Names of the inputs that steps can change: one, or the blocks of a table."""
     names = tuple(data.input_fields)
     if len(names) > 1:
-        fitting = (n for n in names if _knows_all(_kind_of(data, n, steps), steps))
-        names = tuple(fitting) or names
+        kinds = {name: _kind_of(data, name, steps) for name in names}
+        names = tuple(name for name, kind in kinds.items() if _knows_all(kind, steps))
+        if not names:
+            inputs = ", ".join(f"'{name}' ({kind})" for name, kind in kinds.items())
+            raise ValueError(
+                f"No input has all of the steps {steps}. The data set has the inputs {inputs}: give "
+                f"a list of steps for each input that should change, in a dict."
+            )
     is_table = all(_kinds_of(data, name) == ("table",) for name in names)
     if len(names) > 1 and not is_table:
         raise ValueError(
