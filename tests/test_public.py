@@ -50,7 +50,8 @@ PUBLIC = {
     "snippets split tflite web_page with_raw_images",
     "mtl_keras.analysis": "DeltaReport collect delta_m delta_report judging_metrics score trivial",
     "mtl_keras.data": "ArrayField CharTokenizer DataError Description Field FunctionField HashingTokenizer "
-    "ImageEncoder Inputs LabelScaleWarning LeakWarning MixedEncoder SubwordTokenizer TableEncoder TaskDataset "
+    "ImageEncoder Inputs LabelScaleWarning LeakWarning MixedEncoder Split "
+    "SplitWarning SubwordTokenizer TableEncoder TaskDataset "
     "WordTokenizer augment batches complete fashion_scenes fetch from_arrays from_csv "
     "from_dataframe from_parquet labels mix register_encoder sources "
     "split_words",

@@ -125,7 +125,7 @@ def test_task_data_sets_of_several_kinds_name_their_inputs():
 
 def test_tables_with_texts_know_which_block_a_step_is_for():
     rng = np.random.default_rng(0)
-    words = np.array("good bad red blue old new here there".split())
+    words = np.array(["good", "bad", "red", "blue", "old", "new", "here", "there"])
     table = {"area": rng.random(40), "title": [" ".join(rng.choice(words, 4)) for _ in range(40)]}
     data = mtl.data.from_dataframe(
         {**table, "sold": np.arange(40) % 2}, [T.Binary("sold")], text=["title"]
