@@ -184,7 +184,8 @@ class FunctionField(Field):
     def load(self, rows: np.ndarray) -> np.ndarray:
         rows = np.asarray(rows)
         if not len(rows):
-            return np.zeros((0, *(size or 0 for size in self.shape)), self.dtype)
+            shape = [0, *(size or 0 for size in self.shape)]
+            return np.zeros(shape, self.dtype)
         if len(rows) == 1:
             return np.stack([self._read(int(rows[0]))])
         with ThreadPoolExecutor(min(self._threads, len(rows))) as pool:
