@@ -40,11 +40,24 @@ def _run(*arguments, check=True):
 @pytest.mark.large
 def test_a_table_becomes_a_run_and_answers_rows(table):
     targets = ["--target", "diabetes:binary", "--target", "Blutdruck:regression"]
-    options = ["--group", "patient", "--epochs", "3", "--quantization", "int8", "--out", "run"]
+    options = [
+        "--group",
+        "patient",
+        "--epochs",
+        "3",
+        "--baselines",
+        "--quantization",
+        "int8",
+        "--out",
+        "run",
+    ]
     done = _run("train", "patients.csv", *targets, *options)
     assert "Report: run/report.md" in done.stdout and "diabetes_auc" in done.stdout
     metrics = json.loads((table / "run" / "metrics.json").read_text())
-    assert set(metrics["scores"]) == {"constant", "model", "model.tflite", "model_int8.tflite"}
+    files = {"model.tflite", "model_int8.tflite"}
+    assert set(metrics["scores"]) == {"constant", "single_task", "model", *files}
+    assert metrics["delta_m"]["by_task"].keys() == {"diabetes", "Blutdruck"}
+    assert "Δm" in done.stdout
     assert metrics["scores"]["model"]["diabetes_auc"] > 0.6
     # No patient is on two sides.
     split = json.loads((table / "run" / "split.json").read_text())
