@@ -54,7 +54,8 @@ PUBLIC = {
     "mtl_keras.runs": "BestEpoch load_data train",
     "mtl_keras.plot": "Picture confusion embedding history predictions reliability saliency",
     "mtl_keras.data": "ArrayField CharTokenizer DataError Description Field FunctionField HashingTokenizer "
-    "ImageEncoder Inputs LabelScaleWarning LeakWarning MixedEncoder SubwordTokenizer TableEncoder TaskDataset "
+    "ImageEncoder Inputs LabelScaleWarning LeakWarning MixedEncoder Split "
+    "SplitWarning SubwordTokenizer TableEncoder TaskDataset "
     "WordTokenizer batches complete fashion_scenes fetch from_arrays from_csv "
     "from_dataframe from_parquet labels mix register_encoder sources "
     "split_words",

@@ -10,6 +10,7 @@ from mtl_keras.data.labels import LabelScaleWarning, complete, mix
 from mtl_keras.data.leaks import LeakWarning
 from mtl_keras.data.scenes import fashion_scenes
 from mtl_keras.data.sources import DataError, fetch
+from mtl_keras.data.splits import Split, SplitWarning
 from mtl_keras.data.tables import from_csv, from_dataframe, from_parquet
 from mtl_keras.runtime.encoders import (
     CharTokenizer,
@@ -36,6 +37,8 @@ __all__ = [
     "LabelScaleWarning",
     "LeakWarning",
     "MixedEncoder",
+    "Split",
+    "SplitWarning",
     "SubwordTokenizer",
     "TableEncoder",
     "TaskDataset",

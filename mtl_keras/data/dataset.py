@@ -15,6 +15,7 @@ from mtl_keras.runtime.names import check_task_names, unknown_name
 
 if TYPE_CHECKING:
     from mtl_keras.data.description import Description
+    from mtl_keras.data.splits import Split
     from mtl_keras.tasks import Task
 
 __all__ = ["TaskDataset"]
@@ -375,47 +376,74 @@ class TaskDataset:
         seed: int = 0,
         by: str | None = None,
         stratify: bool | Sequence[str] = True,
-    ) -> list[TaskDataset]:
+    ) -> Split:
         """Cut the data set into parts; the first is for training.
+
+        Rows of one group stay together, and so do rows that repeat each other. Parts have about
+        the same shares of the classes (and of low and high numbers, and of missing labels) of each
+        task.
 
         Args:
             *fractions: float > 0. Share of each part; together at most 1.
             seed: int. Of the draw. The same seed gives the same parts.
-            by: None, "group", "time", or the name of a column.
-            stratify: True, False, or a list of task names.
+            by: None: by groups where the data set has them, else by rows. "group"; "time": the
+                first part has the earliest rows, and labels are not balanced; or the name of a
+                column whose values are groups.
+            stratify: True balances the labels of all tasks; a list names tasks; False draws at
+                random.
 
         Returns:
-            list of `TaskDataset`, one per fraction.
+            `Split`, a list of `TaskDataset`, one per fraction. `Split.save` writes it to a file.
 
         Raises:
-            DataError: fractions that are no shares; a part without rows.
+            DataError: fractions that are no shares; a part without rows; no groups or times.
+
+        Examples:
+            >>> flowers = mtl.data.from_arrays(images, labels, tasks)
+            >>> train, validation, test = flowers.split(0.5, 0.25, 0.25, seed=0, stratify=False)
         """
         from mtl_keras.data.splits import split_rows
 
         parts = split_rows(self, fractions, seed=seed, by=by, stratify=stratify)
-        return self.parts(parts)
+        return self.parts(parts, may_share_groups=by is not None and by != "group")
 
-    def parts(self, rows: Sequence[np.ndarray]) -> list[TaskDataset]:
+    def parts(self, rows: Sequence[np.ndarray], *, may_share_groups: bool = False) -> Split:
         """Parts with the rows of these numbers; the first is for training.
 
         Args:
             rows: list of int arrays, one per part.
+            may_share_groups: bool. Whether a group may be in two parts. Defaults to False.
 
         Returns:
-            list of `TaskDataset`. An encoder is fitted on the first.
+            `Split`, a list of `TaskDataset`. An encoder is fitted on the first.
+
+        Raises:
+            DataError: a row or a group is in two parts.
         """
+        from mtl_keras.data.splits import Split
+
         chosen = [self._rows[np.asarray(numbers, int)] for numbers in rows]
+        is_training = self._part in (None, 0)
+        fit = self._fit
         if self._part is None:
             # Parts of an earlier split keep theirs.
-            self._fit = _Fit(self._source, chosen[0], self._fit.source_rows)
-        elif not self._fit.is_done and np.array_equal(self._fit.rows, self._rows):
+            fit = _Fit(self._source, chosen[0], self._fit.source_rows)
+        split = Split(
+            [
+                TaskDataset(self._source, numbers, fit, number if is_training else number + 1)
+                for number, numbers in enumerate(chosen)
+            ],
+            may_share_groups,
+        )
+        if self._part == 0 and not fit.is_done and np.array_equal(fit.rows, self._rows):
             # The training part is cut again before its encoder was needed.
-            self._fit.rows = chosen[0]
-        is_training = self._part in (None, 0)
-        return [
-            TaskDataset(self._source, numbers, self._fit, number if is_training else number + 1)
-            for number, numbers in enumerate(chosen)
-        ]
+            fit.rows = chosen[0]
+        self._fit = fit
+        return split
+
+    def task_of(self, name: str) -> Task:
+        """The task of this name as it was given, before scales are measured."""
+        return self._source.tasks[self.task_names.index(name)]
 
     def replace(self, **changes: Any) -> TaskDataset:
         """The same rows with other labels, weights, inputs or tasks.

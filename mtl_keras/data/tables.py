@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mtl_keras.data.callers import caller_level
 from mtl_keras.data.dataset import TaskDataset
 from mtl_keras.data.fields import ArrayField, Field
 from mtl_keras.data.leaks import LeakWarning, find_leaks
@@ -380,7 +381,7 @@ def _check_leaks(
                 f"inputs: `inputs=[...]`."
             )
         messages.append(str(leak))
-        warnings.warn(f"{origin.name}: {leak} {advice}", LeakWarning, stacklevel=4)
+        warnings.warn(f"{origin.name}: {leak} {advice}", LeakWarning, stacklevel=caller_level())
     return messages
 
 
