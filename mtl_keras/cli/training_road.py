@@ -232,7 +232,7 @@ def task_code(task: Task) -> str:
     defaults = {
         name: parameter.default
         for cls in reversed(type(task).__mro__[:-1])
-        for name, parameter in inspect.signature(cls.__init__).parameters.items()
+        for name, parameter in inspect.signature(cls).parameters.items()
     }
     options = {
         name: value

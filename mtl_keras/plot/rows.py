@@ -115,7 +115,7 @@ def read_words(encoder: Any, inputs: Mapping[str, np.ndarray]) -> Any:
         return _columns(encoder, inputs)
     vocabulary = getattr(encoder, "vocabulary", None)
     name = getattr(encoder, "name", None)
-    if kind == "text" and vocabulary is not None and name in inputs:
+    if kind == "text" and vocabulary is not None and isinstance(name, str) and name in inputs:
         return " ".join(word for word in token_words(encoder, inputs[name]) if word)
     return None
 
