@@ -58,10 +58,12 @@ PUBLIC = {
     "SplitWarning SubwordTokenizer TableEncoder TaskDataset "
     "WordTokenizer batches complete fashion_scenes fetch from_arrays from_csv "
     "from_dataframe from_parquet labels mix register_encoder sources "
-    "split_words",
+    "split_words "
+    # Folders of files.
+    "Annotations SoundEncoder from_folder read_coco read_voc",
     "mtl_keras.runtime": "BenchmarkReport CharTokenizer ExportError HashingTokenizer ImageEncoder "
     "MixedEncoder SubwordTokenizer TFLiteModel TableEncoder "
-    "WordTokenizer benchmark decode encoder_from_json encoder_to_json register_encoder snippets "
+    "SoundEncoder WordTokenizer benchmark decode encoder_from_json encoder_to_json register_encoder snippets "
     "web_page",
     "mtl_keras.testing": "run_backbone_test run_balancer_test run_builder_test run_task_test "
     "table_data table_model",
