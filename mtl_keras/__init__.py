@@ -32,6 +32,7 @@ __all__ = [
     "export",
     "layers",
     "plot",
+    "runs",
     "runtime",
     "tasks",
     "testing",

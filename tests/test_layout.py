@@ -28,6 +28,7 @@ REACHED_OTHERWISE = {
     "data.pipeline": "the steps of `TaskDataset.batch`: tests/data/test_dataset.py",
     "cli.completion": "values that the shell completes: tests/cli/test_shell.py",
     "plot.drawing": "parts of a card: tests/plot/test_plot.py draws rows of every kind",
+    "runs.report": "the report of a run: tests/runs/test_runs.py reads it",
     "tasks.maps": "decoders of dense tasks: tests/tasks/test_every_task.py",
     "testing.checks": "the harnesses' own checks: tests/testing/test_harnesses.py breaks each "
     "promise once",

@@ -13,7 +13,7 @@ import mtl_keras as mtl
 
 PUBLIC = {
     "mtl_keras": "MultiTaskModel __version__ analysis backbones balancing builders callbacks data "
-    "export layers plot runtime "
+    "export layers plot runs runtime "
     "tasks testing training zoo",
     "mtl_keras.tasks": "Binary BoundingBox Classification Depth Detection Embedding Keypoints "
     "MultiLabel Normals Ordinal "
@@ -51,9 +51,12 @@ PUBLIC = {
     "mtl_keras.analysis": "Attribution Calibration DeltaReport attributions calibration collect "
     "confusion_matrix delta_m delta_report expected_calibration_error judging_metrics project "
     "representations score trivial",
+    "mtl_keras.runs": "BestEpoch load_data train",
     "mtl_keras.plot": "Picture confusion embedding history predictions reliability saliency",
     "mtl_keras.data": "ArrayField CharTokenizer DataError Description Field FunctionField "
     "HashingTokenizer ImageEncoder Inputs LabelScaleWarning LeakWarning MixedEncoder Split "
+    "mtl_keras.data": "ArrayField CharTokenizer DataError Description Field FunctionField HashingTokenizer "
+    "ImageEncoder Inputs LabelScaleWarning LeakWarning MixedEncoder Split "
     "SplitWarning SubwordTokenizer TableEncoder TaskDataset "
     "WordTokenizer augment batches complete fashion_scenes fetch from_arrays from_csv "
     "from_dataframe from_parquet labels mix register_encoder sources "

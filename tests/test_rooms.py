@@ -14,6 +14,7 @@ HOUSE = [
     {"cli"},
     {"zoo"},
     {"testing"},
+    {"runs"},
     {"export"},
     {"plot"},
     {"analysis"},

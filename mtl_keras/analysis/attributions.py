@@ -136,7 +136,7 @@ def _score_weights(
     """The weights of the head's values in the score, a row each, and the explained class."""
     x = inputs if isinstance(model.input, Mapping) else _one_or_list(list(inputs.values()))
     output = np.asarray(model.predict_on_batch(x)[task.name], "float64")
-    rule = _RULES.get(task.kind, _mean)
+    rule: Any = _RULES.get(task.kind, _mean)
     rows = [rule(task, row, target) for row in output]
     return np.stack([weights for weights, _ in rows]), [number for _, number in rows]
 
@@ -194,12 +194,13 @@ def _surest_object(task: Any, row: np.ndarray, target: int | None) -> tuple[np.n
     heat = row[..., :-4]
     if target is not None:
         number = _check_target(task, target, task.num_classes, 0)
-        cell = np.unravel_index(heat[..., number].argmax(), heat.shape[:2])
+        high, wide = np.unravel_index(heat[..., number].argmax(), heat.shape[:2])
     else:
-        *cell, number = np.unravel_index(heat.argmax(), heat.shape)  # type: ignore[assignment]
+        high, wide, best = np.unravel_index(heat.argmax(), heat.shape)
+        number = int(best)
     weights = np.zeros(row.shape)
-    weights[(*cell, number)] = 1.0
-    return weights, int(number)
+    weights[high, wide, number] = 1.0
+    return weights, number
 
 
 def _places(task: Any, row: np.ndarray, target: int | None) -> tuple[np.ndarray, int | None]:

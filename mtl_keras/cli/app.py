@@ -14,6 +14,7 @@ import typer
 from mtl_keras.cli.data_commands import data_app
 from mtl_keras.cli.file_commands import benchmark, inspect
 from mtl_keras.cli.model_commands import balancers, export, predict, quickstart
+from mtl_keras.cli.training_commands import init, train
 from mtl_keras.cli.zoo_commands import zoo_app
 from mtl_keras.quiet import mute_native_code
 
@@ -25,7 +26,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for _command in (quickstart, balancers, predict, export, benchmark, inspect):
+for _command in (quickstart, train, init, predict, export, benchmark, inspect, balancers):
     app.command()(_command)
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(data_app, name="data")

@@ -69,7 +69,7 @@ def predict(
     name: Annotated[
         str,
         typer.Argument(
-            help="Entry of the zoo, or a .keras or .tflite file of your own.",
+            help="Entry of the zoo, folder of a run, or a .keras or .tflite file of your own.",
             autocompletion=complete_models,
         ),
     ],
@@ -81,11 +81,14 @@ def predict(
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--csv", help="Write the answers to this CSV file.")
+    ] = None,
 ) -> None:
     """Predict on your own input, with a network of the zoo or your own."""
     from mtl_keras.cli.predicting import predict as run
 
-    run(name, inputs, as_json)
+    run(name, inputs, as_json, out)
 
 
 def export(

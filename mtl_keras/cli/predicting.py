@@ -4,7 +4,9 @@ JSON."""
 from __future__ import annotations
 
 import csv
+import io
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,19 +15,27 @@ import numpy as np
 
 from mtl_keras import zoo
 from mtl_keras.runtime import decoding
+from mtl_keras.runtime.cells import to_numbers
+from mtl_keras.runtime.files import atomic_write
+from mtl_keras.runtime.table_files import TableError, TableFile, read_csv
 from mtl_keras.runtime.tables import print_table
 
 __all__ = ["predict"]
 
 
-def predict(name: str, inputs: Sequence[str], as_json: bool = False) -> list[dict[str, Any]]:
+def predict(
+    name: str, inputs: Sequence[str], as_json: bool = False, out: Path | None = None
+) -> list[dict[str, Any]]:
     """Predict with a model and print, for every input, each task's decoded answer.
 
     Args:
-        name: of an entry of the zoo, or path of a `.keras` or `.tflite` file.
-        inputs: picture or sound files; sentences; one CSV file with a row of column names; or one `.npz`
+        name: of an entry of the zoo, or path of a `.keras` or `.tflite` file, or of the folder of
+            a run (`mtl-keras train`).
+        inputs: picture or sound files; sentences; one CSV file with a row of column names; or one
+            `.npz`
             file with the network's inputs by name (a `.npy` file where it has one input).
         as_json: bool. Print JSON instead of a table.
+        out: CSV file to write the answers to, instead of the table; or None.
 
     Raises:
         ValueError: input that the model does not take.
@@ -39,7 +49,11 @@ def predict(name: str, inputs: Sequence[str], as_json: bool = False) -> list[dic
         for i, label in enumerate(labels)
     ]
     if as_json:
-        print(json.dumps(rows, indent=1))
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+    if out is not None:
+        _write_csv(out, rows)
+        print(f"{len(rows)} rows: {out}", file=sys.stderr)
+    if as_json or out is not None:
         return rows
     print_table(list(rows[0]), [[short(value) for value in row.values()] for row in rows])
     return rows
@@ -51,6 +65,13 @@ def predict(name: str, inputs: Sequence[str], as_json: bool = False) -> list[dic
 def _load(name: str) -> tuple[Any, Callable[[Mapping[str, Any]], Mapping[str, Any]] | None]:
     """A model, and what makes its encoder's columns from raw rows."""
     path = Path(name)
+    if path.is_dir():
+        path = path / "model.keras"
+        name = str(path)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path.parent} is no folder of a finished run: it has no {path.name}."
+            )
     if path.suffix not in (".keras", ".tflite") and not path.exists():
         return zoo.load(name), zoo.recipe(name).columns
     if not path.is_file():
@@ -129,27 +150,31 @@ def _table(
     """Rows of the one CSV file, encoded."""
     if len(inputs) != 1:
         raise ValueError("This model takes one CSV file with a row of column names.")
-    # Spreadsheets put a mark in front of the first name.
-    with open(inputs[0], newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    if not rows:
-        raise ValueError(f"{inputs[0]} has no row below its column names.")
-    table: Mapping[str, Any] = {
-        name: [row[name] or None for row in rows] for name in rows[0] if name is not None
-    }
+    try:
+        file = read_csv(inputs[0])
+    except TableError as error:
+        raise ValueError(str(error)) from None
+    if not len(file.lines):
+        raise ValueError(f"{file.name} has no row below its column names.")
+    table: Mapping[str, Any] = {name: list(cells) for name, cells in file.columns.items()}
     if columns is not None:
         table = columns(table)
     numbers = {
-        name: _to_numbers(inputs[0], name, table[name]) for name in encoder.numeric if name in table
+        name: _to_numbers(file, name, table[name]) for name in encoder.numeric if name in table
     }
-    return _row_labels(len(rows)), encoder.encode({**table, **numbers})
+    return file.row_names, encoder.encode({**table, **numbers})
 
 
-def _to_numbers(file: str, column: str, values: Sequence[Any]) -> list[float]:
-    try:
-        return [float("nan") if value is None else float(value) for value in values]
-    except ValueError as error:
-        raise ValueError(f"Column '{column}' of {file} must hold numbers: {error}.") from None
+def _to_numbers(file: TableFile, column: str, values: Sequence[Any]) -> np.ndarray:
+    """The cells of a column of numbers, in the file's own decimal mark."""
+    numbers, others = to_numbers(values, file.decimal)
+    if others.any():
+        row = int(np.argmax(others))
+        raise ValueError(
+            f"{file.row_names[row]}: column '{column}' should hold numbers. Received: "
+            f"{values[row]!r}."
+        )
+    return numbers
 
 
 def _arrays(
@@ -236,3 +261,27 @@ def _short_dict(value: Mapping[str, Any]) -> str:
     if "probability" in value:
         return f"{value['label']} ({value['probability']:.2f})"
     return ", ".join(f"{key} {short(part)}" for key, part in value.items())
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Answers as columns: `sold` and `sold_probability`, or `box_left`, `box_top`, ..."""
+    flat = [_flatten(row) for row in rows]
+    names = list(dict.fromkeys(name for row in flat for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    with atomic_write(path) as fresh:
+        fresh.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _flatten(row: Mapping[str, Any]) -> dict[str, Any]:
+    cells: dict[str, Any] = {}
+    for name, value in row.items():
+        if not isinstance(value, dict):
+            cells[name] = json.dumps(value) if isinstance(value, list) else value
+            continue
+        for key, part in value.items():
+            column = name if key == "label" else f"{name}_{key}"
+            cells[column] = json.dumps(part) if isinstance(part, (list, dict)) else part
+    return cells

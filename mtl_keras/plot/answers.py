@@ -49,7 +49,8 @@ def answer(task: Task, output: np.ndarray, label: np.ndarray | None) -> Answer:
     """
     known = is_known(task, label)
     decoded = task.decode(np.asarray(output)[None])[0]
-    text = _TEXTS.get(task.kind, _plain_text)(task, decoded)
+    describe: Callable[[Any, Any], str] = _TEXTS.get(task.kind, _plain_text)
+    text = describe(task, decoded)
     if label is None or not known.any():
         return Answer(task.name, text, "no label", None)
     compare = _COMPARISONS.get(task.kind)

@@ -156,7 +156,7 @@ def input_lines(row: Row, width: int, most: int = 8) -> list[tuple[str, str]]:
 
 
 def _column_line(name: str, value: Any, width: int) -> tuple[str, str]:
-    text = number(value) if isinstance(value, (float, int, np.number)) else str(value)
+    text = number(float(value)) if isinstance(value, (float, int, np.number)) else str(value)
     text = "–" if value is None or value != value else text
     text = shorten(text, width // 2)
     return shorten(name, width - text_width(text) - 2), text

@@ -65,7 +65,7 @@ def embedding(
         figure = Picture(figsize=(6.4, 4.6), layout="constrained")
         axis = figure.subplots()
         if task is None or task.name not in labels:
-            axis.scatter(*points.T, s=12, color=COLORS[0], linewidths=0)
+            axis.scatter(points[:, 0], points[:, 1], s=12, color=COLORS[0], linewidths=0)
         else:
             _draw(figure, axis, points, task, labels[task.name])
         _describe_axes(axis, vectors, points, method)

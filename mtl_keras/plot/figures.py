@@ -39,7 +39,7 @@ COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#00
 RIGHT, WRONG, FADED, TRUTH = "#0072B2", "#D55E00", "#767676", "#000000"
 
 #: The style of all pictures. Names may hold "$", which is no formula there.
-_STYLE = {
+_STYLE: Any = {
     "text.parse_math": False,
     "axes.spines.top": False,
     "axes.spines.right": False,

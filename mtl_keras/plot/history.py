@@ -212,6 +212,6 @@ def _draw_key(figure: Picture, has_validation: bool) -> None:
     handles = [Line2D([], [], color=COLORS[0], marker=".", label="training")]
     if has_validation:
         handles.append(Line2D([], [], color=COLORS[1], marker=".", label="validation"))
-    ring = {"marker": "o", "fillstyle": "none", "linestyle": "", "markersize": 8}
+    ring: dict[str, Any] = {"marker": "o", "fillstyle": "none", "linestyle": "", "markersize": 8}
     handles.append(Line2D([], [], color="black", label="best epoch", **ring))
     figure.legend(handles=handles, loc="outside upper left", ncols=3)

@@ -64,7 +64,7 @@ def reliability(
     rows = math.ceil(len(tasks) / columns)
     with rc():
         figure = Picture(figsize=(3.1 * columns, 3.9 * rows), layout="constrained")
-        parts = np.atleast_1d(figure.subfigures(rows, columns)).ravel()
+        parts = figure.subfigures(rows, columns, squeeze=False).ravel()
         for part, panel in zip(tasks, parts, strict=False):
             _draw(panel, part, results[part.name])
         return finish(figure, path)

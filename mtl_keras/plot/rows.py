@@ -64,10 +64,12 @@ def take_rows(model: Any, data: Any, count: int, raw: Sequence[Any] | None = Non
                 raise ValueError(unknown_name("task in the labels:", name, model.task_names))
         inputs = inputs_by_name(model, x)
         outputs = predict(model, x)
+        columns = _raw_rows(model.encoder, part)
         for i in range(len(next(iter(inputs.values())))):
             values = {name: value[i] for name, value in inputs.items()}
             number = len(rows)
-            words = raw[number] if raw is not None else read_words(model.encoder, values)
+            words = raw[number] if raw is not None else columns.get(i)
+            words = read_words(model.encoder, values) if words is None else words
             rows.append(
                 Row(
                     f"row {number}" if part is None else str(part.row_names[i]),
@@ -82,6 +84,17 @@ def take_rows(model: Any, data: Any, count: int, raw: Sequence[Any] | None = Non
     if not rows:
         raise ValueError("`data` has no row.")
     return rows
+
+
+def _raw_rows(encoder: Any, part: Any) -> dict[int, dict[str, Any]]:
+    """The rows of a table as they were before the encoder: a dict of columns by row number."""
+    names = [
+        name for name in getattr(encoder, "columns", ()) if name in getattr(part, "columns", ())
+    ]
+    if not names:
+        return {}
+    columns = part.columns
+    return {i: {name: columns[name][i] for name in names} for i in range(len(part))}
 
 
 def is_known(task: Task, label: np.ndarray | None) -> np.ndarray:
@@ -102,7 +115,7 @@ def read_words(encoder: Any, inputs: Mapping[str, np.ndarray]) -> Any:
         return _columns(encoder, inputs)
     vocabulary = getattr(encoder, "vocabulary", None)
     name = getattr(encoder, "name", None)
-    if kind == "text" and vocabulary is not None and name in inputs:
+    if kind == "text" and vocabulary is not None and isinstance(name, str) and name in inputs:
         return " ".join(word for word in token_words(encoder, inputs[name]) if word)
     return None
 
