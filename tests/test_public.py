@@ -53,8 +53,6 @@ PUBLIC = {
     "representations score trivial",
     "mtl_keras.runs": "BestEpoch load_data train",
     "mtl_keras.plot": "Picture confusion embedding history predictions reliability saliency",
-    "mtl_keras.data": "ArrayField CharTokenizer DataError Description Field FunctionField "
-    "HashingTokenizer ImageEncoder Inputs LabelScaleWarning LeakWarning MixedEncoder Split "
     "mtl_keras.data": "ArrayField CharTokenizer DataError Description Field FunctionField HashingTokenizer "
     "ImageEncoder Inputs LabelScaleWarning LeakWarning MixedEncoder Split "
     "SplitWarning SubwordTokenizer TableEncoder TaskDataset "

@@ -106,7 +106,7 @@ def from_parquet(path: str | os.PathLike[str], tasks: Any, **options: Any) -> Ta
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     try:
-        from pyarrow import ArrowException, parquet  # type: ignore[import-untyped]
+        from pyarrow import ArrowException, parquet
     except ImportError:
         raise DataError('Parquet files need pyarrow: pip install "mtl_keras[data]".') from None
     try:
