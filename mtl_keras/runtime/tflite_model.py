@@ -116,12 +116,13 @@ class TFLiteModel:
         )
         return {name: _details(details[name]) for name in [*order, *rest]}
 
-    def run(self, x: Mapping[str, Any], signature: str | None = None) -> dict[str, np.ndarray]:
+    def run(self, x: Any, signature: str | None = None) -> dict[str, np.ndarray]:
         """Raw outputs by name, for any number of rows; real numbers go in and come out also of
         whole-integer files.
 
         Args:
-            x: dict of input name to array, `(rows, ...)`.
+            x: dict of input name to array, `(rows, ...)`. Where there is one input, the array alone
+                is enough.
             signature: one of `signatures`, None for the first: "predict_<head>" runs one head,
                 "features" what heads share, and "<head>_from_features" one head on that, where the
                 file has them. A head takes all of "features", and leaves alone what others need.
@@ -133,6 +134,13 @@ class TFLiteModel:
         takes, gives = runner.get_input_details(), runner.get_output_details()
         is_head = str(signature).endswith("_from_features") and "features" in self._signatures
         features = set(self._runner("features").get_output_details()) if is_head else set()
+        if not isinstance(x, Mapping):
+            if len(takes) > 1:
+                raise ValueError(
+                    f"Inputs should come in a dict by name: {', '.join(takes)}. Received: "
+                    f"{type(x).__name__}."
+                )
+            x = dict.fromkeys(takes, x)
         for name in x:
             if name not in takes and name not in features:
                 raise ValueError(unknown_name("input", name, list(takes)))
@@ -169,9 +177,9 @@ class TFLiteModel:
         }
         return {name: _from_file(value, gives[name]) for name, value in whole.items()}
 
-    def predict(self, x: Mapping[str, Any], signature: str | None = None) -> dict[str, list[Any]]:
-        """Decoded answers by task, one entry a row; raw rows for outputs that the file says nothing
-        of."""
+    def predict(self, x: Any, signature: str | None = None) -> dict[str, list[Any]]:
+        """Decoded answers by task, one entry per row; raw rows for outputs that the file says
+        nothing of. Arguments as in `run`."""
         by_name = {task["name"]: task for task in self.tasks}
         return {
             name: decoding.decode(by_name.get(name, {}), value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,7 +100,7 @@ def split_words(text: str, rules: str = "unicode") -> list[str]:
 
 def check_texts(texts: Iterable[Any]) -> Iterable[str]:
     """Texts as str; one text in place of a list, and what is no text, are refused."""
-    if isinstance(texts, (str, bytes)):
+    if isinstance(texts, (str, bytes, Mapping)):
         raise TypeError(f"Texts should come in a list. Received: {texts!r}.")
     for i, text in enumerate(texts):
         if isinstance(text, bytes):
