@@ -58,9 +58,13 @@ class Labels:
     def check(self, task: Task, column: Column, find_sizes: Sizes) -> None:
         """Add what is wrong with a task's labels to `problems`."""
 
-    def columns(self) -> dict[str, Sequence[Any]]:
-        """Values per row that `group`, `time` and `weight` may name."""
-        return {}
+    def column_names(self) -> list[str]:
+        """Columns that `group`, `time` and `weight` may name."""
+        return []
+
+    def column(self, name: str) -> Sequence[Any]:
+        """A value per row."""
+        raise NotImplementedError
 
 
 def folder_columns(files: Sequence[str]) -> dict[str, list[str | None]]:
@@ -117,8 +121,11 @@ class FolderLabels(Labels):
             raise DataError(unknown_name("folder level", str(column), list(self._columns)))
         return as_cells(self._columns[column])
 
-    def columns(self) -> dict[str, Sequence[Any]]:
-        return dict(self._columns)
+    def column_names(self) -> list[str]:
+        return list(self._columns)
+
+    def column(self, name: str) -> Sequence[Any]:
+        return self._columns[name]
 
 
 def as_cells(values: Sequence[Any]) -> Any:
