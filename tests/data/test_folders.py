@@ -355,6 +355,20 @@ def test_masks_beside_pictures_are_no_pictures_and_may_be_absent(photos):
         from_folder(photos, tasks={"label": "folder"}, masks={"maks": "masks/{path}.png"})
 
 
+def test_a_split_reads_no_masks(photos, monkeypatch, tmp_path):
+    path = photos / "masks/1.png"
+    path.parent.mkdir()
+    Image.fromarray(np.zeros((12, 16), "uint8")).save(path)
+    tasks = {"label": "folder", T.Segmentation("mask", 2): None}
+    data = from_folder(photos, tasks=tasks, masks={"mask": "masks/{stem}.png"}, size=8)
+    monkeypatch.setattr("mtl_keras.data.folders.maps.read_map", None)
+    parts = data.split(0.5, 0.5)
+    parts.save(tmp_path / "split.json")
+    assert sorted(parts[0].labels("label")) == [0, 1]
+    with pytest.raises(TypeError):
+        parts[0].labels("mask")
+
+
 # ------------------------------------------------------------------ pictures
 def test_every_form_of_picture_becomes_what_the_encoder_makes(tmp_path):
     folder = tmp_path / "forms"

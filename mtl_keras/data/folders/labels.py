@@ -102,10 +102,12 @@ class FolderLabels(Labels):
         holders = {PurePosixPath(file).parent for file in self._paths}
         depths = {len(holder.parts) for holder in holders}
         empty = []
-        for root, folders, _ in os.walk(self._folder):
+        for root, folders, names in os.walk(self._folder):
             folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
             inside = PurePosixPath(Path(root).relative_to(self._folder).as_posix())
-            if not folders and inside not in holders and len(inside.parts) in depths:
+            # A folder with other files, such as masks, is no class.
+            is_empty = not folders and not any(name[0] != "." for name in names)
+            if is_empty and inside not in holders and len(inside.parts) in depths:
                 empty.append(str(inside))
         return sorted(empty)
 
