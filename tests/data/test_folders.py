@@ -366,7 +366,7 @@ def test_a_split_reads_no_masks(photos, monkeypatch, tmp_path):
     parts.save(tmp_path / "split.json")
     assert sorted(parts[0].labels("label")) == [0, 1]
     with pytest.raises(TypeError):
-        parts[0].labels("mask")
+        data.labels("mask")
 
 
 # ------------------------------------------------------------------ pictures
