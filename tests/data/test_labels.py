@@ -44,6 +44,7 @@ def test_sample_weights_stay_with_a_completed_data_set():
     assert set(labels) == {"cost", "sold"} and kept.numpy().tolist() == weight.tolist()
 
 
+@pytest.mark.large
 def test_two_data_sets_with_one_task_each_train_one_model():
     x, y = table_data()
     model = table_model()
