@@ -284,6 +284,16 @@ def test_a_zoom_brings_things_nearer_or_changes_the_lens():
     np.testing.assert_allclose(near["normals"][:, 30, 40], flat, atol=1e-5)
 
 
+@pytest.mark.parametrize("linear", LINEAR[1:5], ids=["mirror", "upside down", "turn", "both"])
+def test_a_change_of_lens_turns_and_mirrors_normals_and_nothing_else(linear):
+    normal, _, maps = planes()
+    # Zoomed, too, which changes no direction.
+    matrices = np.tile(in_pixels(linear @ np.diag([1.4, 1.4])), (ROWS, 1, 1))
+    _, y = run(matrices, [T.Normals("normals")], {"normals": maps}, fixed_camera=False)
+    expected = np.concatenate([normal[:, :2] @ linear.T, normal[:, 2:]], -1)
+    np.testing.assert_allclose(y["normals"][:, 30, 40], expected, atol=1e-5)
+
+
 def sphere(center):
     """Normals of a unit sphere seen by the camera; NaN beside it."""
     direction = rays() / np.linalg.norm(rays(), axis=-1, keepdims=True)

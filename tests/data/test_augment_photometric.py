@@ -9,6 +9,7 @@ from scipy import ndimage
 
 import mtl_keras as mtl
 from mtl_keras.data import augment
+from mtl_keras.data.augment.photometric import color_matrix
 
 T = mtl.tasks
 ROWS = 6
@@ -64,11 +65,9 @@ def test_saturation_and_hue_keep_brightness_and_gray():
 
 def test_a_third_of_the_circle_turns_red_into_green_or_blue():
     """Rotation by a third exchanges the channels, up to brightness."""
-    red = np.tile(np.float32([0.7, 0.3, 0.3]), (ROWS, 4, 4, 1))
-    from mtl_keras.data.augment.photometric import _turn_colors
-
+    red = np.float32([0.7, 0.3, 0.3])
     for turn, channel in ((1 / 3, 1), (-1 / 3, 2)):
-        new = _turn_colors(tf.constant(red), 1.0, turn).numpy()[0, 0, 0]
+        new = color_matrix(tf.ones(1), tf.constant([turn])).numpy()[0] @ red
         assert new.argmax() == channel
         expected = {1: 1 / 3, 2: 2 / 3}[channel]
         assert colorsys.rgb_to_hsv(*new)[0] == pytest.approx(expected, abs=0.01)

@@ -104,6 +104,7 @@ def test_one_of_several_inputs_is_changed():
         augment.Augmenter(["flip"], TASKS, input_name="photo")({"photo": x, "depth": x}, y)
 
 
+@pytest.mark.large
 def test_task_data_sets_of_several_kinds_name_their_inputs():
     x, y = rows()
     y = {"kind": y["kind"]}
@@ -123,6 +124,7 @@ def test_task_data_sets_of_several_kinds_name_their_inputs():
         two.batch(12, augment=["flip"])
 
 
+@pytest.mark.large
 def test_tables_with_texts_know_which_block_a_step_is_for():
     rng = np.random.default_rng(0)
     words = np.array(["good", "bad", "red", "blue", "old", "new", "here", "there"])

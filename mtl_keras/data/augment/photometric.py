@@ -12,7 +12,7 @@ from mtl_keras.data.augment import labels
 from mtl_keras.data.augment.geometry import in_rectangle, size_of
 from mtl_keras.data.augment.step import Batch, Draws, Step, register_step
 
-__all__ = ["Blur", "Color", "Erase", "check_pictures", "rectangle_in_pixels"]
+__all__ = ["Blur", "Color", "Erase", "check_pictures", "color_matrix", "rectangle_in_pixels"]
 
 #: Brightness of red, green and blue (ITU-R BT.601).
 _LUMA = (0.299, 0.587, 0.114)
@@ -68,33 +68,43 @@ class Color(Step):
 
     def change(self, batch: Batch, draws: Draws) -> Batch:
         low, high = batch.settings.value_range
-        happens = draws.happens(self.probability)[:, None, None, None]
-        shift, contrast, saturation, turn = (
-            v[:, None, None, None] for v in tf.unstack(draws.uniform(4, low=-1.0), axis=-1)
-        )
-        x = batch.x
+        happens = draws.happens(self.probability)
+        # A row that the step leaves alone has draws of 0.
+        strength = tf.where(happens[:, None], draws.uniform(4, low=-1.0), 0.0)
+        shift, contrast, saturation, turn = tf.unstack(strength, axis=-1)
+        x, contrast = batch.x, 1 + self.contrast * contrast
+        mean = tf.reduce_mean(x, axis=(1, 2))
+        # All four are one linear map of the colors of a picture: its pixels are read once.
         if x.shape[-1] == 3:
-            x = _turn_colors(x, 1 + self.saturation * saturation, self.hue * turn)
-        mean = tf.reduce_mean(x, axis=(1, 2, 3), keepdims=True)
-        x = (x - mean) * (1 + self.contrast * contrast) + mean
-        x = x + self.brightness * (high - low) * shift
-        x = tf.clip_by_value(x, low, high)
-        return batch.with_input(tf.where(happens, x, batch.x))
+            colors = color_matrix(1 + self.saturation * saturation, self.hue * turn)
+            mean = tf.linalg.matvec(colors, mean)
+            flat = tf.reshape(x, tf.stack([draws.rows, -1, 3]))
+            colors *= contrast[:, None, None]
+            x = tf.reshape(tf.matmul(flat, colors, transpose_b=True), tf.shape(x))
+        else:
+            x = contrast[:, None, None, None] * x
+        gray = tf.reduce_mean(mean, axis=-1)
+        offset = (1 - contrast) * gray + self.brightness * (high - low) * shift
+        x = tf.clip_by_value(x + offset[:, None, None, None], low, high)
+        return batch.with_input(tf.ensure_shape(x, batch.x.shape))
 
 
-def _turn_colors(x: Any, saturation: Any, turn: Any) -> Any:
-    """Colors turned about the gray axis, and nearer to it or farther."""
-    weights = tf.constant(_LUMA, x.dtype)
-    gray = tf.reduce_sum(x * weights, axis=-1, keepdims=True)
-    color = x - gray
-    angle = 2 * math.pi * turn
+def color_matrix(saturation: Any, turn: Any) -> Any:
+    """Matrices `(rows, 3, 3)` that turn colors about the gray axis, and bring them nearer to it or
+    farther. Brightness stays.
+
+    Args:
+        saturation: `(rows,)`. Factor of the distance from gray.
+        turn: `(rows,)`. In parts of the color circle.
+    """
+    angle = 2 * math.pi * turn[:, None, None]
     # Rodrigues' rotation about (1, 1, 1).
-    third = tf.reduce_mean(color, axis=-1, keepdims=True)
-    across = (tf.roll(color, 1, axis=-1) - tf.roll(color, -1, axis=-1)) / math.sqrt(3)
-    turned = color * tf.cos(angle) + across * tf.sin(angle) + third * (1 - tf.cos(angle))
+    across = tf.constant([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
+    rotation = tf.cos(angle) * tf.eye(3) + tf.sin(angle) * across + (1 - tf.cos(angle)) / 3
+    gray = tf.tile(tf.constant([_LUMA]), [3, 1])
     # The turn keeps the plain mean; brightness is the weighted one.
-    turned = turned - tf.reduce_sum(turned * weights, axis=-1, keepdims=True)
-    return gray + saturation * turned
+    color = tf.eye(3) - gray
+    return gray + saturation[:, None, None] * tf.matmul(color, tf.matmul(rotation, color))
 
 
 @register_step
