@@ -18,6 +18,7 @@ from mtl_keras.runtime import encoders
 from mtl_keras.runtime.names import check_input_name, check_task_names, unknown_name
 from mtl_keras.tasks import Task, TaskOutput
 from mtl_keras.trainer import arguments, class_counts, fitting, weighting
+from mtl_keras.trainer.augmentation_layers import check_augmentation_layers
 from mtl_keras.trainer.checks import check_balancer
 from mtl_keras.trainer.label_scale import check_scales, fit_scales, warn_of_label_scale
 from mtl_keras.trainer.shared_variables import BalancingReport
@@ -226,7 +227,7 @@ class MultiTaskModel(keras.Model):
 
         Raises:
             ValueError: a task or balancer nobody knows, lists (tasks go by name), a bad loss
-                weight.
+                weight, a layer such as `RandomFlip` whose moves the labels cannot follow.
             NotImplementedError: Keras on another backend than TensorFlow, or a strategy over
                 several machines.
         """
@@ -273,6 +274,7 @@ class MultiTaskModel(keras.Model):
             )
             try:
                 check_balancer(self, self._compiled, loading=self._properties.loading)
+                check_augmentation_layers(self, active)
             except ValueError:
                 # What was refused must not be trained with, nor saved.
                 self._compiled, self.compiled = None, False

@@ -14,7 +14,10 @@ from annotation_files import write_coco, write_voc
 import mtl_keras as mtl
 from mtl_keras import zoo
 
-ROOMS = [f"mtl_keras.{name}" for name in mtl.__all__ if name[0].islower()] + ["mtl_keras.model"]
+ROOMS = [f"mtl_keras.{name}" for name in mtl.__all__ if name[0].islower()] + [
+    "mtl_keras.data.augment",
+    "mtl_keras.model",
+]
 PARSER = doctest.DocTestParser()
 CHECKER = doctest.OutputChecker()
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -24,7 +27,7 @@ def _public_objects():
     """Public classes, functions and methods by full name."""
     objects = {}
     for room in ROOMS:
-        module = getattr(mtl, room.split(".")[1], None) or importlib.import_module(room)
+        module = importlib.import_module(room)
         for name in module.__all__:
             part = getattr(module, name)
             objects[f"{room}.{name}"] = part

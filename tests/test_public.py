@@ -56,11 +56,14 @@ PUBLIC = {
     "mtl_keras.data": "ArrayField CharTokenizer DataError Description Field FunctionField HashingTokenizer "
     "ImageEncoder Inputs LabelScaleWarning LeakWarning MixedEncoder Split "
     "SplitWarning SubwordTokenizer TableEncoder TaskDataset "
-    "WordTokenizer batches complete fashion_scenes fetch from_arrays from_csv "
+    "WordTokenizer augment batches complete fashion_scenes fetch from_arrays from_csv "
     "from_dataframe from_parquet labels mix register_encoder sources "
     "split_words "
     # Folders of files.
     "Annotations SoundEncoder from_folder read_coco read_voc",
+    "mtl_keras.data.augment": "Amplitude Augmenter Blur Color ColumnNoise Crop CutMix Erase Flip "
+    "Jitter MixUp Mosaic Noise Rotate Scale Shift SpecAugment Step SwapNoise WordDropout apply "
+    "list_steps register_step",
     "mtl_keras.runtime": "BenchmarkReport CharTokenizer ExportError HashingTokenizer ImageEncoder "
     "MixedEncoder SubwordTokenizer TFLiteModel TableEncoder "
     "SoundEncoder WordTokenizer benchmark decode encoder_from_json encoder_to_json register_encoder snippets "

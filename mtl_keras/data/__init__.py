@@ -1,5 +1,8 @@
 """Data: sources, splits, labels that may be missing, encoders. Independent of models."""
 
+import importlib
+from typing import Any
+
 from mtl_keras.data import batches, labels, sources
 from mtl_keras.data.annotations import Annotations, read_coco, read_voc
 from mtl_keras.data.arrays import from_arrays
@@ -48,6 +51,7 @@ __all__ = [
     "TableEncoder",
     "TaskDataset",
     "WordTokenizer",
+    "augment",
     "batches",
     "complete",
     "fashion_scenes",
@@ -65,3 +69,10 @@ __all__ = [
     "sources",
     "split_words",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Its steps are TensorFlow's: they are imported when they are first used.
+    if name == "augment":
+        return importlib.import_module("mtl_keras.data.augment")
+    raise AttributeError(f"module 'mtl_keras.data' has no attribute {name!r}")

@@ -524,7 +524,8 @@ class TaskDataset:
             batch_size: int >= 1.
             shuffle: bool. None, the default: True for the first part of a split and with
                 `augment`, else False, so that predictions are in the order of the rows.
-            augment: list of steps, by name or as objects of `mtl.data.augment`, or None.
+            augment: list of steps, by name or as objects of `mtl.data.augment`; a dict of input
+                name to a list, where there are several inputs; an `Augmenter`; or None.
             seed: int. Of the order and of the augmentation.
             drop_remainder: bool. Leave out a last batch that is not full. Defaults to False.
             first_epoch: int >= 0. Number of the first pass, to go on after an interruption.

@@ -44,9 +44,7 @@ def make_batches(
     if augment is not None:
         from mtl_keras.data.augment import Augmenter
 
-        augmenter = Augmenter(
-            augment, data.tasks, kind=data.kind, input_name=_augmented_input(data), seed=seed
-        )
+        augmenter = Augmenter.for_data(data, augment, seed)
 
         def change(step: Any, batch: Any) -> Any:
             return augmenter(*batch, index=step)
@@ -134,8 +132,3 @@ def _read_batches(data: TaskDataset, steps: Any, batch_size: int) -> Any:
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
-
-
-def _augmented_input(data: TaskDataset) -> str:
-    names = list(data.input_fields)
-    return data.kind if data.kind in names else names[0]

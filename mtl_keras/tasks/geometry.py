@@ -221,6 +221,9 @@ class Normals(_Map):
     Args:
         name: str. See `Task`.
         channels: int. Channels of the decoder. Defaults to 24.
+        y_axis: "down" or "up". Where the second number of the labels points in the picture: with
+            "down" a floor has negative ones. Augmentation that turns pictures needs it. Defaults to
+            "down".
 
     Reference:
         Metrics (mean angle; share within 11.25, 22.5 and 30 degrees) as in Eigen & Fergus, ICCV
@@ -229,6 +232,17 @@ class Normals(_Map):
 
     kind = "normals"
     size = 3
+
+    def __init__(self, name: str, *, channels: int = 24, y_axis: str = "down", **kwargs: Any):
+        super().__init__(name, channels=channels, **kwargs)
+        if y_axis not in ("down", "up"):
+            raise ValueError(
+                f"Task '{name}': `y_axis` should be 'down' or 'up'. Received: y_axis={y_axis!r}."
+            )
+        self.y_axis = y_axis
+
+    def get_config(self) -> Config:
+        return {**super().get_config(), "y_axis": self.y_axis}
 
     def activate(self, x: Tensor) -> Tensor:
         return x / ops.sqrt(ops.sum(ops.square(x), axis=-1, keepdims=True) + 1e-12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from mtl_keras.layers.soft_argmax import SoftArgmax
+from mtl_keras.runtime.names import unknown_name
 from mtl_keras.tasks.maps import map_decoder
 from mtl_keras.tasks.task import Task, TaskMetric, finite
 from mtl_keras.tasks.types import Config, Tensor
@@ -63,6 +65,14 @@ class Keypoints(Task):
         channels: int. Channels of the decoder. Defaults to 24.
         within: float. Distance below which a point counts as found, for the metric `pck`. Defaults
             to 0.1.
+        swaps: list of pairs of points, by name or number: a left and a right one, which trade places
+            in a mirrored picture. [] where no point has a side. None, the default, reads pairs such
+            as "left_eye" and "right_eye" off `labels`; where there are none, augmentation by flips
+            is refused.
+
+    Examples:
+        >>> face = mtl.tasks.Keypoints("face", 3, labels=["left_eye", "right_eye", "nose"])
+        >>> hand = mtl.tasks.Keypoints("hand", 21, swaps=[])
 
     Reference:
         Sun et al., ECCV 2018 (head); Yang & Ramanan, TPAMI 2013 (share of correct keypoints).
@@ -79,6 +89,7 @@ class Keypoints(Task):
         labels: Sequence[str] | None = None,
         channels: int = 24,
         within: float = 0.1,
+        swaps: Sequence[Sequence[int | str]] | None = None,
         **kwargs: Any,
     ):
         super().__init__(name, **kwargs)
@@ -90,6 +101,49 @@ class Keypoints(Task):
             )
         self.num_points, self.channels, self.within = int(num_points), int(channels), float(within)
         self.labels = None if labels is None else [str(label) for label in labels]
+        self.swaps = self._read_pairs() if swaps is None else self._check_pairs(swaps)
+
+    # ------------------------------------------------------------------ left and right
+    @property
+    def mirrored_order(self) -> list[int] | None:
+        """For each point, which point of a mirrored picture it is; None where that is not
+        known."""
+        if self.swaps is None and self.num_points > 1:
+            return None
+        order = list(range(self.num_points))
+        for first, second in self.swaps or ():
+            order[first], order[second] = second, first
+        return order
+
+    def _read_pairs(self) -> list[list[int]] | None:
+        """Pairs of names that differ in "left" and "right" only, or None."""
+        names = [label.lower() for label in self.labels or ()]
+        pairs = [
+            [i, names.index(other)]
+            for i, name in enumerate(names)
+            if (other := re.sub("left", "right", name)) != name and other in names
+        ]
+        return pairs or None
+
+    def _check_pairs(self, swaps: Sequence[Sequence[int | str]]) -> list[list[int]]:
+        pairs = [[self._point_number(point) for point in pair] for pair in swaps]
+        points = [point for pair in pairs for point in pair]
+        if any(len(pair) != 2 for pair in pairs) or len(set(points)) != len(points):
+            raise ValueError(
+                f"Task '{self.name}': `swaps` should be pairs of points, each point once. "
+                f"Received: {swaps!r}."
+            )
+        return pairs
+
+    def _point_number(self, point: int | str) -> int:
+        if isinstance(point, str) and self.labels is not None and point in self.labels:
+            return self.labels.index(point)
+        if isinstance(point, (int, np.integer)) and 0 <= int(point) < self.num_points:
+            return int(point)
+        known = [*map(str, range(self.num_points)), *(self.labels or ())]
+        raise ValueError(
+            unknown_name(f"point in `swaps` of task '{self.name}':", str(point), known)
+        )
 
     @property
     def output_shape(self) -> tuple[int | None, ...]:
@@ -146,4 +200,5 @@ class Keypoints(Task):
             "labels": self.labels,
             "channels": self.channels,
             "within": self.within,
+            "swaps": self.swaps,
         }
