@@ -9,6 +9,7 @@ import keras
 
 from mtl_keras.builders.arguments import SharedArguments, Unpack, builder
 from mtl_keras.builders.common import Base, finish, make_inputs, one_size, start
+from mtl_keras.data.inputs import Inputs
 from mtl_keras.layers import DSelectKGate, Experts, Gate, Mixture
 from mtl_keras.model import MultiTaskModel
 from mtl_keras.tasks import Task
@@ -295,7 +296,8 @@ def _start(
 ) -> tuple[Base, Any]:
     """The beginning, and what the experts see: the backbone's deepest stage, or the input
     itself."""
-    if backbone is not None or not _is_vector(inputs):
+    is_suggested = isinstance(inputs, Inputs) and inputs.backbone is not None
+    if backbone is not None or is_suggested or not _is_vector(inputs):
         base = start(inputs, tasks, backbone, **shared)
         return base, base.stages[base.deepest]
     backbone_options = shared.get("backbone_options")

@@ -130,7 +130,7 @@ def cross_modal(
     return MultiTaskModel(
         _only_or_all(tensors),
         {task.name: attach_head(task, {"stage1": fused}, tensors) for task in tasks},
-        encoder=shared.get("encoder"),
+        encoder=shared.get("encoder", getattr(inputs, "encoder", None)),
         representation=[layer_of(fused).name],
         name=name,
     )

@@ -91,7 +91,7 @@ class _Fit:
     def _fit_task(self, task: Task) -> Task:
         if not getattr(task, "needs_fit", False):
             return task
-        return task.fit_to(self.source.labels[task.name].load(self.rows))  # type: ignore[attr-defined, no-any-return]
+        return task.fit_to(self.source.labels[task.name].load(self.rows))  # type: ignore[attr-defined]
 
     @property
     def tasks(self) -> list[Task]:

@@ -224,7 +224,7 @@ def _describe_task(task: Task, data: TaskDataset) -> TaskDescription:
     labels = data.label_fields[task.name].load(rows)
     _, is_present = task.target(np.asarray(labels, "float32"))
     is_present = np.asarray(is_present).reshape(len(rows), -1)
-    has_label = is_present.any(1)
+    has_label: Any = is_present.any(1)
     share = float(has_label.mean()) if len(rows) else 0.0
     values: dict[str, Any] = {}
     if task.kind in _CLASSES:

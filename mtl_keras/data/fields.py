@@ -184,24 +184,41 @@ class FunctionField(Field):
     def load(self, rows: np.ndarray) -> np.ndarray:
         rows = np.asarray(rows)
         if not len(rows):
-            return np.zeros((0, *(size or 0 for size in self.shape)), self.dtype)
+            shape = [0, *(size or 0 for size in self.shape)]
+            return np.zeros(shape, self.dtype)
         if len(rows) == 1:
             return np.stack([self._read(int(rows[0]))])
         with ThreadPoolExecutor(min(self._threads, len(rows))) as pool:
             return np.stack(list(pool.map(self._read, rows.tolist())))
 
-    def _read(self, row: int) -> np.ndarray:
-        name = f"Row {row}" if self._row_names is None else self._row_names[row]
+    def tensor(self, rows: Any) -> Any:
+        import tensorflow as tf
+
+        if rows.shape.rank != 0:
+            return super().tensor(rows)
+        value = tf.numpy_function(self._read, [rows], self.dtype, stateful=False)
+        value.set_shape(self.shape)
+        return value
+
+    def _read(self, row: Any) -> np.ndarray:
+        row = int(row)
         try:
             value = np.asarray(self._function(row), self.dtype)
         except (OSError, ValueError, TypeError, KeyError, IndexError, DataError) as error:
-            raise DataError(f"{name} could not be read: {error}") from error
-        is_right = value.ndim == len(self.shape) and all(
-            size in (None, actual) for size, actual in zip(self.shape, value.shape, strict=True)
-        )
-        if not is_right:
-            raise DataError(f"{name} should have shape {self.shape}. Received: {value.shape}.")
+            raise DataError(f"{self._name(row)} could not be read: {error}") from error
+        if value.shape != self.shape and not self._fits(value.shape):
+            raise DataError(
+                f"{self._name(row)} should have shape {self.shape}. Received: {value.shape}."
+            )
         return value
+
+    def _name(self, row: int) -> str:
+        return f"Row {row}" if self._row_names is None else self._row_names[row]
+
+    def _fits(self, shape: Shape) -> bool:
+        return len(shape) == len(self.shape) and all(
+            size in (None, actual) for size, actual in zip(self.shape, shape, strict=True)
+        )
 
 
 class _SelectedField(Field):

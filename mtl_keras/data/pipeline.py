@@ -40,7 +40,7 @@ def make_batches(
             f"{batch_size}."
         )
     steps = _row_batches(len(data), batch_size, length, shuffle, seed, first_epoch)
-    dataset = _read_batches(data, steps, batch_size)
+    dataset = _read_batches(data, steps, batch_size, with_steps=augment is not None)
     if augment is not None:
         from mtl_keras.data.augment import Augmenter
 
@@ -50,8 +50,6 @@ def make_batches(
             return augmenter(*batch, index=step)
 
         dataset = dataset.map(change, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    else:
-        dataset = dataset.map(lambda step, batch: batch)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(length))
     return dataset.prefetch(tf.data.AUTOTUNE)
 
@@ -84,8 +82,8 @@ def _row_batches(
     return tf.data.Dataset.range(1).flat_map(one_epoch)
 
 
-def _read_batches(data: TaskDataset, steps: Any, batch_size: int) -> Any:
-    """A data set of `(step, batch)`, a batch being `(x, y)` or `(x, y, sample_weight)`."""
+def _read_batches(data: TaskDataset, steps: Any, batch_size: int, with_steps: bool) -> Any:
+    """A data set of batches, `(x, y)` or `(x, y, sample_weight)`; of `(step, batch)` with steps."""
     import tensorflow as tf
 
     from mtl_keras.data.dataset import combine_weights
@@ -99,15 +97,16 @@ def _read_batches(data: TaskDataset, steps: Any, batch_size: int) -> Any:
     by_row = {key: part for key, part in parts.items() if part.per_row}
     names = data.task_names
 
-    def collect(step: Any, rows: Any, values: dict[str, Any]) -> tuple[Any, Any]:
+    def collect(step: Any, rows: Any, values: dict[str, Any]) -> tuple[Any, ...]:
         blocks: dict[str, dict[str, Any]] = {"x": {}, "y": {}, "w": {}}
         for key, part in parts.items():
             block, name = key
             value = values[keys[key]] if part.per_row else part.tensor(rows)
             blocks[block][name] = value
-        if not blocks["w"]:
-            return step, (blocks["x"], blocks["y"])
-        return step, (blocks["x"], blocks["y"], combine_weights(blocks["w"], names))
+        batch: tuple[Any, ...] = (blocks["x"], blocks["y"])
+        if blocks["w"]:
+            batch = (*batch, combine_weights(blocks["w"], names))
+        return (step, batch) if with_steps else batch
 
     if by_row:
 

@@ -106,7 +106,7 @@ def from_parquet(path: str | os.PathLike[str], tasks: Any, **options: Any) -> Ta
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     try:
-        from pyarrow import ArrowException, parquet
+        from pyarrow import ArrowException, parquet  # type: ignore[import-untyped]
     except ImportError:
         raise DataError('Parquet files need pyarrow: pip install "mtl_keras[data]".') from None
     try:
@@ -306,15 +306,7 @@ def _from_table(
         options.tokenizer,
     )
     leaks = _check_leaks(measured, roles, final_tasks, labels, origin, options)
-    for name, column in measured.items():
-        if name in label_columns:
-            column.role, column.reason = "label", f"task '{label_columns[name]}'"
-        elif name in uses:
-            column.role, column.reason = uses[name], ""
-        elif name in roles:
-            column.role = roles[name]
-        elif column.role in ("number", "category", "text", "mixed"):
-            column.role, column.reason = "left out", "not named in `inputs`"
+    _name_roles(measured, label_columns, uses, roles)
     return TaskDataset.from_parts(
         final_tasks,
         raw=raw,
@@ -332,6 +324,24 @@ def _from_table(
         },
         fingerprints=_fingerprints(measured),
     )
+
+
+def _name_roles(
+    measured: Mapping[str, Column],
+    label_columns: Mapping[str, str],
+    uses: Mapping[str, str],
+    roles: Mapping[str, str],
+) -> None:
+    """Write into each column what it is used for."""
+    for name, column in measured.items():
+        if name in label_columns:
+            column.role, column.reason = "label", f"task '{label_columns[name]}'"
+        elif name in uses:
+            column.role, column.reason = uses[name], ""
+        elif name in roles:
+            column.role = roles[name]
+        elif column.role in ("number", "category", "text", "mixed"):
+            column.role, column.reason = "left out", "not named in `inputs`"
 
 
 def _choose_roles(

@@ -32,7 +32,7 @@ class Target:
 
 
 def resolve_targets(
-    tasks: Any, table: Mapping[str, Sequence[Any]], where: str, decimal: str = "."
+    tasks: Any, table: Mapping[str, Any], where: str, decimal: str = "."
 ) -> list[Target]:
     """Tasks in every form that sources take, with their columns.
 
@@ -93,7 +93,7 @@ def resolve_targets(
 
 def read_labels(
     target: Target,
-    table: Mapping[str, Sequence[Any]],
+    table: Mapping[str, Any],
     row_names: Sequence[str],
     *,
     decimal: str = ".",
@@ -272,7 +272,7 @@ class _Reader:
                 row = int(np.argmax(others))
                 self.refuse(row, cells[row], "a number")
             values.append(numbers)
-        labels = np.stack(values, -1).reshape(-1, *shape)  # type: ignore[arg-type]
+        labels = np.stack(values, -1).reshape(-1, *shape)
         return labels.astype("float32")
 
     def check(self, task: Task, labels: np.ndarray) -> None:

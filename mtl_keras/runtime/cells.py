@@ -107,7 +107,7 @@ def to_number(cell: Any, decimal: str = ".") -> float | None:
 
 
 def to_numbers(
-    cells: Sequence[Any], decimal: str = ".", missing: Iterable[str] = MISSING
+    cells: Sequence[Any] | np.ndarray, decimal: str = ".", missing: Iterable[str] = MISSING
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cells of a column as numbers.
 
@@ -164,7 +164,7 @@ def is_date(cell: Any) -> bool:
     return isinstance(cell, str) and bool(_DATE.fullmatch(cell.strip()))
 
 
-def to_date(cells: Sequence[Any]) -> np.ndarray:
+def to_date(cells: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Cells as times, `datetime64[s]`; "not a time" where one is missing.
 
     Of "03/04/2024" it depends on the whole column whether the day or the month comes first: the

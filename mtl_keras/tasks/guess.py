@@ -26,7 +26,7 @@ _MOST_CLASSES = 1000
 
 
 def guess_task(
-    name: str, values: Sequence[Any], kind: str | None = None, decimal: str = "."
+    name: str, values: Sequence[Any] | np.ndarray, kind: str | None = None, decimal: str = "."
 ) -> Task:
     """A task for a column of labels.
 

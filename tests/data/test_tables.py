@@ -215,6 +215,7 @@ def test_duplicated_rows_are_counted():
     )
 
 
+@pytest.mark.large
 def test_the_network_takes_raw_rows_again(tmp_path):
     """The road in small: table with a text to a saved network that reads raw rows."""
     data = mtl.data.from_dataframe(_columns(), TASKS, inputs=["age", "city", "note"])
@@ -250,3 +251,10 @@ def test_a_column_without_a_number_in_training_is_named():
     data.parts([np.arange(5), np.arange(5, 10)])
     with pytest.raises(DataError, match="In the training part: Column 'x' holds no number"):
         _ = data.inputs
+
+
+def test_experts_see_what_the_encoder_made_of_a_table_of_numbers():
+    data = mtl.data.from_dataframe(_columns(), TASKS, inputs=["age", "weight"])
+    model = mtl.builders.mmoe(data.inputs, data.tasks)
+    assert model.encoder is data.encoder
+    assert any(isinstance(layer, keras.layers.Normalization) for layer in model.layers)

@@ -116,6 +116,11 @@ def describe_file(model: TFLiteModel) -> dict[str, Any]:
 def _text(model: TFLiteModel, stem: str, inputs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What templates say of the tokenizer (`text`), or why a snippet has none (`untold`)."""
     encoder = getattr(model, "encoder", None)
+    if getattr(encoder, "kind", None) == "table":
+        return {
+            "text": None,
+            "untold": "Columns become numbers in Python only: TFLiteModel(file).encoder.encode(table).",
+        }
     entry = next(
         (entry for entry in inputs if entry["name"] == getattr(encoder, "name", None)), None
     )
