@@ -42,7 +42,7 @@ def predict(
         OSError: a file that is not there.
     """
     model, columns = _load(name)
-    labels, x = read(model, inputs, columns)
+    labels, x = read(model, inputs, columns, _text_column(name))
     decoded = _answers(model, x)
     rows = [
         {"input": label, **{task: readable(values[i]) for task, values in decoded.items()}}
@@ -121,6 +121,7 @@ def read(
     model: Any,
     inputs: Sequence[str],
     columns: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
+    text_column: str | None = None,
 ) -> tuple[list[str], Any]:
     """A label for every row, and what the network takes."""
     encoder = getattr(model, "encoder", None)
@@ -139,7 +140,40 @@ def read(
             if not Path(file).is_file():
                 raise FileNotFoundError(f"There is no file {file}.")
         return [Path(file).name for file in inputs], encoder.encode(inputs)
+    is_file = len(inputs) == 1 and Path(inputs[0]).suffix.lower() in (".csv", ".tsv")
+    if is_file and Path(inputs[0]).is_file():
+        file = _read_rows(inputs[0])
+        names = list(file.columns)
+        column = text_column or (names[0] if len(names) == 1 else None)
+        if column not in names:
+            raise ValueError(
+                f"{file.name} should have the column '{column}', which holds the texts."
+                if column
+                else f"{file.name} should have one column, of texts. Received: {', '.join(names)}."
+            )
+        return file.row_names, encoder.encode([cell or "" for cell in file.columns[column]])
     return list(inputs), encoder.encode(inputs)
+
+
+def _text_column(name: str) -> str | None:
+    """The column of texts that a run was trained on, where there was one."""
+    path = Path(name) / "settings.json"
+    if not path.is_file():
+        return None
+    columns = json.loads(path.read_text(encoding="utf-8")).get("columns", [])
+    texts = [column for column, role in columns if role == "text"]
+    return texts[0] if len(texts) == 1 else None
+
+
+def _read_rows(path: str) -> TableFile:
+    """A CSV file with at least one row."""
+    try:
+        file = read_csv(path)
+    except TableError as error:
+        raise ValueError(str(error)) from None
+    if not len(file.lines):
+        raise ValueError(f"{file.name} has no row below its column names.")
+    return file
 
 
 def _table(
@@ -150,12 +184,7 @@ def _table(
     """Rows of the one CSV file, encoded."""
     if len(inputs) != 1:
         raise ValueError("This model takes one CSV file with a row of column names.")
-    try:
-        file = read_csv(inputs[0])
-    except TableError as error:
-        raise ValueError(str(error)) from None
-    if not len(file.lines):
-        raise ValueError(f"{file.name} has no row below its column names.")
+    file = _read_rows(inputs[0])
     table: Mapping[str, Any] = {name: list(cells) for name, cells in file.columns.items()}
     if columns is not None:
         table = columns(table)

@@ -15,6 +15,9 @@ from mtl_keras.tasks import Task
 
 __all__ = ["Row", "choose_tasks", "is_known", "take_rows"]
 
+#: How parts of words mark that a word begins.
+_WORD_START = "\u2581"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -86,15 +89,19 @@ def take_rows(model: Any, data: Any, count: int, raw: Sequence[Any] | None = Non
     return rows
 
 
-def _raw_rows(encoder: Any, part: Any) -> dict[int, dict[str, Any]]:
-    """The rows of a table as they were before the encoder: a dict of columns by row number."""
-    names = [
-        name for name in getattr(encoder, "columns", ()) if name in getattr(part, "columns", ())
-    ]
-    if not names:
+def _raw_rows(encoder: Any, part: Any) -> dict[int, Any]:
+    """The rows of a table as they were before the encoder: a text, or a dict of columns, by row
+    number."""
+    columns = getattr(part, "columns", None) or {}
+    names = [name for name in getattr(encoder, "columns", ()) if name in columns]
+    if names:
+        return {i: {name: columns[name][i] for name in names} for i in range(len(part))}
+    if getattr(encoder, "kind", None) != "text" or not columns:
         return {}
-    columns = part.columns
-    return {i: {name: columns[name][i] for name in names} for i in range(len(part))}
+    texts = [name for name, role, _ in part.describe().columns if role == "text"]
+    if len(texts) != 1:
+        return {}
+    return {i: str(text) for i, text in enumerate(columns[texts[0]]) if text is not None}
 
 
 def is_known(task: Task, label: np.ndarray | None) -> np.ndarray:
@@ -113,10 +120,12 @@ def read_words(encoder: Any, inputs: Mapping[str, np.ndarray]) -> Any:
     kind = getattr(encoder, "kind", None)
     if kind == "table" and hasattr(encoder, "numeric"):
         return _columns(encoder, inputs)
-    vocabulary = getattr(encoder, "vocabulary", None)
     name = getattr(encoder, "name", None)
-    if kind == "text" and vocabulary is not None and isinstance(name, str) and name in inputs:
-        return " ".join(word for word in token_words(encoder, inputs[name]) if word)
+    if kind == "text" and vocabulary(encoder) and isinstance(name, str) and name in inputs:
+        words = [word for word in token_words(encoder, inputs[name]) if word]
+        if hasattr(encoder, "vocabulary"):
+            return " ".join(words)
+        return "".join(words).replace(_WORD_START, " ").strip()
     return None
 
 
@@ -132,16 +141,27 @@ def _columns(encoder: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return columns
 
 
+def vocabulary(encoder: Any) -> list[str]:
+    """The words, letters or parts of words with the ids 2, 3, ...; empty where they are not
+    known."""
+    if getattr(encoder, "vocabulary", None) is not None:
+        return list(encoder.vocabulary)
+    if hasattr(encoder, "merges"):
+        parts = [*encoder.letters, *(left + right for left, right in encoder.merges)]
+        return list(dict.fromkeys(parts))
+    return list(getattr(encoder, "alphabet", ""))
+
+
 def token_words(encoder: Any, ids: np.ndarray) -> list[str]:
     """The word of each id; empty for padding, "?" for a word that the vocabulary lacks."""
-    vocabulary = list(getattr(encoder, "vocabulary", None) or [])
+    known = vocabulary(encoder)
     words = []
     for number in np.asarray(ids).ravel().tolist():
         number = int(number)
         if number == 0:
             words.append("")
-        elif 2 <= number < len(vocabulary) + 2:
-            words.append(str(vocabulary[number - 2]))
+        elif 2 <= number < len(known) + 2:
+            words.append(str(known[number - 2]))
         else:
-            words.append("?" if vocabulary else str(number))
+            words.append("?" if known else str(number))
     return words

@@ -143,6 +143,8 @@ def train(
     parts = _Parts(train, validation, test)
     rows = {name: len(part) for name, part in asdict_parts(parts).items()}
     facts = {**asdict(settings), "rows": rows, "tasks": [repr(task) for task in train.tasks]}
+    # `mtl-keras predict` finds the column of texts by it.
+    facts["columns"] = [[name, role] for name, role, _ in train.describe().columns]
     run = RunFolder(folder, facts, resume, overwrite)
     if run.is_finished:
         results: dict[str, Any] = run.read_json("metrics.json")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mtl_keras.cli import training_road
+from mtl_keras.cli.predicting import predict
 from mtl_keras.cli.training_road import TrainRequest
 
 
@@ -75,6 +76,28 @@ def test_a_table_becomes_a_run_and_answers_rows(table):
         answers = list(csv.DictReader(file))
     assert float(answers[0]["Blutdruck"]) == pytest.approx(rows[0]["Blutdruck"])
     assert list(answers[0]) == ["input", "diabetes", "diabetes_probability", "Blutdruck"]
+
+
+@pytest.mark.large
+def test_a_run_on_texts_reads_new_texts_from_its_column(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = (["lovely", "great", "kind", "tasty"], ["awful", "cold", "rude", "slow"])
+    rng = np.random.default_rng(0)
+    lines = ["review,positive"]
+    for i in range(80):
+        text = " ".join([*rng.choice(words[i % 2], 3), *rng.choice(["the", "soup", "was"], 3)])
+        lines.append(f'"{text}, number {i}",{"no" if i % 2 else "yes"}')
+    (tmp_path / "reviews.csv").write_text("\n".join(lines))
+    options = {"epochs": 4, "verbose": False, "batch_size": 8}
+    request = TrainRequest(tmp_path / "reviews.csv", ["positive"], text=["review"], options=options)
+    training_road.run(request)
+    (tmp_path / "new.csv").write_text('id,review\n7,"kind, great"\n8,rude awful slow\n')
+    rows = predict("run", ["new.csv"], as_json=True)
+    assert rows[0]["positive"]["probability"] > rows[1]["positive"]["probability"]
+    assert predict("run", ["kind great"])[0]["positive"] == pytest.approx(rows[0]["positive"])
+    (tmp_path / "other.csv").write_text("id,words\n7,kind\n")
+    with pytest.raises(ValueError, match="the column 'review'"):
+        predict("run", ["other.csv"])
 
 
 @pytest.mark.large

@@ -15,6 +15,7 @@ import mtl_keras as mtl
 from mtl_keras.plot.answers import answer
 from mtl_keras.plot.figures import shorten, text_width
 from mtl_keras.plot.history import best_epoch
+from mtl_keras.plot.rows import read_words
 from tests.helpers import image_data, image_model, table_data, table_model
 
 
@@ -183,6 +184,18 @@ def test_text_and_tables_are_read_back_from_the_encoder():
     raw = ["Good, cold soup!"]
     assert in_(mtl.plot.predictions(model, (ids, labels), raw=raw), "Good, cold soup!")
     assert {"good", "?", "soup"} <= set(words(mtl.plot.saliency(model, (ids, {}), steps=4)))
+
+
+def test_ids_of_every_tokenizer_are_read_back():
+    text = "low lower lowest"
+    subwords = mtl.data.SubwordTokenizer.fit([text] * 3, size=20, length=16)
+    letters = mtl.data.CharTokenizer.fit([text], length=20)
+    words = mtl.data.WordTokenizer.fit([text], 10, 5)
+    for encoder in (subwords, letters, words):
+        (ids,) = encoder.encode([text])
+        assert read_words(encoder, {encoder.name: ids}) == text
+    hashed = mtl.data.HashingTokenizer(size=50, length=5)
+    assert read_words(hashed, {hashed.name: hashed.encode([text])[0]}) is None
 
 
 # ------------------------------------------------------------------ curves
