@@ -40,7 +40,18 @@ for number, image in enumerate(images):
 # ## Data: found, described, split
 
 # %%
-names = ["shirt", "trousers", "pullover", "dress", "coat", "sandal", "top", "sneaker", "bag", "boot"]
+names = [
+    "shirt",
+    "trousers",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "top",
+    "sneaker",
+    "bag",
+    "boot",
+]
 item = mtl.tasks.Classification("item", num_classes=10, labels=names)
 data = mtl.data.from_folder(
     folder,
