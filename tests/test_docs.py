@@ -231,15 +231,13 @@ def _namespace(page, folder):
             backbone_options={"widths": (4, 8), "depth": 1},
         )
         model.compile("adam")
-        table = {
-            "area": rng.uniform(30, 200, 64),
-            "rooms": rng.integers(1, 7, 64),
-            "city": ["Rome", "Oslo"] * 32,
-        }
-        names["table"] = table | {
-            "price": 4000 * table["area"] + 9000.0 * table["rooms"],
-            "sold": np.arange(64) % 2,
-        }
+        lines = ["area;rooms;city;price;sold"]
+        for number in range(160):
+            area, rooms = rng.uniform(30, 200), rng.integers(1, 7)
+            price = f"{2000 * area + 30000 * rooms + rng.normal(0, 60000):.1f}"
+            sold = ("yes", "no", "")[int(rng.integers(3))]
+            lines.append(f"{area:.1f};{rooms};{('Rome', 'Oslo')[number % 2]};{price};{sold}")
+        (folder / "flats.csv").write_text("\n".join(lines).replace(".", ","))
         jacobian = rng.standard_normal((2, 40))
         names |= {"images": images, "digits": digits, "boxes": boxes, "model": model}
         names |= {"jacobian": jacobian, "gram": jacobian @ jacobian.T}

@@ -1,26 +1,35 @@
-"""The scripts of `examples/` run from raw files to the phone's snippet."""
+"""The tutorials run from raw files to the phone's snippet, and the notebooks are the scripts."""
 
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+FOLDER = Path(__file__).parents[1] / "examples"
+_SPEC = importlib.util.spec_from_file_location("make_notebooks", FOLDER / "make_notebooks.py")
+make_notebooks = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(make_notebooks)
+SCRIPTS = make_notebooks.scripts()
 
 
-def _load(name):
-    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_notebooks_are_the_scripts(script):
+    written = script.with_suffix(".ipynb").read_text(encoding="utf-8")
+    assert written == make_notebooks.notebook_of(script), "run `python examples/make_notebooks.py`"
 
 
 @pytest.mark.large
-def test_a_table_becomes_a_file_for_the_phone(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    results = _load("table").main(tmp_path / "run", epochs=6)
-    scores = results["scores"]
-    assert scores["model"]["pressure_mae"] < scores["constant"]["pressure_mae"]
-    assert scores["model"]["diabetes_auc"] > 0.7
-    for name in ("model_int8.tflite", "model_int8.kt", "report.md", "pictures/saliency.png"):
-        assert (tmp_path / "run" / name).is_file(), name
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_tutorial_ends_with_a_file_for_the_phone(script, tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONIOENCODING": "utf-8"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert list(tmp_path.rglob("*.tflite")) and list(tmp_path.rglob("*.kt"))
