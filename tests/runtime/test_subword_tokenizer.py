@@ -95,3 +95,30 @@ def test_few_ids_keep_the_most_frequent_letters():
     tokenizer = SubwordTokenizer.fit(["aaa aab"] * 2, 4, 8)
     assert tokenizer.letters == ["a", "▁"] and not tokenizer.merges
     assert tokenizer.encode(["ab"]).tolist() == [[3, 2, 1, 0, 0, 0, 0, 0]]
+
+
+def test_snippets_say_that_it_runs_in_python_only():
+    from mtl_keras.runtime import ExportError
+    from mtl_keras.runtime.codegen.text_rules import rules_of
+
+    with pytest.raises(ExportError, match="SubwordTokenizer has no form outside Python"):
+        rules_of(SubwordTokenizer.fit(TEXTS, 60, 8))
+
+
+def test_a_mixed_encoder_comes_back_from_json():
+    from mtl_keras.runtime import MixedEncoder, TableEncoder
+
+    table = TableEncoder({"age": [50.0, 100.0]}, {"city": ["Oslo"]}, decimal=",")
+    encoder = MixedEncoder(table, {"note": SubwordTokenizer.fit(TEXTS, 60, 8, "note_tokens")})
+    copy = encoder_from_json(encoder_to_json(encoder))
+    rows = {"age": ["61,5", "?"], "city": ["Oslo", "Rome"], "note": [TEXTS[0], None], "id": [1, 2]}
+    blocks, again = encoder.encode(rows), copy.encode(rows)
+    assert blocks["numeric"].tolist() == [[61.5], [50.0]] and not blocks["note_tokens"][1].any()
+    for name, block in blocks.items():
+        np.testing.assert_array_equal(again[name], block)
+    with pytest.raises(ValueError, match="lacks the columns note"):
+        encoder.encode({"age": [1], "city": ["Oslo"]})
+    with pytest.raises(
+        ValueError, match="Column 'age' should hold numbers. Received: 'old' in row 1"
+    ):
+        encoder.encode({**rows, "age": ["old", "1"]})
