@@ -277,7 +277,7 @@ def _task_notes(tasks: Sequence[TaskDescription]) -> list[str]:
         empty = [name for name, count in task.classes.items() if not count]
         if empty:
             some = ", ".join(empty[:_SHOWN]) + (", ..." if len(empty) > _SHOWN else "")
-            notes.append(f"Task '{task.name}' has no row of {len(empty)} classes: {some}.")
+            notes.append(f"Task '{task.name}' has classes without a row: {some}.")
         rare = [name for name, count in task.classes.items() if 0 < count < _RARE * task.rows]
         if rare:
             some = ", ".join(rare[:_SHOWN]) + (", ..." if len(rare) > _SHOWN else "")

@@ -128,7 +128,7 @@ class ConstantField(Field):
         return self._count
 
     def load(self, rows: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(self._value, (len(rows), *self.shape)).copy()
+        return np.repeat(self._value[None], len(rows), axis=0)
 
     def tensor(self, rows: Any) -> Any:
         import tensorflow as tf

@@ -316,7 +316,7 @@ def _warn_of_empty_classes(parts: Sequence[TaskDataset]) -> None:
                 names = [labels[v] if labels else str(v) for v in lacking]
                 some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
                 warnings.warn(
-                    f"Part {number} of the split has no row of {len(lacking)} classes of task "
+                    f"Part {number} of the split has no row of these classes of task "
                     f"'{task.name}': {some}.",
                     SplitWarning,
                     stacklevel=caller_level(),

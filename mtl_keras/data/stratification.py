@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -103,28 +102,22 @@ def stratify_units(
 
     # === Units of the rarest label first ===
     parts = [-1] * count
-    left = list(map(float, totals))
+    left = list(totals)
 
     def assign(unit: int, wishes: Sequence[float]) -> None:
-        keys = zip(wishes, wanted_rows, ties[unit], strict=True)
-        part = max(enumerate(keys), key=lambda item: item[1])[0]
+        keys = list(zip(wishes, wanted_rows, ties[unit], strict=True))
+        part = keys.index(max(keys))
         parts[unit] = part
         wanted_rows[part] -= float(sizes[unit])
         for label, number in labels_of[unit]:
             wanted[label][part] -= number
             left[label] -= number
-            if left[label] > 0:
-                heapq.heappush(queue, (left[label], label))
 
-    queue = [(total, label) for label, total in enumerate(left) if total > 0]
-    heapq.heapify(queue)
-    while queue:
-        remaining, label = heapq.heappop(queue)
-        if remaining != left[label]:
-            continue  # an old count of this label
-        for unit in members[label]:
+    while any(left):
+        rarest = min((number, label) for label, number in enumerate(left) if number)[1]
+        for unit in members[rarest]:
             if parts[unit] < 0:
-                assign(unit, wanted[label])
+                assign(unit, wanted[rarest])
     for unit in order.tolist():
         if parts[unit] < 0:
             assign(unit, wanted_rows)

@@ -79,6 +79,8 @@ _DATE = re.compile(r"\d{1,4}[-/.年]\d{1,2}[-/.月]\d{1,4}日?([ T]\d{1,2}:\d{2}
 
 def is_missing(cell: Any, missing: Iterable[str] = MISSING) -> bool:
     """Whether a cell says that there is no value."""
+    if type(cell) is str:
+        return cell.strip() in missing
     if cell is None or type(cell).__name__ in ("NAType", "NaTType"):
         return True
     if isinstance(cell, (float, np.floating)):
@@ -118,6 +120,9 @@ def to_numbers(
     values = np.asarray(cells)
     if values.dtype.kind in "iufb":
         return values.astype(float), np.zeros(len(values), bool)
+    plain = _plain_numbers(values, decimal)
+    if plain is not None:
+        return plain, np.zeros(len(values), bool)
     numbers = np.full(len(cells), np.nan)
     others = np.zeros(len(cells), bool)
     missing = frozenset(missing)
@@ -130,6 +135,23 @@ def to_numbers(
         else:
             numbers[row] = number
     return numbers, others
+
+
+def _plain_numbers(cells: np.ndarray, decimal: str) -> np.ndarray | None:
+    """Numbers of cells that are all None or plain numbers, such as "-1.5e3"; else None. Only
+    faster than cell by cell."""
+    texts = cells.tolist()
+    present = [text for text in texts if text is not None]
+    if not all(type(text) is str for text in present):
+        return None
+    letters = set("".join(present))
+    if not letters <= {*"0123456789+-eE", decimal}:
+        return None
+    try:
+        numbers = [math.nan if t is None else float(t.replace(",", ".")) for t in texts]
+    except ValueError:
+        return None
+    return np.array(numbers, float)
 
 
 def decimal_mark(cells: Iterable[Any]) -> str | None:

@@ -51,7 +51,7 @@ def test_numbers_are_those_of_the_labels(data):
 def test_what_looks_wrong_is_said(data):
     notes = "\n".join(data.describe().notes)
     assert "Task 'box' has no label in any row." in notes
-    assert "Task 'kind' has no row of 1 classes: emu." in notes
+    assert "Task 'kind' has classes without a row: emu." in notes
     assert "Task 'sold' has classes below 1 % of its rows: yes." in notes
     same = mtl.data.from_arrays(np.arange(8.0)[:, None], {"price": np.ones(8)}, [TASKS[2]])
     assert any("the label 1 in each row" in note for note in same.describe().notes)

@@ -196,7 +196,7 @@ def test_a_class_that_a_part_lacks_is_named():
     kinds = [0] * 20 + [1] * 20 + [2]
     task = mtl.tasks.Classification("kind", 3, labels=["cat", "dog", "emu"])
     data = mtl.data.from_arrays(np.arange(82.0).reshape(41, 2), {"kind": kinds}, [task])
-    with pytest.warns(SplitWarning, match="no row of 1 classes of task 'kind': emu"):
+    with pytest.warns(SplitWarning, match="no row of these classes of task 'kind': emu"):
         data.split(0.8, 0.2)
 
 

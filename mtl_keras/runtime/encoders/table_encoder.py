@@ -186,6 +186,8 @@ class TableEncoder:
 def category_name(value: Any) -> str:
     """A category's name: missing is empty, 3.0 is "3", and letters with marks have one spelling
     (NFC)."""
+    if type(value) is str and value.isascii():
+        return value.strip()
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return ""
     if isinstance(value, (float, np.floating)):
