@@ -5,8 +5,9 @@
 JPEG files of 320 x 240 pixels to batches of 32 float pictures of 160 x 160, shuffled, with one
 class label. By hand: "tensorflow" decodes and resizes with TensorFlow (bilinear, with antialiasing,
 which is near to what `ImageEncoder` does on the device); "pillow" calls Pillow for each row, and
-makes the very pixels of the device. "cached" is the second epoch of `cache="memory"`. The pipelines
-take turns in one process. `wall` and `cpu` are medians of pictures per second; ratios are medians
+makes the very pixels of the device. "cached" is the second epoch of `cache="memory"`. "masks" and
+"masks_tensorflow" read a mask of three classes (PNG) beside each picture too. The pipelines take
+turns in one process. `wall` and `cpu` are medians of pictures per second; ratios are medians
 of each round's own ratio.
 """
 
@@ -32,6 +33,7 @@ def write_pictures(folder, count):
     """Smooth colors and noise, as photographs have; two classes."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:240, :320]
+    (folder.parent / "masks").mkdir()
     for number in range(count):
         waves = [
             np.sin(columns / rng.uniform(5, 40)) * np.cos(rows / rng.uniform(5, 40))
@@ -39,7 +41,11 @@ def write_pictures(folder, count):
         ]
         values = 127 + 100 * np.stack(waves, -1) + rng.normal(0, 6, (240, 320, 3))
         path = folder / f"class{number % 2}" / f"{number:05}.jpg"
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(exist_ok=True, parents=True)
+        mask = np.zeros((240, 320), "uint8")
+        mask[number % 100 : 140, 60:200] = 1
+        mask[100:200, 150 + number % 100 : 300] = 2
+        Image.fromarray(mask).save(folder.parent / "masks" / f"{number:05}.png")
         Image.fromarray(np.clip(values, 0, 255).astype("uint8")).save(path, quality=90)
 
 
@@ -58,6 +64,20 @@ def by_hand(folder, read):
 def read_with_tensorflow(file):
     picture = tf.io.decode_jpeg(tf.io.read_file(file), channels=3)
     return tf.image.resize(picture, SIZE, antialias=True) / 255.0
+
+
+def with_masks_by_hand(folder):
+    files = sorted(map(str, folder.rglob("*.jpg")))
+    masks = [str(folder.parent / "masks" / f"{Path(file).stem}.png") for file in files]
+    data = tf.data.Dataset.from_tensor_slices((files, masks)).shuffle(len(files), seed=0)
+
+    def read(file, mask):
+        classes = tf.io.decode_png(tf.io.read_file(mask), channels=1)
+        classes = tf.cast(tf.image.resize(classes, SIZE, method="nearest"), tf.int32)
+        return {"image": read_with_tensorflow(file)}, {"mask": classes}
+
+    data = data.map(read, num_parallel_calls=tf.data.AUTOTUNE)
+    return data.batch(BATCH).prefetch(tf.data.AUTOTUNE)
 
 
 def read_with_pillow(file):
@@ -84,17 +104,25 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
-        folder = Path(work)
+        folder = Path(work) / "pictures"
         write_pictures(folder, arguments.pictures)
         start = time.perf_counter()
         data = mtl.data.from_folder(folder, size=SIZE)
         construction = time.perf_counter() - start
-        cached = mtl.data.from_folder(folder, size=SIZE, cache="memory").batch(BATCH, shuffle=True)
+        cached = mtl.data.from_folder(folder, size=SIZE, cache="memory")
+        masks = mtl.data.from_folder(
+            folder,
+            tasks=[mtl.tasks.Segmentation("mask", 3)],
+            masks={"mask": "../masks/{stem}.png"},
+            size=SIZE,
+        )
         pipelines = {
             "mtl_keras": data.batch(BATCH, shuffle=True),
             "tensorflow": by_hand(folder, read_with_tensorflow),
             "pillow": by_hand(folder, read_with_pillow),
-            "cached": cached,
+            "cached": cached.batch(BATCH, shuffle=True),
+            "masks": masks.batch(BATCH, shuffle=True),
+            "masks_tensorflow": with_masks_by_hand(folder),
         }
         for pipeline in pipelines.values():
             pass_over(pipeline)
@@ -108,9 +136,10 @@ def main():
             clock: round(arguments.pictures / statistics.median(r[name][i] for r in rounds))
             for i, clock in enumerate(("wall", "cpu"))
         }
-    for name in ("tensorflow", "pillow"):
+    pairs = {"tensorflow": "mtl_keras", "pillow": "mtl_keras", "masks_tensorflow": "masks"}
+    for name, ours in pairs.items():
         results[f"ratio_to_{name}"] = {
-            clock: round(statistics.median(r[name][i] / r["mtl_keras"][i] for r in rounds), 3)
+            clock: round(statistics.median(r[name][i] / r[ours][i] for r in rounds), 3)
             for i, clock in enumerate(("wall", "cpu"))
         }
     for name, value in results.items():

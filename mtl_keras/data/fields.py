@@ -26,11 +26,14 @@ class Field:
         dtype: str. Of the values.
         per_row: bool. True where rows are read one by one, such as files: batches then read them
             in parallel, and call `tensor` with one row number.
+        in_memory: bool. False where rows are read from files: what measures all labels, such as a
+            split, leaves these out.
     """
 
     shape: Shape
     dtype: str
     per_row: bool = False
+    in_memory: bool = True
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -163,6 +166,7 @@ class FunctionField(Field):
     """
 
     per_row = True
+    in_memory = False
 
     def __init__(
         self,
@@ -227,7 +231,8 @@ class _SelectedField(Field):
     def __init__(self, field: Field, rows: np.ndarray) -> None:
         self._field, self._rows = field, rows
         self._numbers: Any = None
-        self.shape, self.dtype, self.per_row = field.shape, field.dtype, field.per_row
+        self.shape, self.dtype = field.shape, field.dtype
+        self.per_row, self.in_memory = field.per_row, field.in_memory
 
     def __len__(self) -> int:
         return len(self._rows)

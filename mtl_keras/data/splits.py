@@ -136,7 +136,7 @@ def _digest(data: TaskDataset) -> str:
     """What labels in memory hold; labels of files are not read."""
     digest = hashlib.sha256()
     for name, part in sorted(data.label_fields.items()):
-        if not part.per_row:
+        if part.in_memory:
             values = np.asarray(part.load(np.arange(len(part))), "float32")
             digest.update(name.encode() + np.where(np.isnan(values), -1, values).tobytes())
     return digest.hexdigest()
@@ -195,7 +195,7 @@ def _stratified_tasks(data: TaskDataset, stratify: bool | Sequence[str]) -> list
     """Tasks whose labels are balanced. Labels that are read from files are not, unless named."""
     if isinstance(stratify, bool):
         fields = data.label_fields
-        return [name for name in data.task_names if stratify and not fields[name].per_row]
+        return [name for name in data.task_names if stratify and fields[name].in_memory]
     names = [stratify] if isinstance(stratify, str) else list(stratify)
     for name in names:
         if name not in data.task_names:
@@ -305,7 +305,7 @@ def _warn_of_empty_classes(parts: Sequence[TaskDataset]) -> None:
     if first is None:
         return
     for task in first._source.tasks:
-        if task.kind not in _CLASSES or first.label_fields[task.name].per_row:
+        if task.kind not in _CLASSES or not first.label_fields[task.name].in_memory:
             continue
         counts = [_count_classes(part.labels(task.name)) for part in parts]
         every = sorted({value for part in counts for value in part})

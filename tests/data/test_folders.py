@@ -1,5 +1,7 @@
 """Folders of files with labels of every kind, against labels computed by hand."""
 
+import sys
+
 import numpy as np
 import pytest
 import soundfile
@@ -32,10 +34,6 @@ def photos(tmp_path):
     for name in ("cat/1.png", "cat/2.png", "dog/1.png", "dog/3.png"):
         save_picture(tmp_path / "photos" / name)
     return tmp_path / "photos"
-
-
-def _one_of_all(data, task):
-    return data.labels(task).reshape(len(data), -1).tolist()
 
 
 # ------------------------------------------------------------------ class folders
@@ -135,6 +133,10 @@ def test_tasks_are_guessed_for_each_column_of_a_frame(photos):
     }
     np.testing.assert_allclose(data.labels("box")[:2], [[0, 0, 1, 1], [0.5, 0.5, 0.75, 1]])
     assert np.isnan(data.labels("box")[3]).all() and data.labels("kind").tolist() == [0, -1, 1, 1]
+    frame.to_parquet(photos / "labels.parquet")
+    again = from_folder(photos, "labels.parquet", size=8)
+    assert [task.name for task in again.tasks] == list(kinds)
+    np.testing.assert_array_equal(again.labels("size"), data.labels("size"))
 
 
 def test_groups_times_and_weights_are_columns(photos):
@@ -353,6 +355,20 @@ def test_masks_beside_pictures_are_no_pictures_and_may_be_absent(photos):
         from_folder(photos, tasks={"label": "folder"}, masks={"maks": "masks/{path}.png"})
 
 
+def test_a_split_reads_no_masks(photos, monkeypatch, tmp_path):
+    path = photos / "masks/1.png"
+    path.parent.mkdir()
+    Image.fromarray(np.zeros((12, 16), "uint8")).save(path)
+    tasks = {"label": "folder", T.Segmentation("mask", 2): None}
+    data = from_folder(photos, tasks=tasks, masks={"mask": "masks/{stem}.png"}, size=8)
+    monkeypatch.setattr("mtl_keras.data.folders.maps.read_map", None)
+    parts = data.split(0.5, 0.5)
+    parts.save(tmp_path / "split.json")
+    assert sorted(parts[0].labels("label")) == [0, 1]
+    with pytest.raises(TypeError):
+        data.labels("mask")
+
+
 # ------------------------------------------------------------------ pictures
 def test_every_form_of_picture_becomes_what_the_encoder_makes(tmp_path):
     folder = tmp_path / "forms"
@@ -446,8 +462,12 @@ def test_a_folder_without_labels_or_files_is_refused(tmp_path, photos):
     with pytest.raises(DataError, match="holds no pictures, sounds or texts"):
         from_folder(tmp_path / "empty")
     save_picture(tmp_path / "flat/1.png")
-    with pytest.raises(DataError, match="has no sub-folders that could be classes"):
+    save_table(tmp_path / "flat/all.csv", "file,y", "1,0")
+    with pytest.raises(DataError, match=r"no sub-folders that could .* `labels='all\.csv'`"):
         from_folder(tmp_path / "flat")
+    (tmp_path / "empty/1.HEIC").write_text("")
+    with pytest.raises(DataError, match=r"holds no pictures.* are not read: 1 \.heic"):
+        from_folder(tmp_path / "empty")
     with pytest.raises(DataError, match="kind of files: 'picture'.*image"):
         from_folder(photos, kind="picture")
     with pytest.raises(DataError, match="`on_bad` should be"):
@@ -461,7 +481,7 @@ def test_a_folder_without_labels_or_files_is_refused(tmp_path, photos):
 
 
 # ------------------------------------------------------------------ sounds and texts
-def test_sounds_of_a_folder_are_waveforms_of_one_length(tmp_path):
+def test_sounds_of_a_folder_are_waveforms_of_one_length(tmp_path, monkeypatch):
     for number, kind in enumerate(("bark", "meow")):
         for length in (400, 800):
             path = tmp_path / kind / f"{length}.{'wav' if number else 'flac'}"
@@ -482,6 +502,11 @@ def test_sounds_of_a_folder_are_waveforms_of_one_length(tmp_path):
     assert "2 sounds are longer than 0.05 s and are cut; the longest has 0.1 s" in str(
         short.describe()
     )
+    with monkeypatch.context() as patch:
+        # A package that is missing is no bad file.
+        patch.setitem(sys.modules, "soundfile", None)
+        with pytest.raises(DataError, match=r"bark/400\.flac .*soundfile: pip install"):
+            from_folder(tmp_path, sample_rate=8000, on_bad="skip")
     (tmp_path / "bark/text.wav").write_text("no sound")
     with pytest.raises(DataError, match=r"bark/text\.wav: .*not a sound"):
         from_folder(tmp_path, sample_rate=8000)

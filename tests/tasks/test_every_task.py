@@ -1,5 +1,6 @@
 """Every task keeps what all of them promise (`mtl.testing.run_task_test`)."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -92,3 +93,12 @@ def test_every_public_task_is_among_them():
         name for name in T.__all__ if name not in ("Task", "TaskMetric", "TaskOutput", "guess_task")
     }
     assert {type(task).__name__ for task, *_ in CASES} == public
+
+
+def test_a_copy_has_the_head_of_its_task():
+    head = keras.layers.Dense(3)
+    task = mtl.tasks.Classification("kind", 3, head=head)
+    assert task.copy(labels=["a", "b", "c"])._head is head
+    assert task.copy(head=None)._head is None
+    amount = mtl.tasks.Regression("amount", head=head).fit_to([1.0, 2.0])
+    assert amount._head is head and amount.mean == 1.5

@@ -96,5 +96,8 @@ class AnnotationLabels(Labels):
                     f"the file, upright, has {size[1]} x {size[0]}.",
                 )
 
-    def columns(self) -> dict[str, Sequence[Any]]:
-        return dict(self._folders)
+    def column_names(self) -> list[str]:
+        return list(self._folders)
+
+    def column(self, name: str) -> Sequence[Any]:
+        return self._folders[name]

@@ -12,7 +12,7 @@ import numpy as np
 from mtl_keras.data.fields import ArrayField, Field
 from mtl_keras.data.folders import maps
 from mtl_keras.data.folders.annotation_labels import AnnotationLabels
-from mtl_keras.data.folders.files import FileField, list_names
+from mtl_keras.data.folders.files import FileField, list_files, list_names
 from mtl_keras.data.folders.labels import Column, FolderLabels
 from mtl_keras.data.folders.rows import Request, Rows
 from mtl_keras.data.folders.table_labels import TableLabels
@@ -46,8 +46,11 @@ def assign_tasks(tasks: Any, request: Request, rows: Rows) -> list[Assignment]:
         tasks = [tasks]
     pairs = list(tasks.items()) if isinstance(tasks, Mapping) else [(task, None) for task in tasks]
     if not pairs:
+        tables = list_files(request.folder, (".csv", ".tsv", ".parquet", ".json"))
+        hint = f", such as `labels={tables[0]!r}`" if tables else ""
         raise DataError(
-            f"{request.folder} has no sub-folders that could be classes: give `labels`, or `masks`."
+            f"{request.folder} has no sub-folders that could be classes: give `labels`{hint}, or "
+            f"`masks`."
         )
     assignments = []
     for key, column in pairs:
@@ -155,7 +158,7 @@ def read_task_labels(
 
 def _column_paths(rows: Rows, task: Task, column: Column) -> list[Path | None]:
     """Maps that a table's column names, None where a cell is empty."""
-    if column not in rows.source.columns():
+    if column not in rows.source.column_names():
         raise DataError(
             f"Task '{task.name}' learns from files: give `masks`, or a column that names them."
         )

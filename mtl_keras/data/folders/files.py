@@ -17,6 +17,9 @@ from mtl_keras.data.sources import DataError
 
 __all__ = ["FileField", "FileIndex", "find_copies", "list_files", "list_names", "map_parallel"]
 
+#: Files that are read at once.
+_THREADS = max(4, 2 * (os.cpu_count() or 1))
+
 
 def list_files(folder: Path, suffixes: Iterable[str]) -> list[str]:
     """Files of a folder and its sub-folders with one of these endings, in order.
@@ -89,7 +92,7 @@ class FileIndex:
 
 def map_parallel(function: Callable[[Any], Any], values: Iterable[Any]) -> list[Any]:
     """`function` of each value, in their order, on several threads."""
-    with ThreadPoolExecutor(max(4, 2 * (os.cpu_count() or 1))) as pool:
+    with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(function, values))
 
 
@@ -132,11 +135,12 @@ class FileField(Field):
         row_names: names of the rows, for messages.
         cache: None; "memory"; or a folder in which what was read is stored for later runs.
         key: str. What else than the files the cached values depend on.
-        per_row: bool. See `Field`. Defaults to False: a batch is read at once, on several threads.
 
     Raises:
         DataError: when a file is read that is damaged; it names the row.
     """
+
+    in_memory = False
 
     def __init__(
         self,
@@ -150,9 +154,7 @@ class FileField(Field):
         empty: float = 0.0,
         cache: str | os.PathLike[str] | None = None,
         key: str = "",
-        per_row: bool = False,
     ) -> None:
-        self.per_row = per_row
         self._paths, self._read, self._row_names = paths, read, row_names
         self._read_dtype, self._scale, self._empty = dtype, scale, empty
         self.shape: tuple[int, ...] = tuple(shape)
@@ -184,16 +186,17 @@ class FileField(Field):
     def _load(self, rows: np.ndarray) -> np.ndarray:
         values = np.empty((len(rows), *self.shape), self._read_dtype)
 
-        def fill(position: int) -> None:
-            values[position] = self._row(int(rows[position]))
+        def fill(start: int) -> None:
+            for position in range(start, len(rows), _THREADS):
+                values[position] = self._row(int(rows[position]))
 
         if len(rows) < 2:
-            for position in range(len(rows)):
-                fill(position)
+            fill(0)
             return values
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(max(4, 2 * (os.cpu_count() or 1)))
-        list(self._pool.map(fill, range(len(rows))))
+            self._pool = ThreadPoolExecutor(_THREADS)
+        # Each thread takes every n-th row: one task per thread costs less than one per row.
+        list(self._pool.map(fill, range(min(_THREADS, len(rows)))))
         return values
 
     def _row(self, row: int) -> Any:

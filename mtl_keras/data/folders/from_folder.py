@@ -59,7 +59,7 @@ def from_folder(
         labels: where labels are:
 
             - None: sub-folders are classes, as in `photos/cat/1.jpg`.
-            - a CSV file or DataFrame: one column names the files (with or without sub-folders and
+            - a CSV or Parquet file, or a DataFrame: one column names the files (with or without sub-folders and
               ending), the others hold labels. An empty cell is a missing label.
             - a COCO file (.json), a folder of Pascal VOC files (.xml), or `Annotations`.
 
@@ -159,7 +159,7 @@ def _build(
     by: Mapping[str, str | None],
 ) -> TaskDataset:
     """The data set. `inputs` are arguments of `TaskDataset.from_parts`."""
-    names = list(rows.source.columns())
+    names = rows.source.column_names()
     for argument, name in by.items():
         if name is not None and name not in names:
             raise DataError(unknown_name(f"column for `{argument}`:", name, names))

@@ -58,9 +58,13 @@ class Labels:
     def check(self, task: Task, column: Column, find_sizes: Sizes) -> None:
         """Add what is wrong with a task's labels to `problems`."""
 
-    def columns(self) -> dict[str, Sequence[Any]]:
-        """Values per row that `group`, `time` and `weight` may name."""
-        return {}
+    def column_names(self) -> list[str]:
+        """Columns that `group`, `time` and `weight` may name."""
+        return []
+
+    def column(self, name: str) -> Sequence[Any]:
+        """A value per row."""
+        raise NotImplementedError
 
 
 def folder_columns(files: Sequence[str]) -> dict[str, list[str | None]]:
@@ -98,10 +102,12 @@ class FolderLabels(Labels):
         holders = {PurePosixPath(file).parent for file in self._paths}
         depths = {len(holder.parts) for holder in holders}
         empty = []
-        for root, folders, _ in os.walk(self._folder):
+        for root, folders, names in os.walk(self._folder):
             folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
             inside = PurePosixPath(Path(root).relative_to(self._folder).as_posix())
-            if not folders and inside not in holders and len(inside.parts) in depths:
+            # A folder with other files, such as masks, is no class.
+            is_empty = not folders and not any(name[0] != "." for name in names)
+            if is_empty and inside not in holders and len(inside.parts) in depths:
                 empty.append(str(inside))
         return sorted(empty)
 
@@ -117,8 +123,11 @@ class FolderLabels(Labels):
             raise DataError(unknown_name("folder level", str(column), list(self._columns)))
         return as_cells(self._columns[column])
 
-    def columns(self) -> dict[str, Sequence[Any]]:
-        return dict(self._columns)
+    def column_names(self) -> list[str]:
+        return list(self._columns)
+
+    def column(self, name: str) -> Sequence[Any]:
+        return self._columns[name]
 
 
 def as_cells(values: Sequence[Any]) -> Any:

@@ -66,7 +66,7 @@ class MapReader:
         Raises:
             ValueError: a file that is no map, or holds values that the task doesn't have.
         """
-        raw = read_map(path)
+        raw = read_map(path, self.size)
         if self.task.kind == "normals":
             return self._normals(raw, path)
         if self.task.kind == "depth":
@@ -74,17 +74,16 @@ class MapReader:
                 raise ValueError(
                     f"{path}: a depth map should have one channel. Received: {raw.shape}."
                 )
-            depth = resize_nearest(raw, self.size).astype("float32") * np.float32(self.scale)
+            depth = raw.astype("float32") * np.float32(self.scale)
             return np.where(np.isfinite(depth) & (depth > 0), depth, np.nan)[..., None]
-        # Looked up after resizing: fewer pixels.
-        return self._classes(resize_nearest(raw, self.size), path)[..., None]
+        return self._classes(raw, path)[..., None]
 
     def _normals(self, raw: np.ndarray, path: Path) -> np.ndarray:
         if raw.ndim != 3 or raw.shape[-1] < 3:
             raise ValueError(
                 f"{path}: a map of normals should have three channels. Received: {raw.shape}."
             )
-        values = resize_nearest(raw[..., :3], self.size)
+        values = raw[..., :3]
         vectors = values.astype("float32")
         if raw.dtype.kind != "f":
             # Bytes from 0 to 255 stand for -1 to 1.
@@ -101,7 +100,7 @@ class MapReader:
                 f"`mask_values={{'{self.task.name}': {{(255, 0, 0): 1}}}}`."
             )
         if self.is_gray:
-            values = set(np.unique(raw).tolist())
+            values = distinct_values(raw)
             if 1 in values and values <= {0, 1, _IGNORED}:
                 raise ValueError(
                     f"{path}: the mask of task '{self.task.name}' holds 1, and other masks hold "
@@ -152,10 +151,14 @@ class MapReader:
                 raise DataError(problem)
 
 
-def read_map(path: Path) -> np.ndarray:
+def read_map(path: Path, size: Sequence[int] | None = None) -> np.ndarray:
     """A map's raw values: `(height, width)`, or `(height, width, channels)` in color.
 
     A palette's numbers are the values, not its colors. `.npy` files hold the array itself.
+
+    Args:
+        path: the file.
+        size: `(height, width)` of the result, by the nearest pixel; None for the file's.
 
     Raises:
         ValueError: a file that is no map.
@@ -171,16 +174,28 @@ def read_map(path: Path) -> np.ndarray:
                 f"{path} should hold numbers (height, width). Received: {values.shape}, "
                 f"{values.dtype}."
             )
-        return values
+        return values if size is None else resize_nearest(values, size)
     try:
         with Image.open(path) as picture:
             ImageOps.exif_transpose(picture, in_place=True)
-            values = np.array(picture)
+            mode = picture.mode
+            if size is not None:
+                # The same pixels as `resize_nearest`, without the others' way into an array.
+                picture = picture.resize(tuple(size)[::-1], Image.Resampling.NEAREST)
+            values = np.asarray(picture)
     except (OSError, SyntaxError) as error:
         raise ValueError(f"{path} is no picture, or damaged: {error}.") from None
-    if picture.mode == "LA":
+    if mode == "LA":
         values = values[..., 0]
     return values.astype("uint8") if values.dtype == bool else values
+
+
+def distinct_values(raw: np.ndarray) -> set[int]:
+    """The values that a mask holds."""
+    if raw.dtype == np.uint8:
+        # Counting bytes is quicker than sorting them.
+        return set(np.flatnonzero(np.bincount(raw.ravel(), minlength=256)).tolist())
+    return set(np.unique(raw).tolist())
 
 
 def _is_gray(paths: Sequence[Path]) -> bool:
@@ -189,7 +204,7 @@ def _is_gray(paths: Sequence[Path]) -> bool:
     for start in range(0, len(paths), _SAMPLE):
         for raw in map_parallel(read_map, paths[start : start + _SAMPLE]):
             if raw.ndim == 2:
-                seen |= set(np.unique(raw).tolist())
+                seen |= distinct_values(raw)
         # Empty masks say nothing.
         if seen - {0}:
             break
@@ -233,8 +248,8 @@ def _replace(raw: np.ndarray, numbers: Mapping[Any, int], path: Path, task: Task
         codes = raw.astype("int64")
         table = {key: number for key, number in numbers.items() if not isinstance(key, tuple)}
         table.setdefault(_IGNORED, -1)
-    values, places = np.unique(codes, return_inverse=True)
-    strange = [value for value in values.tolist() if value not in table]
+    values = sorted(distinct_values(raw if raw.ndim == 2 else codes))
+    strange = [value for value in values if value not in table]
     if strange:
         shown = [
             (code >> 16, code >> 8 & 255, code & 255) if raw.ndim == 3 else code for code in strange
@@ -243,8 +258,8 @@ def _replace(raw: np.ndarray, numbers: Mapping[Any, int], path: Path, task: Task
             f"{path}: the mask of task '{task.name}' holds {list_names(shown)}, which "
             f"`mask_values` does not name."
         )
-    classes = np.array([table[value] for value in values.tolist()], "int32")
-    return classes[places.reshape(codes.shape)]
+    classes = np.array([table[value] for value in values], "int32")
+    return classes[np.searchsorted(values, codes)]
 
 
 # ------------------------------------------------------------------ which file belongs to which picture
@@ -296,8 +311,6 @@ def map_field(
         (*reader.size, reader.channels),
         reader.dtype,
         row_names=row_names,
-        # What looks at all labels in memory, such as a saved split, leaves these out.
-        per_row=True,
         empty=-1 if reader.task.kind == "segmentation" else np.nan,
         cache=cache,
         key=f"{reader.task.kind} {reader.size} {reader.scale} {reader.is_gray} {reader._values}",

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mtl_keras.data.annotations import Annotations, read_coco, read_voc
 from mtl_keras.data.folders.annotation_labels import AnnotationLabels
 from mtl_keras.data.folders.files import FileIndex
@@ -39,9 +37,8 @@ def open_labels(
     if isinstance(labels, Annotations):
         return AnnotationLabels(labels, index)
     if hasattr(labels, "columns") and hasattr(labels, "to_dict"):
-        table = {str(name): _plain_cells(labels[name]) for name in labels.columns}
-        lines = [f"row {number} of the table" for number in range(len(labels))]
-        return TableLabels(table, "the table", lines, index, file, box_format)
+        columns = {str(name): list(labels[name]) for name in labels.columns}
+        return _table_labels(columns, "the table", index, file, box_format)
     path = find_label_path(labels, folder)
     suffix = path.suffix.lower()
     if path.is_dir() or suffix == ".xml":
@@ -55,9 +52,11 @@ def open_labels(
         return AnnotationLabels(read_voc(path, find_size=find_size), index)
     if suffix == ".json":
         return AnnotationLabels(read_coco(path), index)
+    if suffix == ".parquet":
+        return _table_labels(_read_parquet(path), path.name, index, file, box_format)
     if suffix not in (".csv", ".tsv", ".txt"):
         raise DataError(
-            f"`labels` should be a CSV file, a COCO file (.json), a folder of Pascal VOC files "
+            f"`labels` should be a CSV or Parquet file, a COCO file (.json), a folder of Pascal VOC files "
             f"(.xml), a DataFrame or Annotations. Received: {labels!r}."
         )
     try:
@@ -84,5 +83,32 @@ def find_label_path(labels: Any, folder: Path) -> Path:
     raise DataError(f"There are no labels {labels}, neither here nor in {folder}.")
 
 
-def _plain_cells(column: Any) -> np.ndarray:
-    return as_cells([None if is_missing(cell) else cell for cell in column.tolist()])
+def _read_parquet(path: Path) -> dict[str, list[Any]]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        raise DataError('Parquet files need pyarrow: pip install "mtl_keras[data]".') from None
+    try:
+        table = parquet.read_table(path)
+    except (ArrowException, OSError) as error:
+        raise DataError(f"{path.name} can't be read as Parquet: {error}.") from None
+    return {name: table.column(name).to_pylist() for name in table.column_names}
+
+
+def _table_labels(
+    columns: dict[str, list[Any]],
+    name: str,
+    index: FileIndex,
+    file: str | None,
+    box_format: str | None,
+) -> TableLabels:
+    """The labels of a table in memory."""
+    table = {
+        column: as_cells([None if is_missing(cell) else cell for cell in cells])
+        for column, cells in columns.items()
+    }
+    count = len(next(iter(table.values()), ()))
+    if not count:
+        raise DataError(f"{name} should have at least one row. Received: none.")
+    lines = [f"{name}, row {number}" for number in range(count)]
+    return TableLabels(table, name, lines, index, file, box_format)

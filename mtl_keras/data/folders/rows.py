@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,8 @@ from mtl_keras.runtime.names import unknown_name
 __all__ = ["Request", "Rows", "find_files", "match_files"]
 
 _TEXT_SUFFIXES = (".txt",)
+#: Files that describe others.
+_LABEL_SUFFIXES = (".csv", ".tsv", ".parquet", ".json", ".xml", ".npy", ".db", ".ini", ".md")
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,21 @@ def find_files(request: Request, kind: str | None) -> tuple[str, list[str]]:
             )
         kind = kinds[0] if kinds else "text"
     if not files[kind]:
-        raise DataError(
-            f"{request.folder} holds no pictures, sounds or texts."
-            if kind == "text"
-            else f"{request.folder} holds no file of the kind '{kind}'."
-        )
+        what = "pictures, sounds or texts" if kind == "text" else f"file of the kind '{kind}'"
+        raise DataError(f"{request.folder} holds no {what}. {_count_others(request.folder)}")
     return kind, files[kind]
+
+
+def _count_others(folder: Path) -> str:
+    """A sentence on the files of a folder that are not read, by their endings."""
+    read = {*picture_suffixes(), *SOUND_SUFFIXES, *_TEXT_SUFFIXES, *_LABEL_SUFFIXES}
+    names = (name for _, _, names in os.walk(folder) for name in names if name[0] != ".")
+    counts = Counter(os.path.splitext(name)[1].lower() for name in names)
+    others = {ending: count for ending, count in counts.items() if ending not in read}
+    if not others:
+        return ""
+    shown = ", ".join(f"{count} {ending or 'without ending'}" for ending, count in others.items())
+    return f"Other files are not read: {shown}."
 
 
 class Rows:
@@ -88,7 +101,8 @@ class Rows:
         self.request, self.source, self.files = request, source, files
         self.numbers = np.array(source.files, int)
         self.label_rows = np.arange(len(source.files))
-        self.remarks: list[str] = []
+        others = _count_others(request.folder)
+        self.remarks: list[str] = [others] if others else []
         self.sizes: dict[int, tuple[int, int]] = {}
         self._problems: dict[int, str] = {}
 
@@ -142,12 +156,8 @@ class Rows:
         return np.array([self.sizes.get(number, (np.nan, np.nan)) for number in files], float)
 
     def column(self, name: str) -> list[Any]:
-        """A column of `source`, None where a row has no labels.
-
-        Raises:
-            KeyError: no such column.
-        """
-        cells = self.source.columns()[name]
+        """A column of `source`, None where a row has no labels."""
+        cells = self.source.column(name)
         return [None if row < 0 else cells[row] for row in self.label_rows.tolist()]
 
 

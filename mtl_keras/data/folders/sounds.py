@@ -57,6 +57,9 @@ def check_sounds(
         paths: the files.
         encoder: what makes waveforms of them.
         whole: bool. Read all samples; else the files' heads.
+
+    Raises:
+        DataError: a package is missing that a file needs.
     """
 
     def problem_of(path: Path) -> str | None:
@@ -68,7 +71,10 @@ def check_sounds(
             resample(np.zeros(16, "float32"), rate, encoder.sample_rate, path)
             if whole:
                 encoder.encode([path])
-        except (OSError, ValueError, ImportError) as error:
+        except ImportError as error:
+            # All files of this kind lack it: nothing to skip.
+            raise DataError(str(error)) from None
+        except (OSError, ValueError) as error:
             return str(error)
         return None
 

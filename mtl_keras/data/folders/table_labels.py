@@ -233,9 +233,11 @@ class TableLabels(Labels):
             return as_cells(self._folders[name])
         raise DataError(unknown_name(f"column in {self.source}:", str(name), list(self._table)))
 
-    def columns(self) -> dict[str, Sequence[Any]]:
-        values = {name: cells[self._first] for name, cells in self._table.items()}
-        return {**self._folders, **values}
+    def column_names(self) -> list[str]:
+        return [*self._table, *(name for name in self._folders if name not in self._table)]
+
+    def column(self, name: str) -> Sequence[Any]:
+        return self._table[name][self._first] if name in self._table else self._folders[name]
 
 
 def _finds(index: FileIndex, name: Any) -> bool:
