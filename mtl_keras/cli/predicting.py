@@ -142,16 +142,16 @@ def read(
         return [Path(file).name for file in inputs], encoder.encode(inputs)
     is_file = len(inputs) == 1 and Path(inputs[0]).suffix.lower() in (".csv", ".tsv")
     if is_file and Path(inputs[0]).is_file():
-        file = _read_rows(inputs[0])
-        names = list(file.columns)
+        table = _read_rows(inputs[0])
+        names = list(table.columns)
         column = text_column or (names[0] if len(names) == 1 else None)
         if column not in names:
             raise ValueError(
-                f"{file.name} should have the column '{column}', which holds the texts."
+                f"{table.name} should have the column '{column}', which holds the texts."
                 if column
-                else f"{file.name} should have one column, of texts. Received: {', '.join(names)}."
+                else f"{table.name} should have one column, of texts. Received: {', '.join(names)}."
             )
-        return file.row_names, encoder.encode([cell or "" for cell in file.columns[column]])
+        return table.row_names, encoder.encode([cell or "" for cell in table.columns[column]])
     return list(inputs), encoder.encode(inputs)
 
 
