@@ -181,6 +181,10 @@ class MultiTaskModel(keras.Model):
         raise ValueError(unknown_name("task", name, self.task_names))
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> dict[str, Any]:
+        # Data sets name every input, also the only one.
+        only = self.input
+        if isinstance(inputs, Mapping) and isinstance(only, keras.KerasTensor):
+            inputs = inputs.get(only.name, inputs) if len(inputs) == 1 else inputs
         # Not left to the layers: one that is given `training=True` in the graph (preprocessing
         # layers are, in Keras 3.15) would put all behind it into training, and a call without
         # saying would move the statistics of normalization.

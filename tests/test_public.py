@@ -49,9 +49,10 @@ PUBLIC = {
     "run_tflite saved_model "
     "snippets split tflite web_page with_raw_images",
     "mtl_keras.analysis": "DeltaReport collect delta_m delta_report judging_metrics score trivial",
-    "mtl_keras.data": "CharTokenizer DataError HashingTokenizer ImageEncoder LabelScaleWarning "
-    "TableEncoder "
-    "WordTokenizer batches complete fashion_scenes fetch labels mix register_encoder sources "
+    "mtl_keras.data": "ArrayField CharTokenizer DataError Field FunctionField HashingTokenizer "
+    "ImageEncoder Inputs LabelScaleWarning TableEncoder TaskDataset "
+    "WordTokenizer batches complete fashion_scenes fetch from_arrays labels mix register_encoder "
+    "sources "
     "split_words",
     "mtl_keras.runtime": "BenchmarkReport CharTokenizer ExportError HashingTokenizer ImageEncoder "
     "TFLiteModel TableEncoder "

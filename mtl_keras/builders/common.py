@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ import keras
 from mtl_keras import backbones
 from mtl_keras.backbones.trunks import as_trunk, on_inputs
 from mtl_keras.builders.arguments import SharedArguments, Unpack
+from mtl_keras.data.inputs import Inputs
 from mtl_keras.graph import has_graph, layer_of
 from mtl_keras.layers.resized import resize_like
 from mtl_keras.layers.sequences import MaskedMean, mask_of
@@ -36,6 +38,7 @@ __all__ = [
     "match_shape",
     "one_size",
     "repeat_like",
+    "resolve_suggestions",
     "resolve_task_stages",
     "start",
 ]
@@ -92,7 +95,7 @@ def start(
         ValueError: bad tasks, an unknown backbone, a task with the name of a layer of the backbone.
     """
     tasks = check_tasks(tasks)
-    options = shared.get("backbone_options")
+    backbone, options, encoder = resolve_suggestions(inputs, backbone, shared)
     backbone = default_backbone(inputs, options) if backbone is None else backbone
     if isinstance(backbone, keras.Model):
         backbone = as_trunk(backbone, None if inputs is None else make_inputs(inputs, None))
@@ -109,7 +112,31 @@ def start(
                 f"Task '{task.name}' has the name of a layer of the backbone. Rename the task."
             )
     pretrained = isinstance(backbone, keras.Model) or bool((options or {}).get("weights"))
-    return Base(shared["name"], shared.get("encoder"), inputs, trunk, tasks, pretrained)
+    return Base(shared["name"], encoder, inputs, trunk, tasks, pretrained)
+
+
+def resolve_suggestions(
+    inputs: Any, backbone: Any, shared: Mapping[str, Any]
+) -> tuple[Any, Mapping[str, Any] | None, Any]:
+    """Backbone, its options and the encoder; what `mtl.data.Inputs` suggest where none is named.
+
+    Options that a data set knows (numbers of categories, means, size of the vocabulary) also go to
+    a backbone that the caller names, where it takes them.
+    """
+    options, encoder = shared.get("backbone_options"), shared.get("encoder")
+    if not isinstance(inputs, Inputs):
+        return backbone, options, encoder
+    backbone = inputs.backbone if backbone is None else backbone
+    encoder = inputs.encoder if encoder is None else encoder
+    if isinstance(backbone, keras.Model):
+        return backbone, options, encoder
+    suggested = inputs.backbone_options
+    function = backbones.get(backbone) if isinstance(backbone, str) else backbone
+    if callable(function):
+        parameters = inspect.signature(function).parameters
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            suggested = {key: value for key, value in suggested.items() if key in parameters}
+    return backbone, {**suggested, **(options or {})}, encoder
 
 
 class SeparateNetworks:

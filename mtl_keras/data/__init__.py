@@ -1,6 +1,10 @@
-"""Data: sources, labels that may be missing, encoders. Independent of models."""
+"""Data: sources, splits, labels that may be missing, encoders. Independent of models."""
 
 from mtl_keras.data import batches, labels, sources
+from mtl_keras.data.arrays import from_arrays
+from mtl_keras.data.dataset import TaskDataset
+from mtl_keras.data.fields import ArrayField, Field, FunctionField
+from mtl_keras.data.inputs import Inputs
 from mtl_keras.data.labels import LabelScaleWarning, complete, mix
 from mtl_keras.data.scenes import fashion_scenes
 from mtl_keras.data.sources import DataError, fetch
@@ -15,17 +19,23 @@ from mtl_keras.runtime.encoders import (
 )
 
 __all__ = [
+    "ArrayField",
     "CharTokenizer",
     "DataError",
+    "Field",
+    "FunctionField",
     "HashingTokenizer",
     "ImageEncoder",
+    "Inputs",
     "LabelScaleWarning",
     "TableEncoder",
+    "TaskDataset",
     "WordTokenizer",
     "batches",
     "complete",
     "fashion_scenes",
     "fetch",
+    "from_arrays",
     "labels",
     "mix",
     "register_encoder",
