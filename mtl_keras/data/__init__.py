@@ -5,7 +5,10 @@ from mtl_keras.data.arrays import from_arrays
 from mtl_keras.data.dataset import TaskDataset
 from mtl_keras.data.fields import ArrayField, Field, FunctionField
 from mtl_keras.data.inputs import Inputs
-from mtl_keras.data.labels import LabelScaleWarning, complete, mix
+from mtl_keras.data.labels import LabelScaleWarning, complete
+from mtl_keras.data.mixing import mix
+from mtl_keras.data.partial import only_labelled
+from mtl_keras.data.sampling import sampling_rates
 from mtl_keras.data.scenes import fashion_scenes
 from mtl_keras.data.sources import DataError, fetch
 from mtl_keras.runtime.encoders import (
@@ -38,7 +41,9 @@ __all__ = [
     "from_arrays",
     "labels",
     "mix",
+    "only_labelled",
     "register_encoder",
+    "sampling_rates",
     "sources",
     "split_words",
 ]

@@ -38,8 +38,8 @@ class Alignment:
         shim = SimpleNamespace(tasks=self.tasks)
         self._labels = {}
         for name, spec in specs.items():
-            labels = labels_by_task(labels_of_spec(spec), shim, f"data set '{name}':")
-            check_names(labels, shim, f"labels of data set '{name}':", need_all=False)
+            labels = labels_by_task(labels_of_spec(spec), shim, f"data set '{name}'")
+            check_names(labels, shim, f"labels of data set '{name}'", need_all=False)
             self._labels[name] = labels
         _check_inputs(specs)
         self._fillers = self._missing_rows(outputs or {})

@@ -80,9 +80,7 @@ def from_arrays(
     """
     import tensorflow as tf
 
-    table, count = as_table(
-        (x, dict(y)) if sample_weight is None else (x, dict(y), sample_weight)
-    )
+    table, count = as_table((x, dict(y)) if sample_weight is None else (x, dict(y), sample_weight))
 
     def one_pass(number: Any) -> Any:
         order = tf.range(count)

@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["EpochCounter", "advance", "counted", "counters_of", "per_epoch"]
+__all__ = [
+    "EpochCounter",
+    "advance",
+    "choices_per_epoch",
+    "counted",
+    "counted_at_end",
+    "counters_of",
+    "per_epoch",
+]
 
 
 class EpochCounter:
@@ -16,14 +24,27 @@ class EpochCounter:
     It counts the epochs that were handed out to the last batch: a look at a stream's first batch
     changes nothing. `MultiTaskModel.fit` lets it follow Keras's own number (`advance`), so that a
     training that goes on after a kill sees the orders that would have followed.
+
+    Attributes:
+        epoch: int. The epoch that the next pass over the stream gives.
+        running: int. The epoch of the pass that began last.
     """
 
     def __init__(self, epoch: int = 0):
-        self.epoch = int(epoch)
+        self.epoch = self.running = int(epoch)
+
+    def begin(self) -> int:
+        """The epoch of the pass that begins now."""
+        self.running = self.epoch
+        return self.running
+
+    def move(self) -> None:
+        """The pass that runs has handed out its last batch."""
+        self.epoch += 1
 
     def generator(self, *keys: int) -> np.random.Generator:
-        """Random numbers that follow from the epoch and the keys."""
-        return np.random.default_rng([self.epoch, *(key & 0xFFFFFFFF for key in keys)])
+        """Random numbers that follow from the running epoch and the keys."""
+        return np.random.default_rng([self.running, *(key & 0xFFFFFFFF for key in keys)])
 
 
 def per_epoch(function: Callable[[], np.ndarray], shape: tuple[int | None, ...] = ()) -> Any:
@@ -42,40 +63,71 @@ def per_epoch(function: Callable[[], np.ndarray], shape: tuple[int | None, ...] 
     return tf.data.Dataset.from_tensors(0).flat_map(elements)
 
 
-def counted(stream: Any, counter: EpochCounter, steps: int | None) -> Any:
-    """The same stream; its last batch moves the counter on.
+def choices_per_epoch(function: Callable[[], np.ndarray], counter: EpochCounter) -> Any:
+    """A data set of the choices of an epoch, of which the last moves the counter on.
 
     Args:
-        stream: `tf.data.Dataset` of one epoch.
-        counter: what the stream's order follows.
-        steps: int or None. Batches of an epoch; None where nobody knows: then the end counts.
+        function: returns the choices of this epoch, int64.
+        counter: what the choices follow.
     """
     import tensorflow as tf
 
+    def elements(_: Any) -> Any:
+        choices = tf.ensure_shape(tf.numpy_function(function, [], tf.int64), (None,))
+        last = tf.data.Dataset.from_tensors(choices[-1]).map(
+            lambda choice: choice + _moved(counter)
+        )
+        return tf.data.Dataset.from_tensor_slices(choices[:-1]).concatenate(last)
+
+    return tf.data.Dataset.from_tensors(0).flat_map(elements)
+
+
+def counted(stream: Any, counter: EpochCounter, steps: int) -> Any:
+    """The same stream; its last batch moves the counter on.
+
+    Args:
+        stream: `tf.data.Dataset` of one epoch, whose stages may run ahead.
+        counter: what the stream's order follows.
+        steps: int. Batches of an epoch.
+    """
+    import tensorflow as tf
+
+    def pass_on(step: Any, batch: Any) -> Any:
+        tf.cond(tf.equal(step, steps - 1), lambda: _moved(counter), lambda: tf.zeros((), tf.int64))
+        return batch
+
+    return stream.enumerate().map(pass_on)
+
+
+def counted_at_end(stream: Any, counter: EpochCounter) -> Any:
+    """The same stream of unknown length; its end, once it is asked for, moves the counter on."""
+    import tensorflow as tf
+
+    # Behind the last batch stands a data set without elements, that is asked for one.
+    def nothing(_: Any) -> Any:
+        return tf.data.Dataset.from_tensors(_empty(stream.element_spec)).repeat(_moved(counter))
+
+    return stream.concatenate(tf.data.Dataset.from_tensors(0).flat_map(nothing))
+
+
+def _moved(counter: EpochCounter) -> Any:
+    """0, after the counter has moved on."""
+    import tensorflow as tf
+
     def move() -> np.ndarray:
-        counter.epoch += 1
-        return np.int64(counter.epoch)
+        counter.move()
+        return np.asarray(0)
 
-    def tick() -> Any:
-        return tf.numpy_function(move, [], tf.int64)
+    return tf.ensure_shape(tf.numpy_function(move, [], tf.int64), ())
 
-    if steps is None:
 
-        def end(_: Any) -> Any:
-            with tf.control_dependencies([tick()]):
-                return stream.take(tf.zeros((), tf.int64))
+def _empty(spec: Any) -> Any:
+    """A batch without rows."""
+    import tensorflow as tf
 
-        counted_stream = stream.concatenate(tf.data.Dataset.from_tensors(0).flat_map(end))
-    else:
-
-        def pass_on(step: Any, batch: Any) -> Any:
-            tf.cond(tf.equal(step, steps - 1), tick, lambda: tf.zeros((), tf.int64))
-            return batch
-
-        counted_stream = stream.enumerate().map(pass_on)
-        counted_stream = counted_stream.apply(tf.data.experimental.assert_cardinality(steps))
-    counted_stream.epoch_counter = counter
-    return counted_stream
+    return tf.nest.map_structure(
+        lambda part: tf.zeros([size or 0 for size in part.shape], part.dtype), spec
+    )
 
 
 def counters_of(dataset: Any) -> Iterator[EpochCounter]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,13 @@ from typing import Any
 import numpy as np
 
 from mtl_keras.data.alignment import Alignment
-from mtl_keras.data.epochs import EpochCounter, counted, per_epoch
+from mtl_keras.data.epochs import (
+    EpochCounter,
+    choices_per_epoch,
+    counted,
+    counted_at_end,
+    per_epoch,
+)
 from mtl_keras.data.mixing_sources import MixedSource, as_source
 from mtl_keras.data.sampling import Sampling
 from mtl_keras.tasks import Task
@@ -19,6 +26,7 @@ __all__ = ["mix"]
 
 #: Draws of an endless stream that are made at once.
 _BLOCK = 1024
+_WORD = 0xFFFFFFFF
 
 
 def mix(
@@ -137,10 +145,11 @@ def mix(
         getattr(tasks, "output", None),
     )
     plan = _Plan.of(sources, settings, within_batch, int(batch_size), steps, ends)
-    plan = replace(plan, seed=int(seed), shuffle=shuffle, drop_remainder=drop_remainder)
+    plan = replace(plan, seed=int(seed), shuffle=shuffle)
+    if drop_remainder:
+        plan = plan.without_remainder()
     counter = EpochCounter(initial_epoch)
-    stream = _stream(sources, alignment, plan, counter)
-    return stream
+    return _stream(sources, alignment, plan, counter)
 
 
 def _named(datasets: Any) -> dict[str, Any]:
@@ -182,7 +191,7 @@ class _Plan:
         batch_size: int.
         units: int or None. Units of an epoch; None where it is unknown or has no end.
         has_end: bool. Whether an epoch ends.
-        seed, shuffle, drop_remainder: see `mix`.
+        seed, shuffle: see `mix`.
     """
 
     sampling: Sampling
@@ -194,7 +203,6 @@ class _Plan:
     has_end: bool
     seed: int = 0
     shuffle: bool | int | None = None
-    drop_remainder: bool = False
 
     @classmethod
     def of(
@@ -208,7 +216,7 @@ class _Plan:
     ) -> _Plan:
         all_sizes = {name: source.units() for name, source in sources.items()}
         if 0 in all_sizes.values():
-            raise ValueError(f"Every data set should have batches. Received: lengths {all_sizes}.")
+            raise ValueError(f"Every data set should have rows. Received: lengths {all_sizes}.")
         if sampling.needs_sizes and min(all_sizes.values()) < 0:
             raise ValueError(
                 f"`sampling='{sampling.kind}'` follows from the lengths of the data sets. "
@@ -255,14 +263,15 @@ class _Plan:
         counts[order[:rest]] += 1
         return counts
 
-    def choices(self, counter: EpochCounter) -> np.ndarray:
-        """The source of every unit of this epoch, in order."""
-        counts = self.counts(counter.epoch)
+    def choices(self, epoch: int) -> np.ndarray:
+        """The source of every unit of an epoch, in order."""
+        counts = self.counts(epoch)
         choices = np.repeat(np.arange(len(counts)), counts)
         if self.sampling.kind == "round_robin":
             turns = np.concatenate([np.arange(count) for count in counts])
             return choices[np.argsort(turns, kind="stable")].astype("int64")
-        return counter.generator(self.seed, 0).permutation(choices).astype("int64")
+        generator = np.random.default_rng([epoch, self.seed & _WORD, 0])
+        return generator.permutation(choices).astype("int64")
 
     @property
     def steps(self) -> int | None:
@@ -270,8 +279,19 @@ class _Plan:
             return None
         if not self.within_batch:
             return self.units
-        whole = self.units // self.batch_size
-        return whole if self.drop_remainder else math.ceil(self.units / self.batch_size)
+        return math.ceil(self.units / self.batch_size)
+
+    def without_remainder(self) -> _Plan:
+        """The plan whose last batch is full."""
+        if not self.within_batch or self.units is None:
+            return self
+        units = self.units - self.units % self.batch_size
+        if not units:
+            raise ValueError(
+                f"`drop_remainder` leaves no batch: an epoch has {self.units} rows, and a batch "
+                f"{self.batch_size}."
+            )
+        return replace(self, units=units)
 
 
 def _units_per_epoch(
@@ -308,13 +328,17 @@ def _stream(
         stream = _gathered(drawn, alignment, plan, counter)
     else:
         stream = _chosen(drawn, alignment, plan, counter)
-    if not plan.has_end:
-        stream = stream.apply(
-            tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
-        )
-        stream.epoch_counter = counter
-        return stream
-    return counted(stream, counter, plan.steps)
+    if plan.steps is not None:
+        stream = stream.apply(tf.data.experimental.assert_cardinality(plan.steps))
+    elif plan.has_end:
+        # `choose_from_datasets` takes the length of its endless choices for its own; behind a
+        # filter it is unknown, as it is.
+        stream = stream.filter(lambda *batch: True)
+    else:
+        endless = tf.data.INFINITE_CARDINALITY
+        stream = stream.apply(tf.data.experimental.assert_cardinality(endless))
+    stream.epoch_counter = counter
+    return stream
 
 
 def _chosen(
@@ -325,23 +349,22 @@ def _chosen(
 
     streams = []
     for position, source in enumerate(sources):
-        stream = source.stream(_Order(plan, counter, position)).map(
-            alignment, num_parallel_calls=tf.data.AUTOTUNE
-        )
-        stream = stream.unbatch() if plan.within_batch else stream
-        # An epoch of known length may need a source more than once.
-        is_repeated = plan.units is not None and not source.gather and source.units() != -1
-        streams.append(stream.repeat() if is_repeated or not plan.has_end else stream)
+        stream = source.stream(_Order(plan, counter, position), alignment)
+        if plan.units is None and plan.has_end:
+            # The first source that ends, ends the epoch.
+            stream = counted_at_end(stream, counter)
+        elif (source.gather is None or not plan.has_end) and source.units() != -1:
+            # An epoch may need a source more than once.
+            stream = stream.repeat()
+        streams.append(stream.unbatch() if plan.within_batch else stream)
     if plan.units is None:
         choices = _endless_choices(plan, counter)
         stream = tf.data.Dataset.choose_from_datasets(
             streams, choices, stop_on_empty_dataset=plan.has_end
         )
     else:
-        choices = per_epoch(lambda: plan.choices(counter))
-        stream = tf.data.Dataset.choose_from_datasets(
-            streams, choices, stop_on_empty_dataset=True
-        )
+        choices = choices_per_epoch(lambda: plan.choices(counter.begin()), counter)
+        stream = tf.data.Dataset.choose_from_datasets(streams, choices, stop_on_empty_dataset=True)
     if not plan.within_batch:
         return stream
     return _rebatched(stream, alignment.tasks, plan)
@@ -354,7 +377,7 @@ def _rebatched(stream: Any, tasks: Sequence[Task], plan: _Plan) -> Any:
     spec = stream.element_spec
     varies = [t.name for t in tasks if None in t.label_shape and None in spec[1][t.name].shape]
     if not varies:
-        return stream.batch(plan.batch_size, drop_remainder=plan.drop_remainder)
+        return stream.batch(plan.batch_size)
 
     def filling(part: Any, value: Any = 0) -> Any:
         return tf.nest.map_structure(lambda s: tf.cast(value, s.dtype), part)
@@ -364,9 +387,7 @@ def _rebatched(stream: Any, tasks: Sequence[Task], plan: _Plan) -> Any:
         {t.name: filling(spec[1][t.name], t.missing_value) for t in tasks},
         *(filling(part) for part in spec[2:]),
     )
-    return stream.padded_batch(
-        plan.batch_size, padding_values=values, drop_remainder=plan.drop_remainder
-    )
+    return stream.padded_batch(plan.batch_size, padding_values=values)
 
 
 def _endless_choices(plan: _Plan, counter: EpochCounter) -> Any:
@@ -376,17 +397,30 @@ def _endless_choices(plan: _Plan, counter: EpochCounter) -> Any:
     rates = plan.rates(0)
     is_in_turn = plan.sampling.kind == "round_robin"
 
-    def draw(block: Any) -> np.ndarray:
+    def begin() -> np.ndarray:
+        # Each pass over the stream has draws of its own, however far it goes.
+        number = counter.begin()
+        if not plan.has_end:
+            counter.move()
+        return np.asarray(number)
+
+    def draw(number: Any, block: Any) -> np.ndarray:
         if is_in_turn:
             return (int(block) * _BLOCK + np.arange(_BLOCK)) % len(rates)
-        generator = counter.generator(plan.seed, 0, int(block))
+        generator = np.random.default_rng([int(number), plan.seed & _WORD, 0, int(block)])
         return generator.choice(len(rates), _BLOCK, p=rates).astype("int64")
 
-    def draws(block: Any) -> Any:
-        drawn = tf.numpy_function(draw, [block], tf.int64)
-        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(drawn, (None,)))
+    def draws(number: Any) -> Any:
+        def drawn(block: Any) -> Any:
+            choices = tf.numpy_function(draw, [number, block], tf.int64)
+            return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(choices, (None,)))
 
-    return tf.data.Dataset.range(2**62).flat_map(draws)
+        return tf.data.Dataset.range(2**62).flat_map(drawn)
+
+    numbers = tf.data.Dataset.from_tensors(0).map(
+        lambda _: tf.ensure_shape(tf.numpy_function(begin, [], tf.int64), ())
+    )
+    return numbers.flat_map(draws)
 
 
 def _gathered(
@@ -396,7 +430,7 @@ def _gathered(
     import tensorflow as tf
 
     def rows_of_epoch() -> np.ndarray:
-        choices = plan.choices(counter)
+        choices = plan.choices(counter.begin())
         rows = np.empty(len(choices), "int64")
         for position, source in enumerate(sources):
             chosen = choices == position
@@ -413,8 +447,9 @@ def _gathered(
         return _stitched(alignment.tasks, positions, parts)
 
     numbers = per_epoch(rows_of_epoch, (2,))
-    numbers = numbers.batch(plan.batch_size, drop_remainder=plan.drop_remainder)
-    return numbers.map(gather, num_parallel_calls=tf.data.AUTOTUNE)
+    numbers = numbers.batch(plan.batch_size)
+    stream = numbers.map(gather, num_parallel_calls=tf.data.AUTOTUNE)
+    return counted(stream, counter, plan.steps or 0)
 
 
 def _stitched(tasks: Sequence[Task], positions: list[Any], parts: list[Any]) -> Any:
@@ -463,6 +498,7 @@ class _Order:
     def __init__(self, plan: _Plan, counter: EpochCounter, position: int):
         self.plan, self.counter, self.position = plan, counter, position
         self.batch_size = plan.batch_size
+        self._passes = itertools.count()
 
     @property
     def buffer(self) -> int:
@@ -482,21 +518,26 @@ class _Order:
     def rows(self, size: int, count: int) -> np.ndarray:
         """Numbers of `count` rows: passes over all of them, each in another order."""
         passes = max(1, math.ceil(count / size))
-        if self.plan.shuffle is False and self.plan.shuffle is not None:
+        if self.plan.shuffle is False:
             return np.tile(np.arange(size), passes)[:count]
-        generator = self.counter.generator(self.plan.seed, 1 + self.position)
+        if self.plan.has_end:
+            generator = self.counter.generator(self.plan.seed, 1 + self.position)
+        else:
+            # A stream without an end has one epoch of many passes.
+            keys = [next(self._passes), self.plan.seed & _WORD, 1 + self.position]
+            generator = np.random.default_rng(keys)
         return np.concatenate([generator.permutation(size) for _ in range(passes)])[:count]
 
     def batches(self, size: int) -> np.ndarray:
         """Row numbers `(batches, batch_size)` of this epoch; -1 fills up the last of a pass."""
-        counts = self.plan.counts(self.counter.epoch)
         per_pass = math.ceil(size / self.batch_size)
-        passes = max(1, math.ceil(int(counts[self.position]) / per_pass))
+        count = per_pass if self.plan.units is None else self.epoch_count()
+        passes = max(1, math.ceil(count / per_pass))
         rows = self.rows(size, passes * size).reshape(passes, size)
         filled = np.full((passes, per_pass * self.batch_size), -1)
         filled[:, :size] = rows
-        return filled.reshape(-1, self.batch_size)[: int(counts[self.position])]
+        return filled.reshape(-1, self.batch_size)[:count]
 
     def epoch_count(self) -> int:
         """Rows that this epoch needs."""
-        return int(self.plan.counts(self.counter.epoch)[self.position])
+        return int(self.plan.counts(self.counter.running)[self.position])

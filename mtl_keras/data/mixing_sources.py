@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from mtl_keras.data.batches import as_table
+from mtl_keras.data.dataset import combine_weights
 from mtl_keras.data.labels import labels_by_task, labels_of_spec
 
 __all__ = ["MixedSource", "as_source", "is_batched"]
@@ -27,7 +26,9 @@ class MixedSource:
         size: int. Rows, or elements of `dataset`; -1 is endless, -2 unknown.
         rows_per_unit: int. Elements that make a unit of drawing.
         gather: function of row numbers to a batch, or None where rows can't be read by number.
-        dataset: batched data set where `gather` is None.
+        dataset: data set where `gather` is None.
+        batch_size: int or None. Rows that become a batch, where `dataset` is not batched.
+        function: what is done to every batch of `dataset`, or None.
         within_batch: bool. Whether a unit is a row.
     """
 
@@ -37,6 +38,8 @@ class MixedSource:
     rows_per_unit: int = 1
     gather: Callable[[Any], tuple[Any, ...]] | None = None
     dataset: Any = None
+    batch_size: int | None = None
+    function: Callable[..., tuple[Any, ...]] | None = None
     within_batch: bool = False
 
     def units(self) -> int:
@@ -47,32 +50,45 @@ class MixedSource:
         """The same source with a function applied to its batches."""
         if self.gather is not None:
             read = self.gather
-            return replace(self, gather=lambda rows: function(*read(rows)))
-        dataset = self.dataset.map(function)
-        return replace(self, dataset=dataset, spec=dataset.element_spec)
 
-    def stream(self, order: Any) -> Any:
-        """Batches of an epoch; rows are read in the order's order."""
+            def gather(rows: Any) -> tuple[Any, ...]:
+                return function(*read(rows))
+
+            return replace(self, gather=gather, spec=_spec_of(gather))
+        spec = self._batched(self.dataset).map(function).element_spec
+        return replace(self, function=function, spec=spec)
+
+    def stream(self, order: Any, function: Callable[..., tuple[Any, ...]]) -> Any:
+        """Batches of an epoch, in the order's order, with a function applied to each."""
         import tensorflow as tf
 
         if self.gather is None:
-            return self._shuffled(order)
+            own = self.function
+            return self._batched(self._shuffled(order)).map(
+                function if own is None else lambda *batch: function(*own(*batch)),
+                num_parallel_calls=tf.data.AUTOTUNE,
+            )
+        gather = self.gather
         if self.within_batch:
             numbers = order.per_epoch(lambda: order.rows(self.size, self._rows_of_epoch(order)))
             numbers = numbers.batch(order.batch_size)
-            read = self.gather
         else:
             numbers = order.per_epoch(lambda: order.batches(self.size), (order.batch_size,))
-            gather = self.gather
 
-            def read(rows: Any) -> Any:
-                return gather(tf.boolean_mask(rows, rows >= 0))
+        def read(rows: Any) -> tuple[Any, ...]:
+            # -1 fills up the last batch of a pass.
+            is_full = rows[-1] >= 0
+            rows = tf.cond(is_full, lambda: rows, lambda: tf.boolean_mask(rows, rows >= 0))
+            return function(*gather(rows))
 
         return numbers.map(read, num_parallel_calls=tf.data.AUTOTUNE)
 
     def _rows_of_epoch(self, order: Any) -> int:
         # Beside streams of unknown length a source is read once.
         return self.size if order.plan.units is None else order.epoch_count()
+
+    def _batched(self, dataset: Any) -> Any:
+        return dataset if self.batch_size is None else dataset.batch(self.batch_size)
 
     def _shuffled(self, order: Any) -> Any:
         if not order.buffer:
@@ -127,14 +143,20 @@ def _stream_source(
         size = size if rows is None else rows
         per_unit = 1 if within_batch else batch_size
         return MixedSource(
-            name, batched.element_spec, size, per_unit, None, batched, within_batch
+            name,
+            batched.element_spec,
+            size,
+            per_unit,
+            dataset=data,
+            batch_size=batch_size,
+            within_batch=within_batch,
         )
     if within_batch and rows is None and size > 0:
         rows = _count_rows(data)
     if not within_batch and rows is not None and size == _UNKNOWN:
         size = math.ceil(rows / batch_size)
     size = rows if within_batch and rows is not None else size
-    return MixedSource(name, data.element_spec, size, 1, None, data, within_batch)
+    return MixedSource(name, data.element_spec, size, dataset=data, within_batch=within_batch)
 
 
 def _count_rows(data: Any) -> int:
@@ -167,7 +189,7 @@ def is_batched(spec: Any, model: Any, name: str) -> bool:
             return False
     tasks = list(getattr(model, "tasks", model))
     by_name = {task.name: task for task in tasks}
-    labels = labels_by_task(spec[1], _Tasks(tasks), f"data set '{name}':")
+    labels = labels_by_task(spec[1], _Tasks(tasks), f"data set '{name}'")
     votes = set()
     for task_name, label in labels.items():
         if task_name in by_name and label.shape.rank is not None:
@@ -228,11 +250,6 @@ def _gather_of_fields(data: Any) -> Callable[[Any], tuple[Any, ...]]:
         x, y = read(data.input_fields, rows), read(data.label_fields, rows)
         if not data.weight_fields:
             return x, y
-        weights = read(data.weight_fields, rows)
-        return (x, y, weights[""]) if list(weights) == [""] else (x, y, weights)
+        return x, y, combine_weights(read(data.weight_fields, rows), data.task_names)
 
     return gather
-
-
-def _as_array(values: Any) -> np.ndarray:
-    return np.asarray(values)

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mtl_keras.data import labels
+from mtl_keras.data import epochs, labels
 from mtl_keras.trainer.forward import BAD_LOSS
 from mtl_keras.trainer.strategies import Strategy
 from mtl_keras.trainer.strategies.held_out import missing_data_message
@@ -21,7 +21,14 @@ __all__ = ["EVALUATE_ARGUMENTS", "FIT_ARGUMENTS", "by_name", "prepare_fit_data",
 
 class _Epochs(keras.callbacks.Callback):
     """Tells the balancer that an epoch is over, before any of the user's callbacks save the
-    model."""
+    model. Streams whose order follows from the epoch are told its number."""
+
+    def __init__(self, data: Any = None) -> None:
+        super().__init__()
+        self.data = data
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        epochs.advance(self.data, epoch)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self.model.balancer.epoch_end()
@@ -71,12 +78,12 @@ def prepare_fit_data(
     kwargs = dict(kwargs)
     callbacks = kwargs.get("callbacks")
     if isinstance(callbacks, keras.callbacks.CallbackList):
-        callbacks.callbacks.insert(0, _Epochs())
+        callbacks.callbacks.insert(0, _Epochs(x))
         callbacks.callbacks[0].set_model(model)
     else:
         if callbacks is not None and not isinstance(callbacks, (list, tuple)):
             callbacks = [callbacks]
-        kwargs["callbacks"] = [_Epochs(), *(callbacks or [])]
+        kwargs["callbacks"] = [_Epochs(x), *(callbacks or [])]
     balancer, strategy = compiled.balancer, compiled.strategy
     if strategy.requires_data and balancer.data is None:
         raise ValueError(missing_data_message(balancer))
