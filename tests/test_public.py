@@ -51,9 +51,10 @@ PUBLIC = {
     "mtl_keras.analysis": "DeltaReport collect delta_m delta_report judging_metrics score trivial",
     "mtl_keras.data": "ArrayField CharTokenizer DataError Field FunctionField HashingTokenizer "
     "ImageEncoder Inputs LabelScaleWarning TableEncoder TaskDataset "
-    "WordTokenizer batches complete fashion_scenes fetch from_arrays labels mix register_encoder "
+    "WordTokenizer batches class_weights complete fashion_scenes fetch from_arrays labels mix only_labelled register_encoder "
+    "row_weights sampling_rates "
     "sources "
-    "split_words",
+    "split_words task_weights",
     "mtl_keras.runtime": "BenchmarkReport CharTokenizer ExportError HashingTokenizer ImageEncoder "
     "TFLiteModel TableEncoder "
     "WordTokenizer benchmark decode encoder_from_json encoder_to_json register_encoder snippets "

@@ -11,6 +11,7 @@ from mtl_keras.data.partial import only_labelled
 from mtl_keras.data.sampling import sampling_rates
 from mtl_keras.data.scenes import fashion_scenes
 from mtl_keras.data.sources import DataError, fetch
+from mtl_keras.data.weights import class_weights, row_weights, task_weights
 from mtl_keras.runtime.encoders import (
     CharTokenizer,
     HashingTokenizer,
@@ -35,6 +36,7 @@ __all__ = [
     "TaskDataset",
     "WordTokenizer",
     "batches",
+    "class_weights",
     "complete",
     "fashion_scenes",
     "fetch",
@@ -43,7 +45,9 @@ __all__ = [
     "mix",
     "only_labelled",
     "register_encoder",
+    "row_weights",
     "sampling_rates",
     "sources",
     "split_words",
+    "task_weights",
 ]

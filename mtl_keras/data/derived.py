@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from mtl_keras.data.fields import Field
 
-__all__ = ["DerivedField"]
+__all__ = ["DerivedField", "ProductField"]
 
 
 class DerivedField(Field):
@@ -40,3 +40,40 @@ class DerivedField(Field):
         if len(rows.shape):
             return self._function(self._field.tensor(rows))
         return self._function(self._field.tensor(rows)[None])[0]
+
+
+class ProductField(Field):
+    """The product of weights, of which some may be per row and others per pixel or label.
+
+    Args:
+        fields: list of `Field`, each `(rows,)` or with more axes.
+    """
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self._fields = list(fields)
+        # Weights `(rows, 1)` are weights per row.
+        shapes = [() if tuple(field.shape) == (1,) else tuple(field.shape) for field in fields]
+        self.shape, self.dtype = max(shapes, key=len), "float32"
+        self.per_row = any(field.per_row for field in fields)
+
+    def __len__(self) -> int:
+        return len(self._fields[0])
+
+    def load(self, rows: np.ndarray) -> np.ndarray:
+        return np.asarray(self._product([field.load(rows) for field in self._fields], 1))
+
+    def tensor(self, rows: Any) -> Any:
+        return self._product([field.tensor(rows) for field in self._fields], len(rows.shape))
+
+    def _product(self, factors: list[Any], leading: int) -> Any:
+        import tensorflow as tf
+
+        product: Any = 1.0
+        for factor in factors:
+            factor = tf.cast(factor, tf.float32)
+            if len(factor.shape) == leading + 1 and factor.shape[-1] == 1:
+                factor = tf.squeeze(factor, -1)
+            while len(factor.shape) < leading + len(self.shape):
+                factor = factor[..., None]
+            product = product * factor
+        return product

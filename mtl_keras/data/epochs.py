@@ -9,7 +9,7 @@ import numpy as np
 
 __all__ = [
     "EpochCounter",
-    "advance",
+    "EpochFollower",
     "choices_per_epoch",
     "counted",
     "counted_at_end",
@@ -22,8 +22,8 @@ class EpochCounter:
     """The number of the epoch that a stream is in.
 
     It counts the epochs that were handed out to the last batch: a look at a stream's first batch
-    changes nothing. `MultiTaskModel.fit` lets it follow Keras's own number (`advance`), so that a
-    training that goes on after a kill sees the orders that would have followed.
+    changes nothing. `MultiTaskModel.fit` lets it follow Keras's own number (`EpochFollower`), so
+    that a training that goes on after a kill sees the orders that would have followed.
 
     Attributes:
         epoch: int. The epoch that the next pass over the stream gives.
@@ -143,7 +143,27 @@ def counters_of(dataset: Any) -> Iterator[EpochCounter]:
         waiting.extend(inputs() if callable(inputs) else ())
 
 
-def advance(dataset: Any, epoch: int) -> None:
-    """Let the streams go on with this epoch where they stand before it."""
-    for counter in counters_of(dataset):
-        counter.epoch = max(counter.epoch, int(epoch))
+class EpochFollower:
+    """Tells the streams of a training the number of each epoch.
+
+    The first epoch of a training is Keras's number, or where the streams stood before, if that is
+    later: a second `fit` sees further orders. Looks at the first batches, and passes that count
+    classes, do not move a stream.
+
+    Args:
+        dataset: what the training reads, before anybody looks at it.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self._starts = [(counter, counter.epoch) for counter in counters_of(dataset)]
+        self._first: int | None = None
+
+    def begin(self, epoch: int) -> None:
+        """Let the streams give the epoch that Keras begins."""
+        self._first = epoch if self._first is None else self._first
+        for counter, start in self._starts:
+            counter.epoch = max(start, self._first) + epoch - self._first
+
+    def end(self, epoch: int) -> None:
+        """Leave the streams behind the epoch that Keras ends."""
+        self.begin(epoch + 1)
