@@ -20,7 +20,7 @@ from mtl_keras.runtime.names import check_input_name, check_task_names, unknown_
 from mtl_keras.tasks import Task, TaskOutput
 from mtl_keras.trainer import arguments, class_counts, fitting, weighting
 from mtl_keras.trainer.checks import check_balancer
-from mtl_keras.trainer.label_scale import warn_of_label_scale
+from mtl_keras.trainer.label_scale import check_scales, fit_scales, warn_of_label_scale
 from mtl_keras.trainer.shared_variables import BalancingReport
 from mtl_keras.trainer.step_functions import StepPerRanks
 from mtl_keras.trainer.support import check_strategy, check_tensorflow
@@ -357,6 +357,7 @@ class MultiTaskModel(keras.Model):
         elif validation is not None:
             labels.check_data(validation, None, None, self, "validation")
         self._weigh_classes(kwargs.pop("class_weight", None))
+        fit_scales(self, x, y, kwargs)
         warn_of_label_scale(self, *looked_at)
         self._build_optimizer()
         class_counts.count_for_fit(self, x, y, kwargs)
@@ -396,6 +397,7 @@ class MultiTaskModel(keras.Model):
                 (`count_classes`).
         """
         class_counts.check_counted(self)
+        check_scales(self)
         self._weigh_classes(class_weight)
         sample_weight = weighting.complete_sample_weight(sample_weight, y, self, "training")
         self._build_optimizer()

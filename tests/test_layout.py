@@ -23,6 +23,7 @@ REACHED_OTHERWISE = {
     "balancing.held_out": "methods on held-out data: tests/balancing/test_every_balancer.py",
     "graph.walking": "walks that builders, the trainer and export take: tests/graph and theirs",
     "builders.streams": "the streams of builders: tests/builders/test_soft_sharing.py",
+    "data.callers": "the line that warnings point to: tests/data/test_splits.py",
     "data.pipeline": "the steps of `TaskDataset.batch`: tests/data/test_dataset.py",
     "cli.completion": "values that the shell completes: tests/cli/test_shell.py",
     "tasks.maps": "decoders of dense tasks: tests/tasks/test_every_task.py",

@@ -17,7 +17,7 @@ PUBLIC = {
     "tasks testing training zoo",
     "mtl_keras.tasks": "Binary BoundingBox Classification Depth Detection Embedding Keypoints "
     "MultiLabel Normals Ordinal "
-    "Regression Segmentation SequenceTranscription Task TaskMetric TaskOutput TokenTagging",
+    "Regression Segmentation SequenceTranscription Task TaskMetric TaskOutput TokenTagging guess_task",
     "mtl_keras.builders": "SharedArguments VOCABULARY adapters aitm branches builder cgc "
     "complete_inputs cross_modal "
     "cross_stitch dselect_k esmm hard_sharing hierarchical layerwise learned_branching mmoe mtan "
@@ -25,7 +25,7 @@ PUBLIC = {
     "prune sluice soft_sharing task_gated tensor_factorized",
     "mtl_keras.backbones": "bilstm deep_cross efficientnet_lite0 efficientnet_v2_b0 fpn frame_cnn "
     "get gru log_mel_cnn lstm "
-    "mlp mobilenet_v2 mobilenet_v3_small resnet small_cnn text_cnn transformer",
+    "mixed mlp mobilenet_v2 mobilenet_v3_small resnet small_cnn text_cnn transformer",
     "mtl_keras.layers": "BlockIdentity BranchChoice BranchPath CategoricalEmbedding Cross "
     "CrossStitch DSelectKGate Experts "
     "FactorizedConv1D FactorizedConv2D FactorizedDense FakeQuantize FiLM FoldFrames Gate "
@@ -49,14 +49,9 @@ PUBLIC = {
     "run_tflite saved_model "
     "snippets split tflite web_page with_raw_images",
     "mtl_keras.analysis": "DeltaReport collect delta_m delta_report judging_metrics score trivial",
-    "mtl_keras.data": "ArrayField CharTokenizer DataError Field FunctionField HashingTokenizer "
-    "ImageEncoder Inputs LabelScaleWarning TableEncoder TaskDataset "
-    "WordTokenizer batches class_weights complete fashion_scenes fetch from_arrays labels mix only_labelled register_encoder "
-    "row_weights sampling_rates "
-    "sources "
-    "split_words task_weights",
+    "mtl_keras.data": "ArrayField CharTokenizer DataError Description Field FunctionField HashingTokenizer ImageEncoder Inputs LabelScaleWarning LeakWarning MixedEncoder Split SplitWarning SubwordTokenizer TableEncoder TaskDataset WordTokenizer batches class_weights complete fashion_scenes fetch from_arrays from_csv from_dataframe from_parquet labels mix only_labelled register_encoder row_weights sampling_rates sources split_words task_weights",
     "mtl_keras.runtime": "BenchmarkReport CharTokenizer ExportError HashingTokenizer ImageEncoder "
-    "TFLiteModel TableEncoder "
+    "MixedEncoder SubwordTokenizer TFLiteModel TableEncoder "
     "WordTokenizer benchmark decode encoder_from_json encoder_to_json register_encoder snippets "
     "web_page",
     "mtl_keras.testing": "run_backbone_test run_balancer_test run_builder_test run_task_test "

@@ -14,6 +14,7 @@ from mtl_keras.backbones.deep_cross import deep_cross
 from mtl_keras.backbones.efficientnet_lite0 import efficientnet_lite0
 from mtl_keras.backbones.fpn import fpn
 from mtl_keras.backbones.frame_cnn import frame_cnn
+from mtl_keras.backbones.mixed import mixed
 from mtl_keras.backbones.mlp import mlp
 from mtl_keras.backbones.resnet import resnet
 from mtl_keras.backbones.small_cnn import small_cnn
@@ -32,6 +33,7 @@ __all__ = [
     "gru",
     "log_mel_cnn",
     "lstm",
+    "mixed",
     "mlp",
     "mobilenet_v2",
     "mobilenet_v3_small",
@@ -51,7 +53,7 @@ _IMAGE = (
     fpn,
 )
 _TEXT = (bilstm, gru, lstm, text_cnn, transformer)
-_TABLE = (deep_cross, mlp)
+_TABLE = (deep_cross, mixed, mlp)
 _BACKBONES: dict[str, Callable[..., Any]] = {
     f.__name__: f for f in (*_IMAGE, *_TEXT, *_TABLE, log_mel_cnn, frame_cnn)
 }

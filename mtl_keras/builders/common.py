@@ -328,7 +328,10 @@ def make_inputs(inputs: Any, backbone: Any) -> Any:
     if isinstance(inputs, keras.KerasTensor):
         return inputs
     if isinstance(inputs, Mapping):
-        tensors = {name: _one_input(name, value) for name, value in inputs.items()}
+        dtypes = inputs.dtypes if isinstance(inputs, Inputs) else {}
+        tensors = {
+            name: _one_input(name, value, dtypes.get(name)) for name, value in inputs.items()
+        }
         return next(iter(tensors.values())) if len(tensors) == 1 else tensors
     if isinstance(inputs, int):
         inputs = (inputs,)
@@ -339,11 +342,12 @@ def make_inputs(inputs: Any, backbone: Any) -> Any:
     return _one_input(backbones.INPUT_NAMES.get(backbone, "inputs"), tuple(inputs))
 
 
-def _one_input(name: str, value: Any) -> keras.KerasTensor:
+def _one_input(name: str, value: Any, dtype: str | None = None) -> keras.KerasTensor:
+    """A symbolic input. Whole numbers are ids where a data set says so; pictures of bytes are not."""
     if isinstance(value, keras.KerasTensor):
         return value
-    dtype = "int32" if name in ("tokens", "categorical") else "float32"
-    return keras.Input(tuple(value), dtype=dtype, name=name)
+    is_ids = dtype in ("int32", "int64") or name in ("tokens", "categorical")
+    return keras.Input(tuple(value), dtype="int32" if is_ids else "float32", name=name)
 
 
 def make_backbone(

@@ -3,19 +3,25 @@
 from mtl_keras.data import batches, labels, sources
 from mtl_keras.data.arrays import from_arrays
 from mtl_keras.data.dataset import TaskDataset
+from mtl_keras.data.description import Description
 from mtl_keras.data.fields import ArrayField, Field, FunctionField
 from mtl_keras.data.inputs import Inputs
 from mtl_keras.data.labels import LabelScaleWarning, complete
+from mtl_keras.data.leaks import LeakWarning
 from mtl_keras.data.mixing import mix
 from mtl_keras.data.partial import only_labelled
 from mtl_keras.data.sampling import sampling_rates
 from mtl_keras.data.scenes import fashion_scenes
 from mtl_keras.data.sources import DataError, fetch
+from mtl_keras.data.splits import Split, SplitWarning
+from mtl_keras.data.tables import from_csv, from_dataframe, from_parquet
 from mtl_keras.data.weights import class_weights, row_weights, task_weights
 from mtl_keras.runtime.encoders import (
     CharTokenizer,
     HashingTokenizer,
     ImageEncoder,
+    MixedEncoder,
+    SubwordTokenizer,
     TableEncoder,
     WordTokenizer,
     register_encoder,
@@ -26,12 +32,18 @@ __all__ = [
     "ArrayField",
     "CharTokenizer",
     "DataError",
+    "Description",
     "Field",
     "FunctionField",
     "HashingTokenizer",
     "ImageEncoder",
     "Inputs",
     "LabelScaleWarning",
+    "LeakWarning",
+    "MixedEncoder",
+    "Split",
+    "SplitWarning",
+    "SubwordTokenizer",
     "TableEncoder",
     "TaskDataset",
     "WordTokenizer",
@@ -41,6 +53,9 @@ __all__ = [
     "fashion_scenes",
     "fetch",
     "from_arrays",
+    "from_csv",
+    "from_dataframe",
+    "from_parquet",
     "labels",
     "mix",
     "only_labelled",

@@ -14,6 +14,8 @@ from mtl_keras.data.sources import DataError
 from mtl_keras.runtime.names import check_task_names, unknown_name
 
 if TYPE_CHECKING:
+    from mtl_keras.data.description import Description
+    from mtl_keras.data.splits import Split
     from mtl_keras.tasks import Task
 
 __all__ = ["TaskDataset"]
@@ -37,6 +39,8 @@ class _Source:
     backbone_options: Mapping[str, Any]
     notes: tuple[str, ...]
     columns: Mapping[str, np.ndarray]
+    fingerprints: np.ndarray | None
+    details: Mapping[str, Any]
 
     def __len__(self) -> int:
         return len(next(iter(self.labels.values())))
@@ -51,6 +55,7 @@ class _Fit:
 
     source: _Source
     rows: np.ndarray
+    source_rows: np.ndarray
     _results: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -68,12 +73,17 @@ class _Fit:
                 suggestion, suggested_options = source.raw.suggest_backbone(encoder)
                 backbone = suggestion if backbone is None else backbone
                 options = {**suggested_options, **options}
-            shapes = {name: tuple(input_field.shape) for name, input_field in inputs.items()}
+            shapes = {name: tuple(part.shape) for name, part in inputs.items()}
+            dtypes = {name: part.dtype for name, part in inputs.items()}
             self._results = {
                 "tasks": [self._fit_task(task) for task in source.tasks],
                 "fields": inputs,
                 "inputs": Inputs(
-                    shapes, encoder=encoder, backbone=backbone, backbone_options=options
+                    shapes,
+                    dtypes=dtypes,
+                    encoder=encoder,
+                    backbone=backbone,
+                    backbone_options=options,
                 ),
             }
         return self._results
@@ -143,6 +153,8 @@ class TaskDataset:
         backbone_options: Mapping[str, Any] | None = None,
         notes: Sequence[str] = (),
         columns: Mapping[str, Any] | None = None,
+        fingerprints: Any = None,
+        details: Mapping[str, Any] | None = None,
     ) -> TaskDataset:
         """Make a data set of fields. Every source ends here.
 
@@ -162,6 +174,10 @@ class TaskDataset:
             backbone, backbone_options: what a builder takes by default.
             notes: sentences for `describe`, such as how many pictures were left out.
             columns: dict of name to an array with a value per row, that `split(by=...)` may name.
+            fingerprints: array with a value per row, the same for rows that repeat each other (such
+                as a file's hash), or None. Splits keep such rows together.
+            details: what `describe` shows of the source: "columns", a list of
+                `(name, role, reason)`, and "leaks", a list of sentences.
 
         Returns:
             `TaskDataset`.
@@ -202,15 +218,17 @@ class TaskDataset:
             backbone_options=dict(backbone_options or {}),
             notes=tuple(notes),
             columns={name: np.asarray(values) for name, values in (columns or {}).items()},
+            fingerprints=None if fingerprints is None else np.asarray(fingerprints),
+            details=dict(details or {}),
         )
         others: dict[str, Any] = {"row names": source.row_names, "groups": source.groups}
-        others |= {"times": source.times, **source.columns}
+        others |= {"times": source.times, "fingerprints": source.fingerprints, **source.columns}
         others |= {f"weights '{n}'": f for n, f in weight_fields.items()}
         for name, values in others.items():
             if values is not None and len(values) != count:
                 raise DataError(f"There are {count} rows, but {len(values)} {name}.")
         rows = np.arange(count)
-        return cls(source, rows, _Fit(source, rows), None)
+        return cls(source, rows, _Fit(source, rows, rows), None)
 
     # ------------------------------------------------------------------ what it holds
     @property
@@ -287,13 +305,19 @@ class TaskDataset:
         return {name: values[self._rows] for name, values in self._source.columns.items()}
 
     @property
+    def fingerprints(self) -> np.ndarray | None:
+        """A value per row that is the same for rows that repeat each other, or None."""
+        values = self._source.fingerprints
+        return None if values is None else values[self._rows]
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What the source has to say, such as how many pictures were left out."""
         return self._source.notes
 
     @property
     def _is_whole(self) -> bool:
-        return len(self._rows) == len(self._source) and self._part is None
+        return self._rows is self._fit.source_rows
 
     def _view(self, part: Field) -> Field:
         return part if self._is_whole else part.select(self._rows)
@@ -315,8 +339,7 @@ class TaskDataset:
                 )
             if not len(rows):
                 rows = rows.astype(int)
-        part = -1 if self._part is None else self._part
-        return TaskDataset(self._source, self._rows[numbers[rows]], self._fit, part)
+        return TaskDataset(self._source, self._rows[numbers[rows]], self._fit, self._part)
 
     def labels(self, task: str) -> np.ndarray:
         """Labels of one task, for all rows, in memory.
@@ -353,81 +376,116 @@ class TaskDataset:
         seed: int = 0,
         by: str | None = None,
         stratify: bool | Sequence[str] = True,
-    ) -> list[TaskDataset]:
+    ) -> Split:
         """Cut the data set into parts; the first is for training.
+
+        Rows of one group stay together, and so do rows that repeat each other. Parts have about
+        the same shares of the classes (and of low and high numbers, and of missing labels) of each
+        task.
 
         Args:
             *fractions: float > 0. Share of each part; together at most 1.
             seed: int. Of the draw. The same seed gives the same parts.
-            by: None, "group", "time", or the name of a column.
-            stratify: True, False, or a list of task names.
+            by: None: by groups where the data set has them, else by rows. "group"; "time": the
+                first part has the earliest rows, and labels are not balanced; or the name of a
+                column whose values are groups.
+            stratify: True balances the labels of all tasks; a list names tasks; False draws at
+                random.
 
         Returns:
-            list of `TaskDataset`, one per fraction.
+            `Split`, a list of `TaskDataset`, one per fraction. `Split.save` writes it to a file.
 
         Raises:
-            DataError: fractions that are no shares; a part without rows.
+            DataError: fractions that are no shares; a part without rows; no groups or times.
+
+        Examples:
+            >>> flowers = mtl.data.from_arrays(images, labels, tasks)
+            >>> train, validation, test = flowers.split(0.5, 0.25, 0.25, seed=0, stratify=False)
         """
         from mtl_keras.data.splits import split_rows
 
         parts = split_rows(self, fractions, seed=seed, by=by, stratify=stratify)
-        return self.parts(parts)
+        return self.parts(parts, may_share_groups=by is not None and by != "group")
 
-    def parts(self, rows: Sequence[np.ndarray]) -> list[TaskDataset]:
+    def parts(self, rows: Sequence[np.ndarray], *, may_share_groups: bool = False) -> Split:
         """Parts with the rows of these numbers; the first is for training.
 
         Args:
             rows: list of int arrays, one per part.
+            may_share_groups: bool. Whether a group may be in two parts. Defaults to False.
 
         Returns:
-            list of `TaskDataset`. An encoder is fitted on the first.
+            `Split`, a list of `TaskDataset`. An encoder is fitted on the first.
+
+        Raises:
+            DataError: a row or a group is in two parts.
         """
+        from mtl_keras.data.splits import Split
+
         chosen = [self._rows[np.asarray(numbers, int)] for numbers in rows]
+        is_training = self._part in (None, 0)
+        fit = self._fit
         if self._part is None:
             # Parts of an earlier split keep theirs.
-            self._fit = _Fit(self._source, chosen[0])
-        elif not self._fit.is_done and np.array_equal(self._fit.rows, self._rows):
+            fit = _Fit(self._source, chosen[0], self._fit.source_rows)
+        split = Split(
+            [
+                TaskDataset(self._source, numbers, fit, number if is_training else number + 1)
+                for number, numbers in enumerate(chosen)
+            ],
+            may_share_groups,
+        )
+        if self._part == 0 and not fit.is_done and np.array_equal(fit.rows, self._rows):
             # The training part is cut again before its encoder was needed.
-            self._fit.rows = chosen[0]
-        is_training = self._part in (None, 0)
-        return [
-            TaskDataset(self._source, numbers, self._fit, number if is_training else number + 1)
-            for number, numbers in enumerate(chosen)
-        ]
+            fit.rows = chosen[0]
+        self._fit = fit
+        return split
+
+    def task_of(self, name: str) -> Task:
+        """The task of this name as it was given, before scales are measured."""
+        return self._source.tasks[self.task_names.index(name)]
 
     def replace(self, **changes: Any) -> TaskDataset:
         """The same rows with other labels, weights, inputs or tasks.
 
         Args:
             **changes: `labels`, `weights`, `inputs` (dicts of name to `Field` or array, for all
-                rows of this data set), `tasks`, `notes`.
+                rows of this data set), `tasks`, `notes`, `details`.
 
         Returns:
-            `TaskDataset`, whose encoder is this one's.
+            `TaskDataset`. A part of a split keeps its split's encoder.
+
+        Raises:
+            DataError: another name; what `from_parts` refuses.
         """
         source = self._source
-        values: dict[str, Any] = {
-            "inputs": self.input_fields,
-            "labels": self.label_fields,
-            "weights": self.weight_fields,
-            "tasks": self.tasks,
-            "notes": source.notes,
-        }
-        values |= changes
+        known = ("inputs", "labels", "weights", "tasks", "notes", "details")
+        for name in changes:
+            if name not in known:
+                raise DataError(unknown_name("part of a data set:", name, known))
+        # Of a part, the encoder is the one of its split.
+        is_encoded = self._part is not None or self._fit.is_done or "inputs" in changes
+        fields = self._fit.fields if is_encoded else source.inputs
+        raw = None if is_encoded or source.raw is None else source.raw.select(self._rows)
         result = TaskDataset.from_parts(
-            values["tasks"],
-            inputs=values["inputs"],
-            labels=values["labels"],
-            weights=values["weights"],
+            changes.get("tasks", self.tasks if is_encoded else source.tasks),
+            inputs=changes.get("inputs", {name: self._view(f) for name, f in fields.items()}),
+            labels=changes.get("labels", self.label_fields),
+            raw=raw,
+            weights=changes.get("weights", self.weight_fields),
             row_names=self.row_names,
             groups=self.groups,
             times=self.times,
             kind=source.kind,
-            encoder=self.encoder,
-            backbone=self.inputs.backbone,
-            backbone_options=self.inputs.backbone_options,
-            notes=values["notes"],
+            encoder=self.encoder if is_encoded else source.encoder,
+            backbone=self.inputs.backbone if is_encoded else source.backbone,
+            backbone_options=(
+                self.inputs.backbone_options if is_encoded else source.backbone_options
+            ),
+            notes=changes.get("notes", source.notes),
             columns=self.columns,
+            fingerprints=self.fingerprints,
+            details=changes.get("details", source.details),
         )
         return TaskDataset(result._source, result._rows, result._fit, self._part)
 
@@ -457,6 +515,21 @@ class TaskDataset:
         from mtl_keras.data.weights import weighted
 
         return weighted(self, classes, rows, beta)
+
+    def describe(self) -> Description:
+        """What the rows hold: labels per task, balance, ranges, roles of columns, what looks wrong.
+
+        Returns:
+            `Description`: prints as tables; `to_dict()` gives plain values, `plot(path)` a picture.
+
+        Examples:
+            >>> flowers = mtl.data.from_arrays(images, labels, tasks)
+            >>> flowers.describe().to_dict()["rows"]
+            16
+        """
+        from mtl_keras.data.description import describe
+
+        return describe(self)
 
     # ------------------------------------------------------------------ what it is made into
     def batch(

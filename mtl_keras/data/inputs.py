@@ -20,6 +20,8 @@ class Inputs(dict[str, Any]):
 
     Args:
         shapes: dict of input name to the shape of one row.
+        dtypes: dict of input name to dtype. Whole numbers are ids, such as tokens. Inputs that are
+            not named are "float32", or "int32" where they are called `tokens` or `categorical`.
         encoder: what makes these inputs from raw rows, or None.
         backbone: name of a backbone that takes them, or None for the builder's default.
         backbone_options: dict of the backbone's arguments, such as `cardinalities`.
@@ -33,11 +35,13 @@ class Inputs(dict[str, Any]):
         self,
         shapes: Mapping[str, Any],
         *,
+        dtypes: Mapping[str, str] | None = None,
         encoder: Any = None,
         backbone: Any = None,
         backbone_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(shapes)
+        self.dtypes = dict(dtypes or {})
         self.encoder = encoder
         self.backbone = backbone
         self.backbone_options = dict(backbone_options or {})
@@ -58,3 +62,6 @@ class RawInputs(Protocol):
 
     def suggest_backbone(self, encoder: Any) -> tuple[Any, dict[str, Any]]:
         """A backbone for these inputs, None for the builder's default, and its options."""
+
+    def select(self, rows: np.ndarray) -> RawInputs:
+        """These rows only."""

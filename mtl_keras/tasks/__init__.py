@@ -6,6 +6,7 @@ from mtl_keras.tasks.classification import Binary, Classification
 from mtl_keras.tasks.detection import Detection
 from mtl_keras.tasks.embedding import Embedding
 from mtl_keras.tasks.geometry import Depth, Normals
+from mtl_keras.tasks.guess import guess_task
 from mtl_keras.tasks.keypoints import Keypoints
 from mtl_keras.tasks.multi_label import MultiLabel
 from mtl_keras.tasks.ordinal import Ordinal
@@ -33,4 +34,5 @@ __all__ = [
     "TaskMetric",
     "TaskOutput",
     "TokenTagging",
+    "guess_task",
 ]

@@ -88,6 +88,7 @@ class Depth(_Map):
     Args:
         name: str. See `Task`.
         scale: float > 0. A typical depth; the output is `scale * softplus(x)`. Defaults to 1.
+            `scale="fit"` takes the median of the training labels, as in `Regression`.
         unit: str. For cards and files.
         channels: int. Channels of the decoder. Defaults to 24.
 
@@ -98,12 +99,40 @@ class Depth(_Map):
     kind = "depth"
 
     def __init__(
-        self, name: str, *, scale: float = 1.0, unit: str = "", channels: int = 24, **kwargs: Any
+        self,
+        name: str,
+        *,
+        scale: float | str = 1.0,
+        unit: str = "",
+        channels: int = 24,
+        **kwargs: Any,
     ):
+        from mtl_keras.tasks.regression import check_scale
+
         super().__init__(name, channels=channels, **kwargs)
-        if not scale > 0:
-            raise ValueError(f"Task '{name}': scale must be > 0, got {scale}.")
-        self.scale, self.unit = float(scale), str(unit)
+        #: Whether `scale` is still to be measured on training labels.
+        self.needs_fit = scale == "fit"
+        self.scale, self.unit = check_scale(name, scale), str(unit)
+
+    def fit_to(self, labels: Any) -> Depth:
+        """The same task with `scale` the median of the labels (missing ones left out).
+
+        Raises:
+            ValueError: no label is there.
+        """
+        return self.copy(scale=self.measure(labels)[1])
+
+    def measure(self, labels: Any) -> tuple[float, float]:
+        """0 and the median depth of labels (missing ones left out).
+
+        Raises:
+            ValueError: no label is there.
+        """
+        y = np.asarray(labels, float)
+        y = y[np.isfinite(y) & (y > 0)]
+        if not len(y):
+            raise ValueError(f"Task '{self.name}': no label is there to measure the scale on.")
+        return 0.0, float(np.median(y))
 
     def activate(self, x: Tensor) -> Tensor:
         return keras.activations.softplus(x) * self.scale
@@ -111,7 +140,7 @@ class Depth(_Map):
     def default_loss(self) -> Any:
         from mtl_keras.tasks.regression import ScaledError
 
-        return ScaledError("mae", self.scale)
+        return ScaledError("mae", "fit" if self.needs_fit else self.scale)
 
     def default_metrics(self) -> list[TaskMetric]:
         return [
@@ -140,7 +169,11 @@ class Depth(_Map):
         return {**super().facts(), "unit": self.unit}
 
     def get_config(self) -> Config:
-        return {**super().get_config(), "scale": self.scale, "unit": self.unit}
+        return {
+            **super().get_config(),
+            "scale": "fit" if self.needs_fit else self.scale,
+            "unit": self.unit,
+        }
 
 
 @keras.saving.register_keras_serializable("mtl_keras")

@@ -28,8 +28,9 @@ class Regression(Task):
     Args:
         name: str. See `Task`.
         size: int. How many numbers. Defaults to 1.
-        mean, scale: float. Center and spread of the labels; `fit_to` measures them. Default to 0
-            and 1.
+        mean, scale: float. Center and spread of the labels. Default to 0 and 1. `scale="fit"`
+            measures both on the training labels: a `TaskDataset` does so on its training part,
+            `fit` on the labels that it is called with; `fit_to` measures them at once.
         low, high: float or None. Labels are clipped to this range, and so are decoded predictions.
         log: bool. The task is a count (>= 0) on a log scale: the output, and the metrics, are
             `log(1 + count)`, and `decode` returns counts. `mean`, `scale`, `low` and `high` then
@@ -50,7 +51,7 @@ class Regression(Task):
         *,
         size: int = 1,
         mean: float = 0.0,
-        scale: float = 1.0,
+        scale: float | str = 1.0,
         low: float | None = None,
         high: float | None = None,
         log: bool = False,
@@ -64,11 +65,12 @@ class Regression(Task):
             raise ValueError(
                 f"Task '{name}': error must be one of {sorted(_LIKELIHOODS)}, got {error!r}."
             )
-        if not scale > 0:
-            raise ValueError(f"Task '{name}': scale must be > 0, got {scale}.")
+        #: Whether `mean` and `scale` are still to be measured on training labels.
+        self.needs_fit = scale == "fit"
+        scale = check_scale(name, scale)
         if low is not None and high is not None and not low < high:
             raise ValueError(f"Task '{name}': low must be below high, got {low} and {high}.")
-        self.size, self.mean, self.scale = int(size), float(mean), float(scale)
+        self.size, self.mean, self.scale = int(size), float(mean), scale
         self.low = None if low is None else float(low)
         self.high = None if high is None else float(high)
         self.log, self.unit, self.hidden, self.error = bool(log), str(unit), int(hidden), error
@@ -86,12 +88,26 @@ class Regression(Task):
         return (self.size,)
 
     def fit_to(self, labels: Any) -> Regression:
-        """The same task with `mean` and `scale` measured on labels (missing ones left out)."""
+        """The same task with `mean` and `scale` measured on labels (missing ones left out).
+
+        Raises:
+            ValueError: no label is there.
+        """
+        mean, scale = self.measure(labels)
+        return self.copy(mean=mean, scale=scale)
+
+    def measure(self, labels: Any) -> tuple[float, float]:
+        """Mean and standard deviation of labels (missing ones left out), on the log scale of a
+        count.
+
+        Raises:
+            ValueError: no label is there.
+        """
         y = self._transform(np.asarray(labels, float))
         y = y[np.isfinite(y)]
         if not len(y):
             raise ValueError(f"Task '{self.name}': no label is there to measure mean and scale on.")
-        return self.copy(mean=float(y.mean()), scale=float(y.std()) or 1.0)
+        return float(y.mean()), float(y.std()) or 1.0
 
     def _transform(self, y: np.ndarray) -> np.ndarray:
         y = np.log1p(y) if self.log else y
@@ -104,7 +120,7 @@ class Regression(Task):
         return x * self.scale + self.mean
 
     def default_loss(self) -> Any:
-        return ScaledError(self.error, self.scale)
+        return ScaledError(self.error, "fit" if self.needs_fit else self.scale)
 
     def default_metrics(self) -> list[TaskMetric]:
         return [
@@ -154,7 +170,7 @@ class Regression(Task):
             **super().get_config(),
             "size": self.size,
             "mean": self.mean,
-            "scale": self.scale,
+            "scale": "fit" if self.needs_fit else self.scale,
             "low": self.low,
             "high": self.high,
             "log": self.log,
@@ -171,14 +187,20 @@ class ScaledError(keras.losses.Loss):
 
     Args:
         error: "mse", "mae" or "huber" (quadratic within one `scale`).
-        scale: float > 0, in the labels' unit.
+        scale: float > 0, in the labels' unit; or "fit", until it is measured: such a loss refuses
+            to be called.
     """
 
     def __init__(
-        self, error: str = "mse", scale: float = 1.0, name: str = "scaled_error", **kwargs: Any
+        self,
+        error: str = "mse",
+        scale: float | str = 1.0,
+        name: str = "scaled_error",
+        **kwargs: Any,
     ):
         super().__init__(name=name, **kwargs)
-        self.error, self.scale = error, float(scale)
+        self.error = error
+        self.scale: float | None = None if isinstance(scale, str) else float(scale)
         #: How the loss is read as a likelihood; weighting by uncertainty asks.
         self.likelihood = _LIKELIHOODS.get(error)
         self._function = keras.losses.get(
@@ -186,7 +208,30 @@ class ScaledError(keras.losses.Loss):
         )
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        if self.scale is None:
+            raise ValueError(
+                "A task has `scale='fit'`, and nothing was measured yet. `fit` measures it; before "
+                "other ways of training or evaluation make the task fit: `task.fit_to(labels)`."
+            )
         return self._function(y_true / self.scale, y_pred / self.scale)
 
     def get_config(self) -> Config:
-        return {**super().get_config(), "error": self.error, "scale": self.scale}
+        scale = "fit" if self.scale is None else self.scale
+        return {**super().get_config(), "error": self.error, "scale": scale}
+
+
+def check_scale(name: str, scale: float | str) -> float:
+    """The scale of a task as a number; 1 where it is still to be measured.
+
+    Raises:
+        ValueError: neither a number > 0 nor "fit".
+    """
+    if isinstance(scale, str):
+        if scale != "fit":
+            raise ValueError(
+                f"Task '{name}': `scale` should be a number > 0, or 'fit'. Received: {scale!r}."
+            )
+        return 1.0
+    if not scale > 0:
+        raise ValueError(f"Task '{name}': scale must be > 0, got {scale}.")
+    return float(scale)

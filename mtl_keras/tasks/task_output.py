@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import keras
@@ -126,7 +127,8 @@ class TaskOutput(keras.layers.Layer):
         super().__init__(**kwargs)
         # Losses and metrics read the mask from the output, as Keras's own do.
         self.supports_masking = True
-        self.task = task
+        # A task whose scale is measured by `fit` is the model's own: the user's stays as it is.
+        self.task = copy.copy(task) if getattr(task, "needs_fit", False) else task
         self.separate = separate
         self.tie = keras.saving.deserialize_keras_object(tie) if isinstance(tie, dict) else tie
         self.activated = activated

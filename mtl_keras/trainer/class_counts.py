@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-__all__ = ["check_counted", "count_classes", "count_for_fit", "table_of"]
+__all__ = ["check_counted", "count_classes", "count_for_fit", "iterate_labels", "table_of"]
 
 
 def table_of(model: Any, task: Any) -> Any:
@@ -91,7 +91,7 @@ def count_classes(
         Counts by task name.
     """
     counts = {task.name: np.zeros(task.class_weights_shape) for task in tasks}
-    batches = [(y, weight)] if data is None else _batches(data, steps)
+    batches = [(y, weight)] if data is None else iterate_labels(data, steps)
     for labels, weights in batches:
         for task in tasks:
             task_labels = labels.get(task.name) if isinstance(labels, Mapping) else labels
@@ -103,7 +103,8 @@ def count_classes(
     return counts
 
 
-def _batches(data: Any, steps: int | None) -> Iterator[tuple[Any, Any]]:
+def iterate_labels(data: Any, steps: int | None) -> Iterator[tuple[Any, Any]]:
+    """Labels and sample weights, batch by batch."""
     if isinstance(data, keras.utils.PyDataset):
         size = data.num_batches if steps is None else steps
         batches = (data[i] for i in range(size))

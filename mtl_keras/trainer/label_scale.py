@@ -11,8 +11,10 @@ import keras
 import numpy as np
 
 from mtl_keras.data.labels import LabelScaleWarning
+from mtl_keras.tasks.regression import ScaledError
+from mtl_keras.trainer.class_counts import iterate_labels
 
-__all__ = ["warn_of_label_scale"]
+__all__ = ["check_scales", "fit_scales", "warn_of_label_scale"]
 
 # Beyond these, in units of the task's `scale`, a network that starts near 0 takes thousands of
 # steps only to get there, or has a loss too small to learn from beside the other tasks'. Grades
@@ -21,6 +23,77 @@ _FAR, _NARROW = 10.0, 0.01
 # Losses whose size follows the labels' unit.
 _ERRORS = ("scaled_error", "mean_squared_error", "mean_absolute_error", "huber", "log_cosh")
 _ROWS = 256
+
+
+def _unfitted(model: Any) -> list[Any]:
+    """Tasks whose scale is still to be measured."""
+    return [task for task in model.tasks if getattr(task, "needs_fit", False)]
+
+
+def check_scales(model: Any) -> None:
+    """Refuse to train where a scale is still to be measured.
+
+    Raises:
+        ValueError: names the task and what measures.
+    """
+    for task in _unfitted(model):
+        raise ValueError(
+            f"Task '{task.name}' has scale='fit', and nothing was measured yet. `fit` measures it on "
+            f"its labels; before other ways of training make the task fit, before the network is "
+            f"built: `task.fit_to(labels)`."
+        )
+
+
+def fit_scales(model: Any, x: Any, y: Any, kwargs: Mapping[str, Any]) -> None:
+    """Measure the scales of tasks with `scale="fit"` on the training labels, once.
+
+    Args:
+        model: the compiled model. Its tasks, output layers and losses get the scales.
+        x, y, kwargs: as `fit` is called with them.
+
+    Raises:
+        ValueError: labels that can't be looked at before training; no label of a task.
+    """
+    tasks = _unfitted(model)
+    if not tasks:
+        return
+    labels = _training_labels(model, tasks, x, y, kwargs)
+    for task in tasks:
+        mean, scale = task.measure(labels[task.name])
+        if hasattr(task, "mean"):
+            task.mean = mean
+        task.scale, task.needs_fit = scale, False
+        loss = model.compiled_tasks.losses.get(task.name)
+        if isinstance(loss, ScaledError) and loss.scale is None:
+            loss.scale = scale
+    # What was traced before has no scale.
+    model.train_function = model.test_function = model.predict_function = None
+
+
+def _training_labels(
+    model: Any, tasks: list[Any], x: Any, y: Any, kwargs: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """All training labels of these tasks."""
+    if y is not None:
+        by_task = y if isinstance(y, Mapping) else {tasks[0].name: y}
+        labels = {task.name: np.asarray(by_task[task.name]) for task in tasks}
+        # Keras validates on the last rows: they are not training labels.
+        share = 1 - (kwargs.get("validation_split") or 0)
+        return {name: values[: int(len(values) * share)] for name, values in labels.items()}
+    if not hasattr(x, "element_spec") and not isinstance(x, keras.utils.PyDataset):
+        check_scales(model)
+    steps = kwargs.get("steps_per_epoch")
+    if hasattr(x, "element_spec") and int(x.cardinality()) == -1 and steps is None:
+        raise ValueError(
+            f"Task '{tasks[0].name}' has scale='fit', and the data set has no end: give "
+            f"`steps_per_epoch`, or make the task fit, `task.fit_to(labels)`."
+        )
+    parts: dict[str, list[np.ndarray]] = {task.name: [] for task in tasks}
+    for batch, _ in iterate_labels(x, steps):
+        for task in tasks:
+            values = batch[task.name] if isinstance(batch, Mapping) else batch
+            parts[task.name].append(np.asarray(values))
+    return {name: np.concatenate(values) for name, values in parts.items()}
 
 
 def warn_of_label_scale(model: Any, x: Any, y: Any, stacklevel: int = 3) -> None:

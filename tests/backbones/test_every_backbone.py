@@ -56,6 +56,7 @@ EXPECTED = {
         [(6, 8), (6, 8), (8,)],
     ),
     "mlp": (ROW, {"widths": (8, 6)}, [(8,), (6,)]),
+    "mixed": (ROW, {"widths": (8, 6)}, [(8,), (6,)]),
     "deep_cross": (ROW, {"widths": (8,), "crosses": 2}, [(5,), (8,), (13,)]),
     "log_mel_cnn": ((1600,), {"mels": 8, "widths": (4, 8), "depth": 1}, [(4, 4, 4), (2, 2, 8)]),
     "frame_cnn": (

@@ -170,6 +170,7 @@ def test_array_fields_hold_numbers():
     assert ArrayField(np.zeros((2, 3))).dtype == "float32"
 
 
+@pytest.mark.large
 def test_batches_run_under_a_strategy(data):
     with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
         model = mtl.builders.hard_sharing(

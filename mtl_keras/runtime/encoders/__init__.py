@@ -7,6 +7,7 @@ TensorFlow. `mtl_keras.model` registers them with Keras, so that a saved model b
 from mtl_keras.runtime.encoders.char_tokenizer import CharTokenizer
 from mtl_keras.runtime.encoders.hashing_tokenizer import HashingTokenizer
 from mtl_keras.runtime.encoders.image_encoder import ImageEncoder
+from mtl_keras.runtime.encoders.mixed_encoder import MixedEncoder
 from mtl_keras.runtime.encoders.registry import (
     ENCODERS,
     encoder_from_dict,
@@ -15,6 +16,7 @@ from mtl_keras.runtime.encoders.registry import (
     encoder_to_json,
     register_encoder,
 )
+from mtl_keras.runtime.encoders.subword_tokenizer import SubwordTokenizer
 from mtl_keras.runtime.encoders.table_encoder import TableEncoder
 from mtl_keras.runtime.encoders.word_tokenizer import WordTokenizer
 from mtl_keras.runtime.encoders.words import split_words
@@ -24,6 +26,8 @@ __all__ = [
     "CharTokenizer",
     "HashingTokenizer",
     "ImageEncoder",
+    "MixedEncoder",
+    "SubwordTokenizer",
     "TableEncoder",
     "WordTokenizer",
     "encoder_from_dict",

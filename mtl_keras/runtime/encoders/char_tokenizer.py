@@ -117,3 +117,9 @@ class CharTokenizer:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> CharTokenizer:
         return cls(**{"normalize": False, **config})
+
+    def __repr__(self) -> str:
+        return (
+            f"CharTokenizer(ids={len(self)}, length={self.length}, name={self.name!r}, letters: "
+            f"{self.alphabet[:30]!r}); longer texts are cut, other letters get id 1"
+        )

@@ -61,3 +61,9 @@ class HashingTokenizer:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> HashingTokenizer:
         return cls(**{"rules": "ascii", **config})
+
+    def __repr__(self) -> str:
+        return (
+            f"HashingTokenizer(ids={self.size}, length={self.length}, name={self.name!r}); longer "
+            f"texts are cut, words may share an id"
+        )

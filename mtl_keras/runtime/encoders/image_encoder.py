@@ -88,6 +88,13 @@ class ImageEncoder:
     def from_config(cls, config: dict[str, Any]) -> ImageEncoder:
         return cls(**config)
 
+    def __repr__(self) -> str:
+        height, width = self.size
+        return (
+            f"ImageEncoder(name={self.name!r}): pictures resized to {height} x {width} with "
+            f"{self.channels} channels, bytes times {self.scale:.4g}"
+        )
+
 
 def picture_from_array(array: np.ndarray, factor: float) -> Any:
     """A picture from an array; `factor` brings real numbers to byte values."""

@@ -86,3 +86,10 @@ class WordTokenizer:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> WordTokenizer:
         return cls(**{"rules": "ascii", **config})
+
+    def __repr__(self) -> str:
+        some = ", ".join(self.vocabulary[:5]) + (", ..." if len(self.vocabulary) > 5 else "")
+        return (
+            f"WordTokenizer(ids={len(self)}, length={self.length}, name={self.name!r}, words: "
+            f"{some}); longer texts are cut, other words get id 1"
+        )
