@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import wave
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -181,10 +182,42 @@ def _digit_and_box_model():
     return model
 
 
+def _write_files_of_data(folder):
+    """Pictures, sounds and their labels, as docs/data.md describes them."""
+    from annotation_files import write_coco, write_voc
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    breeds = ("persian", "poodle", "tabby", "beagle")
+    table = ["file,breed,weight,traits,box_left,box_top,box_right,box_bottom"]
+    for number in range(24):
+        file = f"{('cat', 'dog')[number % 2]}/{number}"
+        for path in (folder / "photos" / f"{file}.jpg", folder / "photos/masks" / f"{number}.png"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 2, (48, 64), "uint8") * 255).save(path)
+        traits = ("calm|long-haired", "calm", "playful")[number % 3]
+        table.append(f"{file},{breeds[number % 4]},{3 + number / 10},{traits},14,20,50,44")
+        sound = folder / "words" / ("yes", "no")[number % 2] / f"{number}.wav"
+        sound.parent.mkdir(parents=True, exist_ok=True)
+        with wave.open(str(sound), "wb") as file:
+            file.setparams((1, 2, 8000, 0, "NONE", ""))
+            file.writeframes(rng.integers(-999, 999, 3000, "int16").tobytes())
+    (folder / "labels.csv").write_text("\n".join(table))
+    write_coco(
+        folder / "instances.json",
+        images=[{"id": 1, "file_name": "dog/1.jpg", "width": 64, "height": 48}],
+        annotations=[{"id": 1, "image_id": 1, "category_id": 70, "bbox": [14, 20, 36, 24]}],
+    )
+    (folder / "annotations").mkdir()
+    write_voc(folder / "annotations/1.xml", "1.jpg", [("dog", (14, 20, 50, 44), False)], (64, 48))
+
+
 def _namespace(page, folder):
     """What a page's blocks may use without saying where it comes from, and the files that its
     commands name."""
     names = {"keras": keras, "np": np, "tf": tf, "mtl": mtl, "zoo": zoo, "__name__": "__main__"}
+    if page.name == "data.md":
+        _write_files_of_data(folder)
     if page.name in ("README.md", "training.md"):
         rng = np.random.default_rng(0)
         images = rng.random((64, 32, 32, 3), "float32")

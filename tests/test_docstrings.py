@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from annotation_files import write_coco, write_voc
 
 import mtl_keras as mtl
 from mtl_keras import zoo
@@ -146,6 +147,21 @@ def _minutes(names, folder):
     names["minutes"] = np.array([-5.0, 20.0, 60.0])
 
 
+def _photos(names, folder):
+    """Pictures in class folders, and files that describe them."""
+    for number in range(8):
+        path = folder / "photos" / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        keras.utils.save_img(path, np.full((8, 8, 3), 30.0 * number))
+    write_coco(
+        folder / "instances.json",
+        categories=[{"id": 1, "name": "cat"}, {"id": 3, "name": "dog"}],
+        annotations=[],
+    )
+    (folder / "Annotations").mkdir()
+    write_voc(folder / "Annotations" / "0.xml", "0.png", [("cat", (1, 1, 8, 8), False)])
+
+
 #: By a part of the object's full name: what its example needs beyond `_names`.
 SETUPS = {
     "delta_report": _scores,
@@ -161,6 +177,9 @@ SETUPS = {
     "float_twin": _aware,
     "QuantizedWeights": _dense,
     "tasks.Regression": _minutes,
+    "from_folder": _photos,
+    "read_coco": _photos,
+    "read_voc": _photos,
 }
 #: Examples whose answers hang on what a network has learned: they run, and their answers are not
 #: compared.

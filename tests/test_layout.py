@@ -14,6 +14,7 @@ REACHED_OTHERWISE = {
     "trainer": "parts of the training step: tests/trainer holds what `fit` does",
     "strategies": "parts of the training step: tests/trainer holds what `fit` does",
     "compression": "steps of `mtl.export.compress`: tests/export/test_compress.py",
+    "folders": "parts of `mtl.data.from_folder`: tests/data/test_folders.py",
     "codegen": "parts of `snippets` and `web_page`: tests/runtime/test_codegen.py runs what they "
     "write",
     # Helpers of one room.

@@ -23,7 +23,7 @@ def predict(name: str, inputs: Sequence[str], as_json: bool = False) -> list[dic
 
     Args:
         name: of an entry of the zoo, or path of a `.keras` or `.tflite` file.
-        inputs: picture files; sentences; one CSV file with a row of column names; or one `.npz`
+        inputs: picture or sound files; sentences; one CSV file with a row of column names; or one `.npz`
             file with the network's inputs by name (a `.npy` file where it has one input).
         as_json: bool. Print JSON instead of a table.
 
@@ -113,7 +113,7 @@ def read(
         )
     if encoder.kind == "table":
         return _table(inputs, encoder, columns)
-    if encoder.kind == "image":
+    if encoder.kind in ("image", "sound"):
         for file in inputs:
             if not Path(file).is_file():
                 raise FileNotFoundError(f"There is no file {file}.")

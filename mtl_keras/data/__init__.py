@@ -1,10 +1,12 @@
 """Data: sources, splits, labels that may be missing, encoders. Independent of models."""
 
 from mtl_keras.data import batches, labels, sources
+from mtl_keras.data.annotations import Annotations, read_coco, read_voc
 from mtl_keras.data.arrays import from_arrays
 from mtl_keras.data.dataset import TaskDataset
 from mtl_keras.data.description import Description
 from mtl_keras.data.fields import ArrayField, Field, FunctionField
+from mtl_keras.data.folders import from_folder
 from mtl_keras.data.inputs import Inputs
 from mtl_keras.data.labels import LabelScaleWarning, complete
 from mtl_keras.data.leaks import LeakWarning
@@ -21,6 +23,7 @@ from mtl_keras.runtime.encoders import (
     HashingTokenizer,
     ImageEncoder,
     MixedEncoder,
+    SoundEncoder,
     SubwordTokenizer,
     TableEncoder,
     WordTokenizer,
@@ -29,6 +32,7 @@ from mtl_keras.runtime.encoders import (
 )
 
 __all__ = [
+    "Annotations",
     "ArrayField",
     "CharTokenizer",
     "DataError",
@@ -41,6 +45,7 @@ __all__ = [
     "LabelScaleWarning",
     "LeakWarning",
     "MixedEncoder",
+    "SoundEncoder",
     "Split",
     "SplitWarning",
     "SubwordTokenizer",
@@ -55,10 +60,13 @@ __all__ = [
     "from_arrays",
     "from_csv",
     "from_dataframe",
+    "from_folder",
     "from_parquet",
     "labels",
     "mix",
     "only_labelled",
+    "read_coco",
+    "read_voc",
     "register_encoder",
     "row_weights",
     "sampling_rates",

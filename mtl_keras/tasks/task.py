@@ -334,8 +334,12 @@ class Task:
         return cls(**config)
 
     def copy(self, **changes: Any) -> Self:
-        """The same task with some settings changed."""
-        return type(self).from_config({**self.get_config(), **changes})
+        """The same task, with its head, and with some settings changed."""
+        twin = type(self).from_config({**self.get_config(), **changes})
+        if "head" not in changes:
+            # A head is no part of the config: it lives in the model's graph.
+            twin._head = self._head
+        return twin
 
     def __repr__(self) -> str:
         settings = ", ".join(

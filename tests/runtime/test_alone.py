@@ -53,7 +53,7 @@ for task in outputs:
     np.testing.assert_allclose(result[task], outputs[task], rtol=1e-3, atol=1e-4, err_msg=task)
 answers = model.predict(inputs)
 assert all(len(answers[task]) == len(outputs[task]) for task in outputs)
-assert model.encoder.kind in ("image", "table", "text") and model.describe()["operators"]
+assert model.encoder.kind in ("image", "sound", "table", "text") and model.describe()["operators"]
 """
     run_alone(code)
 

@@ -33,6 +33,7 @@ def _all():
         encoders.CharTokenizer("abc", 6, lower=False),
         encoders.HashingTokenizer(50, 6),
         encoders.ImageEncoder((4, 6), channels=1),
+        encoders.SoundEncoder(8000, 0.5),
         encoders.WordTokenizer.fit(["one fish two fish"], size=10, length=3),
         encoders.TableEncoder.fit(TABLE, ["age"], ["city", "month"]),
     ]

@@ -1,4 +1,4 @@
-"""Encoders: from what a person has (a picture file, a sentence, a table row) to a network's input.
+"""Encoders: from what a person has (a picture or sound file, a sentence, a table row) to a network's input.
 
 They are plain Python and NumPy and are saved inside the model. They run without Keras and
 TensorFlow. `mtl_keras.model` registers them with Keras, so that a saved model brings them back.
@@ -16,6 +16,7 @@ from mtl_keras.runtime.encoders.registry import (
     encoder_to_json,
     register_encoder,
 )
+from mtl_keras.runtime.encoders.sound_encoder import SoundEncoder
 from mtl_keras.runtime.encoders.subword_tokenizer import SubwordTokenizer
 from mtl_keras.runtime.encoders.table_encoder import TableEncoder
 from mtl_keras.runtime.encoders.word_tokenizer import WordTokenizer
@@ -27,6 +28,7 @@ __all__ = [
     "HashingTokenizer",
     "ImageEncoder",
     "MixedEncoder",
+    "SoundEncoder",
     "SubwordTokenizer",
     "TableEncoder",
     "WordTokenizer",

@@ -52,8 +52,6 @@ class ImageEncoder:
             ValueError: a file that is no picture or is damaged; an array of another shape or range.
             TypeError: one path in place of a list.
         """
-        from PIL import Image
-
         if isinstance(images, (str, bytes)):
             raise TypeError(f"`images` should be a list of pictures. Received: {images!r}.")
         images = list(images)
@@ -65,16 +63,33 @@ class ImageEncoder:
         factor = 255.0 if all(image.max() <= 1 for image in real) else 1.0
         rows = np.empty((len(images), *self.size, self.channels), "float32")
         for i, image in enumerate(images):
-            picture = (
-                picture_from_array(image, factor)
-                if isinstance(image, np.ndarray)
-                else picture_from_file(image)
-            )
-            picture = picture.convert("L" if self.channels == 1 else "RGB")
-            if picture.size != self.size[::-1]:
-                picture = picture.resize(self.size[::-1], Image.Resampling.BILINEAR)
-            rows[i] = np.asarray(picture, "float32").reshape(rows.shape[1:]) * self.scale
+            rows[i] = self.read_pixels(image, factor).astype("float32") * self.scale
         return rows
+
+    def read_pixels(self, image: Any, factor: float = 1.0) -> np.ndarray:
+        """One picture as bytes, before `scale`.
+
+        Args:
+            image: a path, `PIL.Image`, or array, as in `encode`.
+            factor: float. Brings real numbers of an array to 0 to 255.
+
+        Returns:
+            uint8 `(height, width, channels)`.
+        """
+        from PIL import Image
+
+        picture = (
+            picture_from_array(image, factor)
+            if isinstance(image, np.ndarray)
+            else picture_from_file(image)
+        )
+        mode = "L" if self.channels == 1 else "RGB"
+        # Where nothing changes, Pillow would copy.
+        if picture.mode != mode:
+            picture = picture.convert(mode)
+        if picture.size != self.size[::-1]:
+            picture = picture.resize(self.size[::-1], Image.Resampling.BILINEAR)
+        return np.asarray(picture, "uint8").reshape(*self.size, self.channels)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -122,18 +137,34 @@ def picture_from_array(array: np.ndarray, factor: float) -> Any:
 
 def picture_from_file(source: Any) -> Any:
     """A picture from a path (or a `PIL.Image`), upright, with 8 bits a channel."""
+    from PIL import Image, ImageOps
+
+    is_open = isinstance(source, Image.Image)
+    picture = ImageOps.exif_transpose(source) if is_open else _open_upright(source)
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):
+        # Pillow would cut 16 bits off at 255, and make all but the darkest places white.
+        picture = Image.fromarray(np.rint(np.asarray(picture) / 257).astype("uint8"))
+    elif picture.mode in ("I", "F"):
+        raise ValueError(
+            f"{source} has 32 bits a pixel, and what is white is not known. Save it with 8 or 16."
+        )
+    return picture
+
+
+def _open_upright(path: Any) -> Any:
+    """A file's picture, read, turned as the camera noted, in its own mode."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        picture = source if isinstance(source, Image.Image) else Image.open(source)
+        with Image.open(path) as picture:
+            # In place: Pillow would copy also what it doesn't turn.
+            ImageOps.exif_transpose(picture, in_place=True)
+            picture.load()
     except UnidentifiedImageError:
-        raise ValueError(f"{source} is not a picture that can be read (PNG, JPEG, ...).") from None
-    try:
-        picture = ImageOps.exif_transpose(picture)
-        if picture.mode.startswith("I;16"):
-            # Pillow would cut 16 bits off at 255, and make all but the darkest places white.
-            picture = Image.fromarray(np.rint(np.asarray(picture) / 257).astype("uint8"))
-        picture.load()
-    except OSError as error:
-        raise ValueError(f"{source} is damaged: {error}.") from None
+        raise ValueError(f"{path} is not a picture that can be read (PNG, JPEG, ...).") from None
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        if getattr(error, "errno", None) is not None:
+            # No such file, no permission.
+            raise
+        raise ValueError(f"{path} is damaged: {error}.") from None
     return picture

@@ -30,7 +30,7 @@ def register_encoder(cls: EncoderClass) -> EncoderClass:
     files.
 
     Args:
-        cls: class with `kind` ("image", "text" or "table": what it takes), `encode`, `get_config`
+        cls: class with `kind` ("image", "sound", "text" or "table": what it takes), `encode`, `get_config`
             and `from_config`, whose config is plain values.
 
     Returns:
