@@ -49,7 +49,13 @@ PUBLIC = {
     "run_tflite saved_model "
     "snippets split tflite web_page with_raw_images",
     "mtl_keras.analysis": "DeltaReport collect delta_m delta_report judging_metrics score trivial",
-    "mtl_keras.data": "Annotations ArrayField CharTokenizer DataError Description Field Folders FunctionField HashingTokenizer ImageEncoder Inputs LabelScaleWarning LeakWarning MixedEncoder SoundEncoder Split SplitWarning SubwordTokenizer TableEncoder TaskDataset WordTokenizer batches class_weights complete fashion_scenes fetch from_arrays from_csv from_dataframe from_folder from_parquet labels mix of only_labelled read_coco read_voc register_encoder row_weights sampling_rates sources split_words task_weights",
+    "mtl_keras.data": "Annotations ArrayField CharTokenizer DataError Description Field Folders "
+    "FunctionField HashingTokenizer ImageEncoder Inputs LabelScaleWarning LeakWarning "
+    "MixedEncoder SoundEncoder Split SplitWarning SubwordTokenizer TableEncoder "
+    "TaskDataset WordTokenizer batches class_weights complete fashion_scenes fetch "
+    "from_arrays from_csv from_dataframe from_folder from_parquet labels mix of "
+    "only_labelled read_coco read_voc register_encoder row_weights sampling_rates "
+    "sources split_words task_weights",
     "mtl_keras.runtime": "BenchmarkReport CharTokenizer ExportError HashingTokenizer ImageEncoder "
     "MixedEncoder SubwordTokenizer TFLiteModel TableEncoder "
     "SoundEncoder WordTokenizer benchmark decode encoder_from_json encoder_to_json register_encoder snippets "

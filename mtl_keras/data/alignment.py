@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mtl_keras.data.labels import check_names, labels_by_task, labels_of_spec, missing_labels
-from mtl_keras.tasks import Task
+
+if TYPE_CHECKING:
+    from mtl_keras.tasks import Task
 
 __all__ = ["Alignment"]
 

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,9 @@ from mtl_keras.data.epochs import (
 )
 from mtl_keras.data.mixing_sources import MixedSource, as_source
 from mtl_keras.data.sampling import Sampling
-from mtl_keras.tasks import Task
+
+if TYPE_CHECKING:
+    from mtl_keras.tasks import Task
 
 __all__ = ["mix"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,8 +11,9 @@ from mtl_keras.data.derived import DerivedField, ProductField
 from mtl_keras.data.fields import ConstantField, Field, as_field
 from mtl_keras.data.sources import DataError
 from mtl_keras.runtime.names import unknown_name
-from mtl_keras.tasks import Task
-from mtl_keras.tasks.classes import class_weights_from_counts
+
+if TYPE_CHECKING:
+    from mtl_keras.tasks import Task
 
 __all__ = [
     "class_counts",
@@ -67,6 +68,8 @@ def class_weights(
         Cui, Jia, Lin, Song, Belongie, "Class-Balanced Loss Based on Effective Number of Samples",
         CVPR 2019.
     """
+    from mtl_keras.tasks.classes import class_weights_from_counts
+
     kind = _method(method, beta)
     counts = class_counts(y, tasks)
     if not counts:
@@ -247,6 +250,8 @@ def _method(method: str, beta: float) -> str:
 
 def _inverse(counts: np.ndarray, kind: str, beta: float) -> np.ndarray:
     """Weights with a mean of 1 over what occurs; 1 for the rest."""
+    from mtl_keras.tasks.classes import class_weights_from_counts
+
     occurs = counts > 0
     weights = class_weights_from_counts(counts, kind, beta)
     return np.where(occurs, weights / weights[occurs].mean(), 1.0)

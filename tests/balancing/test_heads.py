@@ -56,7 +56,7 @@ def _head_factors(model, x, y):
         pytest.param("upgrad", "upper", marks=pytest.mark.large),
     ],
 )
-@pytest.mark.parametrize("scale", [True, False])
+@pytest.mark.parametrize("scale", [True, pytest.param(False, marks=pytest.mark.large)])
 def test_heads_get_what_was_asked_for(name, way, scale):
     """True: the task's weight, as `weights` gives it for the same gradients. False: 1."""
     x, y = table_data(16)

@@ -165,6 +165,7 @@ def _heads_alike(answers, expected, tolerance=1e-5):
         np.testing.assert_allclose(answers[task], value, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.large
 def test_the_exported_file_of_an_unpruned_network_is_the_tree(tmp_path):
     x, _ = image_data(4)
     model = _decided()

@@ -46,7 +46,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(
-    ("builder", "backbone", "extra"), CASES, ids=[f"{b.__name__} {n}" for b, n, _ in CASES]
+    ("builder", "backbone", "extra"),
+    [*CASES[:2], *(pytest.param(*case, marks=pytest.mark.large) for case in CASES[2:])],
+    ids=[f"{b.__name__} {n}" for b, n, _ in CASES],
 )
 def test_open_sizes_answer_as_fixed_ones_do(builder, backbone, extra):
     free, fixed = _twins(builder, backbone, **extra)

@@ -307,6 +307,7 @@ def saved(shop, tmp_path):
     return shutil.copytree(shop, tmp_path, dirs_exist_ok=True)
 
 
+@pytest.mark.large
 def test_export_of_a_saved_model_with_a_gate(monkeypatch, capsys, saved):
     import mtl_keras as mtl
 

@@ -10,6 +10,7 @@ import mtl_keras as mtl
 from mtl_keras.data.sampling import unimax_budgets
 
 
+@pytest.mark.large
 def test_two_data_sets_with_one_task_each_train_one_model():
     x, y = table_data()
     model = table_model()
@@ -265,6 +266,7 @@ def test_rates_meet_where_their_formulas_do():
     same([unimax_budgets([5, 9, 7], 1e9, 2)], [[10, 18, 14]])
 
 
+@pytest.mark.large
 def test_a_mixture_draws_by_the_rates():
     def rows(count, first):
         return np.full((count, 5), first, "float32"), {"cost": np.zeros(count, "float32")}
@@ -364,6 +366,7 @@ def test_a_mixed_batch_has_the_loss_of_its_rows():
     assert logs["sold_loss"] == pytest.approx(entropy, rel=1e-4)
 
 
+@pytest.mark.large
 def test_forms_may_differ_and_data_sets_of_tasks_are_read_by_number():
     data = {
         "a": _task_data(_rows(5, "cost")),

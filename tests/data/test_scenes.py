@@ -75,6 +75,7 @@ def test_an_unscaled_item_is_drawn_as_it_is():
     assert drawn.numpy()[:3].max() == 0 and drawn.numpy()[:, 35:].max() == 0
 
 
+@pytest.mark.large
 def test_training_passes_see_every_item_once_and_new_scenes_each_time():
     data = scenes.fashion_scenes("train", batch_size=50, limit=100)
     batches = [(x.numpy(), y["item"].numpy()) for x, y in data.take(4)]

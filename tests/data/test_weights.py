@@ -95,6 +95,7 @@ def test_fit_takes_the_weights_and_the_loss_is_weighed():
     assert table == [[2, 3], [1, 4], [1, 1]]
 
 
+@pytest.mark.large
 def test_a_weighted_data_set_trains_as_class_and_row_weights_together():
     x, y = image_data(rows=12)
     y["kind"][4:] = 0

@@ -26,6 +26,7 @@ def test_the_ruined_layer_is_named_and_its_head_in_float_mends_it(ruined):
     assert head.heads["cost"] < 0.3 * report.heads["cost"]
 
 
+@pytest.mark.large
 def test_the_heads_errors_are_those_of_the_files(ruined, tmp_path):
     """Against two files written and run apart, in float64."""
     model, x = ruined

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import image_model, large_but, same
+from helpers import image_model, same
 
 import mtl_keras as mtl
 from mtl_keras.export import with_raw_images
@@ -52,7 +52,8 @@ def test_the_network_behind_is_the_same_one():
     assert {id(v) for v in raw.variables} >= {id(v) for v in model.variables}
 
 
-@pytest.mark.parametrize("quantization", large_but((None,), [None, "int8"]))
+@pytest.mark.large
+@pytest.mark.parametrize("quantization", [None, "int8"])
 def test_files_take_bytes(trained, tmp_path, quantization):
     model, _, _ = trained
     raw = with_raw_images(model, (24, 20), scale=2 / 255)

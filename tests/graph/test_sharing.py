@@ -93,9 +93,7 @@ def alone():
 @pytest.mark.parametrize(
     ("builder", "extra"),
     [
-        case
-        if case[0] in ("mtan", "cross_stitch", "hierarchical", "mmoe", "hard_sharing")
-        else pytest.param(*case, marks=pytest.mark.large)
+        case if case[0] in ("mtan", "mmoe") else pytest.param(*case, marks=pytest.mark.large)
         for case in BUILDERS
     ],
     ids=[name for name, _ in BUILDERS],

@@ -43,6 +43,7 @@ def test_a_file_by_threads_and_against_single_task_files(folder, tmp_path, capsy
     assert (tmp_path / "latency.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.large
 def test_a_folder_is_all_its_files(folder):
     report = mtl.export.benchmark(folder, runs=2, rounds=1)
     assert [row["file"] for row in report.rows] == [

@@ -99,6 +99,7 @@ def test_level_error_counts_levels():
     assert _value(LevelError(exact=True), (y, p)) == 0.5
 
 
+@pytest.mark.large
 def test_an_order_is_learned():
     x = np.random.default_rng(0).standard_normal((128, 5)).astype("float32")
     y = np.digitize(x[:, 0], [-0.7, 0.0, 0.7])

@@ -652,6 +652,7 @@ def test_the_table_of_methods_is_complete():
     }
 
 
+@pytest.mark.large
 def test_tensorboard_shows_what_the_monitor_sees(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -12,7 +12,7 @@ from mtl_keras import balancing
 BATCH, ROWS = 16, 48
 # These need more than one batch and its losses, and say so.
 REFUSED = ("auto_lambda", "sdmgrad", "modo")
-QUICK = ("uncertainty", "famo", "cagrad", "moco")
+QUICK = ("uncertainty", "cagrad", "moco")
 
 
 def _losses(model, x, y):
