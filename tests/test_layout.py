@@ -29,8 +29,11 @@ REACHED_OTHERWISE = {
     "data.derived": "fields of weights: tests/data/test_weights.py",
     "data.mixing_sources": "what `mix` draws from: tests/data/test_mixing.py",
     "data.partial": "`only_labelled`: tests/data/test_weights.py",
+    "data.records": "what TFDS and Hugging Face have in common: tests/data/test_libraries.py",
     "data.pipeline": "the steps of `TaskDataset.batch`: tests/data/test_dataset.py",
     "cli.completion": "values that the shell completes: tests/cli/test_shell.py",
+    "tfds.adapters": "data sets of TFDS whose tasks we know: tests/data/test_tfds.py",
+    "tfds.loading": "`from_tfds`: tests/data/test_tfds.py",
     "tasks.maps": "decoders of dense tasks: tests/tasks/test_every_task.py",
     "testing.checks": "the harnesses' own checks: tests/testing/test_harnesses.py breaks each "
     "promise once",

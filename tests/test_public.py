@@ -53,7 +53,7 @@ PUBLIC = {
     "FunctionField HashingTokenizer ImageEncoder Inputs LabelScaleWarning LeakWarning "
     "MixedEncoder SoundEncoder Split SplitWarning SubwordTokenizer TableEncoder "
     "TaskDataset WordTokenizer batches class_weights complete fashion_scenes fetch "
-    "from_arrays from_csv from_dataframe from_folder from_parquet labels mix of "
+    "from_arrays from_csv from_dataframe from_folder from_huggingface from_parquet from_tf_data from_tfds labels mix of "
     "only_labelled read_coco read_voc register_encoder row_weights sampling_rates "
     "sources split_words task_weights",
     "mtl_keras.runtime": "BenchmarkReport CharTokenizer ExportError HashingTokenizer ImageEncoder "

@@ -10,6 +10,7 @@ from mtl_keras.data.folders import from_folder
 from mtl_keras.data.inputs import Inputs
 from mtl_keras.data.labels import LabelScaleWarning, complete
 from mtl_keras.data.leaks import LeakWarning
+from mtl_keras.data.libraries import from_huggingface, from_tf_data
 from mtl_keras.data.mixing import mix
 from mtl_keras.data.partial import only_labelled
 from mtl_keras.data.sampling import sampling_rates
@@ -17,6 +18,7 @@ from mtl_keras.data.scenes import fashion_scenes
 from mtl_keras.data.sources import DataError, fetch
 from mtl_keras.data.splits import Split, SplitWarning
 from mtl_keras.data.tables import from_csv, from_dataframe, from_parquet
+from mtl_keras.data.tfds import from_tfds
 from mtl_keras.data.weights import class_weights, row_weights, task_weights
 from mtl_keras.runtime.encoders import (
     CharTokenizer,
@@ -61,7 +63,10 @@ __all__ = [
     "from_csv",
     "from_dataframe",
     "from_folder",
+    "from_huggingface",
     "from_parquet",
+    "from_tf_data",
+    "from_tfds",
     "labels",
     "mix",
     "only_labelled",
