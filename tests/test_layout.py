@@ -33,6 +33,7 @@ REACHED_OTHERWISE = {
     "data.pipeline": "the steps of `TaskDataset.batch`: tests/data/test_dataset.py",
     "cli.completion": "values that the shell completes: tests/cli/test_shell.py",
     "tfds.adapters": "data sets of TFDS whose tasks we know: tests/data/test_tfds.py",
+    "tfds.builders": "our data sets for TFDS: tests/data/test_tfds.py",
     "tfds.loading": "`from_tfds`: tests/data/test_tfds.py",
     "tasks.maps": "decoders of dense tasks: tests/tasks/test_every_task.py",
     "testing.checks": "the harnesses' own checks: tests/testing/test_harnesses.py breaks each "

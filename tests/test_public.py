@@ -49,11 +49,12 @@ PUBLIC = {
     "run_tflite saved_model "
     "snippets split tflite web_page with_raw_images",
     "mtl_keras.analysis": "DeltaReport collect delta_m delta_report judging_metrics score trivial",
-    "mtl_keras.data": "Annotations ArrayField CharTokenizer DataError Description Field Folders "
+    "mtl_keras.data": "Annotations ArrayField CharTokenizer DataError Description Field "
     "FunctionField HashingTokenizer ImageEncoder Inputs LabelScaleWarning LeakWarning "
     "MixedEncoder SoundEncoder Split SplitWarning SubwordTokenizer TableEncoder "
     "TaskDataset WordTokenizer batches class_weights complete fashion_scenes fetch "
-    "from_arrays from_csv from_dataframe from_folder from_huggingface from_parquet from_tf_data from_tfds labels mix of "
+    "from_arrays from_csv from_dataframe from_folder from_huggingface from_parquet from_tf_data "
+    "from_tfds labels mix "
     "only_labelled read_coco read_voc register_encoder row_weights sampling_rates "
     "sources split_words task_weights",
     "mtl_keras.runtime": "BenchmarkReport CharTokenizer ExportError HashingTokenizer ImageEncoder "

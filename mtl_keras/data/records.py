@@ -184,7 +184,10 @@ def _guess(records: Records, name: str, columns: tuple[str, ...]) -> Task:
             short = [column.rsplit("/", 1)[-1] for column in columns]
             return t.MultiLabel(name, len(columns), labels=short)
     elif feature.kind == "map" and labels is not None:
-        return t.Segmentation(name, 1 if count == 2 and not labels[0] else count, labels=labels)
+        # Two classes, of which the first has no name, are a silhouette.
+        if labels[0] == "":
+            return t.Segmentation(name)
+        return t.Segmentation(name, count, labels=labels)
     elif feature.kind in makers:
         return makers[feature.kind]()  # type: ignore[no-any-return]
     raise DataError(

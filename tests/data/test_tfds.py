@@ -47,6 +47,12 @@ CASES = {
     "cityscapes": ("image", {"classes": "segmentation"}),
     "dsprites": ("image", {"shape": "classification", "x_position": "classification"}),
     "imdb_reviews": ("text", {"sentiment": "classification"}),
+    "mtl_keras/fashion_scenes": (
+        "image",
+        {"item": "classification", "box": "bounding_box", "mask": "segmentation"},
+    ),
+    "mtl_keras/flights": ("table", {"arrival_delay": "regression"}),
+    "mtl_keras/gloss": ("text", {"supersense": "classification", "synonyms": "regression"}),
     "movielens/100k-ratings": ("table", {"rating": "regression", "gender": "binary"}),
     "nyu_depth_v2": ("image", {"depth": "depth"}),
     "oxford_iiit_pet": (
@@ -79,7 +85,29 @@ def test_every_adapter_gives_inputs_and_labels(name):
 
 
 def test_every_adapter_is_tried():
-    assert {name.split("/")[0] for name in CASES} | {"cifar100"} == set(ADAPTERS)
+    names = {name if name in ADAPTERS else name.split("/")[0] for name in CASES}
+    assert names | {"cifar100"} == set(ADAPTERS)
+
+
+@pytest.mark.large
+def test_our_own_scenes_are_prepared_and_read_back(tmp_path):
+    data = mtl.data.from_tfds(
+        "mtl_keras/fashion_scenes", split="validation", size=40, data_dir=str(tmp_path)
+    )
+    assert len(data) == 1000 and data.task("mask").num_classes == 1
+    ours = mtl.data.fashion_scenes("validation", 64, shuffle=False)
+    images = np.concatenate([x for x, _ in ours.as_numpy_iterator()])
+    items = np.concatenate([y["item"] for _, y in ours.as_numpy_iterator()])
+    boxes = np.concatenate([y["box"] for _, y in ours.as_numpy_iterator()])
+    masks = np.concatenate([y["mask"] for _, y in ours.as_numpy_iterator()])
+    x, y = data.arrays()
+    # TFDS shuffles rows as it writes them: match them by their pictures.
+    found = {np.rint(image * 255).astype(int).tobytes(): row for row, image in enumerate(images)}
+    rows = [found[np.rint(image * 255).astype(int).tobytes()] for image in x["image"]]
+    assert sorted(rows) == list(range(1000))
+    np.testing.assert_array_equal(y["item"].ravel(), items[rows])
+    np.testing.assert_allclose(y["box"], boxes[rows], atol=1e-6)
+    np.testing.assert_array_equal(y["mask"], masks[rows])
 
 
 def test_boxes_turn_and_masks_begin_at_zero():

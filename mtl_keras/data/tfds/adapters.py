@@ -36,7 +36,7 @@ _CITYSCAPES = (
 _QM9 = ("mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "U0", "U", "H", "G", "Cv")
 _DSPRITES = ("shape", "scale", "orientation", "x_position", "y_position")
 
-#: By the data set's name, without its configuration.
+#: By the data set's name, with its configuration where the name alone does not tell.
 ADAPTERS: dict[str, Adapter] = {
     "ag_news_subset": Adapter({"topic": "label"}, inputs=("title", "description")),
     "caltech_birds2011": Adapter(
@@ -54,6 +54,16 @@ ADAPTERS: dict[str, Adapter] = {
     ),
     "dsprites": Adapter({name: f"label_{name}" for name in _DSPRITES}),
     "imdb_reviews": Adapter({"sentiment": "label"}, inputs=("text",)),
+    "mtl_keras/fashion_scenes": Adapter(
+        {"item": "item", "box": "box", "mask": "mask"},
+        {"mask": Feature("map", (40, 40, 1), ("", "item"))},
+    ),
+    "mtl_keras/flights": Adapter(
+        {"cancelled": "cancelled", "late": "late", "arrival_delay": "arrival_delay"}
+    ),
+    "mtl_keras/gloss": Adapter(
+        {"part_of_speech": "part_of_speech", "supersense": "supersense", "synonyms": "synonyms"}
+    ),
     "movielens": Adapter(
         {"rating": "user_rating", "gender": "user_gender"},
         inputs=("bucketized_user_age", "user_occupation_label", "movie_id", "user_id"),

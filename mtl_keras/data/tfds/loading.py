@@ -37,7 +37,9 @@ def from_tfds(
     array_record format. Files that were prepared in another format are read once, into memory.
 
     Args:
-        name: as `tfds.load` takes it: "cifar100", "movielens/100k-ratings".
+        name: as `tfds.load` takes it: "cifar100", "movielens/100k-ratings". Our own are
+            "mtl_keras/fashion_scenes", "mtl_keras/flights" and "mtl_keras/gloss"; `tfds.load` knows
+            them after `import mtl_keras.data.tfds.builders`.
         tasks: list of `Task`, each with the name of its feature; or a dict of task name, or `Task`,
             to a feature (a list of features for `MultiLabel`). A task that only has a name is
             guessed from the feature. None takes those that suit the data set, where we know it:
@@ -67,7 +69,10 @@ def from_tfds(
     """
     tfds = import_tfds()
     base = name.split("/")[0].split(":")[0]
-    adapter = ADAPTERS.get(base, Adapter({}))
+    if base == "mtl_keras":
+        # Registers our own.
+        from mtl_keras.data.tfds import builders  # noqa: F401
+    adapter = ADAPTERS.get(name, ADAPTERS.get(base, Adapter({})))
     if tasks is None and not adapter.tasks:
         raise DataError(f"Data set '{name}' needs `tasks`, such as {{'label': 'label'}}.")
     try:
