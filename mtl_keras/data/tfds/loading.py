@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -185,6 +186,7 @@ class _SourceRows:
         self._source = tfds.data_source(name, **self._options)
         # What other features need is not decoded: pictures cost most.
         self._partial: dict[str, Any] = {}
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._source)
@@ -197,9 +199,11 @@ class _SourceRows:
         return _pick(self._partial_source(name)[row], name)
 
     def _partial_source(self, name: str) -> Any:
-        if name not in self._partial:
-            self._partial[name] = self._decoding((name,))
-        return self._partial[name]
+        # Rows are read by several threads.
+        with self._lock:
+            if name not in self._partial:
+                self._partial[name] = self._decoding((name,))
+            return self._partial[name]
 
     def _decoding(self, names: tuple[str, ...]) -> Any:
         wanted: dict[str, Any] = {}
