@@ -96,6 +96,12 @@ def from_huggingface(
     Raises:
         DataError: several splits, or no data set; an unknown column; a column of which no task can
             be guessed.
+
+    Examples:
+        >>> import datasets
+        >>> rows = {"text": ["good film", "bad film"] * 4, "stars": [5.5, 1.0] * 4}
+        >>> table = datasets.Dataset.from_dict(rows)
+        >>> films = mtl.data.from_huggingface(table, [mtl.tasks.Regression("stars")])
     """
     if isinstance(dataset, Mapping):
         splits = ", ".join(map(repr, dataset))
