@@ -12,6 +12,7 @@ import numpy as np
 from mtl_keras import balancing, trainer
 from mtl_keras.balancing.registry import warn_unregistered
 from mtl_keras.data import labels
+from mtl_keras.data.epochs import EpochFollower
 from mtl_keras.graph import layer_of
 from mtl_keras.graph.sharing import SharingReport, sharing_report
 from mtl_keras.runtime import encoders
@@ -326,8 +327,10 @@ class MultiTaskModel(keras.Model):
                 - `sample_weight`: a dict of task name to weights; rows of tasks that are not named
                   weigh 1. The third part of `validation_data` takes the same.
                 - `class_weight`: a dict of task name to `{class: weight}`, for tasks whose labels
-                  are classes (of a row, a pixel or a token); classes that are not named weigh 1. It
-                  holds for all kinds of data, and for training only.
+                  are classes (of a row, a pixel or a token); classes that are not named weigh 1.
+                  For `MultiLabel` to `{label: weight of yes}` or `{label: (no, yes)}`. Names work
+                  as well as numbers. It holds for all kinds of data, and for training only;
+                  `mtl.data.class_weights` measures it.
 
         Raises:
             ValueError: labels of unknown or missing tasks, of a wrong shape or dtype, or out of
@@ -342,6 +345,7 @@ class MultiTaskModel(keras.Model):
         if hasattr(x, "element_spec"):
             # Keras warns of its own default, `shuffle=True`, where it has no effect.
             kwargs.setdefault("shuffle", False)
+        follower = EpochFollower(x)
         looked_at = labels.check_data(x, y, kwargs.get("sample_weight"), self, "training")
         kwargs["sample_weight"] = weighting.complete_sample_weight(
             kwargs.get("sample_weight"), y, self, "training"
@@ -360,7 +364,7 @@ class MultiTaskModel(keras.Model):
         self._build_optimizer()
         class_counts.count_for_fit(self, x, y, kwargs)
         with fitting.readable_errors(compiled):
-            x, y, kwargs = fitting.prepare_fit_data(self, x, y, kwargs)
+            x, y, kwargs = fitting.prepare_fit_data(self, x, y, kwargs, follower)
             try:
                 return super().fit(x, y, **kwargs)
             finally:

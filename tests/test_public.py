@@ -64,6 +64,15 @@ PUBLIC = {
     "mtl_keras.data.augment": "Amplitude Augmenter Blur Color ColumnNoise Crop CutMix Erase Flip "
     "Jitter MixUp Mosaic Noise Rotate Scale Shift SpecAugment Step SwapNoise WordDropout apply "
     "list_steps register_step",
+    "mtl_keras.analysis": "DeltaReport collect delta_m delta_report judging_metrics score trivial",
+    "mtl_keras.data": "Annotations ArrayField CharTokenizer DataError Description Field "
+    "FunctionField HashingTokenizer ImageEncoder Inputs LabelScaleWarning LeakWarning "
+    "MixedEncoder SoundEncoder Split SplitWarning SubwordTokenizer TableEncoder "
+    "TaskDataset WordTokenizer batches class_weights complete fashion_scenes fetch "
+    "from_arrays from_csv from_dataframe from_folder from_huggingface from_parquet from_tf_data "
+    "from_tfds labels mix "
+    "only_labelled read_coco read_voc register_encoder row_weights sampling_rates "
+    "sources split_words task_weights",
     "mtl_keras.runtime": "BenchmarkReport CharTokenizer ExportError HashingTokenizer ImageEncoder "
     "MixedEncoder SubwordTokenizer TFLiteModel TableEncoder "
     "SoundEncoder WordTokenizer benchmark decode encoder_from_json encoder_to_json register_encoder snippets "

@@ -11,12 +11,18 @@ from mtl_keras.data.description import Description
 from mtl_keras.data.fields import ArrayField, Field, FunctionField
 from mtl_keras.data.folders import from_folder
 from mtl_keras.data.inputs import Inputs
-from mtl_keras.data.labels import LabelScaleWarning, complete, mix
+from mtl_keras.data.labels import LabelScaleWarning, complete
 from mtl_keras.data.leaks import LeakWarning
+from mtl_keras.data.libraries import from_huggingface, from_tf_data
+from mtl_keras.data.mixing import mix
+from mtl_keras.data.partial import only_labelled
+from mtl_keras.data.sampling import sampling_rates
 from mtl_keras.data.scenes import fashion_scenes
 from mtl_keras.data.sources import DataError, fetch
 from mtl_keras.data.splits import Split, SplitWarning
 from mtl_keras.data.tables import from_csv, from_dataframe, from_parquet
+from mtl_keras.data.tfds import from_tfds
+from mtl_keras.data.weights import class_weights, row_weights, task_weights
 from mtl_keras.runtime.encoders import (
     CharTokenizer,
     HashingTokenizer,
@@ -53,6 +59,7 @@ __all__ = [
     "WordTokenizer",
     "augment",
     "batches",
+    "class_weights",
     "complete",
     "fashion_scenes",
     "fetch",
@@ -60,14 +67,21 @@ __all__ = [
     "from_csv",
     "from_dataframe",
     "from_folder",
+    "from_huggingface",
     "from_parquet",
+    "from_tf_data",
+    "from_tfds",
     "labels",
     "mix",
+    "only_labelled",
     "read_coco",
     "read_voc",
     "register_encoder",
+    "row_weights",
+    "sampling_rates",
     "sources",
     "split_words",
+    "task_weights",
 ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["from_arrays", "passes"]
+__all__ = ["as_table", "from_arrays", "passes"]
 
 
 def passes(
@@ -38,6 +38,24 @@ def passes(
     return dataset.apply(tf.data.experimental.assert_cardinality(length)).prefetch(4)
 
 
+def as_table(arrays: tuple[Any, ...]) -> tuple[tuple[Any, ...], int]:
+    """Arrays of one length as tensors, and their number of rows.
+
+    Raises:
+        ValueError: arrays of different lengths, or without rows.
+    """
+    import tensorflow as tf
+
+    lengths = {len(array) for array in tf.nest.flatten(arrays)}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ValueError(
+            f"Inputs, labels and weights should have one number of rows, at least 1. Received: "
+            f"{sorted(lengths)}."
+        )
+    with tf.device("CPU"):
+        return tf.nest.map_structure(tf.constant, arrays), lengths.pop()
+
+
 def from_arrays(
     x: Any,
     y: Mapping[str, np.ndarray],
@@ -62,16 +80,7 @@ def from_arrays(
     """
     import tensorflow as tf
 
-    arrays = (x, dict(y)) if sample_weight is None else (x, dict(y), sample_weight)
-    lengths = {len(array) for array in tf.nest.flatten(arrays)}
-    if len(lengths) != 1 or 0 in lengths:
-        raise ValueError(
-            f"Inputs, labels and weights should have one number of rows, at least 1. Received: "
-            f"{sorted(lengths)}."
-        )
-    (count,) = lengths
-    with tf.device("CPU"):
-        table = tf.nest.map_structure(tf.constant, arrays)
+    table, count = as_table((x, dict(y)) if sample_weight is None else (x, dict(y), sample_weight))
 
     def one_pass(number: Any) -> Any:
         order = tf.range(count)

@@ -489,6 +489,33 @@ class TaskDataset:
         )
         return TaskDataset(result._source, result._rows, result._fit, self._part)
 
+    def weighted(
+        self, classes: Any = None, rows: Any = None, *, beta: float = 0.999
+    ) -> TaskDataset:
+        """The same rows with weights, by which their losses count. Weights multiply.
+
+        Call it on the training part of a split: the other parts are evaluated as they are.
+
+        Args:
+            classes: "inverse" or "effective_number", for all tasks over classes; or a dict of task
+                name to one of them, or to the weights `{class: weight}`. None leaves classes alike.
+                See `mtl.data.class_weights`.
+            rows: "inverse" or "effective_number": rows with labels of rarely labelled tasks weigh
+                more, see `mtl.data.row_weights`; an array with a weight per row; or a dict of task
+                name to such arrays. None leaves rows alike.
+            beta: float in [0, 1). Of "effective_number". Defaults to 0.999.
+
+        Returns:
+            `TaskDataset`, with a weight per row, pixel or label of each task.
+
+        Raises:
+            DataError: an unknown task; another number of weights than rows.
+            ValueError: an unknown method.
+        """
+        from mtl_keras.data.weights import weighted
+
+        return weighted(self, classes, rows, beta)
+
     def describe(self) -> Description:
         """What the rows hold: labels per task, balance, ranges, roles of columns, what looks wrong.
 

@@ -51,6 +51,19 @@ def center_targets(
     return heat, cell, there
 
 
+def labelled_classes(objects: Tensor, num_classes: int) -> Tensor:
+    """1.0 for classes that are labelled in an image, `(rows, classes)`.
+
+    Args:
+        objects: `(rows, objects, 5)`; class `-2 - c` says that class c is not labelled, as
+            `Detection.target` writes it.
+        num_classes: int.
+    """
+    unlabelled = ops.cast(-2.0 - objects[..., 4:], "int32")
+    is_unlabelled = ops.any(ops.equal(unlabelled, ops.arange(num_classes)), axis=1)
+    return 1.0 - ops.cast(is_unlabelled, "float32")
+
+
 @keras.saving.register_keras_serializable("mtl_keras")
 class CenterNetLoss(keras.losses.Loss):
     """Focal loss of the heat map, and the absolute error of size and offset at the objects'
@@ -84,7 +97,8 @@ class CenterNetLoss(keras.losses.Loss):
         center = ops.cast(heat > 1 - 1e-6, "float32")
         hit = -center * ops.square(1 - p) * ops.log(p)
         miss = -(1 - center) * ops.power(1 - heat, 4) * ops.square(p) * ops.log(1 - p)
-        loss = ops.sum(hit + miss, axis=(1, 2, 3)) / count
+        is_labelled = labelled_classes(y_true, size - 4)[:, None, None, :]
+        loss = ops.sum((hit + miss) * is_labelled, axis=(1, 2, 3)) / count
         found = ops.matmul(cell, ops.reshape(y_pred[..., -4:], (-1, height * width, 4)))
         wide, high = y_true[..., 2] - y_true[..., 0], y_true[..., 3] - y_true[..., 1]
         x, y = (
@@ -225,6 +239,8 @@ class MeanAveragePrecision(keras.metrics.Metric):
             dtype="float32",
         )
         kind = ops.one_hot(ops.cast(classes, "int32"), self.num_classes, dtype="float32")
+        # Nobody knows whether predictions of classes that are not labelled are right.
+        kind = kind * labelled_classes(y_true, self.num_classes)[:, None, :]
         place = kind[..., :, None] * column[..., None, :]
         self.right.assign_add(ops.sum(place * (hit * counted)[..., None, None], axis=(0, 1)))
         self.wrong.assign_add(ops.sum(place * ((1 - hit) * counted)[..., None, None], axis=(0, 1)))
@@ -275,7 +291,9 @@ class Detection(Task):
     probability that an object of each class has its center there, then width and height as parts of
     the image and the center's place in the cell, all 0 to 1. Labels have shape
     `(rows, objects, 5)`: left, top, right, bottom (0 to 1) and class; class -1 fills up rows with
-    fewer objects. A row of NaN has no label; a row without objects is a label too.
+    fewer objects. A row of NaN has no label; a row without objects is a label too. An object whose
+    box is NaN says that its class is not labelled in this image: neither the loss nor the metric
+    looks at that class there (`mtl.data.only_labelled` writes such objects).
 
     Args:
         name: str. See `Task`.
@@ -374,16 +392,24 @@ class Detection(Task):
         # A row has no label where nothing of it is finite; an entry that is not finite is no
         # object.
         whole = ops.all(known, axis=-1)
-        nothing = ops.concatenate([ops.zeros_like(y[..., :4]), -ops.ones_like(y[..., 4:])], axis=-1)
+        kind = y[..., 4:]
+        is_unlabelled = ops.logical_and(
+            ops.logical_not(ops.any(known[..., :4], axis=-1, keepdims=True)), kind >= 0
+        )
+        # NaN as a class compares as false.
+        kind = ops.where(is_unlabelled, -2.0 - kind, -1.0)
+        nothing = ops.concatenate([ops.zeros_like(y[..., :4]), kind], axis=-1)
         return ops.where(ops.expand_dims(whole, -1), y, nothing), ops.any(whole, axis=-1)
 
     def _check_values(self, y: Tensor) -> None:
         values = y.astype(float)
         boxes, kinds = values[..., :4], values[..., 4]
         there = np.isfinite(kinds) & (kinds != -1)
+        # A class without a box is not labelled in this image.
+        has_box = np.isfinite(boxes).any(-1)
         self._refuse(
             boxes,
-            there[..., None] & ~((boxes >= 0) & (boxes <= 1)),
+            (there & has_box)[..., None] & ~((boxes >= 0) & (boxes <= 1)),
             "parts of the image's size, 0 to 1",
         )
         bad = there & ((kinds < 0) | (kinds >= self.num_classes) | (kinds != np.floor(kinds)))

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from mtl_keras.data import labels
+from mtl_keras.data.epochs import EpochFollower
 from mtl_keras.trainer.forward import BAD_LOSS
 from mtl_keras.trainer.strategies import Strategy
 from mtl_keras.trainer.strategies.held_out import missing_data_message
@@ -21,9 +22,17 @@ __all__ = ["EVALUATE_ARGUMENTS", "FIT_ARGUMENTS", "by_name", "prepare_fit_data",
 
 class _Epochs(keras.callbacks.Callback):
     """Tells the balancer that an epoch is over, before any of the user's callbacks save the
-    model."""
+    model. Streams whose order follows from the epoch are told its number."""
+
+    def __init__(self, follower: EpochFollower) -> None:
+        super().__init__()
+        self.follower = follower
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self.follower.begin(epoch)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self.follower.end(epoch)
         self.model.balancer.epoch_end()
 
 
@@ -63,7 +72,7 @@ def by_name(names: Sequence[str], args: Sequence[Any], kwargs: dict[str, Any]) -
 
 
 def prepare_fit_data(
-    model: Any, x: Any, y: Any, kwargs: dict[str, Any]
+    model: Any, x: Any, y: Any, kwargs: dict[str, Any], follower: EpochFollower
 ) -> tuple[Any, Any, dict[str, Any]]:
     """The arguments of `fit`, with the balancer's callback and, beside the training data, the
     balancer's own."""
@@ -71,12 +80,12 @@ def prepare_fit_data(
     kwargs = dict(kwargs)
     callbacks = kwargs.get("callbacks")
     if isinstance(callbacks, keras.callbacks.CallbackList):
-        callbacks.callbacks.insert(0, _Epochs())
+        callbacks.callbacks.insert(0, _Epochs(follower))
         callbacks.callbacks[0].set_model(model)
     else:
         if callbacks is not None and not isinstance(callbacks, (list, tuple)):
             callbacks = [callbacks]
-        kwargs["callbacks"] = [_Epochs(), *(callbacks or [])]
+        kwargs["callbacks"] = [_Epochs(follower), *(callbacks or [])]
     balancer, strategy = compiled.balancer, compiled.strategy
     if strategy.requires_data and balancer.data is None:
         raise ValueError(missing_data_message(balancer))

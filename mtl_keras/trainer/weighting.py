@@ -106,8 +106,11 @@ def _class_vector(task: Any, weights: Any) -> np.ndarray:
             f"`class_weight` of task '{task.name}' should be a dict of class to weight. Received: "
             f"{weights!r}."
         )
+    if task.kind == "multi_label":
+        return _label_table(task, weights, count)
     vector = np.ones(count, "float32")
     for label, weight in weights.items():
+        label = _class_number(task, label)
         if isinstance(label, str) or int(label) != label or not 0 <= int(label) < count:
             raise ValueError(
                 f"`class_weight` of task '{task.name}' should name classes from 0 to {count - 1}. "
@@ -123,10 +126,38 @@ def _class_vector(task: Any, weights: Any) -> np.ndarray:
     return vector
 
 
+def _class_number(task: Any, label: Any) -> Any:
+    """The number of a class that is given by its name."""
+    names = list(getattr(task, "labels", None) or ())
+    return names.index(label) if label in names else label
+
+
+def _label_table(task: Any, weights: Mapping[Any, Any], count: int) -> np.ndarray:
+    """The weights of no and yes of each label, `(labels, 2)`; one number is the weight of yes."""
+    table = np.ones((count, 2), "float32")
+    for label, weight in weights.items():
+        number = _class_number(task, label)
+        if isinstance(number, str) or int(number) != number or not 0 <= int(number) < count:
+            raise ValueError(
+                f"`class_weight` of task '{task.name}' should name labels from 0 to {count - 1}. "
+                f"Received: {label!r}."
+            )
+        pair = np.asarray((1.0, weight) if np.ndim(weight) == 0 else weight, "float64")
+        if pair.shape != (2,) or not np.isfinite(pair).all() or (pair < 0).any():
+            raise ValueError(
+                f"`class_weight` of task '{task.name}' should be the weight of yes, or (no, yes), "
+                f"finite and >= 0. Received: {weight!r}."
+            )
+        table[int(number)] = pair
+    return table
+
+
 def _class_count(task: Any) -> int | None:
     """How many classes the labels of a task have; None where they are no classes."""
-    if task.kind in ("detection", "embedding", "multi_label", "transcription"):
+    if task.kind in ("detection", "embedding", "transcription"):
         return None
+    if task.kind == "multi_label":
+        return int(task.num_labels)
     count = getattr(task, "num_tags", None) or getattr(task, "num_classes", None)
     # A silhouette has one output, and two classes.
     return None if count is None else max(int(count), 2)
@@ -146,10 +177,11 @@ def with_class_weights(compiled: Any, data: Any) -> Any:
         vector = compiled.class_weights.get(task.name)
         if vector is None or labels.get(task.name) is None:
             continue
-        of_label = tf.gather(
-            tf.constant(vector),
-            _class_of(task, tf.convert_to_tensor(labels[task.name]), len(vector)),
-        )
+        y_task = tf.convert_to_tensor(labels[task.name])
+        if task.kind == "multi_label":
+            of_label = task.element_weights(task.target(y_task)[0], tf.constant(vector))
+        else:
+            of_label = tf.gather(tf.constant(vector), _class_of(task, y_task, len(vector)))
         row_weights = weights.get(task.name)
         weights[task.name] = (
             of_label if row_weights is None else _times(of_label, tf.cast(row_weights, "float32"))
