@@ -53,22 +53,13 @@ PUBLIC = {
     "representations score trivial",
     "mtl_keras.runs": "BestEpoch load_data train",
     "mtl_keras.plot": "Picture confusion embedding history predictions reliability saliency",
-    "mtl_keras.data": "ArrayField CharTokenizer DataError Description Field FunctionField HashingTokenizer "
-    "ImageEncoder Inputs LabelScaleWarning LeakWarning MixedEncoder Split "
-    "SplitWarning SubwordTokenizer TableEncoder TaskDataset "
-    "WordTokenizer augment batches complete fashion_scenes fetch from_arrays from_csv "
-    "from_dataframe from_parquet labels mix register_encoder sources "
-    "split_words "
-    # Folders of files.
-    "Annotations SoundEncoder from_folder read_coco read_voc",
     "mtl_keras.data.augment": "Amplitude Augmenter Blur Color ColumnNoise Crop CutMix Erase Flip "
     "Jitter MixUp Mosaic Noise Rotate Scale Shift SpecAugment Step SwapNoise WordDropout apply "
     "list_steps register_step",
-    "mtl_keras.analysis": "DeltaReport collect delta_m delta_report judging_metrics score trivial",
     "mtl_keras.data": "Annotations ArrayField CharTokenizer DataError Description Field "
     "FunctionField HashingTokenizer ImageEncoder Inputs LabelScaleWarning LeakWarning "
     "MixedEncoder SoundEncoder Split SplitWarning SubwordTokenizer TableEncoder "
-    "TaskDataset WordTokenizer batches class_weights complete fashion_scenes fetch "
+    "TaskDataset WordTokenizer augment batches class_weights complete fashion_scenes fetch "
     "from_arrays from_csv from_dataframe from_folder from_huggingface from_parquet from_tf_data "
     "from_tfds labels mix "
     "only_labelled read_coco read_voc register_encoder row_weights sampling_rates "
