@@ -245,7 +245,7 @@ class _Plan:
 
     def rates(self, epoch: int) -> np.ndarray:
         if not self.sampling.changes and isinstance(self.sampling.kind, (Mapping, list, tuple)):
-            weights = self.sampling.kind
+            weights: Any = self.sampling.kind
             kind = weights if isinstance(weights, Mapping) else None
             if kind is not None:
                 values = np.array([kind[name] for name in self.names], "float64")

@@ -189,7 +189,7 @@ def _guess(records: Records, name: str, columns: tuple[str, ...]) -> Task:
             return t.Segmentation(name)
         return t.Segmentation(name, count, labels=labels)
     elif feature.kind in makers:
-        return makers[feature.kind]()  # type: ignore[no-any-return]
+        return makers[feature.kind]()
     raise DataError(
         f"Task '{name}' can't be guessed from {', '.join(map(repr, columns))} of {records.name} "
         f"({feature.kind}): give a task, such as {{mtl.tasks.Segmentation('{name}', 3): "
@@ -201,7 +201,7 @@ def _guess_number(records: Records, name: str, column: str) -> Task:
     from mtl_keras.tasks import guess_task
 
     try:
-        return guess_task(name, records.columns([column])[column])
+        return guess_task(name, list(records.columns([column])[column]))
     except ValueError as error:
         raise DataError(f"Feature '{column}' of {records.name}: {error}") from None
 
@@ -226,7 +226,7 @@ def _labels(
         return task, _checked(records, task, np.where(numbers < 0, -1, numbers))
     from mtl_keras.data.targets import Target, read_labels
 
-    cells = {columns[0]: _cells(values[columns[0]], feature)}
+    cells: dict[str, Any] = {columns[0]: _cells(values[columns[0]], feature)}
     known, labels = read_labels(Target(task, columns), cells, row_names)
     return known, ArrayField(labels)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
+import tensorflow_datasets as tfds  # type: ignore[import-untyped]
 
 from mtl_keras.data.flights import CATEGORICAL, NUMERIC, flights
 from mtl_keras.data.gloss import PARTS_OF_SPEECH, SUPERSENSES, gloss
@@ -23,7 +23,7 @@ BUNDLED_SHA256 = "abf01d4f0f65ead25adbfe96979dc24de2131bbc53e0d0a043f9690a4f3f3a
 _SPLITS = ("train", "validation", "test")
 
 
-class MtlKeras(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
+class MtlKeras(tfds.core.GeneratorBasedBuilder):
     """The data sets of the zoo, one configuration each.
 
     `fashion_scenes` lies inside the package. `flights` and `gloss` are read from the cache: fetch

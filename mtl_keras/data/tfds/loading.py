@@ -111,7 +111,7 @@ def import_tfds() -> Any:
         DataError: it, or a package that it needs, is not installed.
     """
     try:
-        import tensorflow_datasets as tfds
+        import tensorflow_datasets as tfds  # type: ignore[import-untyped]
     except ImportError as error:
         raise DataError(
             f'TensorFlow Datasets is needed: pip install "mtl_keras[tfds]". ({error})'
