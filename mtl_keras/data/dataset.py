@@ -540,7 +540,7 @@ class TaskDataset:
         augment: Any = None,
         seed: int = 0,
         drop_remainder: bool = False,
-        first_epoch: int = 0,
+        initial_epoch: int = 0,
     ) -> Any:
         """Batches for `fit`, `evaluate` and `predict`.
 
@@ -555,7 +555,7 @@ class TaskDataset:
                 name to a list, where there are several inputs; an `Augmenter`; or None.
             seed: int. Of the order and of the augmentation.
             drop_remainder: bool. Leave out a last batch that is not full. Defaults to False.
-            first_epoch: int >= 0. Number of the first pass, to go on after an interruption.
+            initial_epoch: int >= 0. Number of the first pass, to go on after an interruption.
 
         Returns:
             `tf.data.Dataset` of `(x, y)`, or `(x, y, sample_weight)` where there are weights: dicts
@@ -575,7 +575,7 @@ class TaskDataset:
             augment=augment,
             seed=seed,
             drop_remainder=drop_remainder,
-            first_epoch=first_epoch,
+            initial_epoch=initial_epoch,
         )
 
     def __repr__(self) -> str:

@@ -23,7 +23,7 @@ def make_batches(
     augment: Any,
     seed: int,
     drop_remainder: bool,
-    first_epoch: int,
+    initial_epoch: int,
 ) -> Any:
     """Batches of a data set. Arguments are those of `TaskDataset.batch`."""
     import tensorflow as tf
@@ -39,7 +39,7 @@ def make_batches(
             f"`drop_remainder` leaves no batch: {len(data)} rows are less than one batch of "
             f"{batch_size}."
         )
-    steps = _row_batches(len(data), batch_size, length, shuffle, seed, first_epoch)
+    steps = _row_batches(len(data), batch_size, length, shuffle, seed, initial_epoch)
     dataset = _read_batches(data, steps, batch_size, with_steps=augment is not None)
     if augment is not None:
         from mtl_keras.data.augment import Augmenter
@@ -55,12 +55,12 @@ def make_batches(
 
 
 def _row_batches(
-    count: int, batch_size: int, length: int, shuffle: bool, seed: int, first_epoch: int
+    count: int, batch_size: int, length: int, shuffle: bool, seed: int, initial_epoch: int
 ) -> Any:
     """A data set of `(step, row numbers)`; `step` counts batches over all epochs."""
     import tensorflow as tf
 
-    epochs = itertools.count(int(first_epoch))
+    epochs = itertools.count(int(initial_epoch))
 
     def next_order() -> tuple[np.int64, np.ndarray]:
         epoch = next(epochs)

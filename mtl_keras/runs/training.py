@@ -216,7 +216,7 @@ def _fit(
                 settings,
                 augment=settings.augment,
                 seed=settings.seed,
-                first_epoch=keeper.epochs,
+                initial_epoch=keeper.epochs,
             ),
             validation_data=_batches(parts.validation, names, settings, shuffle=False),
             epochs=settings.epochs,

@@ -50,7 +50,7 @@ def test_batches_hold_each_row_once_and_keep_inputs_beside_labels(data):
     assert orders[0] != orders[1]
     # The seed and the number of the epoch are all that the order depends on.
     for epoch, order in enumerate(orders):
-        again = data.batch(6, shuffle=True, seed=3, first_epoch=epoch)
+        again = data.batch(6, shuffle=True, seed=3, initial_epoch=epoch)
         assert np.concatenate([y["price"] for _, y in again]).tolist() == order
     assert int(data.batch(6, drop_remainder=True).cardinality()) == 3
 

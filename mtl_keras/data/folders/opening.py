@@ -85,7 +85,7 @@ def find_label_path(labels: Any, folder: Path) -> Path:
 
 def _read_parquet(path: Path) -> dict[str, list[Any]]:
     try:
-        from pyarrow import ArrowException, parquet  # type: ignore[import-untyped]
+        from pyarrow import ArrowException, parquet
     except ImportError:
         raise DataError('Parquet files need pyarrow: pip install "mtl_keras[data]".') from None
     try:
