@@ -27,19 +27,7 @@ out.mkdir(exist_ok=True)
 # %%
 folder = out / "photos"
 folder.mkdir(exist_ok=True)
-images, labels = mtl.analysis.collect(mtl.data.fashion_scenes("train", 64, limit=512))
-rows = ["file,item,left,top,right,bottom"]
-for number, image in enumerate(images):
-    keras.utils.save_img(folder / f"{number}.png", np.repeat(255 * image, 3, -1), scale=False)
-    box = ",".join(f"{edge:.4f}" for edge in labels["box"][number])
-    item = "" if number % 10 == 0 else int(labels["item"][number])
-    rows.append(f"{number}.png,{item},{box if number % 4 else ',,,'}")
-(out / "labels.csv").write_text("\n".join(rows))
-
-# %% [markdown]
-# ## Data: found, described, split
-
-# %%
+images, labels = mtl.analysis.collect(mtl.data.fashion_scenes("train", 64).take(6))
 names = [
     "shirt",
     "trousers",
@@ -52,6 +40,18 @@ names = [
     "bag",
     "boot",
 ]
+rows = ["file,item,left,top,right,bottom"]
+for number, image in enumerate(images):
+    keras.utils.save_img(folder / f"{number}.png", np.repeat(255 * image, 3, -1), scale=False)
+    box = ",".join(f"{edge:.4f}" for edge in labels["box"][number])
+    item = "" if number % 10 == 0 else names[int(labels["item"][number])]
+    rows.append(f"{number}.png,{item},{box if number % 4 else ',,,'}")
+(out / "labels.csv").write_text("\n".join(rows))
+
+# %% [markdown]
+# ## Data: found, described, split
+
+# %%
 item = mtl.tasks.Classification("item", num_classes=10, labels=names)
 data = mtl.data.from_folder(
     folder,
@@ -65,14 +65,16 @@ train, validation, test = data.split(0.7, 0.15, 0.15, seed=0)
 # %% [markdown]
 # ## Fine-tuning: first the heads, then everything
 #
-# `trunk.trainable = False` freezes the trunk. After a change, compile again.
+# `layer.trainable = False` freezes a layer. After a change, compile again. Batch normalization stays
+# frozen: with few pictures its statistics of ImageNet are the better ones.
 # Augmentation moves the boxes with the pictures.
 
+
 # %%
-trunk = mtl.backbones.efficientnet_lite0(keras.Input((64, 64, 3), name="image"), "imagenet")
-
-
 def build(tasks):
+    """A new network on a trunk with ImageNet's weights."""
+    photo = keras.Input((64, 64, 3), name="image")
+    trunk = mtl.backbones.efficientnet_lite0(photo, weights="imagenet", name="trunk")
     return mtl.builders.hard_sharing(data.inputs, tasks, backbone=trunk)
 
 
@@ -81,10 +83,11 @@ def fine_tune(tasks):
     model = build(tasks)
     names = [task.name for task in tasks]
     histories = []
-    for trainable, rate, epochs in ((False, 3e-3, 2), (True, 3e-4, 2)):
+    for trainable, rate, epochs in ((False, 3e-3, 3), (True, 3e-4, 2)):
         for layer in model.layers:
-            if layer.name.startswith(trunk.name):
-                layer.trainable = trainable
+            is_normalization = isinstance(layer, keras.layers.BatchNormalization)
+            if layer.name.startswith("trunk"):
+                layer.trainable = trainable and not is_normalization
         model.compile(keras.optimizers.Adam(rate))
         best = keras.callbacks.EarlyStopping("val_loss", patience=5, restore_best_weights=True)
         parts = [
