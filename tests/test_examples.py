@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbclient
+import nbformat
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "examples"
@@ -33,3 +35,12 @@ def test_a_tutorial_ends_with_a_file_for_the_phone(script, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert list(tmp_path.rglob("*.tflite")) and list(tmp_path.rglob("*.kt"))
+
+
+@pytest.mark.large
+def test_a_notebook_runs_cell_by_cell(tmp_path):
+    """The others have the same cells as their scripts, which run above."""
+    notebook = nbformat.read(FOLDER / "several_data_sets.ipynb", as_version=4)
+    place = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place).execute()
+    assert list(tmp_path.rglob("*.tflite"))
