@@ -158,10 +158,14 @@ class _Reader:
         task: Any = self.task
         names = [None if self.is_missing(cell) else category_name(cell) for cell in cells]
         known = sorted({name for name in names if name is not None})
+        numbers, others = to_numbers(cells, self.decimal, self.missing)
+        has_words = all(
+            to_number(category_name(label), self.decimal) is None for label in task.labels or ()
+        )
+        if has_words and not others.any():
+            # Numbers of classes, also where the classes have words for names.
+            return task, self.class_numbers(cells, numbers)
         if task.labels is None:
-            numbers, others = to_numbers(cells, self.decimal, self.missing)
-            if not others.any():
-                return task, self.class_numbers(cells, numbers)
             if len(known) != task.num_classes:
                 some = ", ".join(map(repr, known[:5])) + (", ..." if len(known) > 5 else "")
                 raise DataError(

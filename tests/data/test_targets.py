@@ -60,6 +60,16 @@ def test_bad_labels_are_refused_with_the_row(task, cells, message):
         mtl.data.from_dataframe(columns, [task], name="p")
 
 
+@pytest.mark.parametrize("cells", [[0, 2, 1, None] * 3, ["0", "2", "1", "NA"] * 3])
+def test_numbers_of_classes_go_with_words_for_their_names(cells):
+    task = mtl.tasks.Classification("kind", 3, labels=["cup", "hat", "shoe"])
+    data = mtl.data.from_dataframe({"x": np.arange(12.0), "kind": cells}, [task])
+    assert data.labels("kind").tolist() == [0, 2, 1, -1] * 3
+    named = mtl.tasks.Classification("kind", 3, labels=["3", "4", "5"])
+    with pytest.raises(DataError, match="Unknown label"):
+        mtl.data.from_dataframe({"x": np.arange(12.0), "kind": cells}, [named])
+
+
 def test_percentages_are_probabilities():
     columns = {"x": [1, 2, 4], "sure": ["80 %", "5%", "?"]}
     data = mtl.data.from_dataframe(columns, [mtl.tasks.Binary("sure")], inputs=["x"])
