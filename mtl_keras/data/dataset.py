@@ -544,8 +544,9 @@ class TaskDataset:
     ) -> Any:
         """Batches for `fit`, `evaluate` and `predict`.
 
-        Each pass over the result is one epoch. With `shuffle` each epoch has another order, which
-        depends on `seed` and on the epoch's number only.
+        Each whole pass over the result is one epoch. With `shuffle` each epoch has another order,
+        which depends on `seed` and on the epoch's number only. `fit` tells the batches the number
+        of its epoch: a training that goes on with `initial_epoch=` sees what would have followed.
 
         Args:
             batch_size: int >= 1.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mtl_keras.data.epochs import EpochCounter, counted
 from mtl_keras.data.sources import DataError
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def make_batches(
             f"`drop_remainder` leaves no batch: {len(data)} rows are less than one batch of "
             f"{batch_size}."
         )
-    steps = _row_batches(len(data), batch_size, length, shuffle, seed, initial_epoch)
+    counter = EpochCounter(initial_epoch)
+    steps = _row_batches(len(data), batch_size, length, shuffle, seed, counter)
     dataset = _read_batches(data, steps, batch_size, with_steps=augment is not None)
     if augment is not None:
         from mtl_keras.data.augment import Augmenter
@@ -50,20 +51,22 @@ def make_batches(
             return augmenter(*batch, index=step)
 
         dataset = dataset.map(change, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    # Counted behind the stages that run ahead: an epoch is over once its last batch was taken, and
+    # not where somebody looks at the first.
+    dataset = counted(dataset.prefetch(tf.data.AUTOTUNE), counter, length)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(length))
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    dataset.epoch_counter = counter
+    return dataset
 
 
 def _row_batches(
-    count: int, batch_size: int, length: int, shuffle: bool, seed: int, initial_epoch: int
+    count: int, batch_size: int, length: int, shuffle: bool, seed: int, counter: EpochCounter
 ) -> Any:
     """A data set of `(step, row numbers)`; `step` counts batches over all epochs."""
     import tensorflow as tf
 
-    epochs = itertools.count(int(initial_epoch))
-
     def next_order() -> tuple[np.int64, np.ndarray]:
-        epoch = next(epochs)
+        epoch = counter.begin()
         if not shuffle:
             return np.int64(epoch), np.arange(count)
         return np.int64(epoch), np.random.default_rng([seed, epoch]).permutation(count)

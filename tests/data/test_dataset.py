@@ -178,3 +178,34 @@ def test_batches_run_under_a_strategy(data):
         )
         model.compile(keras.optimizers.SGD(0.0))
     model.fit(data.batch(10), verbose=0)
+
+
+class _Seen(keras.callbacks.Callback):
+    """Loss of each batch: with weights that stand still, it tells which rows a batch holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.losses = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.losses.append(logs["loss"])
+
+
+def test_a_training_that_goes_on_sees_the_orders_that_would_have_followed(data):
+    model = mtl.builders.hard_sharing(data.inputs, data.tasks)
+    model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+
+    def losses(batches, **epochs):
+        seen = _Seen()
+        model.fit(batches, callbacks=[seen], verbose=0, **epochs)
+        return seen.losses
+
+    whole = losses(data.batch(8, shuffle=True, seed=1), epochs=3)
+    again = losses(data.batch(8, shuffle=True, seed=1), initial_epoch=1, epochs=3)
+    np.testing.assert_allclose(again, whole[3:], rtol=1e-5)
+    assert len(set(np.round(whole, 3))) > 6
+    batches = data.batch(8, shuffle=True, seed=1)
+    first = next(iter(batches))[1]
+    second = next(iter(batches))[1]  # a look at the first batch is no epoch
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name])
