@@ -160,7 +160,7 @@ def _message(task: Any, y: Any) -> str:
     known = _in_label_units(task, y)
     known = known[np.isfinite(known)]
     kind = type(task).__name__
-    if hasattr(task, "fit_to"):
+    if hasattr(task, "mean"):
         mend = f'`{kind}("{task.name}", ...).fit_to(labels)` measures both on the training labels'
         expected = f"mean={task.mean:.4g}, scale={task.scale:.4g}"
     else:

@@ -100,7 +100,8 @@ def split_words(text: str, rules: str = "unicode") -> list[str]:
 
 def check_texts(texts: Iterable[Any]) -> Iterable[str]:
     """Texts as str; one text in place of a list, and what is no text, are refused."""
-    if isinstance(texts, (str, bytes, Mapping)):
+    is_table = isinstance(texts, Mapping) and any(np.ndim(value) for value in texts.values())
+    if isinstance(texts, (str, bytes)) or is_table:
         raise TypeError(f"Texts should come in a list. Received: {texts!r}.")
     for i, text in enumerate(texts):
         if isinstance(text, bytes):
