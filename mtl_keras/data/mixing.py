@@ -225,8 +225,8 @@ class _Plan:
                 f"Received: lengths {all_sizes}, where -1 is endless and -2 unknown. Give "
                 f"`sizes=`, or `sampling='uniform'`."
             )
-        given = None if steps is None else steps * (batch_size if within_batch else 1)
-        rates = sampling.rates(all_sizes, 0, given)
+        requested = None if steps is None else steps * (batch_size if within_batch else 1)
+        rates = sampling.rates(all_sizes, 0, requested)
         # A source that is never drawn from does not end an epoch.
         drawn = {
             name: size
@@ -234,7 +234,7 @@ class _Plan:
             if rate > 0 or sampling.changes
         }
         shares = dict(zip(all_sizes, rates, strict=True))
-        units, has_end = _units_per_epoch(drawn, shares, given, ends)
+        units, has_end = _units_per_epoch(drawn, shares, requested, ends)
         if sampling.changes and units is None:
             raise ValueError(
                 "A schedule needs epochs: give `steps=`, or data sets of known lengths."
@@ -297,11 +297,11 @@ class _Plan:
 
 
 def _units_per_epoch(
-    sizes: Mapping[str, int], shares: Mapping[str, float], given: int | None, ends: str
+    sizes: Mapping[str, int], shares: Mapping[str, float], requested: int | None, ends: str
 ) -> tuple[int | None, bool]:
     """Units of an epoch, None where it is unknown or has no end, and whether it has an end."""
-    if given is not None:
-        return given, True
+    if requested is not None:
+        return requested, True
     finite = [name for name, size in sizes.items() if size > 0]
     if -2 in sizes.values():
         if ends == "longest":

@@ -114,14 +114,14 @@ def from_records(
         return np.asarray(encoder.encode([np.asarray(records.value(row, main))])[0])
 
     fields = {encoder.name: FunctionField(encode, records.count, shape, row_names=row_names)}
-    made = [
+    labels = [
         _labels(records, task, columns, picture_size, row_names)
         for task, columns in targets.items()
     ]
     return TaskDataset.from_parts(
-        [task for task, _ in made],
+        [task for task, _ in labels],
         inputs=fields,
-        labels={task.name: field for task, field in made},
+        labels={task.name: field for task, field in labels},
         row_names=row_names,
         kind=kind,
         encoder=encoder,

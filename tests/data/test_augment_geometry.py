@@ -344,8 +344,8 @@ def test_matrices_of_steps_are_what_their_names_say():
 def test_steps_that_follow_each_other_are_one_map():
     """A turn and back again: what left the picture in between is there again."""
     x = np.random.default_rng(0).random((ROWS, HEIGHT, WIDTH, 1)).astype("float32")
-    there = np.tile(in_pixels(3 * rotation(40)), (ROWS, 1, 1))
-    steps = [Fixed(there), Fixed(np.linalg.inv(there))]
+    turn = np.tile(in_pixels(3 * rotation(40)), (ROWS, 1, 1))
+    steps = [Fixed(turn), Fixed(np.linalg.inv(turn))]
     task = T.Keypoints("corner", 1)
     points = np.full((ROWS, 1, 2), 0.01, "float32")
     new_x, new_y = augment.Augmenter(steps, [task])(x, {"corner": points})

@@ -99,9 +99,9 @@ def test_word_dropout_replaces_words_and_leaves_padding_and_one_word():
     assert changed[lengths > 6][:, :6].mean() == pytest.approx(0.3, abs=0.04)
     all_but_one = run("text", [augment.WordDropout(1.0)], x).numpy()
     np.testing.assert_array_equal((all_but_one > 1).sum(1), lengths > 0)
-    kept = run("text", [augment.WordDropout(1.0, unknown=7, keep=[2, 3])], x).numpy()
-    np.testing.assert_array_equal(kept[(x == 2) | (x == 3)], x[(x == 2) | (x == 3)])
-    assert ((kept == 7) & (x != 7)).any()
+    ids = run("text", [augment.WordDropout(1.0, unknown=7, keep=[2, 3])], x).numpy()
+    np.testing.assert_array_equal(ids[(x == 2) | (x == 3)], x[(x == 2) | (x == 3)])
+    assert ((ids == 7) & (x != 7)).any()
 
 
 def test_the_unknown_word_is_the_encoders():

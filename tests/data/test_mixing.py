@@ -529,10 +529,10 @@ def test_sources_of_unknown_length_and_none():
     epochs = [_epoch(stream) for _ in range(3)]
     assert int(stream.cardinality()) == tf.data.UNKNOWN_CARDINALITY
     assert all([number for number in epoch if number < 100] == [0, 2, 4] for epoch in epochs)
-    told = mtl.data.mix(
+    stream = mtl.data.mix(
         {"a": unknown, "b": endless}, model, sampling="uniform", batch_size=2, sizes={"a": 6}
     )
-    assert int(told.cardinality()) == len(_epoch(told)) == 6
+    assert int(stream.cardinality()) == len(_epoch(stream)) == 6
     both = mtl.data.mix(
         {"a": _rows(4, "cost"), "b": endless},
         model,

@@ -102,8 +102,10 @@ def test_our_own_scenes_are_prepared_and_read_back(tmp_path):
     masks = np.concatenate([y["mask"] for _, y in ours.as_numpy_iterator()])
     x, y = data.arrays()
     # TFDS shuffles rows as it writes them: match them by their pictures.
-    found = {np.rint(image * 255).astype(int).tobytes(): row for row, image in enumerate(images)}
-    rows = [found[np.rint(image * 255).astype(int).tobytes()] for image in x["image"]]
+    row_of_image = {
+        np.rint(image * 255).astype(int).tobytes(): row for row, image in enumerate(images)
+    }
+    rows = [row_of_image[np.rint(image * 255).astype(int).tobytes()] for image in x["image"]]
     assert sorted(rows) == list(range(1000))
     np.testing.assert_array_equal(y["item"].ravel(), items[rows])
     np.testing.assert_allclose(y["box"], boxes[rows], atol=1e-6)

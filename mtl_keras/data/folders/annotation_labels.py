@@ -36,9 +36,9 @@ class AnnotationLabels(Labels):
 
     def __init__(self, annotations: Annotations, index: FileIndex) -> None:
         self.source, self.annotations = annotations.source, annotations
-        found = {name: index.find(name) for name in annotations.pictures}
-        self.lost = [name for name, number in found.items() if number is None]
-        names = {number: name for name, number in found.items() if number is not None}
+        numbers = {name: index.find(name) for name in annotations.pictures}
+        self.lost = [name for name, number in numbers.items() if number is None]
+        names = {number: name for name, number in numbers.items() if number is not None}
         self.files = sorted(names)
         self.names = [names[number] for number in self.files]
         self.problems = {

@@ -50,17 +50,17 @@ class TableLabels(Labels):
         self._file = self._find_file_column(index, file)
         self._box_format = box_format
         cells = table[self._file]
-        found = [None if cell is None else index.find(cell) for cell in cells]
+        files = [None if cell is None else index.find(cell) for cell in cells]
         #: By file, the table's rows.
         self._rows: dict[int, list[int]] = {}
-        for row, number in enumerate(found):
+        for row, number in enumerate(files):
             if number is not None:
                 self._rows.setdefault(number, []).append(row)
         self.files = list(self._rows)
         self._first = np.array([rows[0] for rows in self._rows.values()], int)
         self.problems, self.remarks = {}, []
         self.lost = [
-            f"{lines[row]} ({cells[row]})" for row, number in enumerate(found) if number is None
+            f"{lines[row]} ({cells[row]})" for row, number in enumerate(files) if number is None
         ]
         self._boxes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._points: dict[str, np.ndarray] = {}
@@ -97,34 +97,34 @@ class TableLabels(Labels):
 
     def default_tasks(self) -> dict[Any, Column]:
         names = [name for name in self._table if name != self._file]
-        found = boxes.find_box_columns("box", names)
+        box_columns = boxes.find_box_columns("box", names)
         tasks: dict[Any, Column] = {}
-        if found is not None:
-            tasks["box"] = found[0]
-            names = [name for name in names if name not in found[0]]
+        if box_columns is not None:
+            tasks["box"] = box_columns[0]
+            names = [name for name in names if name not in box_columns[0]]
         return {**tasks, **{name: name for name in names}}
 
     def column_of(self, task: Task) -> Column:
         names = [name for name in self._table if name != self._file]
-        found: Column = None
+        column: Column = None
         if task.kind in ("bounding_box", "detection"):
-            found = boxes.find_box_columns(task.name, names)
-            if found is not None:
-                found = found[0]
+            column = boxes.find_box_columns(task.name, names)
+            if column is not None:
+                column = column[0]
         elif task.kind == "keypoints":
-            found = boxes.find_point_columns(task, names)
+            column = boxes.find_point_columns(task, names)
         elif task.name in names or task.name in self._folders:
-            found = task.name
+            column = task.name
         elif task.kind == "multi_label" and set(getattr(task, "labels", None) or [""]) <= set(
             names
         ):
-            found = list(task.labels)  # type: ignore[attr-defined]
-        if found is None:
+            column = list(task.labels)  # type: ignore[attr-defined]
+        if column is None:
             raise DataError(unknown_name(f"column in {self.source} for task:", task.name, names))
         if task.kind == "detection":
             classes = [n for n in ("class", "label", "category", "name", task.name) if n in names]
-            found = [*found, *classes[:1]]
-        return found
+            column = [*column, *classes[:1]]
+        return column
 
     def guess(self, name: str, column: Column) -> Task:
         from mtl_keras.tasks import BoundingBox, Detection
