@@ -25,7 +25,7 @@ REACHED_OTHERWISE = {
     "graph.walking": "walks that builders, the trainer and export take: tests/graph and theirs",
     "builders.streams": "the streams of builders: tests/builders/test_soft_sharing.py",
     "data.alignment": "batches of several sources in one structure: tests/data/test_mixing.py",
-    "data.callers": "the line that warnings point to: tests/data/test_splits.py",
+    "runtime.callers": "the line that warnings point to: tests/data/test_splits.py",
     "data.derived": "fields of weights: tests/data/test_weights.py",
     "data.mixing_sources": "what `mix` draws from: tests/data/test_mixing.py",
     "data.partial": "`only_labelled`: tests/data/test_weights.py",

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from mtl_keras.backbones.mlp import table_vector
+from mtl_keras.backbones.mlp import dense_stages, table_vector
 from mtl_keras.backbones.small_cnn import small_cnn
 from mtl_keras.backbones.text import text_cnn
 
@@ -98,13 +98,4 @@ def mixed(
 
     # === Dense layers ===
     x = vectors[0] if len(vectors) == 1 else layers.Concatenate(name=f"{name}_joined")(vectors)
-    stages = {}
-    for level, width in enumerate(widths, 1):
-        x = layers.Dense(width, use_bias=not normalize, name=f"{name}_stage{level}_dense")(x)
-        if normalize:
-            x = layers.BatchNormalization(momentum=0.95, name=f"{name}_stage{level}_norm")(x)
-        x = layers.ReLU(name=f"{name}_stage{level}_relu")(x)
-        if dropout:
-            x = layers.Dropout(dropout, name=f"{name}_stage{level}_dropout")(x)
-        stages[f"stage{level}"] = x
-    return keras.Model(inputs, stages, name=name)
+    return keras.Model(inputs, dense_stages(x, widths, dropout, normalize, name), name=name)

@@ -10,7 +10,7 @@ from keras import layers
 
 from mtl_keras.layers import CategoricalEmbedding
 
-__all__ = ["mlp", "table_vector"]
+__all__ = ["dense_stages", "mlp", "table_vector"]
 
 
 def mlp(
@@ -43,6 +43,18 @@ def mlp(
         `keras.Model` to a dict of stages, `stage1` to `stage<n>`.
     """
     x = table_vector("mlp", inputs, cardinalities, embedding_dim, mean, variance, name)
+    return keras.Model(inputs, dense_stages(x, widths, dropout, normalize, name), name=name)
+
+
+def dense_stages(
+    x: Any, widths: Sequence[int], dropout: float, normalize: bool, name: str
+) -> dict[str, Any]:
+    """Dense layers, each of which is a stage, `stage1` to `stage<n>`.
+
+    Args:
+        x: symbolic vectors `(rows, units)`.
+        widths, dropout, normalize, name: as in `mlp`.
+    """
     stages = {}
     for level, width in enumerate(widths, 1):
         x = layers.Dense(width, use_bias=not normalize, name=f"{name}_stage{level}_dense")(x)
@@ -52,7 +64,7 @@ def mlp(
         if dropout:
             x = layers.Dropout(dropout, name=f"{name}_stage{level}_dropout")(x)
         stages[f"stage{level}"] = x
-    return keras.Model(inputs, stages, name=name)
+    return stages
 
 
 def table_vector(

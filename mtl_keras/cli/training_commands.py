@@ -71,27 +71,10 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run.")] = False,
 ) -> None:
     """Train on your own data: best epoch, report with pictures, files for the phone."""
-    from mtl_keras.cli.training_road import TrainRequest, check_data, run
+    request = _request(**locals())
+    from mtl_keras.cli.training_road import run
 
-    check_data(data)
-    options = _given(
-        epochs=epochs,
-        patience=patience,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        balancer=balancer,
-        augment=_words(augment),
-        baselines=baselines,
-        quantization=quantization,
-        resume=resume,
-        overwrite=overwrite,
-    )
-    run(
-        TrainRequest(
-            data, target or (), out, labels, group, time, weight, text or (), leave_out or (),
-            size, backbone, seed, options,
-        )
-    )  # fmt: skip
+    run(request)
 
 
 def init(
@@ -120,31 +103,56 @@ def init(
     ] = False,
 ) -> None:
     """Write the script that does what `train` does, to edit."""
-    from mtl_keras.cli.training_road import TrainRequest, check_data, write_script
+    # The script's run has the usual folder, and asks before it replaces one.
+    request = _request(**{**locals(), "out": Path("run"), "overwrite": False})
+    from mtl_keras.cli.training_road import write_script
 
-    check_data(data)
-    options = _given(
-        epochs=epochs,
-        patience=patience,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        balancer=balancer,
-        augment=_words(augment),
-        baselines=baselines,
-        quantization=quantization,
-    )
-    request = TrainRequest(
-        data, target or (), Path("run"), labels, group, time, weight, text or (),
-        leave_out or (), size, backbone, seed, options,
-    )  # fmt: skip
     write_script(request, out, overwrite)
     print(f"Written: {out}. Run it: python {out}")
+
+
+def _request(
+    *,
+    data: Path,
+    target: list[str] | None,
+    out: Path,
+    text: list[str] | None,
+    leave_out: list[str] | None,
+    augment: str | None,
+    labels: Path | None,
+    group: str | None,
+    time: str | None,
+    weight: str | None,
+    size: int | None,
+    backbone: str | None,
+    seed: int,
+    **options: Any,
+) -> Any:
+    """What a command was asked for, as a `TrainRequest`. Arguments are those of the command."""
+    from mtl_keras.cli.training_road import TrainRequest, check_data
+
+    check_data(data)
+    return TrainRequest(
+        data,
+        target or (),
+        out,
+        labels=labels,
+        group=group,
+        time=time,
+        weight=weight,
+        text=text or (),
+        leave_out=leave_out or (),
+        size=size,
+        backbone=backbone,
+        seed=seed,
+        options=_chosen(**options, augment=_words(augment)),
+    )
 
 
 def _words(text: str | None) -> list[str] | None:
     return None if text is None else [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _given(**options: Any) -> dict[str, Any]:
+def _chosen(**options: Any) -> dict[str, Any]:
     """The options that a user gave."""
     return {name: value for name, value in options.items() if value not in (None, False)}

@@ -305,6 +305,11 @@ class TaskDataset:
         return {name: values[self._rows] for name, values in self._source.columns.items()}
 
     @property
+    def column_roles(self) -> dict[str, str]:
+        """What each column of a table was taken for: "number", "text", "label", ..."""
+        return {name: role for name, role, _ in self._source.details.get("columns", ())}
+
+    @property
     def fingerprints(self) -> np.ndarray | None:
         """A value per row that is the same for rows that repeat each other, or None."""
         values = self._source.fingerprints

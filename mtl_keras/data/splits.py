@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mtl_keras.data.callers import caller_level
 from mtl_keras.data.sources import DataError
 from mtl_keras.data.stratification import label_table, stratify_units
+from mtl_keras.runtime.callers import warn_caller
 from mtl_keras.runtime.files import atomic_write
 from mtl_keras.runtime.names import unknown_name
 
@@ -292,11 +291,10 @@ def _warn_of_repeated_rows(parts: Sequence[TaskDataset]) -> None:
                 repeated.append((name, other))
     if repeated:
         name, other = repeated[0]
-        warnings.warn(
+        warn_caller(
             f"{len(repeated)} rows repeat rows of another part, such as {name} and {other}: results "
             f"on them are no results on new rows.",
             SplitWarning,
-            stacklevel=caller_level(),
         )
 
 
@@ -315,11 +313,10 @@ def _warn_of_empty_classes(parts: Sequence[TaskDataset]) -> None:
             if lacking:
                 names = [labels[v] if labels else str(v) for v in lacking]
                 some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-                warnings.warn(
+                warn_caller(
                     f"Part {number} of the split has no row of these classes of task "
                     f"'{task.name}': {some}.",
                     SplitWarning,
-                    stacklevel=caller_level(),
                 )
 
 

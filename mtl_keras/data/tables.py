@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mtl_keras.data.callers import caller_level
 from mtl_keras.data.dataset import TaskDataset
 from mtl_keras.data.fields import ArrayField, Field
 from mtl_keras.data.leaks import LeakWarning, find_leaks
+from mtl_keras.data.parquet import read_parquet
 from mtl_keras.data.roles import Column, choose_inputs, measure_column
 from mtl_keras.data.sources import DataError
 from mtl_keras.data.targets import Target, read_labels, resolve_targets
 from mtl_keras.data.texts import fit_tokenizer
+from mtl_keras.runtime.callers import warn_caller
 from mtl_keras.runtime.cells import MISSING, to_date
 from mtl_keras.runtime.encoders import MixedEncoder, TableEncoder
 from mtl_keras.runtime.names import unknown_name
@@ -103,17 +103,7 @@ def from_parquet(path: str | os.PathLike[str], tasks: Any, **options: Any) -> Ta
             learned from, as in `from_dataframe`.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError:
-        raise DataError('Parquet files need pyarrow: pip install "mtl_keras[data]".') from None
-    try:
-        table = parquet.read_table(path)
-    except (ArrowException, OSError) as error:
-        raise DataError(f"{path.name} can't be read as Parquet: {error}.") from None
-    columns = {name: table.column(name).to_numpy() for name in table.column_names}
+    columns = {name: column.to_numpy() for name, column in read_parquet(path).items()}
     return from_dataframe(columns, tasks, name=path.name, **options)
 
 
@@ -391,7 +381,7 @@ def _check_leaks(
                 f"inputs: `inputs=[...]`."
             )
         messages.append(str(leak))
-        warnings.warn(f"{origin.name}: {leak} {advice}", LeakWarning, stacklevel=caller_level())
+        warn_caller(f"{origin.name}: {leak} {advice}", LeakWarning)
     return messages
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from mtl_keras.export.models import input_specs, inputs_by_name
 from mtl_keras.export.rows import unify
-from mtl_keras.export.warning import warn_caller
 from mtl_keras.graph import nodes
+from mtl_keras.runtime.callers import warn_caller
 from mtl_keras.runtime.encoders import ImageEncoder
 
 __all__ = ["Rows", "calibration_and_comparison", "check_spread", "take_rows"]

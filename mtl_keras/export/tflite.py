@@ -17,7 +17,7 @@ from mtl_keras.export.judge import enforce_max_drop
 from mtl_keras.export.options import TFLiteOptions
 from mtl_keras.export.pipeline import build
 from mtl_keras.export.report import ExportReport, bounded_heads, ruined_heads
-from mtl_keras.export.warning import warn_caller
+from mtl_keras.runtime.callers import warn_caller
 from mtl_keras.runtime.files import ExportError, atomic_write
 from mtl_keras.runtime.tflite_model import TFLiteModel
 

@@ -98,7 +98,7 @@ def _raw_rows(encoder: Any, part: Any) -> dict[int, Any]:
         return {i: {name: columns[name][i] for name in names} for i in range(len(part))}
     if getattr(encoder, "kind", None) != "text" or not columns:
         return {}
-    texts = [name for name, role, _ in part.describe().columns if role == "text"]
+    texts = [name for name, role in part.column_roles.items() if role == "text"]
     if len(texts) != 1:
         return {}
     return {i: str(text) for i, text in enumerate(columns[texts[0]]) if text is not None}

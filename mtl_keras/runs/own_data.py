@@ -12,6 +12,7 @@ import numpy as np
 
 from mtl_keras import data as data_room
 from mtl_keras.data import DataError, TaskDataset
+from mtl_keras.data.parquet import read_parquet
 from mtl_keras.runtime.names import unknown_name
 from mtl_keras.runtime.table_files import TableError, read_csv
 from mtl_keras.tasks import Task, guess_task
@@ -119,14 +120,8 @@ def tasks_of(path: str | os.PathLike[str], targets: Sequence[str]) -> dict[Task,
 def _read_columns(path: Path) -> tuple[Mapping[str, Any], str]:
     """Columns of a table as cells, and the decimal mark."""
     if path.suffix.lower() == ".parquet":
-        try:
-            from pyarrow import parquet
-        except ImportError:
-            raise DataError('Parquet files need pyarrow: pip install "mtl_keras[data]".') from None
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no file {path}.")
-        table = parquet.read_table(path)
-        return {name: table.column(name).to_pylist() for name in table.column_names}, "."
+        columns = read_parquet(path)
+        return {name: column.to_pylist() for name, column in columns.items()}, "."
     try:
         file = read_csv(path)
     except TableError as error:

@@ -144,7 +144,7 @@ def train(
     rows = {name: len(part) for name, part in asdict_parts(parts).items()}
     facts = {**asdict(settings), "rows": rows, "tasks": [repr(task) for task in train.tasks]}
     # `mtl-keras predict` finds the column of texts by it.
-    facts["columns"] = [[name, role] for name, role, _ in train.describe().columns]
+    facts["columns"] = [list(column) for column in train.column_roles.items()]
     run = RunFolder(folder, facts, resume, overwrite)
     if run.is_finished:
         results: dict[str, Any] = run.read_json("metrics.json")

@@ -8,7 +8,16 @@ from typing import Any
 import keras
 import numpy as np
 
-__all__ = ["check_counted", "count_classes", "count_for_fit", "iterate_labels", "table_of"]
+__all__ = [
+    "can_iterate",
+    "check_counted",
+    "count_classes",
+    "count_for_fit",
+    "has_no_end",
+    "iterate_labels",
+    "table_of",
+    "training_rows",
+]
 
 
 def table_of(model: Any, task: Any) -> Any:
@@ -52,10 +61,10 @@ def count_for_fit(model: Any, x: Any, y: Any, kwargs: Mapping[str, Any]) -> None
     tasks = uncounted(model)
     if not tasks:
         return
-    if y is None and not hasattr(x, "element_spec") and not isinstance(x, keras.utils.PyDataset):
+    if y is None and not can_iterate(x):
         check_counted(model)
     steps = kwargs.get("steps_per_epoch")
-    if hasattr(x, "element_spec") and int(x.cardinality()) == -1 and steps is None:
+    if has_no_end(x, steps):
         raise ValueError(
             f"Task '{tasks[0].name}' counts classes, and the data set has no end: give "
             f"`steps_per_epoch`, or count first, "
@@ -63,10 +72,8 @@ def count_for_fit(model: Any, x: Any, y: Any, kwargs: Mapping[str, Any]) -> None
         )
     weight, split = kwargs.get("sample_weight"), kwargs.get("validation_split") or 0
     if y is not None and split:
-        # Keras validates on the last rows: they are not training labels.
-        rows = int(len(keras.tree.flatten(y)[0]) * (1 - split))
-        y = keras.tree.map_structure(lambda v: v[:rows], y)
-        weight = None if weight is None else keras.tree.map_structure(lambda v: v[:rows], weight)
+        y = training_rows(y, split)
+        weight = None if weight is None else training_rows(weight, split)
     count_classes(model, tasks, x if y is None else None, y, weight, steps)
 
 
@@ -101,6 +108,22 @@ def count_classes(
     for task in tasks:
         model.get_layer(task.name).class_weights.assign(task.weights_from(counts[task.name]))
     return counts
+
+
+def can_iterate(data: Any) -> bool:
+    """Whether data can be looked at before training, without using them up."""
+    return hasattr(data, "element_spec") or isinstance(data, keras.utils.PyDataset)
+
+
+def has_no_end(data: Any, steps: int | None) -> bool:
+    """Whether looking at all of a data set would never end."""
+    return hasattr(data, "element_spec") and int(data.cardinality()) == -1 and steps is None
+
+
+def training_rows(values: Any, validation_split: float) -> Any:
+    """Arrays without their last rows, on which Keras validates: they are not for training."""
+    rows = int(len(keras.tree.flatten(values)[0]) * (1 - validation_split))
+    return keras.tree.map_structure(lambda array: array[:rows], values)
 
 
 def iterate_labels(data: Any, steps: int | None) -> Iterator[tuple[Any, Any]]:

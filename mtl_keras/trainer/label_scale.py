@@ -12,7 +12,12 @@ import numpy as np
 
 from mtl_keras.data.labels import LabelScaleWarning
 from mtl_keras.tasks.regression import ScaledError
-from mtl_keras.trainer.class_counts import iterate_labels
+from mtl_keras.trainer.class_counts import (
+    can_iterate,
+    has_no_end,
+    iterate_labels,
+    training_rows,
+)
 
 __all__ = ["check_scales", "fit_scales", "warn_of_label_scale"]
 
@@ -77,13 +82,12 @@ def _training_labels(
     if y is not None:
         by_task = y if isinstance(y, Mapping) else {tasks[0].name: y}
         labels = {task.name: np.asarray(by_task[task.name]) for task in tasks}
-        # Keras validates on the last rows: they are not training labels.
-        share = 1 - (kwargs.get("validation_split") or 0)
-        return {name: values[: int(len(values) * share)] for name, values in labels.items()}
-    if not hasattr(x, "element_spec") and not isinstance(x, keras.utils.PyDataset):
+        rows: dict[str, np.ndarray] = training_rows(labels, kwargs.get("validation_split") or 0)
+        return rows
+    if not can_iterate(x):
         check_scales(model)
     steps = kwargs.get("steps_per_epoch")
-    if hasattr(x, "element_spec") and int(x.cardinality()) == -1 and steps is None:
+    if has_no_end(x, steps):
         raise ValueError(
             f"Task '{tasks[0].name}' has scale='fit', and the data set has no end: give "
             f"`steps_per_epoch`, or make the task fit, `task.fit_to(labels)`."

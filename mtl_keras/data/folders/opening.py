@@ -11,6 +11,7 @@ from mtl_keras.data.folders.files import FileIndex
 from mtl_keras.data.folders.labels import FolderLabels, Labels, as_cells
 from mtl_keras.data.folders.pictures import upright_size
 from mtl_keras.data.folders.table_labels import TableLabels
+from mtl_keras.data.parquet import read_parquet
 from mtl_keras.data.sources import DataError
 from mtl_keras.runtime.cells import is_missing
 from mtl_keras.runtime.table_files import TableError, read_csv
@@ -53,7 +54,8 @@ def open_labels(
     if suffix == ".json":
         return AnnotationLabels(read_coco(path), index)
     if suffix == ".parquet":
-        return _table_labels(_read_parquet(path), path.name, index, file, box_format)
+        columns = {name: column.to_pylist() for name, column in read_parquet(path).items()}
+        return _table_labels(columns, path.name, index, file, box_format)
     if suffix not in (".csv", ".tsv", ".txt"):
         raise DataError(
             f"`labels` should be a CSV or Parquet file, a COCO file (.json), a folder of Pascal VOC files "
@@ -81,18 +83,6 @@ def find_label_path(labels: Any, folder: Path) -> Path:
         if candidate.exists():
             return candidate
     raise DataError(f"There are no labels {labels}, neither here nor in {folder}.")
-
-
-def _read_parquet(path: Path) -> dict[str, list[Any]]:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError:
-        raise DataError('Parquet files need pyarrow: pip install "mtl_keras[data]".') from None
-    try:
-        table = parquet.read_table(path)
-    except (ArrowException, OSError) as error:
-        raise DataError(f"{path.name} can't be read as Parquet: {error}.") from None
-    return {name: table.column(name).to_pylist() for name in table.column_names}
 
 
 def _table_labels(

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 __all__ = ["warn_caller"]
 
 
-def warn_caller(message: str) -> None:
-    """A `UserWarning` at the first line outside this package, however deep the call is."""
+def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
+    """A warning at the first line outside this package, however deep the call is."""
     package = __name__.partition(".")[0]
     frame: FrameType | None
     level, frame = 1, sys._getframe()
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level)
